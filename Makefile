@@ -1,0 +1,54 @@
+# Everything that is done with Chatsite. `make run` and `make test` need Python >= 3.11 and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# A checkout without .env is somebody trying it out: debug mode, on this machine only.
+ifeq ($(wildcard .env),)
+run: export DEBUG ?= on
+endif
+
+.PHONY: run test lint format lock bench flood
+
+run: .venv/run
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@$(BIN)/python manage.py demo
+	@$(BIN)/python manage.py serve
+
+test: .venv/dev lint
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/djlint templates --lint --quiet
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev
+	$(BIN)/python -m tests.bench
+
+flood: .venv/dev
+	$(BIN)/python -m tests.flood
+
+# New versions of everything: names, versions and hashes, and no address of any index.
+lock: .venv/dev
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url run.in -o run.txt
+	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url dev.in -c run.txt -o dev.txt
+
+.venv/pip:
+	$(PYTHON) -c 'import sys; sys.exit("Chatsite needs Python 3.11 or newer.") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# The files `run` and `dev` in .venv say when it was last brought up to date with a lock: a second start is fast.
+.venv/run: .venv/pip requirements/run.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@touch $@
+
+.venv/dev: .venv/pip requirements/run.txt requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@ .venv/run

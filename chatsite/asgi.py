@@ -1,0 +1,32 @@
+"""Both protocols on one page: http goes to Django in one hop, sockets go to the doorbells."""
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
+
+import django
+
+django.setup()
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from channels.sessions import SessionMiddlewareStack
+from django.conf import settings
+
+from chatsite.one_hop import OneHop
+from conversations.announce import ring_in_this_loop
+from conversations.live.urls import urlpatterns
+
+protocols: Any = ProtocolTypeRouter(
+    {
+        "http": OneHop(settings.THREADS),
+        "websocket": AllowedHostsOriginValidator(SessionMiddlewareStack(URLRouter(urlpatterns))),
+    }
+)
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The ASGI application."""
+    ring_in_this_loop()
+    await protocols(scope, receive, send)

@@ -1,0 +1,185 @@
+"""All of Chatsite's settings. What differs between installations comes from the environment: see .env.example."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from chatsite.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment(BASE_DIR / ".env")
+
+# Safety -------------------------------------------------------------------------------------------------------------
+DEBUG = env.flag("DEBUG", default=False)
+EXAMPLE_SECRET_KEY = "change-me-to-fifty-random-characters"  # noqa: S105 (the one of .env.example, refused below)
+SECRET_KEY = env.text("SECRET_KEY", EXAMPLE_SECRET_KEY)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
+
+if not DEBUG:
+    if SECRET_KEY == EXAMPLE_SECRET_KEY or len(SECRET_KEY) < 50:
+        env.problems.append(
+            "SECRET_KEY is missing, too short or the example's: with it anybody could sign in as anybody. "
+            f"Here is a fresh one: SECRET_KEY={secrets.token_urlsafe(38)}"
+        )
+    if not ALLOWED_HOSTS:
+        env.problems.append("ALLOWED_HOSTS is empty. Name the hosts that Chatsite answers to, as in chat.example.com")
+    if "*" in ALLOWED_HOSTS:
+        env.problems.append("ALLOWED_HOSTS is *, which would let any website open a socket here. Name the hosts.")
+elif not ALLOWED_HOSTS:
+    ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+if TRUSTED_PROXIES:
+    USE_X_FORWARDED_HOST = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Cookies are sent over https alone, except while somebody develops on plain http.
+INSECURE_HTTP = env.flag("INSECURE_HTTP", default=DEBUG)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not INSECURE_HTTP
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = not INSECURE_HTTP
+SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 365 * 24 * 3600
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
+
+# Application --------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "daphne",  # before staticfiles: it gives `runserver` sockets
+    "conversations",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "ninja",  # serves the files of /api/docs from here
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "chatsite.content_security.ContentSecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "chatsite.errors.ApiMiddleware",
+]
+ROOT_URLCONF = "chatsite.urls"
+ASGI_APPLICATION = "chatsite.asgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Memory -------------------------------------------------------------------------------------------------------------
+pymysql.install_as_MySQLdb()
+DATABASES = {"default": env.database(default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DATABASE = DATABASES["default"]
+# Each of the fixed threads of chatsite/one_hop.py keeps its connection.
+DATABASE["CONN_MAX_AGE"] = None
+if DATABASE["ENGINE"].endswith("sqlite3"):
+    # A writer waits for its turn from the start (IMMEDIATE) and what is acknowledged survives a power cut (FULL).
+    DATABASE["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+else:
+    DATABASE["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.redis()
+CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+CACHES: dict[str, Any] = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},  # with the default of 300, many addresses would push the counters out
+    }
+}
+if REDIS_URL:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+    CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+
+# People -------------------------------------------------------------------------------------------------------------
+AUTHENTICATION_BACKENDS = ["conversations.models.agent.AgentBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "agent:sign-in"
+LOGIN_REDIRECT_URL = "agent:inbox"
+LOGOUT_REDIRECT_URL = "agent:sign-in"
+
+# Limits: how many, in how many seconds. See conversations/limits.py ---------------------------------------------------
+RATE_LIMITS = env.flag("RATE_LIMITS", default=True)
+LIMITS = {
+    "messages of one address": (120, 60),
+    "messages in one conversation": (40, 60),
+    "conversations of one address": (30, 3600),
+    "sign-ins of one address": (30, 900),
+    "sign-ins as one agent from one address": (6, 900),
+    "sign-ins as one agent": (60, 900),
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes; the longest message is 20,480 characters
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
+
+# Words and times ----------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# Mail and files -----------------------------------------------------------------------------------------------------
+vars().update(env.email(default="consolemail://"))
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "build" / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+# Serving ------------------------------------------------------------------------------------------------------------
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.number("PORT", 8000, least=1, most=65535)
+THREADS = env.number("THREADS", 4, least=1, most=256)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "filters": {"secrets": {"()": "chatsite.logs.WithoutSecrets"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["secrets"]}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {"django.channels.server": {"level": "WARNING"}, "daphne": {"level": "WARNING"}},
+}
+
+env.verify()

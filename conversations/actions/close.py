@@ -1,0 +1,17 @@
+"""An agent closes a conversation."""
+
+from django.db import transaction
+
+from conversations.announce import announce
+from conversations.models import Conversation
+
+
+@transaction.atomic
+def close(*, conversation: Conversation) -> Conversation:
+    """Close it. The customer is told, and opens it again by writing. Closing what is closed changes nothing."""
+    conversation = Conversation.objects.lock(conversation.pk)
+    if conversation.is_open:
+        conversation.status = Conversation.Status.CLOSED
+        conversation.save(update_fields=["status"])
+        announce(conversation.pk, conversation.last_message_id)
+    return conversation

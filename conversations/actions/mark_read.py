@@ -1,0 +1,27 @@
+"""An agent has read."""
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from conversations.models import Author, Conversation, Reading
+
+if TYPE_CHECKING:
+    from conversations.models import Agent
+
+
+def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
+    """Note that the agent has read up to the message id `last`. Reading never goes back, and never past the end."""
+    last = min(last, conversation.last_message_id)
+    reading = Reading.objects.of(agent, conversation.pk)
+    if reading is not None and reading.last_message_id >= last:
+        return
+    with transaction.atomic():
+        # Counted under the lock: a message that arrives meanwhile must not count as read.
+        conversation = Conversation.objects.lock(conversation.pk)
+        unread = conversation.messages.after(last).filter(author=Author.CUSTOMER).count()
+        Reading.objects.update_or_create(
+            conversation=conversation,
+            agent_id=agent.pk,
+            defaults={"last_message_id": last, "customer_messages": conversation.customer_messages - unread},
+        )

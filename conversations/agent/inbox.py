@@ -1,0 +1,145 @@
+"""The inbox: the list of conversations, with its filters."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, lru_cache
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.http import require_GET
+
+from conversations.agent.doorkeeper import AgentRequest, agents_only
+from conversations.bubbles import Face
+from conversations.models import Agent, Author, Conversation
+from conversations.paging import number
+
+ROWS = 50
+"""Rows at first, and how many more each time; at most 500, which is further than anybody scrolls."""
+MOST_ROWS = 500
+
+
+@agents_only
+@require_GET
+def page(request: AgentRequest) -> HttpResponse:
+    """The inbox with no conversation chosen."""
+    return render(request, "agent/inbox.html", desk(request))
+
+
+@agents_only
+@require_GET
+def rows(request: AgentRequest) -> HttpResponse:
+    """The list alone, for a page that is open already."""
+    return render(request, "agent/_list.html", desk(request))
+
+
+@dataclass(frozen=True)
+class View:
+    """Which conversations an agent wants to see, and how many."""
+
+    status: str  # open or closed
+    whose: str  # all, mine or nobody
+    rows: int
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> "View":
+        """From the query string; what it does not know is the default."""
+        status = "closed" if request.GET.get("status") == "closed" else "open"
+        whose = request.GET.get("whose", "")
+        pages = -(-min(number(request, "rows") or ROWS, MOST_ROWS) // ROWS)
+        return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS)
+
+    def query(self, **changes: Any) -> str:
+        """As a query string, with some of it changed."""
+        words = {"status": self.status, "whose": self.whose, "rows": self.rows} | changes
+        defaults = {"status": "open", "whose": "all", "rows": ROWS}
+        said = urlencode({name: word for name, word in words.items() if word != defaults[name]})
+        return f"?{said}" if said else ""
+
+    @cached_property
+    def here(self) -> str:
+        """As a query string, for addresses that keep the view."""
+        return self.query()
+
+    def tabs(self) -> list[dict[str, Any]]:
+        """The filters to choose from: where each leads and whether it is chosen."""
+        whose = {"all": "All", "mine": "Mine", "nobody": "Unassigned"}
+        return [
+            {"name": name, "query": self.query(whose=key, rows=ROWS), "chosen": key == self.whose}
+            for key, name in whose.items()
+        ]
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Open and closed, the same way."""
+        return [
+            {"name": key.capitalize(), "query": self.query(status=key, rows=ROWS), "chosen": key == self.status}
+            for key in ("open", "closed")
+        ]
+
+    def conversations(self, agent: Agent) -> list[Conversation]:
+        """The conversations, and one more if there are more. One query, the same however many there are in all."""
+        whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
+        return agent.desk().inbox(agent, self.status.upper(), whose, self.rows + 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A conversation in the list, in the words in which it stands there."""
+
+    pk: str
+    face: Face
+    at: datetime
+    line: str
+    answered: bool
+    urgency: str
+    assignee: str
+    unread: int
+    chosen: bool
+    query: str
+
+    @classmethod
+    def of(cls, conversation: Any, reader: Agent, view: View, chosen: int | None) -> "Row":
+        """The row of a conversation that `inbox()` found."""
+        name = conversation.assignee_name or conversation.assignee_username or ""
+        return cls(
+            pk=str(conversation.pk),
+            face=Face.of(str(conversation)),
+            at=conversation.last_message_at,
+            line=conversation.last_line,
+            answered=conversation.last_author == Author.AGENT,
+            urgency=conversation.urgency,
+            assignee="You" if conversation.assignee_id == reader.pk else name,
+            unread=conversation.unread,
+            chosen=conversation.pk == chosen,
+            query=view.here,
+        )
+
+
+@lru_cache(maxsize=10_000)
+def _drawn(row: Row) -> SafeString:
+    """A row is drawn once and kept until something in it changes: of a live list most rows stay as they were."""
+    return render_to_string("agent/_row.html", {"row": row})
+
+
+def desk(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
+    """What the list needs to be shown; `chosen` is the conversation that is open beside it."""
+    view = View.of(request)
+    found = view.conversations(request.agent)
+    more = view.query(rows=view.rows + ROWS) if len(found) > view.rows and view.rows < MOST_ROWS else ""
+    chosen_id = chosen.pk if chosen else number(request, "chosen")
+    shown = [Row.of(conversation, request.agent, view, chosen_id) for conversation in found[: view.rows]]
+    unread = sum(row.unread > 0 for row in shown)
+    html = mark_safe("".join(_drawn(row) for row in shown))  # noqa: S308 (each was drawn by its template)
+    return {"view": view, "rows": html, "more": more, "unread": unread, "agent": request.agent}
+
+
+def assignee_name(conversation: Conversation, reader: Agent) -> str:
+    """Who has taken it, as the reader would say: you, a colleague's name, or "" for nobody."""
+    if conversation.assignee is None:
+        return ""
+    if conversation.assignee_id == reader.pk:
+        return "You"
+    return conversation.assignee.get_full_name() or conversation.assignee.username

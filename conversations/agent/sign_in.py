@@ -1,0 +1,61 @@
+"""The sign-in page, which is the admin's too."""
+
+from typing import Any
+
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
+from django.http import HttpResponse
+
+from conversations import limits
+from conversations.models import Agent
+
+
+class SignInForm(AuthenticationForm):
+    """A name and a password. Whatever is wrong, the answer is the same."""
+
+    error_messages = {  # noqa: RUF012 (Django's form has it as an instance's dict)
+        "invalid_login": "Name and password don't match. Check both; capital letters matter.",
+        "inactive": "Name and password don't match. Check both; capital letters matter.",
+    }
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        """Let in agents, and staff for the admin. An account that is neither looks like a wrong password."""
+        super().confirm_login_allowed(user)
+        if not (user.is_staff or Agent.objects.behind(user)):
+            raise self.get_invalid_login_error()
+
+
+class SignInView(LoginView):
+    """Signs in agents and staff, slowly where somebody guesses."""
+
+    template_name = "agent/sign_in.html"
+    authentication_form = SignInForm
+    redirect_authenticated_user = True
+
+    def post(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Try to sign in; 429 when there were too many failures for this name or from this address."""
+        address = limits.address(request)
+        name = str(request.POST.get("username", ""))[:150].casefold()
+        guesses = [
+            ("sign-ins of one address", address),
+            ("sign-ins as one agent from one address", f"{address} {name}"),
+            ("sign-ins as one agent", name),
+        ]
+        try:
+            for limit, who in guesses:
+                limits.check(limit, who)
+        except limits.TooMany as error:
+            return self._locked_out(error)
+        response = super().post(request, *args, **kwargs)
+        if response.status_code == 200:  # the form again: it failed
+            for limit, who in guesses:
+                limits.count(limit, who)
+        return response
+
+    def _locked_out(self, error: limits.TooMany) -> HttpResponse:
+        minutes = -(-error.retry_after // 60)
+        sentence = f"Too many tries. Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again."
+        context = self.get_context_data(form=self.get_form_class()(self.request), locked_out=sentence)
+        response = self.render_to_response(context, status=429)
+        response["Retry-After"] = str(error.retry_after)
+        return response

@@ -1,0 +1,67 @@
+"""Rings the doorbell after commit. The only sender to the channel layer, and the place that names every group.
+
+A ring says that there is news, never what: whoever hears it fetches, through the door that checks what they may see.
+"""
+
+import asyncio
+import logging
+from concurrent.futures import Future
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+logger = logging.getLogger(__name__)
+
+AGENTS = "agents"
+"""Every agent's inbox."""
+
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def customer_group(conversation_id: int) -> str:
+    """The customer's side of a conversation. What only agents may know never rings here."""
+    return f"conversation-{conversation_id}-customer"
+
+
+def announce(conversation_id: int, last: int) -> None:
+    """Once the transaction is committed, tell both sides that the conversation has news up to message id `last`."""
+    _after_commit([customer_group(conversation_id), AGENTS], conversation_id, last)
+
+
+def announce_to_agents(conversation_id: int, last: int) -> None:
+    """The same for news that are the agents' alone, such as who has taken the conversation."""
+    _after_commit([AGENTS], conversation_id, last)
+
+
+def ring_in_this_loop() -> None:
+    """Remember the server's event loop. Queues of the channel layer belong to the loop of those who listen to them."""
+    global _loop
+    if _loop is None or not _loop.is_running():
+        _loop = asyncio.get_running_loop()
+
+
+def _after_commit(groups: list[str], conversation_id: int, last: int) -> None:
+    # Robust: a ring that fails never fails the write, and the screens' slow polls find the news all the same.
+    # A lambda and no partial: Django logs the failed function by a name that a partial does not have.
+    transaction.on_commit(lambda: _ring(groups, conversation_id, last), robust=True)
+
+
+def _ring(groups: list[str], conversation_id: int, last: int) -> None:
+    if _loop is not None and _loop.is_running():
+        ringing = asyncio.run_coroutine_threadsafe(_send(groups, conversation_id, last), _loop)
+        ringing.add_done_callback(_complain)
+    else:  # a command or a shell, which has no loop of its own
+        async_to_sync(_send)(groups, conversation_id, last)
+
+
+async def _send(groups: list[str], conversation_id: int, last: int) -> None:
+    layer: Any = get_channel_layer()
+    for group in groups:
+        await layer.group_send(group, {"type": "ring", "conversation": conversation_id, "last": last})
+
+
+def _complain(ringing: "Future[None]") -> None:
+    if error := ringing.exception():
+        logger.error("The doorbell could not ring; polling will bring the news.", exc_info=error)

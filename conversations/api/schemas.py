@@ -1,0 +1,103 @@
+"""The shapes of what the API takes and gives."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from ninja import Field, Schema
+from pydantic import AfterValidator, PlainSerializer
+
+from conversations.models import Conversation
+from conversations.models.message import MAX_LENGTH
+from conversations.models.writing import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
+from conversations.paging import LARGEST
+
+
+def iso(moment: datetime) -> str:
+    """A moment as ISO 8601 in UTC with milliseconds: 2025-03-08T17:21:49.677Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+Moment = Annotated[datetime, PlainSerializer(iso, return_type=str)]
+Since = Annotated[int, Field(ge=0, le=LARGEST, description="Only messages with a greater id.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many items.")]
+Offset = Annotated[int, Field(ge=0, le=LARGEST, description="Without the first so many items.")]
+
+
+class Problem(Schema):
+    """What went wrong, and what to do."""
+
+    detail: str
+
+
+class Mistake(Schema):
+    """One thing that is wrong with the input, and where."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class Invalid(Schema):
+    """What is wrong with the input."""
+
+    detail: list[Mistake]
+
+
+class MessageIn(Schema):
+    """A message to post. Only `content` is required."""
+
+    content: Annotated[str, AfterValidator(check_content)] = Field(min_length=1, max_length=MAX_LENGTH)
+    conversation: Any = Field(
+        None,
+        description="The conversation's uuid. Without one, or with one that is unknown, a new conversation is started.",
+        examples=["3fa85f64-5717-4562-b3fc-2c963f66afa6"],
+    )
+    name: Annotated[str, AfterValidator(check_name)] | None = Field(None, max_length=NAME_LENGTH)
+    email: Annotated[str, AfterValidator(check_email)] | None = Field(None, max_length=EMAIL_LENGTH)
+    client_id: UUID | None = Field(
+        None, description="The message's name, made by the client before its first try: a retry never doubles it."
+    )
+
+
+class MessageOut(Schema):
+    """A message."""
+
+    conversation: UUID
+    id: int
+    date: Moment
+    content: str
+    author: Literal["CUS", "AGE"] = Field(description="CUS: the customer. AGE: an agent.")
+
+
+class MessagesOut(Schema):
+    """Messages, oldest first. `count` is how many match, on all pages."""
+
+    items: list[MessageOut]
+    count: int
+
+
+class ConversationOut(Schema):
+    """A conversation, as agents see it."""
+
+    id: int
+    uuid: UUID
+    created_at: Moment
+    customer_name: str
+    customer_email: str
+    status: Literal["OPEN", "CLOSED"]
+    assignee: int | None = Field(None, alias="assignee_id", description="The id of the agent who has taken it.")
+    last_message_id: int
+    last_message_at: Moment
+
+    @staticmethod
+    def of(conversation: Conversation) -> "ConversationOut":
+        """The shape of a conversation."""
+        return ConversationOut.model_validate(conversation)
+
+
+class ConversationsOut(Schema):
+    """Conversations, newest first. `count` is how many match, on all pages."""
+
+    items: list[ConversationOut]
+    count: int

@@ -1,0 +1,67 @@
+"""`manage.py demo`: something to look at in an empty database."""
+
+import secrets
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from conversations.actions import close, post_message, take
+from conversations.models import Agent
+
+CONVERSATIONS: list[tuple[str, str, list[str]]] = [
+    (
+        "Ines Okafor",
+        "ines@example.com",
+        [
+            "> Hi! My tall terracotta arrived with a hairline crack near the rim. Can I send a photo?",
+            "< Oh no, I'm sorry about that. A photo would help, but I can already send you a new one today.",
+            "> That is very kind. It's order 2041.",
+            "< Found it. A new one leaves this afternoon, and you can keep the cracked one for cuttings 🌱",
+            "> Brilliant, thank you!",
+        ],
+    ),
+    ("Tomasz", "", ["> Do you deliver to Gdańsk?", "> And is the moss glaze food safe?"]),
+    (
+        "Mei Tanaka",
+        "mei@example.com",
+        [
+            "> Is the blue ash planter back in stock soon?",
+            "< Yes: the kiln opens on Thursday. https://example.com/blue-ash has a list you can join.",
+        ],
+    ),
+    ("", "", ["> Hello? I can't find where to change my address."]),
+]
+
+
+class Command(BaseCommand):
+    """In debug mode, fill an empty database with an agent and some conversations. Otherwise do nothing."""
+
+    help = "In debug mode, fill an empty database with an agent and some conversations. Otherwise do nothing."
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print how to sign in."""
+        if not settings.DEBUG or User.objects.exists():
+            return
+        password = secrets.token_urlsafe(9)
+        user = User.objects.create_superuser("bob", "bob@example.com", password, first_name="Bob")
+        agent = Agent.objects.enlist(user)
+        for name, email, lines in CONVERSATIONS:
+            conversation = None
+            for line in lines:
+                by = agent if line.startswith("<") else None
+                message = post_message(
+                    content=line[2:], conversation=conversation, agent=by, name=name if not by else "", email=email
+                )
+                conversation = message.conversation
+            if conversation and len(lines) == 5:
+                take(conversation=conversation, by=agent)
+            if conversation and len(lines) == 2 and email:
+                close(conversation=conversation)
+        self.stdout.write(
+            f"\n  A demo has been made, this once. Sign in to the inbox as  bob  with the password  {password}\n"
+            "  (Another password: .venv/bin/python manage.py changepassword bob)"
+        )

@@ -1,0 +1,28 @@
+"""`manage.py serve`: the one process that serves pages, the API and sockets."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    """Serve Chatsite on HOST and PORT."""
+
+    help = "Serve Chatsite on HOST and PORT."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        from chatsite.server import serve
+
+        where = f"http://{settings.HOST}:{settings.PORT}"
+        if settings.DEBUG:
+            self.stdout.write(f"\n  Demo shop   {where}/")
+        else:
+            self.stdout.write("")
+        self.stdout.write(
+            f"  Chat        {where}/chat/\n  Inbox       {where}/inbox/\n  API         {where}/api/docs\n"
+        )
+        self.stdout.write("  Stop with Ctrl-C.\n")
+        self.stdout.flush()
+        serve(settings.HOST, settings.PORT)

@@ -1,0 +1,63 @@
+"""An agent: somebody who answers customers."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Group, User, UserManager
+from django.db import models
+
+from conversations.models.prepared import prepared
+
+if TYPE_CHECKING:
+    from conversations.models.conversation import ConversationQuerySet
+
+GROUP = "agent"
+"""Every active user in the group of this name is an agent."""
+
+
+class AgentManager(UserManager["Agent"]):
+    """Agents are found here, and nobody else is."""
+
+    def get_queryset(self) -> models.QuerySet["Agent"]:
+        """Active users in the group."""
+        return super().get_queryset().filter(is_active=True, groups__name=GROUP)
+
+    def behind(self, user: Any) -> "Agent | None":
+        """The agent that a signed-in `user` is, or None. Costs nothing for one that was found as an agent just now."""
+        if isinstance(user, Agent):
+            return user
+        return self.filter(pk=user.pk).first() if user.is_authenticated else None
+
+    def enlist(self, user: User) -> "Agent":
+        """Make a user an agent."""
+        group, _ = Group.objects.get_or_create(name=GROUP)
+        user.groups.add(group)
+        return self.get(pk=user.pk)
+
+
+class Agent(User):
+    """A user in the group `agent`."""
+
+    objects: ClassVar[AgentManager] = AgentManager()
+
+    class Meta:
+        proxy = True
+
+    def __str__(self) -> str:
+        """The name that colleagues and customers see."""
+        return self.get_full_name() or self.username
+
+    def desk(self) -> "ConversationQuerySet":
+        """The conversations that this agent may see. Everything an agent does starts here."""
+        from conversations.models.conversation import Conversation
+
+        return Conversation.objects.all()
+
+
+class AgentBackend(ModelBackend):
+    """Django's own sign-in; a session's user is looked for among the agents first, which answers both in one query."""
+
+    def get_user(self, user_id: int) -> User | None:
+        """The user of a session: an Agent if they are one."""
+        found = prepared(Agent, "user", lambda: Agent.objects.filter(pk=-1), {-1: user_id})
+        return next(iter(found), None) or super().get_user(user_id)

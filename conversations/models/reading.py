@@ -1,0 +1,36 @@
+"""How far an agent has read."""
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+
+if TYPE_CHECKING:
+    from conversations.models.agent import Agent
+
+
+class ReadingQuerySet(models.QuerySet["Reading"]):
+    """How readings are found."""
+
+    def of(self, agent: "Agent", conversation_id: int) -> "Reading | None":
+        """The agent's reading of a conversation, or None if they have never opened it."""
+        return self.filter(agent_id=agent.pk, conversation_id=conversation_id).first()
+
+
+class Reading(models.Model):
+    """One agent has read one conversation up to a message."""
+
+    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="readings")
+    agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="readings")
+    last_message_id = models.BigIntegerField(default=0)
+    # How many of the messages up to there are the customer's.
+    customer_messages = models.PositiveIntegerField(default=0)
+
+    objects = ReadingQuerySet.as_manager()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["conversation", "agent"], name="one_reading_each"),)
+
+    def __str__(self) -> str:
+        """Who has read what."""
+        return f"{self.agent} has read {self.conversation} up to {self.last_message_id}"

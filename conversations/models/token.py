@@ -1,0 +1,60 @@
+"""Tokens with which bots and scripts speak as an agent."""
+
+import secrets
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from conversations.models.agent import Agent
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+class TokenQuerySet(models.QuerySet["Token"]):
+    """How tokens are made and found."""
+
+    def mint(self, agent: "User", name: str, scope: str) -> str:
+        """Make a token and return it. This is the only time that it is seen: the table keeps its hash."""
+        secret = secrets.token_urlsafe(32)
+        token = self.create(agent=agent, name=name, scope=scope, digest=digest(secret, agent))
+        return f"chat_{token.pk}_{secret}"
+
+    def behind(self, written: str) -> "Token | None":
+        """The token that a client presents, or None unless it is valid and its agent still is one."""
+        prefix, _, rest = written.partition("_")
+        number, _, secret = rest.partition("_")
+        if prefix != "chat" or not (number.isascii() and number.isdigit() and len(number) < 19):
+            return None
+        token = self.filter(pk=int(number), agent__in=Agent.objects.values("pk")).select_related("agent").first()
+        if token is None or not constant_time_compare(token.digest, digest(secret, token.agent)):
+            return None
+        return token
+
+
+class Token(models.Model):
+    """A bearer token of an agent. It ends when it is deleted, when the agent's password changes or the agent goes."""
+
+    class Scope(models.TextChoices):
+        READ = "READ", "read"
+        WRITE = "WRITE", "read and write"
+
+    agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=80, help_text="What uses it, so that you know which one to revoke.")
+    scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
+    digest = models.CharField(max_length=64, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = TokenQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        """Its name."""
+        return self.name
+
+
+def digest(secret: str, agent: "User") -> str:
+    """What the table keeps: it depends on the agent's password hash, so a new password ends every old token."""
+    return salted_hmac("conversations.token", secret + agent.password, algorithm="sha256").hexdigest()

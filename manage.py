@@ -1,0 +1,21 @@
+#!/usr/bin/env python
+"""Django's command line for Chatsite."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run one management command; a wrong setting is one readable message, not a traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"Chatsite cannot start. {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+// <chat-composer> sends what is typed, once, in order, however often the line breaks: every message has a name of its
+// own from before its first try (client_id), waits in the tab's storage until the server has it, and is tried again.
+const TIMEOUT = 15000; // milliseconds until a try counts as failed
+const LONGEST = 20000; // milliseconds between two tries, at most
+const KEPT_ALIVE = 60000; // bytes; browsers refuse more than 64 kB
+
+const store = {
+  get(key, otherwise) {
+    try {
+      return JSON.parse(sessionStorage.getItem(key)) ?? otherwise;
+    } catch {
+      return otherwise; // no storage in this browser: then it lasts as long as the page
+    }
+  },
+  set(key, value) {
+    try {
+      if (value === "" || value.length === 0) sessionStorage.removeItem(key);
+      else sessionStorage.setItem(key, JSON.stringify(value));
+    } catch {
+      // the same
+    }
+  },
+};
+
+// crypto.randomUUID exists on secure pages alone.
+function newName() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 15) | 64;
+  bytes[8] = (bytes[8] & 63) | 128;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+}
+
+class ChatComposer extends HTMLElement {
+  connectedCallback() {
+    this.form = this.querySelector("form");
+    this.field = this.querySelector("textarea");
+    this.problem = this.querySelector(".problem");
+    this.waiting = document.querySelector(".messages.waiting");
+    this.draft = `draft ${this.dataset.draft}`;
+    this.outbox = `outbox ${this.dataset.draft}`;
+    this.items = [];
+    this.tries = 0;
+
+    if (!this.field.value) this.field.value = store.get(this.draft, "");
+    this.fit();
+    this.field.addEventListener("input", () => this.typed());
+    this.field.addEventListener("keydown", (event) => this.key(event));
+    this.form.addEventListener("submit", (event) => this.submit(event));
+    this.onShown = (event) => this.shown(event.detail);
+    this.onBack = () => this.flush();
+    document.addEventListener("messages-shown", this.onShown);
+    document.addEventListener("connected", this.onBack);
+    addEventListener("online", this.onBack);
+
+    for (const { name, text } of this.kept) {
+      if (document.querySelector(`[data-echo="${CSS.escape(name)}"]`)) this.forget(name);
+      else this.add(name, text);
+    }
+    this.flush();
+    // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
+    if (matchMedia("(pointer: fine)").matches && window === top) this.field.focus({ preventScroll: true });
+  }
+
+  // Another conversation was opened. What waits to be sent in this one is sent all the same.
+  disconnectedCallback() {
+    this.gone = true;
+    document.removeEventListener("messages-shown", this.onShown);
+    document.removeEventListener("connected", this.onBack);
+    removeEventListener("online", this.onBack);
+  }
+
+  typed() {
+    this.fit();
+    this.problem.hidden = true;
+    store.set(this.draft, this.field.value);
+  }
+
+  fit() {
+    this.field.style.height = "auto";
+    this.field.style.height = `${this.field.scrollHeight}px`;
+  }
+
+  key(event) {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    this.form.requestSubmit();
+  }
+
+  submit(event) {
+    event.preventDefault();
+    const text = this.field.value;
+    this.field.focus();
+    if (!text.trim()) return;
+    const name = newName();
+    store.set(this.outbox, [...this.kept, { name, text }]);
+    this.add(name, text);
+    this.field.value = "";
+    this.typed();
+    document.querySelector("message-list").toEnd();
+    this.flush();
+  }
+
+  // A message that the server does not have yet, or whose row has not come back yet.
+  add(name, text) {
+    const row = this.querySelector("template").content.firstElementChild.cloneNode(true);
+    row.querySelector(".bubble").textContent = text;
+    const item = { name, text, row, id: null, refused: false };
+    row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
+    row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
+    this.waiting.append(row);
+    this.items.push(item);
+  }
+
+  // What is not sent yet, as a reload would find it.
+  get kept() {
+    return store.get(this.outbox, []);
+  }
+
+  forget(name) {
+    store.set(this.outbox, this.kept.filter((item) => item.name !== name));
+  }
+
+  // One after the other, so that they arrive in the order in which they were written.
+  async flush() {
+    clearTimeout(this.timer);
+    const item = this.items.find((item) => item.id === null && !item.refused);
+    if (!item || this.busy) return;
+    this.busy = true;
+    const wait = await this.send(item);
+    this.busy = false;
+    if (wait === null) return this.flush();
+    this.timer = setTimeout(() => this.flush(), wait);
+  }
+
+  // Milliseconds until the next try, or null if there is nothing more to do for this one.
+  async send(item) {
+    const body = new URLSearchParams(new FormData(this.form));
+    body.set("content", item.text);
+    body.set("client_id", item.name);
+    let response;
+    try {
+      const signal = AbortSignal.timeout?.(TIMEOUT);
+      const keepalive = `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
+      const headers = { "HX-Request": "true" };
+      response = await fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
+    } catch {
+      return this.later(item);
+    }
+    if (response.ok) return this.sent(item, Number(response.headers.get("X-Message")));
+    if (response.status === 429) return this.later(item, 1000 * response.headers.get("Retry-After"));
+    if (response.status >= 500) return this.later(item);
+    const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
+    return this.refuse(item, sentence || "The server did not take it.");
+  }
+
+  sent(item, id) {
+    this.tries = 0;
+    item.id = id;
+    this.say(item, "Sent");
+    this.forget(item.name);
+    this.form.querySelector(".who")?.remove();
+    document.dispatchEvent(new CustomEvent("conversation-began"));
+    document.body.dispatchEvent(new CustomEvent("messages"));
+    if (!this.gone) this.settle();
+    return null;
+  }
+
+  later(item, wait = 0) {
+    const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
+    this.say(item, "Not sent yet, trying again…", "retry");
+    return Math.max(wait, backOff);
+  }
+
+  refuse(item, sentence) {
+    item.refused = true;
+    this.say(item, `Not sent. ${sentence}`, "retry", "edit");
+    return null;
+  }
+
+  say(item, fate, ...buttons) {
+    item.row.querySelector(".fate").textContent = fate;
+    item.row.classList.toggle("unsent", buttons.length > 0);
+    for (const button of item.row.querySelectorAll("button")) button.hidden = !buttons.includes(button.dataset.do);
+  }
+
+  again(item) {
+    item.refused = false;
+    this.say(item, "Sending…");
+    this.field.focus();
+    this.flush();
+  }
+
+  edit(item) {
+    this.drop(item);
+    this.field.value = [item.text, this.field.value].filter(Boolean).join("\n");
+    this.typed();
+    this.field.focus();
+  }
+
+  // Rows have come: what they bring need not wait any more.
+  shown(rows) {
+    const names = new Set(rows.map((row) => row.dataset.echo));
+    this.items.filter((item) => names.has(item.name)).forEach((item) => this.drop(item));
+    this.settle();
+  }
+
+  settle() {
+    const last = document.querySelector("message-list").last;
+    this.items.filter((item) => item.id !== null && item.id <= last).forEach((item) => this.drop(item));
+  }
+
+  drop(item) {
+    item.row.remove();
+    this.items = this.items.filter((other) => other !== item);
+    this.forget(item.name);
+  }
+}
+
+customElements.define("chat-composer", ChatComposer);

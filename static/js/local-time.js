@@ -1,0 +1,46 @@
+// <local-time data-as="time|day|ago|full"> shows its <time> as the reader's own clock and language would.
+const language = document.documentElement.lang;
+const format = (options) => new Intl.DateTimeFormat(navigator.language || language, options);
+const time = format({ hour: "2-digit", minute: "2-digit" });
+const weekday = format({ weekday: "long", day: "numeric", month: "long" });
+const year = format({ day: "numeric", month: "long", year: "numeric" });
+const short = format({ day: "numeric", month: "short" });
+const full = format({ dateStyle: "long", timeStyle: "short" });
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+
+const midnight = (moment) => new Date(moment).setHours(0, 0, 0, 0);
+const daysAgo = (moment) => Math.round((midnight(Date.now()) - midnight(moment)) / 86400000);
+
+const shown = {
+  time: (moment) => time.format(moment),
+  full: (moment) => full.format(moment),
+  day(moment) {
+    const days = daysAgo(moment);
+    const near = relative.format(-days, "day");
+    if (days >= 0 && days < 2) return near[0].toUpperCase() + near.slice(1);
+    return (days < 180 ? weekday : year).format(moment);
+  },
+  ago(moment) {
+    const minutes = Math.floor((Date.now() - moment) / 60000);
+    if (minutes < 1) return "now";
+    if (minutes < 60) return `${minutes} min`;
+    return daysAgo(moment) === 0 ? time.format(moment) : short.format(moment);
+  },
+};
+
+class LocalTime extends HTMLElement {
+  connectedCallback() {
+    this.show();
+  }
+
+  show() {
+    const element = this.querySelector("time");
+    const moment = new Date(element?.dateTime);
+    if (isNaN(moment)) return;
+    element.textContent = shown[this.dataset.as || "time"](moment);
+    element.title = full.format(moment);
+  }
+}
+
+customElements.define("local-time", LocalTime);
+setInterval(() => document.querySelectorAll("local-time[data-as=ago]").forEach((element) => element.show()), 30000);

@@ -1,0 +1,123 @@
+// <message-list> keeps the thread in order while htmx appends to it: the cursor, the place where you read, the days.
+const NEAR = 120; // pixels from the end that still count as reading the newest
+
+class MessageList extends HTMLElement {
+  connectedCallback() {
+    this.list = this.querySelector("#messages");
+    this.pill = this.querySelector(".pill");
+    this.unseen = 0;
+    this.list.addEventListener("htmx:configRequest", (event) => this.ask(event));
+    this.list.addEventListener("htmx:beforeSwap", (event) => this.beforeSwap(event));
+    this.list.addEventListener("htmx:afterSwap", (event) => this.afterSwap(event));
+    this.pill.addEventListener("click", () => this.toEnd());
+    this.addEventListener("scroll", () => this.atEnd && this.seen(), { passive: true });
+    this.whenVisible = () => this.atEnd && this.seen();
+    document.addEventListener("visibilitychange", this.whenVisible);
+    this.resized = new ResizeObserver(() => this.pinned && this.toEnd());
+    this.resized.observe(this);
+    this.pinned = true;
+    this.read = this.last;
+    this.markDays();
+    this.markUnread();
+    this.toEnd();
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("visibilitychange", this.whenVisible);
+    this.resized.disconnect();
+  }
+
+  // The id of the newest message on the screen. It is the only cursor there is.
+  get last() {
+    const rows = this.list.querySelectorAll(":scope > [data-id]");
+    return rows.length ? Number(rows[rows.length - 1].dataset.id) : 0;
+  }
+
+  get atEnd() {
+    return this.scrollHeight - this.scrollTop - this.clientHeight < NEAR;
+  }
+
+  ask(event) {
+    if (event.detail.elt !== this.list) return;
+    this.asked = this.last;
+    event.detail.parameters.since = this.asked;
+  }
+
+  beforeSwap(event) {
+    const newer = event.detail.requestConfig.elt === this.list;
+    if (newer && this.asked !== this.last) {
+      event.detail.shouldSwap = false; // an answer to a question of before: ask again
+      document.body.dispatchEvent(new CustomEvent("messages"));
+      return;
+    }
+    this.before = newer ? this.asked : null;
+    this.swapping = true;
+    this.height = this.scrollHeight;
+    this.pinned = this.atEnd;
+  }
+
+  // htmx says this once for every row of an answer; the rows are all there by the first time.
+  afterSwap() {
+    if (!this.swapping) return;
+    this.swapping = false;
+    this.markDays();
+    if (this.before === null) {
+      this.scrollTop += this.scrollHeight - this.height; // older ones above: what you read stays where it is
+      return;
+    }
+    const fresh = [...this.list.querySelectorAll(":scope > [data-id]")].filter((row) => row.dataset.id > this.before);
+    document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
+    if (this.pinned || fresh.some((row) => row.dataset.echo)) this.toEnd();
+    else {
+      this.unseen += fresh.length;
+      this.pill.textContent = this.unseen === 1 ? "1 new message" : `${this.unseen} new messages`;
+      this.pill.hidden = this.unseen === 0;
+    }
+  }
+
+  toEnd() {
+    this.scrollTop = this.scrollHeight;
+    this.pinned = true;
+    this.seen();
+  }
+
+  seen() {
+    if (document.hidden) return;
+    this.unseen = 0;
+    this.pill.hidden = true;
+    if (!this.dataset.read || this.last <= this.read) return;
+    this.read = this.last;
+    const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
+    const headers = { "X-CSRFToken": token, "HX-Request": "true" };
+    fetch(this.dataset.read, { method: "POST", headers, body: new URLSearchParams({ last: this.read }) })
+      .then(() => document.body.dispatchEvent(new CustomEvent("inbox")))
+      .catch(() => (this.read = 0)); // said again with the next message
+  }
+
+  // The server separates days by its own clock; the reader's may turn elsewhere.
+  markDays() {
+    let before = null;
+    for (const row of this.list.querySelectorAll(":scope > [data-id]")) {
+      const time = row.querySelector(".when time");
+      const day = new Date(time.dateTime).toDateString();
+      const mark = row.querySelector(".day");
+      if (day === before) mark?.remove();
+      else if (!mark) {
+        const label = document.createElement("p");
+        label.className = "day";
+        label.innerHTML = '<local-time data-as="day"><time></time></local-time>';
+        label.querySelector("time").dateTime = time.dateTime;
+        row.prepend(label);
+        label.firstChild.show();
+      }
+      before = day;
+    }
+  }
+
+  markUnread() {
+    const row = document.getElementById(`message-${this.dataset.firstUnread}`);
+    row?.classList.add("first-unread");
+  }
+}
+
+customElements.define("message-list", MessageList);

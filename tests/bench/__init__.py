@@ -1,0 +1,1 @@
+"""What a request costs the server: `make bench`. How to read it: docs/performance.md."""

@@ -1,0 +1,152 @@
+"""Fills an empty database: `python -m tests.bench.data CONVERSATIONS EACH` prints the key of an agent's session.
+
+Everything follows from the numbers alone, so that the bench knows every uuid and every last id without asking.
+"""
+
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+LINES = [
+    "Hello, is anybody there? I ordered on Monday and have not heard from you since.",
+    "It is order 20417, with the two blue planters and the tall terracotta one.",
+    "Thank you! Let me look that up, one moment please.",
+    "It left our house yesterday. Here is where it is now: https://example.com/track?order=20417",
+    "Wonderful, that is all I wanted to know. Grüße aus Gdańsk 🌱",
+    "One more thing: " + "can it be delivered to a neighbour, as nobody is at home before six? " * 3,
+]
+PIECE = 10_000
+"""Rows that are made at once, so that memory stays small."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One conversation, by its number from 1 on, among `total` that have `each` messages, written in turns."""
+
+    number: int
+    total: int
+    each: int
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        """Its secret."""
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"chatsite bench {self.number}")
+
+    @property
+    def last(self) -> int:
+        """The id of its last message."""
+        return self.number + (self.each - 1) * self.total
+
+    @property
+    def status(self) -> str:
+        """Every fifth is closed."""
+        return "CLOSED" if self.number % 5 == 0 else "OPEN"
+
+    @property
+    def assignee(self) -> int | None:
+        """Every third has been taken by the first agent."""
+        return 1 if self.number % 3 == 0 else None
+
+    def by_agent(self, turn: int) -> bool:
+        """Whether an agent writes its message of this turn: every third is an answer."""
+        return (self.number + turn) % 3 == 0
+
+    def from_customer(self, turns: int) -> int:
+        """How many of its first messages the customer wrote."""
+        return sum(not self.by_agent(turn) for turn in range(turns))
+
+
+def fill(total: int, each: int) -> str:
+    """Make `total` conversations of `each` messages and two agents; return the key of the first agent's session."""
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.models import User
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.db import transaction
+    from django.utils import timezone
+
+    from conversations.models import Agent, Author, Conversation, Message, Reading
+
+    began = timezone.now() - timedelta(days=30)
+    rate = timedelta(days=30) / (total * each)
+
+    def moment(message: int) -> datetime:
+        return began + message * rate
+
+    def conversation(talk: Talk) -> Conversation:
+        last = talk.each - 1
+        answered = next((turn for turn in reversed(range(talk.each)) if talk.by_agent(turn)), 0)
+        return Conversation(
+            id=talk.number,
+            uuid=talk.uuid,
+            created_at=moment(talk.number),
+            status=talk.status,
+            customer_name="" if talk.number % 4 == 0 else f"Customer {talk.number}",
+            customer_email=f"customer{talk.number}@example.com" if talk.number % 2 else "",
+            assignee_id=talk.assignee,
+            last_message_id=talk.last,
+            last_message_at=moment(talk.last),
+            last_line=line(talk.last)[:120],
+            last_author=Author.AGENT if talk.by_agent(last) else Author.CUSTOMER,
+            customer_messages=talk.from_customer(talk.each),
+            answered_messages=talk.from_customer(answered),
+        )
+
+    def message(pk: int) -> Message:
+        turn, number = divmod(pk - 1, total)
+        by_agent = Talk(number + 1, total, each).by_agent(turn)
+        return Message(
+            id=pk,
+            conversation_id=number + 1,
+            created_at=moment(pk),
+            author=Author.AGENT if by_agent else Author.CUSTOMER,
+            agent_id=1 + pk % 2 if by_agent else None,
+            content=line(pk),
+            client_id=None if by_agent else uuid.UUID(int=pk),
+        )
+
+    def reading(talk: Talk) -> Reading:
+        turns = talk.each - talk.number % 3 % talk.each
+        read = talk.number + (turns - 1) * total
+        seen = talk.from_customer(turns)
+        return Reading(conversation_id=talk.number, agent_id=1, last_message_id=read, customer_messages=seen)
+
+    with transaction.atomic():
+        agents = [Agent.objects.enlist(User.objects.create_user(name, first_name=name)) for name in ("Bob", "Carol")]
+        for numbers in pieces(total):
+            talks = [Talk(number, total, each) for number in numbers]
+            Conversation.objects.bulk_create(conversation(talk) for talk in talks)
+            Reading.objects.bulk_create(reading(talk) for talk in talks if talk.number % 2)
+        for numbers in pieces(total * each):
+            Message.objects.bulk_create(message(number) for number in numbers)
+        session = SessionStore()
+        session[SESSION_KEY] = str(agents[0].pk)
+        session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+        session[HASH_SESSION_KEY] = agents[0].get_session_auth_hash()
+        session.create()
+    return str(session.session_key)
+
+
+def line(number: int) -> str:
+    """What the message of this number says."""
+    return LINES[number % len(LINES)]
+
+
+def pieces(total: int) -> Iterator[range]:
+    """The numbers from 1 to `total`, some at a time."""
+    for first in range(1, total + 1, PIECE):
+        yield range(first, min(first + PIECE, total + 1))
+
+
+if __name__ == "__main__":
+    os.environ["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    print(fill(int(sys.argv[1]), int(sys.argv[2])))

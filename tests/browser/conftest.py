@@ -1,0 +1,76 @@
+"""Real browsers against a real server. These tests never touch the ORM: they see what people see."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.browser.cast import PATIENCE, Api, Stage
+from tests.conftest import Server
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Where Chromium is; without one the browser tests are skipped, though never in CI."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail("CI must run the browser tests, and there is no Chromium here. Install the package chromium.")
+    if path is None:
+        pytest.skip("The browser tests need Chromium, and there is none here. Install the package chromium.")
+    return path
+
+
+# Package and not session: while Playwright runs, this thread has an event loop, and neither Django's ORM nor
+# asynchronous tests work in it. The server comes first, because it makes its database with the ORM's connection.
+@pytest.fixture(scope="package")
+def chromium(chromium_path: str, server: Server) -> Iterator[Browser]:
+    """A running browser without a window."""
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def badges() -> dict[str, Any]:
+    """The cookies of agents who have signed in once, by name."""
+    return {}
+
+
+@pytest.fixture
+def stage(chromium: Browser, server: Server, badges: dict[str, Any]) -> Iterator[Stage]:
+    """Browsers for everybody; nothing may be refused by the policy and no script may fail, in any of them."""
+    stage = Stage(chromium, server, badges)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def mortal(server: Server) -> Iterator[Server]:
+    """A second server on the same database, to be killed."""
+    second = Server({name: server.environment[name] for name in ("DEBUG", "RATE_LIMITS", "DATABASE_URL")})
+    second.start()
+    yield second
+    if second.process and second.process.poll() is None:
+        second.kill()
+
+
+@pytest.fixture
+def api(server: Server) -> Api:
+    """A program that speaks JSON."""
+    return Api(server)

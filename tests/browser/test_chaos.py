@@ -1,0 +1,68 @@
+"""Whatever breaks, nobody loses, doubles or misorders a message."""
+
+from random import Random
+
+import pytest
+
+from tests.browser.cast import Api, Person, Row, Stage, eventually, uuid_of
+from tests.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+EACH = 60  # messages that each side writes
+KILLS = 6
+SEED = 20250308
+
+
+def talk_through_chaos(chance: Random, alice: Person, bob: Person, server: Server) -> dict[Person, list[str]]:
+    """Both write, while the server is killed under them and sockets drop. Returns what each has written."""
+    written = {alice: [f"alice {number}" for number in range(2, EACH + 1)]}
+    written[bob] = [f"bob {number}" for number in range(1, EACH + 1)]
+    left = {person: iter(texts) for person, texts in written.items()}
+    turns = [person for person, texts in written.items() for _ in texts]
+    chance.shuffle(turns)
+    kills = set(chance.sample(range(0, len(turns) - 10, 10), KILLS))
+    back_at = -1
+    for turn, person in enumerate(turns):
+        person.says(next(left[person]))
+        if turn in kills:
+            server.kill()  # while the message is on its way
+            back_at = turn + chance.randint(1, 5)
+        elif turn == back_at:
+            server.start()
+        elif turn > back_at and chance.random() < 0.2:
+            chance.choice(turns).loses_the_socket()
+    return written
+
+
+def shows(person: Person, messages: list[Row]) -> None:
+    """Wait until the screen has these messages, and nothing but them."""
+    eventually(person.page, lambda: person.screen() == messages, "the screen shows all that there is", patience=60)
+
+
+def shows_after_a_reload(person: Person, messages: list[Row]) -> None:
+    """The same on a new page, with all older messages."""
+    person.reloads()
+    older = person.page.get_by_role("link", name="Show older messages")
+    for most in range(50, len(messages), 50):
+        shows(person, messages[-most:])
+        older.click()
+    shows(person, messages)
+
+
+def test_six_kills_and_dropped_sockets_lose_double_and_misorder_nothing(stage: Stage, api: Api, mortal: Server) -> None:
+    alice, bob = stage.customer(server=mortal), stage.agent(server=mortal)
+    alice.says("Let the chaos begin.")
+    bob.opens("Let the chaos begin.")
+    uuid = uuid_of(alice)
+    written = talk_through_chaos(Random(SEED), alice, bob, mortal)
+    for person in (alice, bob):
+        eventually(person.page, lambda: len(api.read(uuid)) == 2 * EACH, "all messages have arrived", patience=60)
+    messages = api.read(uuid)
+    ids = [number for number, _ in messages if number]
+    assert ids == sorted(set(ids))
+    for texts in written.values():
+        assert [text for _, text in messages if text in texts] == texts  # each once, in the order of writing
+    for person in (alice, bob):
+        shows(person, messages)
+        shows_after_a_reload(person, messages)

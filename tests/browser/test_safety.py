@@ -1,0 +1,199 @@
+"""What mallory writes stays text, on every screen."""
+
+import json
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from tests.browser.cast import Api, Stage, eventually, somebody, uuid_of
+
+pytestmark = pytest.mark.browser
+
+# Rows 1 to 4 of the list of attacks that Chatsite was designed against: script, links, htmx, foreign swaps.
+PAYLOADS = [
+    "<script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    '"><svg onload="window.hacked = 1">',
+    "</textarea></title><script>window.hacked = 1</script>",
+    "<iframe srcdoc='<script>parent.hacked = 1</script>'></iframe>",
+    "{{ 7|add:7 }}{% debug %}${7*7}",
+    "<div hx-get='/chat/' hx-trigger='load' hx-target='body'>x</div>",
+    "<div data-hx-get='/chat/' data-hx-trigger='load'>x</div>",
+    "<p hx-on:click='window.hacked = 1' hx-on::load='window.hacked = 1'>x</p>",
+    "<li id='messages' hx-swap-oob='true'>all gone</li>",
+    "</div></li></ol><ol id='messages' hx-swap-oob='innerHTML'><li>all gone</li></ol>",
+    "<meta http-equiv='refresh' content='0;url=/api/docs'><base href='//evil.example'>",
+    "<style>body { display: none }</style><link rel=stylesheet href=//evil.example/x.css>",
+]
+NO_LINKS = [
+    "[x](javascript:window.hacked=1)",
+    "javascript:window.hacked=1",
+    "java\tscript:window.hacked=1",
+    "java\nscript:window.hacked=1",
+    "JaVaScRiPt://example.com/%0awindow.hacked=1",
+    "data:text/html,<script>window.hacked=1</script>",
+    "vbscript:msgbox(1)",
+]
+NAMES = ["<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>", "'\"><svg onload=alert(1)>"]
+
+
+def is_unharmed(page: Page) -> None:
+    """Nothing has run, and there is nothing on the page that a message could have brought."""
+    assert page.evaluate("window.hacked") is None
+    for selector in ("img", "iframe", "script:not([src])", "style", "[onerror]", "[onload]", "[hx-swap-oob]", "base"):
+        assert page.locator(f"body {selector}").count() == 0, selector
+    assert page.locator(".bubble [hx-get], .bubble [data-hx-get], .bubble li, #messages #messages").count() == 0
+    assert page.locator("#messages").count() == 1
+
+
+def test_markup_in_messages_is_text_on_both_screens(stage: Stage, api: Api) -> None:
+    name = somebody()
+    uuid = api.tells("Before", *PAYLOADS, name=name)
+    alice, bob = stage.customer(conversation=uuid), stage.agent()
+    bob.opens(name)
+    for person in (alice, bob):
+        person.shows("Before", *PAYLOADS)
+        person.is_connected()
+    for payload in PAYLOADS:  # and as news, which htmx swaps in
+        api.post(f"{payload} again", uuid)
+    again = [f"{payload} again" for payload in PAYLOADS]
+    for person in (alice, bob):
+        person.shows("Before", *PAYLOADS, *again)
+        is_unharmed(person.page)
+    expect(bob.row(name).locator(".line")).to_have_text(again[-1])
+
+
+def test_what_the_customer_or_the_agent_types_is_text_too(stage: Stage) -> None:
+    alice, bob = stage.customer(), stage.agent()
+    alice.says("I am about to misbehave.")
+    bob.opens("I am about to misbehave.")
+    for payload in PAYLOADS[:3]:
+        alice.says(f"{payload} by me")
+        bob.answers(f"{payload} by bob")
+    for person in (alice, bob):
+        for payload in PAYLOADS[:3]:
+            person.sees(f"{payload} by me")
+            person.sees(f"{payload} by bob")
+        is_unharmed(person.page)
+        person.types(PAYLOADS[0])
+        person.reloads()
+        expect(person.field).to_have_value(PAYLOADS[0])
+        is_unharmed(person.page)
+
+
+def test_no_link_leads_to_a_script(stage: Stage, api: Api) -> None:
+    uuid = api.tells(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
+    alice = stage.customer(conversation=uuid)
+    alice.shows(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
+    links = alice.page.locator(".bubble a")
+    addresses = [link.get_attribute("href") for link in links.all()]
+    assert addresses[-1] == "https://example.com/?a=1&b=2"
+    assert all(address and address.startswith(("http://", "https://", "mailto:")) for address in addresses), addresses
+    assert links.last.get_attribute("rel") == "noopener noreferrer nofollow ugc"
+    is_unharmed(alice.page)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markup_in_a_name_is_text_in_the_list_the_head_and_the_details(stage: Stage, api: Api, name: str) -> None:
+    uuid = api.tells(f"My name is {somebody()}", name=name)
+    (_, text) = api.read(uuid)[0]
+    bob = stage.agent(viewport={"width": 1440, "height": 900})
+    bob.is_connected()
+    bob.opens(text)
+    for place in (".talk-head h2", ".details h2", ".row[aria-current] .who"):
+        expect(bob.page.locator(place)).to_have_text(name)
+    is_unharmed(bob.page)
+    api.post("Once more", uuid)
+    bob.sees("Once more")
+    is_unharmed(bob.page)
+
+
+def test_a_strange_but_valid_address_is_text(stage: Stage, api: Api) -> None:
+    email = "\"onload='window.hacked=1'\"@example.com"
+    name = somebody()
+    api.tells("Write to me.", name=name, email=email)
+    bob = stage.agent(viewport={"width": 1440, "height": 900})
+    bob.opens(name)
+    expect(bob.page.locator(".details dd").first).to_have_text(email)
+    is_unharmed(bob.page)
+
+
+def test_the_policy_would_stop_what_got_through(stage: Stage, api: Api) -> None:
+    alice = stage.customer(conversation=api.tells("Hello"))
+    alice.page.evaluate("""() => {
+        const box = document.createElement("div");
+        box.innerHTML = "<img src=x onerror='window.hacked = 1'>";
+        document.body.append(box);
+        const script = document.createElement("script");
+        script.textContent = "window.hacked = 1";
+        document.body.append(script);
+    }""")
+    eventually(alice.page, lambda: len(stage.complaints) >= 2, "the browser tells of two violations")
+    assert alice.page.evaluate("window.hacked") is None
+    stage.complaints.clear()
+
+
+def test_the_customers_secret_is_nowhere_but_in_its_cookie(stage: Stage) -> None:
+    asked: list[Request] = []
+    sockets: list[str] = []
+    alice, bob = stage.customer(), stage.agent()
+    for person in (alice, bob):
+        person.page.on("request", lambda request: asked.append(request))
+        person.page.on("websocket", lambda socket: sockets.append(socket.url))
+    alice.says("Keep my secret.")
+    alice.sees("Keep my secret.")
+    alice.is_connected()
+    bob.opens("Keep my secret.")
+    bob.answers("I don't even know it.")
+    alice.sees("I don't even know it.")
+    secret = uuid_of(alice)
+    dashed = "-".join((secret[:8], secret[8:12], secret[12:16], secret[16:20], secret[20:]))
+    alice.reloads()
+    alice.is_connected()
+    visible = "() => JSON.stringify([document.cookie, location.href, {...sessionStorage}, {...localStorage}])"
+    seen = [request.url + request.headers.get("referer", "") for request in asked] + sockets
+    assert sockets
+    for person in (alice, bob):
+        seen += [person.page.content(), person.page.evaluate(visible)]
+    for text in seen:
+        assert secret not in text
+        assert dashed not in text
+
+
+def test_text_that_is_hard_to_show_is_shown_soon(stage: Stage, api: Api) -> None:
+    hard = [
+        "*a_" * 6000,
+        "[" * 20_000,
+        "> " * 10_000,
+        "e" + "\u0301" * 5000,
+        "\u202e\u2066abc\u2069\u202c",
+        "www." * 5000,
+    ]
+    uuid = api.tells(*hard)
+    alice = stage.customer(conversation=uuid)
+    alice.shows(*hard)
+    alice.says("Still alive")
+    alice.sees("Still alive")
+    is_unharmed(alice.page)
+
+
+def test_the_inbox_is_framed_by_nobody_and_the_chat_by_its_own_site(stage: Stage, api: Api) -> None:
+    page = stage.browser().new_page()
+    page.goto(f"{stage.server.url}/")
+    expect(page.frame_locator("iframe").get_by_role("textbox", name="Write a message")).to_be_visible()
+    bob = stage.agent()
+    bob.goes("/")
+    bob.page.evaluate(
+        """(url) => {
+        const frame = document.createElement("iframe");
+        frame.src = url;
+        frame.id = "stolen";
+        document.body.append(frame);
+    }""",
+        "/inbox/",
+    )
+    stolen = bob.page.frame_locator("#stolen")
+    eventually(bob.page, lambda: bool(stage.complaints), "the browser tells that it did not show the frame")
+    assert "frame-ancestors" in json.dumps(stage.complaints)
+    expect(stolen.locator(".bar")).to_have_count(0)
+    stage.complaints.clear()

@@ -1,0 +1,178 @@
+"""Browsers without script: everything works by forms and links."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.cast import Agent, Api, Customer, Stage, exactly, somebody
+from tests.conftest import PASSWORD
+
+pytestmark = pytest.mark.browser
+
+
+def send(person: Customer | Agent, text: str) -> None:
+    """Write, and press the button; on a page that reloads itself, writing is behind a link."""
+    link = person.page.get_by_role("link", name=re.compile("^Write a"))
+    if link.count():
+        link.click()
+        expect(person.field).to_be_visible()
+    person.field.fill(text)
+    person.page.get_by_role("button", name="Send").click()
+
+
+def texts(person: Customer | Agent) -> list[str]:
+    """The messages on the screen."""
+    return person.page.locator("#messages .bubble").all_text_contents()
+
+
+def test_a_whole_conversation_works_by_forms(stage: Stage) -> None:
+    alice, name = stage.customer(java_script_enabled=False), somebody()
+    alice.page.get_by_text("Add your name").click()
+    alice.page.get_by_label("Name").fill(name)
+    send(alice, "No scripts here.\nTwo lines.")
+    alice.sees("No scripts here.\nTwo lines.")
+
+    bob = Agent(stage.browser(java_script_enabled=False).new_page(), stage.server.url)
+    bob.comes()
+    bob.page.get_by_label("Name").fill("bob")
+    bob.page.get_by_label("Password").fill(PASSWORD)
+    bob.page.get_by_role("button", name="Sign in").click()
+    bob.row(name).click()
+    expect(bob.head).to_contain_text("nobody has it yet")
+    bob.page.get_by_role("button", name="Take").click()
+    expect(bob.head).to_contain_text("you have it")
+    send(bob, "None here either.")
+    bob.sees("None here either.")
+    bob.page.get_by_role("button", name="Close").click()
+    expect(bob.head).to_contain_text("Closed")
+
+    alice.reloads()
+    alice.sees("None here either.")
+    expect(alice.page.get_by_text("This chat is closed. Write again to reopen it.")).to_be_visible()
+    send(alice, "Again!")
+    expect(alice.page.get_by_text("This chat is closed.")).to_have_count(0)
+    bob.reloads()
+    expect(bob.head).to_contain_text("Open")
+    bob.page.get_by_role("button", name="Close").click()
+    bob.page.get_by_role("button", name="Reopen").click()
+    expect(bob.head).to_contain_text("Open")
+    assert texts(bob) == texts(alice) == ["No scripts here.\nTwo lines.", "None here either.", "Again!"]
+    bob.page.get_by_role("button", name="Sign out").click()
+    expect(bob.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_older_messages_are_behind_a_link_and_so_are_the_newest(stage: Stage, api: Api) -> None:
+    written = [f"Line {number}" for number in range(1, 71)]
+    name = somebody()
+    uuid = api.tells(*written, name=name)
+    bob = stage.agent(java_script_enabled=False)
+    bob.row(name).click()
+    for person in (stage.customer(conversation=uuid, java_script_enabled=False), bob):
+        assert texts(person) == written[-50:]
+        person.page.get_by_role("link", name="Show older messages").click()
+        person.sees("Line 1")
+        assert texts(person) == written[:20]
+        person.page.get_by_role("link", name="Back to the newest messages").click()
+        person.sees("Line 70")
+        assert texts(person) == written[-50:]
+
+
+def test_a_refused_message_is_explained_and_what_was_typed_is_kept(stage: Stage) -> None:
+    alice = stage.customer(java_script_enabled=False)
+    alice.page.get_by_text("Add your name").click()
+    alice.page.get_by_label("Name").fill("Alice")
+    alice.page.get_by_label("E-mail").fill("not an address")
+    send(alice, "Do you have\nsmaller pots?")
+    expect(alice.page.get_by_role("alert")).to_have_text("This does not look like an e-mail address.")
+    expect(alice.field).to_have_value("Do you have\nsmaller pots?")
+    expect(alice.page.get_by_label("Name")).to_have_value("Alice")
+    alice.page.get_by_label("E-mail").fill("alice@example.com")
+    send(alice, "   ")
+    expect(alice.page.get_by_role("alert")).to_have_text("Write something first: the message is empty.")
+    expect(alice.page.get_by_label("E-mail")).to_have_value("alice@example.com")
+    send(alice, "Do you?")
+    alice.sees("Do you?")
+
+
+def test_an_agents_refused_answer_is_explained_too(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Hello", name=name)
+    bob = stage.agent(java_script_enabled=False)
+    bob.row(name).click()
+    send(bob, " \n ")
+    expect(bob.page.get_by_role("alert")).to_have_text("Write something first: the message is empty.")
+    send(bob, "Hello yourself")
+    bob.sees("Hello yourself")
+
+
+def test_pressing_send_twice_sends_once(stage: Stage) -> None:
+    alice = stage.customer(java_script_enabled=False)
+    alice.field.fill("Click click")
+    alice.page.get_by_role("button", name="Send").dblclick()
+    alice.sees("Click click")
+    alice.reloads()
+    assert texts(alice) == ["Click click"]
+
+
+def test_the_filters_are_links(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Find me.", name=name)
+    bob = stage.agent(java_script_enabled=False)
+    bob.page.get_by_role("link", name=exactly("Mine")).click()
+    expect(bob.row(name)).to_have_count(0)
+    bob.page.get_by_role("link", name=exactly("Unassigned")).click()
+    bob.row(name).click()
+    expect(bob.page).to_have_url(re.compile(r"/inbox/\d+/\?whose=nobody$"))
+    expect(bob.row(name)).to_have_attribute("aria-current", "true")
+
+
+def test_the_page_looks_for_news_by_itself(stage: Stage, api: Api) -> None:
+    uuid = api.tells("Waiting…")
+    alice = stage.customer(conversation=uuid, java_script_enabled=False)
+    alice.page.route(
+        "**/chat/", lambda route: route.fulfill(body=sooner(route.fetch().text()), content_type="text/html")
+    )
+    alice.reloads()
+    api.post("News!", uuid)
+    alice.sees("News!")
+
+
+def sooner(html: str) -> str:
+    """The same page, refreshing after a second."""
+    changed = re.sub(r'http-equiv="refresh" content="\d+', 'http-equiv="refresh" content="1', html)
+    assert changed != html
+    return changed
+
+
+def test_no_page_reloads_itself_while_somebody_is_writing_on_it(stage: Stage, api: Api) -> None:
+    name = somebody()
+    alice, bob = stage.customer(java_script_enabled=False), stage.agent(java_script_enabled=False)
+
+    def reloads(person: Customer | Agent) -> bool:
+        writing = person.page.locator("#content:visible").count()
+        reloading = person.page.locator("meta[http-equiv=refresh]").count()
+        assert not (writing and reloading)
+        return bool(reloading)
+
+    assert not reloads(alice)
+    assert reloads(bob)
+    api.tells("Hello", name=name)
+    bob.reloads()
+    send(alice, "Hello too")
+    alice.sees("Hello too")
+    bob.row(name).click()
+    bob.sees("Hello")
+    for person in (alice, bob):
+        assert reloads(person)
+        person.page.get_by_role("link", name=re.compile("^Write a")).click()
+        expect(person.field).to_be_focused()  # at once, without another click
+        assert not reloads(person)
+        person.field.fill(" ")
+        person.page.get_by_role("button", name="Send").click()
+        expect(person.page.get_by_role("alert")).to_be_visible()
+        assert not reloads(person)
+        person.field.fill("A whole sentence.")
+        person.page.get_by_role("button", name="Send").click()
+        person.sees("A whole sentence.")
+        assert reloads(person)

@@ -1,0 +1,192 @@
+"""The cast and the stage: alice the customer, bob and carol the agents, mallory the outsider, and a real server."""
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
+
+from conversations.actions import post_message
+from conversations.models import Agent, Conversation
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "correct horse battery"
+
+
+class Page(Client):
+    """A browser without script: keeps cookies, follows nothing by itself."""
+
+    def says(self, text: str, **more: Any) -> Any:
+        """Send a message from the chat page's form."""
+        return self.post("/chat/messages/", {"content": text, **more})
+
+    def answers(self, conversation: Conversation, text: str, **more: Any) -> Any:
+        """Send an answer from the inbox's form."""
+        return self.post(f"/inbox/{conversation.pk}/messages/", {"content": text, **more})
+
+    def htmx(self, path: str, data: Any = None, **headers: str) -> Any:
+        """GET, or POST if there is data, as htmx does."""
+        head = {"HX-Request": "true", **headers}
+        return self.get(path, headers=head) if data is None else self.post(path, data, headers=head)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def alice() -> Page:
+    """A customer's browser."""
+    return Page()
+
+
+@pytest.fixture
+def mallory() -> Page:
+    """An outsider's browser."""
+    return Page()
+
+
+def enlist(username: str, first_name: str) -> Agent:
+    """An agent with the password PASSWORD."""
+    return Agent.objects.enlist(User.objects.create_user(username, password=PASSWORD, first_name=first_name))
+
+
+@pytest.fixture
+def bob(db: None) -> Agent:
+    """An agent."""
+    return enlist("bob", "Bob")
+
+
+@pytest.fixture
+def carol(db: None) -> Agent:
+    """Another agent."""
+    return enlist("carol", "Carol")
+
+
+@pytest.fixture
+def bobs(bob: Agent) -> Page:
+    """Bob's browser, signed in."""
+    page = Page()
+    page.force_login(bob)
+    return page
+
+
+@pytest.fixture
+def carols(carol: Agent) -> Page:
+    """Carol's browser, signed in."""
+    page = Page()
+    page.force_login(carol)
+    return page
+
+
+@pytest.fixture
+def talk(db: None) -> Conversation:
+    """A conversation that alice has begun."""
+    return post_message(content="Hello, is anybody there?", name="Alice").conversation
+
+
+def texts(response: Any) -> list[str]:
+    """The messages that an HTML answer shows, in its order."""
+    shown = re.sub("<template>.*?</template>", "", response.content.decode(), flags=re.DOTALL)
+    found = re.findall(r'<div class="bubble[^"]*" dir="auto">(.*?)</div>', shown, re.DOTALL)
+    return [str(text) for text in found]
+
+
+# A real server -------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """`manage.py serve` as a process of its own, on a database of its own, which can be killed and started again."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.port = free_port()
+        self.environment = {**os.environ, **environment, "PORT": str(self.port), "HOST": "127.0.0.1"}
+        self.environment.pop("DJANGO_SETTINGS_MODULE", None)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def manage(self, *args: str) -> str:
+        """Run a management command and return what it prints."""
+        command = [sys.executable, "manage.py", *args]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        command = [sys.executable, "manage.py", "serve"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, "The server ended before it answered."
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("The server did not answer within 30 s.")
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+
+def server_database(where: Path) -> Iterator[str]:
+    """The URL of an empty database on the engine that the suite runs on; it is gone afterwards."""
+    url = os.environ["DATABASE_URL"]
+    if url.startswith("sqlite"):
+        yield f"sqlite:///{where / 'server.sqlite3'}"
+        return
+    from django.db import connection
+
+    name = f"chatsite_{secrets.token_hex(4)}"
+    quoted = connection.ops.quote_name(name)
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {quoted}")
+    yield re.sub(r"/[^/]*$", f"/{name}", url)
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {quoted}" + (" WITH (FORCE)" if connection.vendor == "postgresql" else ""))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Iterator[Server]:
+    """A server with an agent bob, whose password is PASSWORD."""
+    with django_db_blocker.unblock():
+        for url in server_database(tmp_path_factory.mktemp("server")):
+            server = Server({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": url})
+            server.manage("migrate", "--verbosity", "0")
+            server.manage("createagent", "bob", "--password", PASSWORD)
+            server.manage("createagent", "carol", "--password", PASSWORD)
+            server.start()
+            yield server
+            if server.process and server.process.poll() is None:
+                server.kill()

@@ -1,0 +1,237 @@
+"""The JSON API for customers: what third-party widgets rely on."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from conversations.actions import close, post_message
+from conversations.models import Agent, Conversation, Message
+
+pytestmark = pytest.mark.django_db
+
+
+def post(client: Client, since: int | None = None, **body: Any) -> Any:
+    """POST /api/messages/."""
+    path = "/api/messages/" + ("" if since is None else f"?since={since}")
+    return client.post(path, json.dumps(body), content_type="application/json")
+
+
+def contents(response: Any) -> list[str]:
+    """The messages of an answer."""
+    return [item["content"] for item in response.json()["items"]]
+
+
+def test_a_message_alone_starts_a_conversation_and_its_uuid_comes_back() -> None:
+    response = post(Client(), content="Hello")
+    assert response.status_code == 200
+    body = response.json()
+    message = Message.objects.get()
+    assert body == {
+        "items": [
+            {
+                "conversation": str(message.conversation.uuid),
+                "id": message.pk,
+                "date": message.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "content": "Hello",
+                "author": "CUS",
+            }
+        ],
+        "count": 1,
+    }
+
+
+def test_a_second_message_answers_all_of_the_conversation_the_new_one_last(talk: Conversation) -> None:
+    response = post(Client(), content="And then?", conversation=str(talk.uuid))
+    assert contents(response) == ["Hello, is anybody there?", "And then?"]
+    assert response.json()["count"] == 2
+
+
+def test_all_means_all_even_beyond_a_page(talk: Conversation) -> None:
+    for number in range(120):
+        post_message(content=f"{number}", conversation=talk)
+    response = post(Client(), content="last", conversation=str(talk.uuid))
+    assert response.json()["count"] == 122
+    assert contents(response)[-1] == "last"
+
+
+def test_posting_with_since_answers_only_what_is_newer(talk: Conversation) -> None:
+    response = post(Client(), since=talk.last_message_id, content="And then?", conversation=talk.uuid.hex)
+    assert contents(response) == ["And then?"]
+
+
+@pytest.mark.parametrize("name", [None, "", "nonsense", str(uuid.uuid4()), 7, ["x"], {"a": 1}, True])
+def test_an_unknown_or_malformed_conversation_starts_a_new_one(talk: Conversation, name: Any) -> None:
+    response = post(Client(), content="Hi", conversation=name)
+    assert response.status_code == 200
+    assert contents(response) == ["Hi"]
+    assert Conversation.objects.count() == 2
+
+
+def test_name_and_email_are_kept_on_the_conversation() -> None:
+    post(Client(), content="Hi", name="Alice  Smith", email="alice@example.com")
+    kept = Conversation.objects.get()
+    assert (kept.customer_name, kept.customer_email) == ("Alice Smith", "alice@example.com")
+
+
+def test_reading_pages_by_limit_and_offset_and_counts_them_all(talk: Conversation) -> None:
+    for number in range(5):
+        post_message(content=f"{number}", conversation=talk)
+    page = Client().get(f"/api/messages/{talk.uuid}/", {"limit": 2, "offset": 3})
+    assert contents(page) == ["2", "3"]
+    assert page.json()["count"] == 6
+    beyond = Client().get(f"/api/messages/{talk.uuid}/", {"offset": 30})
+    assert beyond.json() == {"items": [], "count": 6}
+
+
+def test_the_first_page_has_a_hundred(talk: Conversation) -> None:
+    for number in range(105):
+        post_message(content=f"{number}", conversation=talk)
+    body = Client().get(f"/api/messages/{talk.uuid}/").json()
+    assert (len(body["items"]), body["count"]) == (100, 106)
+
+
+def test_since_answers_only_newer_ones_and_nothing_when_there_are_none(talk: Conversation) -> None:
+    first = talk.last_message_id
+    post_message(content="second", conversation=talk)
+    path = f"/api/messages/{talk.uuid.hex}/"
+    newer = Client().get(path, {"since": first})
+    assert contents(newer) == ["second"]
+    nothing = Client().get(path, {"since": newer.json()["items"][-1]["id"]})
+    assert (nothing.status_code, nothing.json()) == (200, {"items": [], "count": 0})
+
+
+@pytest.mark.parametrize("name", [str(uuid.uuid4()), uuid.uuid4().hex, "nonsense", "0"])
+def test_nobody_learns_which_uuids_exist(talk: Conversation, name: str) -> None:
+    response = Client().get(f"/api/messages/{name}/")
+    assert (response.status_code, response.json()) == (200, {"items": [], "count": 0})
+
+
+def test_reading_without_a_uuid_is_405_in_json() -> None:
+    response = Client().get("/api/messages/")
+    assert response.status_code == 405
+    assert response["Content-Type"].startswith("application/json")
+    assert response.json()["detail"]
+    assert "POST" in response["Allow"]
+
+
+def test_the_same_client_id_and_content_again_is_the_first_message(talk: Conversation) -> None:
+    name = str(uuid.uuid4())
+    once = post(Client(), content="once", conversation=str(talk.uuid), client_id=name)
+    again = post(Client(), content="once", conversation=str(talk.uuid), client_id=name)
+    assert once.status_code == again.status_code == 200
+    assert once.json() == again.json()
+    assert Message.objects.filter(content="once").count() == 1
+
+
+def test_the_same_client_id_with_another_content_is_409(talk: Conversation) -> None:
+    name = str(uuid.uuid4())
+    post(Client(), content="once", conversation=str(talk.uuid), client_id=name)
+    response = post(Client(), content="other", conversation=str(talk.uuid), client_id=name)
+    assert response.status_code == 409
+    assert "client_id" in response.json()["detail"]
+    assert not Message.objects.filter(content="other").exists()
+
+
+def test_a_retry_of_the_first_message_never_starts_a_second_conversation() -> None:
+    name = str(uuid.uuid4())
+    once, again = (post(Client(), content="Hello", client_id=name) for _ in range(2))
+    assert once.json() == again.json()
+    assert Conversation.objects.count() == 1
+
+
+def test_a_client_id_of_another_conversation_opens_no_door(talk: Conversation) -> None:
+    name = str(uuid.uuid4())
+    post(Client(), content="secret", conversation=str(talk.uuid), client_id=name)
+    mallorys = post_message(content="mine").conversation
+    response = post(Client(), content="secret", conversation=str(mallorys.uuid), client_id=name)
+    assert response.status_code == 409
+    assert "items" not in response.json()
+
+
+def test_a_closed_conversation_opens_again_when_the_customer_writes(talk: Conversation) -> None:
+    close(conversation=talk)
+    post(Client(), content="One more thing", conversation=str(talk.uuid))
+    talk.refresh_from_db()
+    assert talk.is_open
+
+
+def test_a_signed_in_users_conversation_is_theirs() -> None:
+    user = User.objects.create_user("dora")
+    client = Client()
+    client.force_login(user)
+    assert post(client, content="Hello").json()["items"][0]["author"] == "CUS"
+    assert Conversation.objects.get().customer == user
+
+
+def test_a_member_of_the_group_agent_writes_as_an_agent(talk: Conversation, bobs: Client, bob: Agent) -> None:
+    response = post(bobs, content="I am here", conversation=str(talk.uuid))
+    assert response.json()["items"][-1]["author"] == "AGE"
+    assert Message.objects.get(content="I am here").agent_id == bob.pk
+
+
+def test_an_agents_answer_leaves_a_closed_conversation_closed(talk: Conversation, bobs: Client) -> None:
+    close(conversation=talk)
+    post(bobs, content="By the way", conversation=str(talk.uuid))
+    talk.refresh_from_db()
+    assert not talk.is_open
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"content": ""},
+        {"content": " \n\t"},
+        {"content": None},
+        {"content": 7},
+        {"content": "x" * 20_481},
+        {"content": "nul \x00"},
+        {"content": "Hi", "name": "x" * 81},
+        {"content": "Hi", "name": "nul \x00"},
+        {"content": "Hi", "email": "nonsense"},
+        {"content": "Hi", "email": "a@" + "b" * 300 + ".com"},
+        {"content": "Hi", "client_id": "nonsense"},
+    ],
+)
+def test_what_breaks_a_rule_is_422_says_why_and_changes_nothing(body: dict[str, Any]) -> None:
+    response = post(Client(), **body)
+    assert response.status_code == 422, response.content
+    assert response.json()["detail"][0]["msg"]
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b'"x"', b"null", b"\xff\xfe", b'{"content": "\\ud800"}'])
+def test_what_is_no_json_object_is_a_4xx_in_json(raw: bytes) -> None:
+    response = Client().post("/api/messages/", raw, content_type="application/json")
+    assert 400 <= response.status_code < 500
+    assert response.json()["detail"]
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "query", ["since=-1", "since=x", "since=1e3", f"since={2**70}", "limit=0", "limit=-1", "offset=-1"]
+)
+def test_numbers_that_are_none_are_422(talk: Conversation, query: str) -> None:
+    assert Client().get(f"/api/messages/{talk.uuid}/?{query}").status_code == 422
+
+
+def test_every_address_under_api_answers_in_json_whatever_is_wrong() -> None:
+    client = Client(raise_request_exception=False)
+    for response in [
+        client.get("/api/nothing/"),
+        client.put("/api/messages/"),
+        client.delete("/api/messages/x/"),
+        client.post("/api/messages/", b"x" * 400_000, content_type="application/json"),
+    ]:
+        assert 400 <= response.status_code < 500
+        assert response["Content-Type"].startswith("application/json")
+        assert isinstance(response.json()["detail"], str)
+
+
+def test_a_body_over_the_limit_is_413() -> None:
+    response = Client().post("/api/messages/", b"x" * 400_000, content_type="application/json")
+    assert response.status_code == 413

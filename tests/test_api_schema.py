@@ -1,0 +1,76 @@
+"""The API's description is true: what it promises is what the API does, also for input that nobody thinks of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
+from django.test import Client
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from conversations.models import Agent, Conversation, Token
+
+# No schema says what an e-mail address is, or that a message of blanks is empty: such input is refused with 422.
+BEYOND_A_SCHEMA = [positive_data_acceptance]
+schema = schemathesis.openapi.from_wsgi("/api/openapi.json", get_wsgi_application())
+no_deadline = settings(
+    max_examples=30,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_transaction() -> Iterator[None]:
+    """Requests leave the test's connection open, as those of Django's own test client do."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def token(bob: Agent, talk: Conversation) -> str:
+    """An agent's token, and something to find."""
+    return Token.objects.mint(bob, "schemathesis", "WRITE")
+
+
+@schema.parametrize()
+@no_deadline
+def test_an_agents_calls_answer_as_described(case: Any, token: str) -> None:
+    case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA, headers={"Authorization": f"Bearer {token}"})
+
+
+@schema.exclude(path_regex="conversation").parametrize()
+@no_deadline
+def test_a_customers_calls_answer_as_described(case: Any, db: None) -> None:
+    case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA)
+
+
+def test_the_docs_load_nothing_from_elsewhere() -> None:
+    page = Client().get("/api/docs")
+    assert page.status_code == 200
+    html = page.content.decode()
+    assert "swagger-ui-bundle.js" in html
+    assert "//" not in html.replace("http://www.w3.org", "")
+    assert "script-src 'self';" in page["Content-Security-Policy"]
+
+
+def test_every_call_is_described_with_its_errors() -> None:
+    paths = schema.raw_schema["paths"]
+    assert set(paths) == {
+        "/api/messages/",
+        "/api/messages/{uuid}/",
+        "/api/conversation/",
+        "/api/conversation/{id}/close",
+        "/api/conversation/{id}/open",
+        "/api/conversation/{id}/take",
+    }
+    assert set(paths["/api/messages/"]["post"]["responses"]) >= {"200", "401", "403", "409", "413", "422", "429"}

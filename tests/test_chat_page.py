@@ -1,0 +1,202 @@
+"""The customer's page, as forms and htmx see it."""
+
+import re
+import uuid
+from typing import Any
+
+import pytest
+
+from conversations.actions import close, post_message
+from conversations.models import Agent, Conversation, Message
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+
+
+def as_customer(talk: Conversation) -> Page:
+    """The browser that began the conversation."""
+    page = Page()
+    page.cookies["chat"] = talk.uuid.hex
+    return page
+
+
+def test_looking_leaves_no_cookie_and_no_row(alice: Page) -> None:
+    for path in ["/chat/", "/chat/messages/?since=0", "/chat/state/"]:
+        response = alice.get(path)
+        assert response.status_code in {200, 204}
+        assert not response.cookies
+    assert not Conversation.objects.exists()
+
+
+def test_the_first_message_begins_a_conversation_and_the_page_shows_it(alice: Page) -> None:
+    response = alice.says("Hello <b>there</b>")
+    assert (response.status_code, response["Location"]) == (302, "/chat/")
+    assert texts(alice.get("/chat/")) == ["Hello &lt;b&gt;there&lt;/b&gt;"]
+    cookie = alice.cookies["chat"]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    alice.says("Second")
+    assert texts(alice.get("/chat/")) == ["Hello &lt;b&gt;there&lt;/b&gt;", "Second"]
+    assert Conversation.objects.count() == 1
+
+
+def test_the_cookie_is_sent_over_https_alone_where_there_is_https(alice: Page, settings: Any) -> None:
+    settings.INSECURE_HTTP = False
+    alice.says("Hello")
+    assert alice.cookies["chat"]["secure"]
+
+
+def test_name_and_email_reach_the_agents(alice: Page) -> None:
+    alice.says("Hello", name="Alice", email="alice@example.com")
+    conversation = Conversation.objects.get()
+    assert (conversation.customer_name, conversation.customer_email) == ("Alice", "alice@example.com")
+
+
+def test_htmx_gets_204_a_ring_and_the_id(alice: Page) -> None:
+    response = alice.htmx("/chat/messages/", {"content": "Hello"})
+    assert (response.status_code, response["HX-Trigger"]) == (204, "messages")
+    assert response["X-Message"] == str(Message.objects.get().pk)
+    assert alice.cookies["chat"].value
+
+
+def test_since_brings_only_newer_rows_or_204(talk: Conversation, bob: Agent) -> None:
+    alice = as_customer(talk)
+    assert alice.get(f"/chat/messages/?since={talk.last_message_id}").status_code == 204
+    post_message(content="Yes, I am here", conversation=talk, agent=bob)
+    response = alice.get(f"/chat/messages/?since={talk.last_message_id}")
+    assert response.status_code == 200
+    assert texts(response) == ["Yes, I am here"]
+    assert response.content.decode().lstrip().startswith("<li ")
+
+
+def test_a_batch_that_is_full_says_that_there_is_more(talk: Conversation) -> None:
+    for number in range(60):
+        post_message(content=f"{number}", conversation=talk)
+    alice = as_customer(talk)
+    response = alice.get(f"/chat/messages/?since={talk.last_message_id}")
+    assert len(texts(response)) == 50
+    assert response["HX-Trigger"] == "messages"
+    last = re.findall(r'data-id="(\d+)"', response.content.decode())[-1]
+    rest = alice.get(f"/chat/messages/?since={last}")
+    assert texts(rest) == [f"{number}" for number in range(50, 60)]
+    assert "HX-Trigger" not in rest
+
+
+def test_older_messages_come_on_demand_with_script_and_without(talk: Conversation) -> None:
+    for number in range(119):
+        post_message(content=f"{number}", conversation=talk)
+    alice = as_customer(talk)
+    page = alice.get("/chat/")
+    assert texts(page) == [f"{number}" for number in range(69, 119)]
+    before = re.search(r'href="\?before=(\d+)"', page.content.decode())
+    assert before
+    whole = alice.get(f"/chat/?before={before[1]}")
+    part = alice.get(f"/chat/messages/?before={before[1]}")
+    assert texts(whole) == texts(part) == [f"{number}" for number in range(19, 69)]
+    oldest = re.search(r'href="\?before=(\d+)"', part.content.decode())
+    assert oldest
+    last_page = alice.get(f"/chat/messages/?before={oldest[1]}")
+    assert len(texts(last_page)) == 20
+    assert "?before=" not in last_page.content.decode()
+
+
+def test_sending_the_same_form_twice_sends_one_message(alice: Page) -> None:
+    name = str(uuid.uuid4())
+    for _ in range(2):
+        assert alice.says("Once", client_id=name).status_code == 302
+    assert Message.objects.count() == 1
+
+
+def test_a_lost_first_answer_is_healed_by_sending_again(alice: Page) -> None:
+    name = str(uuid.uuid4())
+    alice.says("Once", client_id=name)
+    alice.cookies.clear()  # the answer with the cookie never arrived
+    alice.says("Once", client_id=name)
+    assert texts(alice.get("/chat/")) == ["Once"]
+    assert Conversation.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ({"content": "  \r\n "}, "Write something first"),
+        ({"content": "x" * 20_481}, "has 20,481 characters"),
+        ({"content": "a\x00b"}, "Null characters are not allowed"),
+        ({"content": "Hi", "email": "nonsense"}, "does not look like an e-mail address"),
+        ({"content": "Hi", "name": "n" * 81}, "longer than 80"),
+    ],
+)
+def test_a_wrong_form_comes_back_with_a_sentence_and_what_was_typed(
+    alice: Page, sent: dict[str, str], sentence: str
+) -> None:
+    page = alice.post("/chat/messages/", sent)
+    assert page.status_code == 422
+    html = page.content.decode()
+    assert sentence in html
+    assert sent["content"].strip()[:100] in html
+    part = alice.htmx("/chat/messages/", sent)
+    assert part.status_code == 422
+    assert sentence in part.content.decode()
+    assert part["Content-Type"].startswith("text/plain")
+    assert not Conversation.objects.exists()
+
+
+def test_another_text_under_the_same_name_is_409_and_can_be_sent_again(alice: Page) -> None:
+    name = str(uuid.uuid4())
+    alice.says("One", client_id=name)
+    page = alice.says("Other", client_id=name)
+    assert page.status_code == 409
+    html = page.content.decode()
+    assert "Other" in html
+    fresh = re.search(r'name="client_id" value="([^"]+)"', html)
+    assert fresh
+    assert fresh[1] != name
+    alice.says("Other", client_id=fresh[1])
+    assert texts(alice.get("/chat/")) == ["One", "Other"]
+
+
+def test_line_ends_are_kept_as_they_were_typed(alice: Page) -> None:
+    alice.says("one\r\ntwo\n\nthree")
+    assert Message.objects.get().content == "one\ntwo\n\nthree"
+
+
+def test_a_closed_chat_says_so_and_opens_again_by_writing(talk: Conversation) -> None:
+    alice = as_customer(talk)
+    assert "closed" not in alice.get("/chat/").content.decode()
+    close(conversation=talk)
+    assert "This chat is closed. Write again to reopen it." in alice.get("/chat/").content.decode()
+    poll = alice.get(f"/chat/messages/?since={talk.last_message_id}&state=OPEN")
+    assert (poll.status_code, poll["HX-Trigger"]) == (204, "state")
+    alice.says("One more thing")
+    assert "closed" not in alice.get("/chat/").content.decode()
+
+
+def test_customers_never_see_who_sent_the_other_sides_client_id(talk: Conversation, bob: Agent) -> None:
+    mine, bobs = uuid.uuid4(), uuid.uuid4()
+    post_message(content="mine", conversation=talk, client_id=mine)
+    post_message(content="bobs", conversation=talk, agent=bob, client_id=bobs)
+    html = as_customer(talk).get("/chat/").content.decode()
+    assert str(mine) in html
+    assert str(bobs) not in html
+
+
+def test_without_script_the_page_refreshes_itself_unless_somebody_writes_on_it(talk: Conversation) -> None:
+    refresh = re.compile(r'<noscript><meta http-equiv="refresh" content="\d+"></noscript>')
+    alice = as_customer(talk)
+    assert refresh.search(alice.get("/chat/").content.decode())
+    assert not refresh.search(alice.get("/chat/?write=1").content.decode())
+    assert not refresh.search(alice.says("  ").content.decode())
+
+
+@pytest.mark.parametrize("value", ["nonsense", uuid.uuid4().hex, "", "x" * 5000])
+def test_a_cookie_that_opens_nothing_is_an_empty_chat(talk: Conversation, value: str) -> None:
+    page = Page()
+    page.cookies["chat"] = value
+    assert texts(page.get("/chat/")) == []
+    assert page.get("/chat/messages/?since=0").status_code == 204
+    assert page.get("/chat/messages/?before=99999").status_code == 204
+
+
+@pytest.mark.parametrize("query", ["since=x", "since=-1", "since=", f"since={10**30}", "before=x", "before=0"])
+def test_numbers_that_are_none_break_nothing(talk: Conversation, query: str) -> None:
+    assert as_customer(talk).get(f"/chat/messages/?{query}").status_code in {200, 204}

@@ -1,0 +1,170 @@
+"""Nothing lost, nothing doubled, nothing out of order."""
+
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conversations.actions import AlreadySent, close, post_message, reopen, take
+from conversations.models import Agent, Author, Conversation, Message, News
+from tests.conftest import Page
+
+ROW = re.compile(r"<li id=\"message-.*?</li>", re.DOTALL)
+
+deeds = st.lists(
+    st.sampled_from(["alice writes", "bob answers", "carol answers", "take", "close", "reopen", "an hour", "a look"]),
+    min_size=1,
+    max_size=25,
+)
+
+
+def rows(response: Any) -> list[str]:
+    """The rows of a page or of a ?since= answer, as HTML."""
+    return ROW.findall(response.content.decode())
+
+
+@pytest.mark.django_db
+@given(deeds=deeds)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_fresh_page_is_the_old_page_and_every_since_answer(
+    deeds: list[str], bob: Agent, carol: Agent, bobs: Page
+) -> None:
+    now = timezone.now() - timedelta(days=3)
+    talk = post_message(content="Hello").conversation
+    alice = Page()
+    alice.cookies["chat"] = talk.uuid.hex
+    screens: dict[tuple[str, str], Any] = {
+        ("/chat/", "/chat/messages/"): alice,
+        (f"/inbox/{talk.pk}/", f"/inbox/{talk.pk}/messages/"): bobs,
+    }
+    Message.objects.filter(conversation=talk).update(created_at=now)
+    shown = {page: rows(browser.get(page)) for (page, _), browser in screens.items()}
+    assert all(len(found) == 1 for found in shown.values())
+
+    def look() -> None:
+        for (page, poll), browser in screens.items():
+            last = re.findall(r'data-id="(\d+)"', shown[page][-1])[0]
+            shown[page] += rows(browser.get(f"{poll}?since={last}"))
+
+    writers = {"alice writes": None, "bob answers": bob, "carol answers": carol}
+    others: dict[str, Callable[[], Any]] = {
+        "take": lambda: take(conversation=talk, by=bob),
+        "close": lambda: close(conversation=talk),
+        "reopen": lambda: reopen(conversation=talk),
+        "a look": look,
+    }
+    for number, deed in enumerate(deeds):
+        now += timedelta(hours=9) if deed == "an hour" else timedelta(seconds=100)
+        if deed in writers:
+            agent = writers[deed]
+            message = post_message(content=f"{number} {deed}", conversation=talk, agent=agent, client_id=uuid.uuid4())
+            Message.objects.filter(pk=message.pk).update(created_at=now)
+        elif deed in others:
+            others[deed]()
+    look()
+    for (page, _), browser in screens.items():
+        for old, fresh in zip(shown[page], rows(browser.get(page)), strict=True):
+            assert old == fresh
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_many_write_a_poller_at_full_speed_misses_nothing(bob: Agent) -> None:
+    """Six write at once, each on a connection of its own; somebody polls all the while, as fast as it goes."""
+    talk = post_message(content="start").conversation
+    writers, each = 6, 25
+    finished = threading.Event()
+    start = threading.Barrier(writers + 1)
+    seen: list[int] = [talk.last_message_id]
+
+    def write(number: int) -> None:
+        start.wait()
+        for step in range(each):
+            agent = bob if number % 2 else None
+            post_message(content=f"{number}/{step}", conversation=talk, agent=agent, client_id=uuid.uuid4())
+        connections.close_all()
+
+    def poll() -> None:
+        start.wait()
+        while True:
+            last_round = finished.is_set()
+            news = News.by_uuid(talk.uuid, seen[-1], 1000)
+            assert news is not None
+            seen.extend(message.pk for message in news.messages)
+            if last_round:
+                break
+        connections.close_all()
+
+    with ThreadPoolExecutor(writers + 1) as pool:
+        polling = pool.submit(poll)
+        for writing in [pool.submit(write, number) for number in range(writers)]:
+            writing.result()
+        finished.set()
+        polling.result()
+    assert seen == list(talk.messages.order_by("id").values_list("pk", flat=True))
+    assert len(seen) == writers * each + 1
+    talk.refresh_from_db()
+    assert talk.last_message_id == seen[-1]
+    assert talk.customer_messages == talk.messages.filter(author=Author.CUSTOMER).count()
+    dates = list(talk.messages.order_by("id").values_list("created_at", flat=True))
+    assert dates == sorted(dates)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("started", [True, False])
+def test_one_message_sent_many_times_at_once_is_one_message(started: bool) -> None:
+    talk = post_message(content="start").conversation if started else None
+    name = uuid.uuid4()
+    together = threading.Barrier(5)
+
+    def send(number: int) -> int:
+        together.wait()
+        try:
+            return post_message(content="once", conversation=talk, client_id=name).pk
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(5) as pool:
+        assert len(set(pool.map(send, range(5)))) == 1
+    assert Message.objects.filter(content="once").count() == 1
+    assert Conversation.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_texts_under_one_name_at_once_one_wins_and_the_other_is_told() -> None:
+    name = uuid.uuid4()
+    together = threading.Barrier(2)
+
+    def send(text: str) -> str:
+        together.wait()
+        try:
+            return post_message(content=text, client_id=name).content
+        except AlreadySent:
+            return "told"
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        results = set(pool.map(send, ["one", "two"]))
+    assert "told" in results
+    assert results <= {"one", "two", "told"}
+    assert Message.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_database_is_never_less_careful_than_it_can_be() -> None:
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        for pragma, value in [("journal_mode", "wal"), ("synchronous", 2)]:
+            cursor.execute(f"PRAGMA {pragma}")
+            assert cursor.fetchone()[0] == value
+    assert connection.settings_dict["OPTIONS"]["transaction_mode"] == "IMMEDIATE"

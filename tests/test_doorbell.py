@@ -1,0 +1,256 @@
+"""Doorbells: who may listen, what they hear, and what they never hear."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.db import DatabaseError
+
+from chatsite.asgi import protocols
+from conversations.actions import close, post_message, take
+from conversations.live import doorbell
+from conversations.models import Agent, Conversation
+from tests.conftest import Page
+
+pytestmark = pytest.mark.django_db(transaction=True)
+OURS = b"http://testserver"
+in_thread: Callable[..., Any] = database_sync_to_async
+
+
+@asynccontextmanager
+async def socket(path: str, *, cookies: str = "", origin: bytes | None = OURS) -> AsyncIterator[Any]:
+    """A socket as a browser opens it."""
+    headers = [(b"host", b"testserver"), (b"cookie", cookies.encode())]
+    if origin is not None:
+        headers.append((b"origin", origin))
+    bell = WebsocketCommunicator(protocols, path, headers=headers)
+    yield bell
+    await bell.disconnect()
+
+
+async def hears(bell: Any) -> dict[str, Any]:
+    """The next ring."""
+    ring: dict[str, Any] = json.loads(await bell.receive_from(timeout=5))
+    return ring
+
+
+def session(page: Page) -> str:
+    """The cookie header of a signed-in browser."""
+    return f"sessionid={page.cookies['sessionid'].value}"
+
+
+async def closed_with(bell: Any) -> int:
+    """The code with which the server closes, whatever it says before."""
+    while (event := await bell.receive_output(timeout=5))["type"] != "websocket.close":
+        pass
+    return int(event["code"])
+
+
+async def test_it_rings_at_once_and_for_every_message_on_both_sides(talk: Conversation, bobs: Page, bob: Agent) -> None:
+    first = talk.last_message_id
+    async with (
+        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_hears,
+        socket(f"/ws/messages/{talk.uuid}/") as widget_hears,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
+    ):
+        for bell in (alice_hears, widget_hears, bob_hears):
+            assert (await bell.connect())[0]
+        assert await hears(alice_hears) == await hears(widget_hears) == {"type": "messages", "last": first}
+        assert await hears(bob_hears) == {"type": "messages", "last": first}
+        for writer in (None, bob):
+            message = await in_thread(post_message)(content="Hi", conversation=talk, agent=writer)
+            assert await hears(alice_hears) == await hears(widget_hears) == {"type": "messages", "last": message.pk}
+            ring = {"type": "messages", "conversation": talk.pk, "last": message.pk}
+            assert await hears(bob_hears) == ring
+
+
+async def test_customers_hear_of_closing_but_not_of_what_agents_do_among_themselves(
+    talk: Conversation, bobs: Page, bob: Agent
+) -> None:
+    async with (
+        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_hears,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
+    ):
+        for bell in (alice_hears, bob_hears):
+            await bell.connect()
+            await hears(bell)
+        await in_thread(take)(conversation=talk, by=bob)
+        assert (await hears(bob_hears))["conversation"] == talk.pk
+        assert await alice_hears.receive_nothing()
+        await in_thread(close)(conversation=talk)
+        assert await hears(alice_hears) == {"type": "messages", "last": talk.last_message_id}
+
+
+async def test_nobody_hears_another_conversation(talk: Conversation) -> None:
+    other = (await in_thread(post_message)(content="other")).conversation
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        await hears(bell)
+        await in_thread(post_message)(content="for others", conversation=other)
+        assert await bell.receive_nothing()
+        await in_thread(post_message)(content="for alice", conversation=talk)
+        assert (await hears(bell))["last"] > other.last_message_id
+
+
+@pytest.mark.parametrize(
+    ("path", "cookies"),
+    [
+        ("/ws/chat/", ""),
+        ("/ws/chat/", "chat=nonsense"),
+        ("/ws/chat/", "chat=3fa85f6457174562b3fc2c963f66afa6"),
+        ("/ws/messages/3fa85f64-5717-4562-b3fc-2c963f66afa6/", ""),
+        ("/ws/messages/nonsense/", ""),
+        ("/ws/inbox/", ""),
+        ("/ws/inbox/", "sessionid=nonsense"),
+        ("/ws/inbox/", "chat={uuid}"),
+    ],
+)
+async def test_not_yours_and_unknown_look_the_same_4404(talk: Conversation, path: str, cookies: str) -> None:
+    async with socket(path, cookies=cookies.format(uuid=talk.uuid.hex)) as bell:
+        assert (await bell.connect())[0]
+        assert await closed_with(bell) == 4404
+
+
+async def test_the_authority_for_one_conversation_opens_no_other(talk: Conversation) -> None:
+    mallorys = (await in_thread(post_message)(content="mine")).conversation
+    async with socket("/ws/chat/", cookies=f"chat={mallorys.uuid.hex}") as bell:
+        await bell.connect()
+        assert (await hears(bell))["last"] == mallorys.last_message_id
+        await in_thread(post_message)(content="for alice", conversation=talk)
+        assert await bell.receive_nothing()
+
+
+async def test_a_signed_in_user_who_is_no_agent_hears_nothing() -> None:
+    page = Page()
+    await in_thread(lambda: page.force_login(User.objects.create_user("dora")))()
+    async with socket("/ws/inbox/", cookies=session(page)) as bell:
+        await bell.connect()
+        assert await closed_with(bell) == 4404
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [b"https://evil.example", b"http://testserver.evil.example", b"http://eviltestserver", b"null", b"", None],
+)
+@pytest.mark.parametrize("path", ["/ws/chat/", "/ws/inbox/", "/ws/messages/{uuid}/"])
+async def test_a_foreign_origin_is_refused_at_the_handshake(
+    talk: Conversation, path: str, origin: bytes | None
+) -> None:
+    cookies = f"chat={talk.uuid.hex}"
+    async with socket(path.format(uuid=talk.uuid), cookies=cookies, origin=origin) as bell:
+        assert not (await bell.connect())[0]  # daphne makes 403 of it
+
+
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats in a moment instead of 25 seconds."""
+    monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
+
+
+def sign_out(page: Page, bob: Agent) -> None:
+    """Sign out in the browser."""
+    page.post("/inbox/sign-out/")
+
+
+def leave_the_group(page: Page, bob: Agent) -> None:
+    """Be removed from the agents."""
+    bob.groups.clear()
+
+
+def be_disabled(page: Page, bob: Agent) -> None:
+    """Have the account switched off."""
+    User.objects.filter(pk=bob.pk).update(is_active=False)
+
+
+def change_the_password(page: Page, bob: Agent) -> None:
+    """Have a new password set elsewhere."""
+    bob.set_password("another horse battery")
+    bob.save()
+
+
+@pytest.mark.parametrize("end", [sign_out, leave_the_group, be_disabled, change_the_password])
+async def test_an_open_socket_is_closed_with_its_authority(bobs: Page, bob: Agent, end: Any, quick_heart: None) -> None:
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
+        await bell.connect()
+        assert await hears(bell) == await hears(bell)  # the heart beats while all is well
+        await in_thread(end)(bobs, bob)
+        assert await closed_with(bell) == 4403
+    page_answer = await in_thread(bobs.get)("/api/conversation/")
+    assert page_answer.status_code == 401
+
+
+def test_revocation_takes_less_than_thirty_seconds() -> None:
+    assert doorbell.HEARTBEAT < 30
+
+
+async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quick_heart: None) -> None:
+    async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
+        await bell.connect()
+        await hears(bell)
+        await in_thread(talk.delete)()
+        assert await closed_with(bell) == 4403
+
+
+async def test_the_heart_beats_on_when_the_database_stumbles(
+    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
+        await bell.connect()
+        await hears(bell)
+        stumbled = asyncio.Event()
+        listener = doorbell.CustomerBell.listener
+
+        async def stumble(self: Any) -> Any:
+            if stumbled.is_set():
+                return await listener(self)
+            stumbled.set()
+            raise DatabaseError("gone for a moment")
+
+        monkeypatch.setattr(doorbell.CustomerBell, "listener", stumble)
+        await asyncio.wait_for(stumbled.wait(), 5)
+        await hears(bell)
+        assert (await hears(bell))["last"] == talk.last_message_id
+
+
+async def test_whatever_a_listener_says_is_ignored(talk: Conversation) -> None:
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell, socket(f"/ws/messages/{talk.uuid}/") as other:
+        for each in (bell, other):
+            await each.connect()
+            await hears(each)
+        for text in ["{", "[]", '{"type": "ring", "last": 9}', '{"type": "websocket.close"}', "x" * 60_000]:
+            await bell.send_to(text_data=text)
+        await bell.send_to(bytes_data=b"\x00\xff")
+        for _ in range(1000):
+            await bell.send_to(text_data="{}")
+        message = await in_thread(post_message)(content="still here", conversation=talk)
+        assert (await hears(bell))["last"] == (await hears(other))["last"] == message.pk
+
+
+async def test_no_ring_carries_what_was_written(talk: Conversation, bobs: Page) -> None:
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
+        await bell.connect()
+        await hears(bell)
+        await in_thread(post_message)(content="my secret", conversation=talk)
+        ring = await bell.receive_from(timeout=5)
+        assert json.loads(ring)["last"] > talk.last_message_id
+        assert "secret" not in ring
+        assert talk.uuid.hex not in ring.replace("-", "")
+
+
+def test_a_doorbell_that_cannot_ring_never_fails_the_write(
+    alice: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        async def group_send(self, group: str, event: Any) -> None:
+            raise ConnectionError("no channel layer")
+
+    monkeypatch.setattr("conversations.announce.get_channel_layer", Broken)
+    assert alice.says("Hello").status_code == 302
+    assert Conversation.objects.count() == 1
+    assert "no channel layer" in caplog.text

@@ -1,0 +1,242 @@
+"""The inbox, as forms and htmx see it."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from conversations.actions import close, mark_read, post_message, take
+from conversations.models import Agent, Conversation, Reading
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+
+
+def rows(response: Any) -> list[str]:
+    """The names in the list, from top to bottom."""
+    return re.findall(r'<span class="who">(.*?)</span>', response.content.decode())
+
+
+def unread(response: Any) -> list[int]:
+    """The unread counts in the list, from top to bottom."""
+    return [int(count) for count in re.findall(r'<span class="count">(\d+)', response.content.decode())]
+
+
+def count_of_unread(agent: Agent) -> int:
+    """How many messages the agent has not read in the one conversation there is."""
+    found: Any = Conversation.objects.with_unread(agent.pk).get()
+    return int(found.unread)
+
+
+def begin(name: str, *more: str) -> Conversation:
+    """A conversation of a customer."""
+    conversation = post_message(content=f"I am {name}", name=name).conversation
+    for text in more:
+        conversation = post_message(content=text, conversation=conversation).conversation
+    return conversation
+
+
+def test_nobody_gets_in_without_signing_in(mallory: Page, talk: Conversation) -> None:
+    for path in ["/inbox/", "/inbox/list/", f"/inbox/{talk.pk}/", f"/inbox/{talk.pk}/messages/"]:
+        response = mallory.get(path)
+        assert response.status_code == 302
+        assert response["Location"].startswith("/inbox/sign-in/?next=/inbox/")
+        assert mallory.htmx(path).status_code == 401
+    assert mallory.post(f"/inbox/{talk.pk}/close/").status_code == 302
+    talk.refresh_from_db()
+    assert talk.is_open
+
+
+def test_a_user_who_is_no_agent_gets_403_with_a_sentence(mallory: Page, talk: Conversation) -> None:
+    mallory.force_login(User.objects.create_user("mallory"))
+    response = mallory.get(f"/inbox/{talk.pk}/")
+    assert response.status_code == 403
+    assert "Your account is not an agent" in response.content.decode().replace("&#x27;", "'")
+
+
+def test_the_list_has_who_the_last_line_and_unread_counts_the_newest_first(bobs: Page, bob: Agent) -> None:
+    first = begin("First")
+    begin("Second", "more", "and\n\nmore  of it")
+    post_message(content="again", conversation=first)
+    post_message(content="hello", conversation=begin("Third"), agent=bob)
+    page = bobs.get("/inbox/")
+    assert rows(page) == ["Third", "First", "Second"]
+    assert unread(page) == [2, 3]  # Third is answered
+    assert "and more of it" in page.content.decode()
+    assert "(2) Inbox" in page.content.decode()
+
+
+def test_opening_a_conversation_reads_it_for_this_agent_alone(bobs: Page, carols: Page) -> None:
+    talk = begin("Alice", "more")
+    assert unread(bobs.get("/inbox/list/")) == [2]
+    bobs.get(f"/inbox/{talk.pk}/")
+    assert unread(bobs.get("/inbox/list/")) == []
+    assert unread(carols.get("/inbox/list/")) == [2]
+    post_message(content="news", conversation=talk)
+    assert unread(bobs.get("/inbox/list/")) == [1]
+
+
+def test_an_answer_settles_it_for_all(bobs: Page, carols: Page) -> None:
+    talk = begin("Alice", "more")
+    bobs.answers(talk, "Hi Alice")
+    assert unread(carols.get("/inbox/list/")) == []
+    assert "(" not in re.findall("<title>(.*?)</title>", carols.get("/inbox/").content.decode())[0]
+
+
+def test_reading_never_goes_back_and_never_past_the_end(bob: Agent) -> None:
+    talk = begin("Alice", "two", "three")
+    two = talk.messages.get(content="two").pk
+    for last, expected in [(two, 1), (0, 1), (two + 1000, 0), (two, 0)]:
+        mark_read(conversation=talk, agent=bob, last=last)
+        assert count_of_unread(bob) == expected
+    assert Reading.objects.get().last_message_id == talk.last_message_id
+
+
+def test_what_is_read_on_the_screen_is_noted(bobs: Page, bob: Agent) -> None:
+    talk = begin("Alice", "two")
+    response = bobs.htmx(f"/inbox/{talk.pk}/read/", {"last": str(talk.last_message_id)})
+    assert (response.status_code, response["HX-Trigger"]) == (204, "inbox")
+    assert count_of_unread(bob) == 0
+    for wrong in ["", "x", "-1", "9" * 30]:
+        assert bobs.htmx(f"/inbox/{talk.pk}/read/", {"last": wrong}).status_code == 422
+
+
+def test_filters(bobs: Page, bob: Agent, carol: Agent) -> None:
+    take(conversation=begin("Mine"), by=bob)
+    take(conversation=begin("Carols"), by=carol)
+    begin("Nobodys")
+    close(conversation=begin("Closed"))
+    for query, expected in [
+        ("", ["Nobodys", "Carols", "Mine"]),
+        ("?whose=mine", ["Mine"]),
+        ("?whose=nobody", ["Nobodys"]),
+        ("?status=closed", ["Closed"]),
+        ("?status=closed&whose=mine", []),
+        ("?status=nonsense&whose=nonsense&rows=x", ["Nobodys", "Carols", "Mine"]),
+    ]:
+        assert rows(bobs.get(f"/inbox/{query}")) == rows(bobs.get(f"/inbox/list/{query}")) == expected, query
+
+
+def test_empty_lists_say_what_comes_next(bobs: Page) -> None:
+    for query, sentence in [
+        ("", "No one is waiting. New conversations appear here by themselves."),
+        ("?whose=mine", "You have no open conversations."),
+        ("?whose=nobody", "No one is waiting for somebody to take"),
+        ("?status=closed", "Nothing has been closed yet."),
+    ]:
+        assert sentence in bobs.get(f"/inbox/{query}").content.decode()
+
+
+def test_fifty_rows_and_more_on_demand(bobs: Page) -> None:
+    for number in range(55):
+        begin(f"Customer {number}")
+    page = bobs.get("/inbox/")
+    assert len(rows(page)) == 50
+    more = re.search(r'href="(/inbox/\?rows=\d+)">Show more', page.content.decode())
+    assert more
+    assert len(rows(bobs.get(more[1]))) == 55
+    assert "Show more" not in bobs.get(more[1]).content.decode()
+
+
+def test_taking_shows_a_second_agent_who_has_it(bobs: Page, carols: Page, talk: Conversation) -> None:
+    assert "nobody has it yet" in carols.get(f"/inbox/{talk.pk}/").content.decode()
+    assert bobs.post(f"/inbox/{talk.pk}/take/").status_code == 302
+    page = carols.get(f"/inbox/{talk.pk}/").content.decode()
+    assert "Bob has it" in page
+    assert "Take over" in page
+    assert '<span class="taken">Bob</span>' in page
+    assert "you have it" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
+
+
+def test_of_two_who_take_at_once_one_gets_it_and_the_other_is_told(
+    bobs: Page, carols: Page, bob: Agent, talk: Conversation
+) -> None:
+    bobs.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
+    page = carols.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
+    assert page.status_code == 409
+    assert "Bob was quicker" in page.content.decode()
+    part = carols.htmx(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
+    assert "Bob was quicker" in part.content.decode()
+    talk.refresh_from_db()
+    assert talk.assignee_id == bob.pk
+    carols.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": str(bob.pk)})  # she has seen it, and takes it over
+    talk.refresh_from_db()
+    assert talk.assignee_id != bob.pk
+
+
+def test_answering_closing_and_opening_by_forms(bobs: Page, talk: Conversation) -> None:
+    here = f"/inbox/{talk.pk}/"
+    assert bobs.answers(talk, "Yes, I am here")["Location"] == here
+    assert texts(bobs.get(here)) == ["Hello, is anybody there?", "Yes, I am here"]
+    assert bobs.post(f"{here}close/")["Location"] == here
+    assert "Closed" in bobs.get(here).content.decode()
+    assert rows(bobs.get("/inbox/")) == []
+    bobs.post(f"{here}open/")
+    assert rows(bobs.get("/inbox/")) == ["Alice"]
+
+
+def test_the_view_is_kept_while_working(bobs: Page, talk: Conversation) -> None:
+    response = bobs.post(f"/inbox/{talk.pk}/close/?whose=nobody")
+    assert response["Location"] == f"/inbox/{talk.pk}/?whose=nobody"
+
+
+def test_htmx_gets_the_pane_and_history_the_whole_page(bobs: Page, talk: Conversation) -> None:
+    here = f"/inbox/{talk.pk}/"
+    assert "<html" in bobs.get(here).content.decode()
+    assert "<html" not in bobs.htmx(here).content.decode()
+    assert "<html" in bobs.htmx(here, **{"HX-History-Restore-Request": "true"}).content.decode()
+
+
+def test_a_poll_says_when_the_state_has_changed(bobs: Page, bob: Agent, talk: Conversation) -> None:
+    path = f"/inbox/{talk.pk}/messages/?since={talk.last_message_id}&state="
+    assert "HX-Trigger" not in bobs.get(path + talk.state)
+    shown = talk.state
+    take(conversation=talk, by=bob)
+    response = bobs.get(path + shown)
+    assert (response.status_code, response["HX-Trigger"]) == (204, "state")
+
+
+def test_a_wrong_answer_comes_back_with_a_sentence(bobs: Page, talk: Conversation) -> None:
+    page = bobs.answers(talk, "  ")
+    assert page.status_code == 422
+    assert "Write something first" in page.content.decode()
+    assert talk.messages.count() == 1
+
+
+def test_unknown_conversations_are_404_everywhere(bobs: Page, talk: Conversation) -> None:
+    for path in ["", "messages/", "state/"]:
+        assert bobs.get(f"/inbox/{talk.pk}/{path}").status_code in {200, 204}
+        assert bobs.get(f"/inbox/999999/{path}").status_code == 404
+        assert bobs.get(f"/inbox/{10**30}/{path}").status_code == 404
+    for verb in ["messages", "read", "take", "close", "open"]:
+        assert bobs.post(f"/inbox/999999/{verb}/", {"content": "x", "last": "1"}).status_code == 404
+
+
+def test_waiting_is_told_by_age(bobs: Page, talk: Conversation) -> None:
+    for minutes, word in [(0, "fresh"), (6, "soon"), (31, "late")]:
+        Conversation.objects.update(last_message_at=timezone.now() - timedelta(minutes=minutes))
+        assert f'class="waits {word}"' in bobs.get("/inbox/list/").content.decode()
+    bobs.answers(talk, "Hi")
+    assert 'class="waits' not in bobs.get("/inbox/list/").content.decode()
+
+
+def test_agents_see_their_own_client_ids_alone(bobs: Page, carols: Page, talk: Conversation) -> None:
+    name = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+    bobs.answers(talk, "Hi", client_id=name)
+    assert name in bobs.get(f"/inbox/{talk.pk}/").content.decode()
+    assert name not in carols.get(f"/inbox/{talk.pk}/").content.decode()
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_the_list_costs_the_same_queries_however_much_there_is(
+    bobs: Page, bob: Agent, count: int, django_assert_num_queries: Any
+) -> None:
+    for number in range(count):
+        conversation = begin(f"Customer {number}", *["more"] * (number % 3))
+        if number % 2:
+            take(conversation=conversation, by=bob)
+    with django_assert_num_queries(3):  # session, agent, conversations
+        bobs.get("/inbox/list/")

@@ -1,0 +1,478 @@
+"""The HTTP handler keeps Django's behaviour: the same requests, answers, signals and good order behind them."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.core import signals
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connections
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+
+from chatsite.one_hop import OneHop, Scope
+from tests.one_hop_urls import Stage
+
+FORM = "application/x-www-form-urlencoded"
+STREAMS = ["/parts/sync/", "/parts/async/", "/parts/file/"]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return when the condition holds; fail after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "It did not come true within 10 s."
+        await asyncio.sleep(0.001)
+
+
+def scope(path: str, method: str = "GET", headers: dict[str, str] | None = None, **more: Any) -> Scope:
+    """An ASGI scope."""
+    head = [(name.lower().encode(), value.encode("latin1")) for name, value in (headers or {}).items()]
+    return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": head} | more
+
+
+class Exchange:
+    """One request to the handler and what comes back."""
+
+    def __init__(self, app: OneHop, *args: Any, **more: Any) -> None:
+        self.heard, self.said = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
+        self.task = asyncio.create_task(app(scope(*args, **more), self.heard.get, self.said.put))
+        self.status, self.headers, self.parts = 0, list[tuple[str, str]](), list[bytes]()
+
+    def send(self, *bodies: bytes, more: bool = False) -> None:
+        """Send the body in these parts; is there more?"""
+        for body in bodies[:-1]:
+            self.heard.put_nowait({"type": "http.request", "body": body, "more_body": True})
+        self.heard.put_nowait({"type": "http.request", "body": bodies[-1] if bodies else b"", "more_body": more})
+
+    def leave(self) -> None:
+        """Go away."""
+        self.heard.put_nowait({"type": "http.disconnect"})
+
+    async def receive(self) -> Mapping[str, Any]:
+        """The next message of the answer."""
+        await until(lambda: self.task.done() or not self.said.empty())
+        if self.said.empty():
+            self.task.result()
+        return self.said.get_nowait()
+
+    async def head(self) -> None:
+        """Receive the head."""
+        start = await self.receive()
+        assert start["type"] == "http.response.start"
+        self.status = start["status"]
+        self.headers = [(name.decode("latin1"), value.decode("latin1")) for name, value in start["headers"]]
+
+    async def part(self) -> bool:
+        """Receive a part; is there another?"""
+        message = await self.receive()
+        assert message["type"] == "http.response.body"
+        self.parts.append(message.get("body", b""))
+        return bool(message.get("more_body"))
+
+    async def end(self) -> None:
+        """Return when the handler has done; raises what it raises."""
+        await until(self.task.done)
+        self.task.result()
+
+    async def answer(self, *bodies: bytes) -> "Exchange":
+        """Send the body in these parts, and receive the whole answer."""
+        self.send(*bodies)
+        await self.head()
+        while await self.part():
+            pass
+        await self.end()
+        return self
+
+    @property
+    def body(self) -> bytes:
+        """What has come."""
+        return b"".join(self.parts)
+
+
+def left() -> bool:
+    """Has a view or a stream come to its end?"""
+    return Stage.left.acquire(blocking=False)
+
+
+def entered() -> bool:
+    """Has a view begun to wait?"""
+    return Stage.entered.acquire(blocking=False)
+
+
+@pytest.fixture(autouse=True)
+def _stage(settings: Any) -> Iterator[None]:
+    settings.ROOT_URLCONF = "tests.one_hop_urls"
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.ALLOWED_HOSTS = ["*"]
+    Stage.reset()
+    yield
+    Stage.gate.set()
+
+
+def retire(handler: OneHop, threads: int) -> None:
+    """End the handler's threads, after each has closed its database connection."""
+    barrier = threading.Barrier(threads)
+
+    def last() -> None:
+        barrier.wait(10)
+        connections.close_all()
+
+    for _ in range(threads):
+        handler.pool.submit(last)
+    handler.pool.shutdown()
+
+
+@pytest.fixture
+async def app(_stage: None) -> AsyncIterator[OneHop]:
+    """The handler, with two threads."""
+    handler = OneHop(2)
+    yield handler
+    Stage.gate.set()
+    await asyncio.to_thread(retire, handler, 2)
+
+
+@pytest.fixture
+async def one_thread(_stage: None) -> AsyncIterator[OneHop]:
+    """The handler, with one thread."""
+    handler = OneHop(1)
+    yield handler
+    Stage.gate.set()
+    await asyncio.to_thread(retire, handler, 1)
+
+
+@pytest.fixture
+def signalled() -> Iterator[list[tuple[str, str]]]:
+    """The signals of requests, with the threads in which they were sent."""
+    seen: list[tuple[str, str]] = []
+
+    def started(**_: Any) -> None:
+        seen.append(("started", threading.current_thread().name))
+
+    def finished(**_: Any) -> None:
+        seen.append(("finished", threading.current_thread().name))
+
+    signals.request_started.connect(started)
+    signals.request_finished.connect(finished)
+    yield seen
+    signals.request_started.disconnect(started)
+    signals.request_finished.disconnect(finished)
+
+
+# Requests and answers -------------------------------------------------------------------------------------------------
+
+
+async def test_a_page_has_its_content_and_its_headers(app: OneHop) -> None:
+    page = await Exchange(app, "/hello/").answer()
+    assert (page.status, page.body.decode()) == (200, "Grüezi")
+    assert ("Content-Type", "text/html; charset=utf-8") in page.headers
+    assert ("Content-Length", "7") in page.headers
+
+
+async def test_headers_are_latin1_in_both_directions(app: OneHop) -> None:
+    page = await Exchange(app, "/headers/", headers={"X-Ask": "é"}).answer()
+    assert ("X-Echo", "é") in page.headers
+
+
+async def test_every_cookie_is_a_header_of_its_own(app: OneHop) -> None:
+    page = await Exchange(app, "/headers/").answer()
+    cookies = [value for name, value in page.headers if name == "Set-Cookie"]
+    assert cookies == ["first=1; Path=/", 'second="two words"; HttpOnly; Path=/']
+
+
+async def test_cookies_and_repeated_headers_arrive(app: OneHop) -> None:
+    page = await Exchange(app, "/mirror/", headers={"Cookie": "a=1; b=2"}).answer()
+    assert json.loads(page.body)["cookies"] == {"a": "1", "b": "2"}
+
+
+async def test_head_is_answered_like_get(app: OneHop) -> None:
+    page = await Exchange(app, "/mirror/", "HEAD").answer()
+    assert (page.status, json.loads(page.body)["method"]) == (200, "HEAD")
+
+
+async def test_the_query_arrives(app: OneHop) -> None:
+    page = await Exchange(app, "/mirror/", query_string=b"a=1&a=2&b=%C3%BC").answer()
+    assert json.loads(page.body)["query"] == {"a": ["1", "2"], "b": ["ü"]}
+
+
+async def test_a_form_arrives_however_it_is_cut(app: OneHop) -> None:
+    page = Exchange(app, "/mirror/", "POST", {"Content-Type": FORM, "Content-Length": "11"})
+    await page.answer(b"a=", b"", b"1&a=2&b", b"=3")
+    assert json.loads(page.body)["form"] == {"a": ["1", "2"], "b": ["3"]}
+
+
+@pytest.mark.parametrize(("size", "on_disk"), [(10, False), (3_000_000, True)])
+async def test_a_large_upload_is_a_file_on_disk_and_every_upload_is_closed(
+    app: OneHop, size: int, on_disk: bool
+) -> None:
+    data = encode_multipart(BOUNDARY, {"file": SimpleUploadedFile("name.bin", bytes(size)), "a": "1"})
+    head = {"Content-Type": MULTIPART_CONTENT, "Content-Length": str(len(data))}
+    page = await Exchange(app, "/mirror/", "POST", head).answer(
+        *(data[start : start + 65536] for start in range(0, len(data), 65536))
+    )
+    seen = json.loads(page.body)
+    assert (seen["files"], seen["form"]) == ({"file": ["name.bin", size, on_disk]}, {"a": ["1"]})
+    assert [file.closed for file in Stage.seen] == [True]
+
+
+async def test_a_body_that_grows_goes_to_disk(app: OneHop, settings: Any) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10
+    messages = iter([{"type": "http.request", "body": b"12345678", "more_body": more} for more in (True, True, False)])
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    body: Any = await app.body({}, receive)
+    assert body._rolled
+    assert body.read() == b"12345678" * 3
+
+
+@pytest.mark.parametrize("length", [{"Content-Length": "300000"}, {}], ids=["told", "not told"])
+async def test_a_body_over_the_limit_is_a_bad_request(app: OneHop, settings: Any, length: dict[str, str]) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 262144
+    for path, kind in (("/body/", "text/plain"), ("/mirror/", FORM)):
+        page = await Exchange(app, path, "POST", {"Content-Type": kind, **length}).answer(*[bytes(100_000)] * 3)
+        assert page.status == 400
+
+
+async def test_too_many_fields_are_a_bad_request(app: OneHop, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 2
+    head = {"Content-Type": FORM, "Content-Length": "11"}
+    assert (await Exchange(app, "/mirror/", "POST", head).answer(b"a=1&b=2&c=3")).status == 400
+
+
+async def test_a_query_that_is_no_text_is_a_bad_request(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+    assert (await Exchange(app, "/mirror/", query_string=b"a=\xff").answer()).status == 400
+    assert [kind for kind, _ in signalled] == ["started", "finished"]
+
+
+async def test_a_host_that_is_not_ours_is_a_bad_request(app: OneHop, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["chat.example"]
+    assert (await Exchange(app, "/hello/", headers={"Host": "evil.example"}).answer()).status == 400
+
+
+async def test_a_path_that_leads_nowhere_is_not_found(app: OneHop) -> None:
+    assert (await Exchange(app, "/nowhere/").answer()).status == 404
+
+
+async def test_a_view_that_fails_is_a_page_with_500(app: OneHop) -> None:
+    page = await Exchange(app, "/crash/").answer()
+    assert page.status == 500
+    assert b"RuntimeError" not in page.body
+
+
+async def test_a_prefix_belongs_to_one_request(one_thread: OneHop) -> None:
+    with_it = await Exchange(one_thread, "/shop/mirror/", root_path="/shop").answer()
+    without = await Exchange(one_thread, "/mirror/").answer()
+    found = [[json.loads(page.body)[key] for key in ("path", "path_info", "hello")] for page in (with_it, without)]
+    assert found == [["/shop/mirror/", "/mirror/", "/shop/hello/"], ["/mirror/", "/mirror/", "/hello/"]]
+
+
+async def test_only_http_is_answered(app: OneHop) -> None:
+    with pytest.raises(ValueError, match="websocket"):
+        await Exchange(app, "/", type="websocket").end()
+
+
+# Streams --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_stream_arrives_in_order(app: OneHop, path: str) -> None:
+    page = await Exchange(app, path).answer()
+    assert (page.status, page.body) == (200, b"eins zwei drei")
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+async def test_a_long_stream_comes_in_small_parts(app: OneHop, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.one_hop_urls.BIG", 3 * 1024 * 1024)
+    page = await Exchange(app, f"/big/{kind}/").answer()
+    assert len(page.body) == 3 * 1024 * 1024
+    assert {len(part) for part in page.parts[:-1]} == {65536}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "silent"])
+async def test_a_stream_stops_and_is_closed_when_its_reader_goes(
+    app: OneHop, kind: str, signalled: list[tuple[str, str]]
+) -> None:
+    page = Exchange(app, f"/endless/{kind}/")
+    page.send()
+    await page.head()
+    assert await page.part()
+    page.leave()
+    await page.end()
+    await until(left)
+    await until(lambda: len(signalled) == 2)
+    assert [kind for kind, _ in signalled] == ["started", "finished"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_stream_that_fails_is_closed_and_not_ended(
+    app: OneHop, kind: str, signalled: list[tuple[str, str]]
+) -> None:
+    page = Exchange(app, f"/broken/{kind}/")
+    page.send()
+    await page.head()
+    assert await page.part()
+    with pytest.raises(RuntimeError, match="This stream fails"):
+        await page.end()
+    assert page.said.empty()
+    await until(lambda: len(signalled) == 2)
+
+
+async def test_streams_do_not_hold_up_other_requests(one_thread: OneHop) -> None:
+    streams = [Exchange(one_thread, "/endless/sync/") for _ in range(3)]
+    for stream in streams:
+        stream.send()
+        await stream.head()
+    assert (await Exchange(one_thread, "/hello/").answer()).status == 200
+    for stream in streams:
+        stream.leave()
+        await stream.end()
+
+
+@pytest.mark.parametrize("path", ["/german/sync/", "/german/async/"])
+async def test_a_stream_speaks_the_language_that_its_view_has_chosen(app: OneHop, path: str) -> None:
+    assert (await Exchange(app, path).answer()).body == b"de"
+
+
+# Good order -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/hello/", "/crash/", "/nowhere/", "/rows/", *STREAMS])
+@pytest.mark.django_db(transaction=True)
+async def test_every_request_starts_once_and_finishes_once(
+    app: OneHop, path: str, signalled: list[tuple[str, str]]
+) -> None:
+    await Exchange(app, path).answer()
+    await until(lambda: len(signalled) >= 2)
+    await asyncio.to_thread(app.pool.submit(lambda: None).result)
+    assert [kind for kind, _ in signalled] == ["started", "finished"]
+    assert all(thread.startswith(("request", "stream")) for _, thread in signalled)
+
+
+@pytest.mark.parametrize("path", ["/hello/", "/body/", "/crash/", "/hello/?\xff", *STREAMS])
+async def test_the_file_that_a_body_was_received_in_is_closed(app: OneHop, path: str) -> None:
+    file = BytesIO(b"a")
+    path, _, query = path.partition("?")
+    await Exchange(app, path, query_string=query.encode("latin1"), **{"chatsite.body": file}).answer()
+    await until(lambda: file.closed)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["/database/", "/database/async/"])
+async def test_a_request_is_started_and_finished_in_the_thread_that_has_its_connection(
+    app: OneHop, path: str, signalled: list[tuple[str, str]]
+) -> None:
+    await Exchange(app, path).answer()
+    assert [*signalled] == [("started", Stage.seen[0][0]), ("finished", Stage.seen[0][0])]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_many_requests_need_one_connection_per_thread(app: OneHop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+    await asyncio.gather(*(Exchange(app, "/database/").answer() for _ in range(60)))
+    assert len(Stage.seen) == 60
+    assert len({id(connection) for _, connection in Stage.seen}) == len({thread for thread, _ in Stage.seen}) <= 2
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_stream_closes_its_connection(app: OneHop) -> None:
+    assert (await Exchange(app, "/rows/").answer()).body == b"012"
+    [(thread, connection)] = Stage.seen
+    assert thread.startswith("stream")
+    await until(lambda: thread not in {each.name for each in threading.enumerate()})
+    assert connection.connection is None
+
+
+async def test_requests_are_worked_on_at_the_same_time_up_to_the_number_of_threads(
+    app: OneHop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stage, "together", threading.Barrier(2))
+    pages = await asyncio.gather(*(Exchange(app, "/together/").answer() for _ in range(6)))
+    assert [page.status for page in pages] == [200] * 6
+    assert len(app.pool._threads) == 2
+
+
+async def test_nothing_that_a_view_has_chosen_is_there_for_the_next(one_thread: OneHop) -> None:
+    pages = [await Exchange(one_thread, "/german/").answer() for _ in range(2)]
+    assert [json.loads(page.body) for page in pages] == [[["en", "UTC"], "de", "Europe/Zurich"]] * 2
+
+
+async def test_a_client_that_goes_before_its_body_is_complete_is_no_request(
+    app: OneHop, signalled: list[tuple[str, str]]
+) -> None:
+    page = Exchange(app, "/mirror/", "POST")
+    page.send(b"a", more=True)
+    page.leave()
+    await page.end()
+    assert page.said.empty()
+    assert signalled == []
+
+
+async def test_a_client_that_goes_does_not_interrupt_a_view(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+    page = Exchange(app, "/hold/")
+    page.send()
+    await until(entered)
+    page.leave()
+    Stage.gate.set()
+    await page.end()
+    assert left()
+    assert [kind for kind, _ in signalled] == ["started", "finished"]
+
+
+@pytest.mark.parametrize("path", ["/hold/", "/hold/stream/"])
+async def test_a_view_whose_server_gives_up_ends_and_its_answer_is_closed(
+    app: OneHop, path: str, signalled: list[tuple[str, str]]
+) -> None:
+    page = Exchange(app, path)
+    page.send()
+    await until(entered)
+    page.task.cancel()
+    with suppress(asyncio.CancelledError):
+        await page.task
+    Stage.gate.set()
+    await until(left)
+    await until(lambda: len(signalled) == 2)
+    assert len({thread for _, thread in signalled}) == 1
+
+
+@pytest.mark.parametrize("path", ["/hello/", *STREAMS])
+async def test_an_answer_that_cannot_be_sent_is_closed(
+    app: OneHop, path: str, signalled: list[tuple[str, str]]
+) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"} if not signalled else await asyncio.Future()
+
+    async def send(message: Any) -> None:
+        raise OSError("The client has gone.")
+
+    with pytest.raises(OSError, match="The client has gone"):
+        await app(scope(path), receive, send)
+    await until(lambda: len(signalled) == 2)
+
+
+async def test_an_answer_with_a_head_that_is_none_is_closed(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+    page = Exchange(app, "/unsendable/")
+    page.send()
+    with pytest.raises(UnicodeEncodeError):
+        await page.end()
+    assert [kind for kind, _ in signalled] == ["started", "finished"]
+
+
+async def test_what_goes_wrong_after_a_request_does_not_take_its_answer_away(
+    app: OneHop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(**_: Any) -> None:
+        raise RuntimeError("This receiver fails.")
+
+    signals.request_finished.connect(fail)
+    try:
+        assert (await Exchange(app, "/hello/").answer()).status == 200
+    finally:
+        signals.request_finished.disconnect(fail)
+    assert "This receiver fails." in caplog.text

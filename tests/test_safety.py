@@ -1,0 +1,253 @@
+"""What mallory tries on the pages and the API. What she tries in a browser is in tests/browser/test_safety.py."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from chatsite.logs import WithoutSecrets
+from conversations.actions import post_message
+from conversations.models import Agent, Conversation, Message
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+
+MARKUP = [
+    "<script>alert(1)</script>",
+    '<img src=x onerror="alert(1)">',
+    "<svg onload=alert(1)>",
+    '<div hx-get="/inbox/" hx-trigger="load">x</div>',
+    '<b hx-on:click="alert(1)" data-hx-get="/">x</b>',
+    '</ol><ol id="messages" hx-swap-oob="true"><li>mallory</li></ol>',
+    "</li></ol></template><template>",
+    "&lt;script&gt;",
+]
+
+
+@pytest.mark.parametrize("markup", MARKUP)
+def test_markup_is_text_on_every_page(markup: str, bobs: Page, bob: Agent) -> None:
+    talk = post_message(content=markup, name=markup[:80], email="").conversation
+    alice = Page()
+    alice.cookies["chat"] = talk.uuid.hex
+    bob.is_staff = bob.is_superuser = True
+    bob.save()
+    answers = [
+        alice.get("/chat/"),
+        alice.get("/chat/messages/?since=0"),
+        alice.get(f"/chat/messages/?before={talk.last_message_id + 1}"),
+        bobs.get("/inbox/"),
+        bobs.get(f"/inbox/{talk.pk}/"),
+        bobs.get(f"/inbox/{talk.pk}/messages/?since=0"),
+        bobs.get("/admin/conversations/message/"),
+        bobs.get(f"/admin/conversations/conversation/{talk.pk}/change/"),
+    ]
+    plain = post_message(content="plain", name="plain").conversation
+    harmless = Page()
+    harmless.cookies["chat"] = plain.uuid.hex
+    for response in answers:
+        assert response.status_code == 200
+        html = response.content.decode()
+        assert markup not in html
+        assert html.count("hx-swap-oob") == html.count("hx-swap-oob=&quot;")
+    tags = re.findall(r"<(\w+)", answers[0].content.decode())
+    assert tags == re.findall(r"<(\w+)", harmless.get("/chat/").content.decode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](javascript:alert(1))",
+        "javascript:alert(1)",
+        "JaVaScRiPt://example.com/%0aalert(1)",
+        "data:text/html,<script>alert(1)</script>",
+        "vbscript:x",
+        "java\tscript:alert(1)",
+        "java\nscript:alert(1)",
+        "file:///etc/passwd",
+    ],
+)
+def test_no_link_leads_to_anything_but_the_web_and_mail(text: str, alice: Page) -> None:
+    alice.says(text)
+    html = texts(alice.get("/chat/"))[0]
+    assert "<a " not in html or re.findall(r'href="([^"]*)"', html)[0].startswith(("http://", "https://", "mailto:"))
+    assert not re.search(r'href="[^"]*script:', html, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("see https://example.com/a?b=1&c=2.", ["https://example.com/a?b=1&amp;c=2"]),
+        ("(www.example.org)", ["http://www.example.org"]),
+        ("HTTPS://EXAMPLE.COM", ["https://example.com"]),
+        ("mail bob@example.com!", ["mailto:bob@example.com"]),
+        ('https://example.com/"onmouseover=alert(1)', ["https://example.com/"]),
+        ("https://a.example/<b>", ["https://a.example/"]),
+    ],
+)
+def test_links_are_clickable_and_tell_nobody_from_where(text: str, links: list[str], alice: Page) -> None:
+    alice.says(text)
+    html = texts(alice.get("/chat/"))[0]
+    assert [link.lower() for link in re.findall(r'href="([^"]*)"', html)] == links
+    assert html.count('target="_blank" rel="noopener noreferrer nofollow ugc"') == len(links)
+    assert re.sub("<a [^>]*>|</a>", "", html) == html_escaped(text)
+
+
+def html_escaped(text: str) -> str:
+    """As Django escapes it."""
+    from django.utils.html import escape
+
+    return escape(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 20_000,
+        "*a_" * 6_000,
+        "> " * 10_000,
+        "a\u0300" * 10_000,
+        "www." * 5_000,
+        "a@" * 10_000,
+        "http://" + "(" * 20_000,
+        "&" * 20_000,
+        "\u202e\u2066" * 10_000,
+        "x." * 10_000,
+    ],
+)
+def test_hostile_text_is_shown_in_no_time_and_kept_as_sent(text: str, alice: Page) -> None:
+    assert alice.says(text).status_code == 302
+    before = time.process_time()
+    response = alice.get("/chat/")
+    assert response.status_code == 200
+    assert time.process_time() - before < 5  # the goal is 0.5 s; a machine may be busy, quadratic time takes minutes
+    assert Message.objects.get().content == text
+
+
+def test_a_megabyte_of_text_is_refused(alice: Page) -> None:
+    assert alice.says("x" * 1_000_000).status_code in {413, 422}
+    body = json.dumps({"content": "x" * 1_000_000})
+    assert alice.post("/api/messages/", body, content_type="application/json").status_code == 413
+    assert not Message.objects.exists()
+
+
+def test_the_longest_message_is_taken_in_every_alphabet(alice: Page) -> None:
+    for letter in "xß漢😀":
+        text = letter * 20_480
+        assert alice.says(text).status_code == 302
+        body = json.dumps({"content": text})
+        assert alice.post("/api/messages/", body, content_type="application/json").status_code == 200
+
+
+def test_another_conversation_is_the_same_as_none(alice: Page, mallory: Page, talk: Conversation) -> None:
+    """Equal answers, page by page and call by call, for a conversation of somebody else and for one that is not."""
+    alice.says("mine")  # that it can be seen at all
+    assert texts(alice.get("/chat/")) == ["mine"]
+    mallory.says("hers")
+    mallory.cookies["chat"] = uuid.uuid4().hex
+    for path in ["/chat/messages/?since=0", "/chat/messages/?before=999"]:
+        assert mallory.get(path).status_code == 204
+    for conversation in [talk.pk, 999_999]:
+        for verb in ["close", "open", "take"]:
+            assert mallory.patch(f"/api/conversation/{conversation}/{verb}").status_code == 401
+        for path in ["", "messages/", "state/"]:
+            assert mallory.get(f"/inbox/{conversation}/{path}").status_code == 302
+        assert mallory.post(f"/inbox/{conversation}/read/", {"last": "1"}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://testserver.evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_a_foreign_page_cannot_write_as_the_customer(alice: Page, headers: dict[str, str]) -> None:
+    alice.says("mine")
+    response = alice.post("/chat/messages/", {"content": "forged"}, headers=headers)
+    assert response.status_code == 403
+    assert texts(alice.get("/chat/")) == ["mine"]
+    ours = alice.post("/chat/messages/", {"content": "ours"}, headers={"Origin": "http://testserver"})
+    assert ours.status_code == 302
+
+
+def test_agents_forms_need_their_csrf_token(bob: Agent, talk: Conversation) -> None:
+    page = Page(enforce_csrf_checks=True)
+    page.force_login(bob)
+    for verb in ["messages", "take", "close", "open", "read"]:
+        assert page.post(f"/inbox/{talk.pk}/{verb}/", {"content": "forged", "last": "1"}).status_code == 403
+    assert talk.messages.count() == 1
+
+
+def test_the_customers_secret_is_on_no_page_and_in_no_log(
+    alice: Page, bobs: Page, bob: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    bob.is_staff = bob.is_superuser = True
+    bob.save()
+    with caplog.at_level(logging.DEBUG):
+        alice.says("Hello")
+        talk = Conversation.objects.get()
+        answers = [
+            alice.get("/chat/"),
+            alice.get("/chat/messages/?since=0"),
+            alice.get("/chat/state/"),
+            bobs.get("/inbox/"),
+            bobs.get(f"/inbox/{talk.pk}/"),
+            bobs.get(f"/admin/conversations/conversation/{talk.pk}/change/"),
+            bobs.get("/admin/conversations/conversation/"),
+        ]
+        alice.get(f"/api/messages/{talk.uuid}/?since=x")  # 422, which is logged with its address
+    for response in answers:
+        assert response.status_code == 200
+        assert talk.uuid.hex not in response.content.decode().replace("-", "")
+        assert talk.uuid.hex not in str(response.headers).replace("-", "")
+    mask = WithoutSecrets()
+    lines = []
+    for record in caplog.records:
+        if record.name != "django.db.backends":
+            mask.filter(record)
+            lines.append(record.getMessage())
+    assert any("[uuid]" in line for line in lines)
+    assert talk.uuid.hex not in "\n".join(lines).replace("-", "")
+
+
+def test_every_log_line_goes_through_the_mask(settings: Any) -> None:
+    handlers = settings.LOGGING["handlers"].values()
+    assert handlers
+    assert all("secrets" in handler["filters"] for handler in handlers)
+
+
+def test_headers_of_every_page(alice: Page, bobs: Page, talk: Conversation) -> None:
+    for page, path, ancestors in [
+        (alice, "/chat/", "'self'"),
+        (bobs, "/inbox/", "'none'"),
+        (bobs, f"/inbox/{talk.pk}/", "'none'"),
+        (alice, "/inbox/sign-in/", "'none'"),
+        (alice, "/admin/login/", "'none'"),
+        (alice, "/nothing/", "'none'"),
+        (alice, "/api/docs", "'none'"),
+    ]:
+        response = page.get(path)
+        policy = response["Content-Security-Policy"]
+        assert f"frame-ancestors {ancestors}" in policy, path
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert response["X-Frame-Options"] == ("SAMEORIGIN" if ancestors == "'self'" else "DENY")
+        assert response["Referrer-Policy"] == "same-origin"
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert (
+            re.findall(r"<script(?![^>]*\bsrc=)(?![^>]*json)|\son\w+=|\sstyle=|<style", response.content.decode()) == []
+        )
+
+
+def test_what_is_personal_is_in_no_cache(alice: Page, bobs: Page, talk: Conversation) -> None:
+    for page, path in [(alice, "/chat/"), (alice, "/chat/messages/"), (bobs, "/inbox/"), (bobs, f"/inbox/{talk.pk}/")]:
+        assert "no-store" in page.get(path)["Cache-Control"]
+    assert "no-store" in alice.get(f"/api/messages/{talk.uuid}/")["Cache-Control"]
+    assert "no-store" in bobs.get("/api/conversation/")["Cache-Control"]

@@ -1,0 +1,355 @@
+"""The server as a process of its own: large bodies, slow readers, sockets, and a good-bye that loses nothing."""
+
+import hashlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.conftest import ROOT, free_port
+from tests.one_hop_urls import BIG, MEGABYTE
+
+RUNNER = """
+import sys
+from django.conf import settings
+settings.ROOT_URLCONF = "tests.one_hop_urls"
+from chatsite import server
+from tests.one_hop_urls import application
+server.application = application()
+server.GRACE = float(sys.argv[2])
+server.serve("127.0.0.1", int(sys.argv[1]))
+"""
+
+
+class Running:
+    """A server of the tiny views, in a process of its own."""
+
+    def __init__(self, where: Path, grace: float = 20) -> None:
+        self.port = free_port()
+        self.errors = where / "stderr"
+        environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": f"sqlite:///{where / 'db.sqlite3'}",
+            "TMPDIR": str(where),
+        }
+        with self.errors.open("wb") as errors:
+            self.process = psutil.Popen(
+                [sys.executable, "-c", RUNNER, str(self.port), str(grace)],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        until(self.answers)
+        assert self.get("/hello/") == (200, "Grüezi".encode())
+
+    def answers(self) -> bool:
+        """Does anybody listen?"""
+        assert self.process.poll() is None, self.errors.read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """The status and content of a page."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        client.request("GET", path)
+        answer = client.getresponse()
+        content = answer.read()
+        client.close()
+        return answer.status, content
+
+    def post(self, path: str, parts: Iterator[bytes], length: int, kind: str) -> bytes:
+        """Send a body in parts, and return what the server says."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        client.request("POST", path, parts, {"Content-Length": str(length), "Content-Type": kind})
+        answer = client.getresponse().read()
+        client.close()
+        return answer
+
+    def send(self, text: str) -> socket.socket:
+        """A connection with these lines sent, whose answer is read in small pieces and late."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(text.encode("latin1"))
+        return client
+
+    @contextmanager
+    def socket(self) -> Iterator[ClientConnection]:
+        """An open socket."""
+        with connect(f"ws://127.0.0.1:{self.port}/") as client:
+            client.send("hello")
+            assert client.recv(10) == "hello"
+            yield client
+
+    def complaints(self, since: int = 0) -> str:
+        """What the server has said since it had said so many characters, if something went wrong."""
+        said = self.errors.read_text()[since:]
+        return said if any(word in said for word in ("Exception", "Traceback", "ERROR", "destroyed")) else ""
+
+    @contextmanager
+    def flat(self) -> Iterator[None]:
+        """Fail if the process's memory grows by 40 MB meanwhile."""
+        before, most, done = self.process.memory_info().rss, [0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.02):
+                most[0] = max(most[0], self.process.memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+        assert most[0] - before < 40 * MEGABYTE, f"It grew by {(most[0] - before) // MEGABYTE} MB."
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Return when the condition holds; fail after 15 seconds."""
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline, "It did not come true within 15 s."
+        time.sleep(0.02)
+
+
+def everything(client: socket.socket) -> bytes:
+    """All that comes until the server hangs up."""
+    with client:
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def closing(client: ClientConnection) -> int | None:
+    """The code with which the server closes a socket."""
+    with pytest.raises(ConnectionClosed):
+        client.recv(10)
+    return client.close_code
+
+
+@contextmanager
+def serving(where: Path, grace: float = 20) -> Iterator[Running]:
+    """A server that is gone afterwards."""
+    running = Running(where, grace)
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+    running.process.wait()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server for every test that leaves it running."""
+    with serving(tmp_path_factory.mktemp("running")) as running:
+        yield running
+
+
+@pytest.fixture
+def running(shared: Running) -> Iterator[Running]:
+    """The shared server, which must have nothing to complain of meanwhile."""
+    said = len(shared.errors.read_text())
+    yield shared
+    assert not shared.complaints(said)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Running]:
+    """A server that the test may end."""
+    with serving(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Running]:
+    """A server that gives requests only a moment to finish when it is told to stop."""
+    with serving(tmp_path, grace=0.2) as running:
+        yield running
+
+
+# Bodies ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [True, False], ids=["form", "plain"])
+def test_a_large_upload_is_not_held_in_memory(running: Running, form: bool) -> None:
+    expected = hashlib.sha256(bytes(BIG)).hexdigest()
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' if form else b""
+    tail = b"\r\n--x--\r\n" if form else b""
+
+    def parts() -> Iterator[bytes]:
+        yield head
+        for _ in range(BIG // MEGABYTE):
+            yield bytes(MEGABYTE)
+        yield tail
+
+    kind = "multipart/form-data; boundary=x" if form else "application/octet-stream"
+    with running.flat():
+        answer = running.post("/digest/", parts(), len(head) + BIG + len(tail), kind)
+    assert answer.decode() == expected
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_a_large_download_waits_for_its_slow_reader(running: Running, kind: str) -> None:
+    with running.flat():
+        client = running.send(f"GET /big/{kind}/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        received = 0
+        while part := client.recv(16384):
+            received += len(part)
+            if received < 2 * MEGABYTE:
+                # Others are answered while this one dawdles.
+                assert running.get("/hello/")[0] == 200
+        client.close()
+    assert BIG <= received < BIG + 1000
+
+
+def test_a_reader_who_goes_leaves_nothing_behind(running: Running) -> None:
+    files, threads = running.process.num_fds(), running.process.num_threads()
+    clients = [running.send(f"GET /big/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n") for kind in ["file", "stream"] * 8]
+    for client in clients:
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+    assert running.process.num_fds() > files + 16
+    assert running.process.num_threads() >= threads + 8
+    for client in clients:
+        client.close()
+    until(lambda: running.process.num_fds() <= files)
+    until(lambda: running.process.num_threads() < threads + 8)
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing_behind(running: Running) -> None:
+    files = running.process.num_fds()
+    client = running.send("POST /digest/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n" + "x" * 1000)
+    until(lambda: running.process.num_fds() > files)
+    client.close()
+    until(lambda: running.process.num_fds() <= files)
+
+
+def test_a_form_that_is_none_is_a_page_of_ours(shared: Running) -> None:
+    body = b"this is no form"
+    assert b"<h1>" in shared.post("/digest/", iter([body]), len(body), "multipart/form-data; boundary=x")
+
+
+def test_a_chunked_body_has_the_same_limit(shared: Running) -> None:
+    chunk = "10000\r\n" + "x" * 0x10000 + "\r\n"
+    head = "POST /body/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answers = [everything(shared.send(f"{head}{chunk * count}0\r\n\r\n")) for count in (1, 5)]
+    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad Request"]
+
+
+# Connections ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_serves_many_requests(running: Running) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=30)
+    client.connect()
+    connection = client.sock
+    for path in ("/hello/", "/parts/sync/", "/parts/file/", "/nowhere/", "/parts/async/", "/hello/"):
+        client.request("GET", path)
+        client.getresponse().read()
+        assert client.sock is connection
+    client.request("HEAD", "/parts/sync/")
+    assert client.getresponse().read() == b""
+    client.request("GET", "/hello/")
+    assert client.getresponse().read().decode() == "Grüezi"
+    client.close()
+
+
+def test_requests_sent_together_are_answered_in_their_order(running: Running) -> None:
+    paths = ["/parts/sync/", "/mirror/?a=1", "/one-piece/", "/mirror/?a=2", "/parts/async/"]
+    lines = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" for path in paths]
+    answers = everything(running.send("\r\n".join(lines) + "Connection: close\r\n\r\n"))
+    marks = [b"eins", b'"query": {"a": ["1"]}', bytes(1000), b'"query": {"a": ["2"]}', b"drei"]
+    places = [answers.rfind(mark) if mark == b"drei" else answers.find(mark) for mark in marks]
+    assert answers.count(b"HTTP/1.1 200 OK") == 5
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("target", ["/hello/\xff", "/hello/?\xff", "/hello/?a=%FF"])
+def test_an_address_that_is_no_text_harms_nobody(running: Running, target: str) -> None:
+    answer = everything(running.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    assert int(answer.split()[1]) in {200, 400}
+    assert running.get("/hello/")[0] == 200
+
+
+def test_an_answer_that_fails_half_way_is_cut_off_and_the_server_goes_on(mortal: Running) -> None:
+    for kind in ("sync", "async"):
+        client = mortal.send(f"GET /broken/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            everything(client)
+    until(lambda: mortal.errors.read_text().count("RuntimeError: This stream fails.") == 2)
+    # It still looks after its connections: an application that fails is noticed and answered.
+    assert mortal.get("/unsendable/")[0] == 500
+    assert "already been started" not in mortal.errors.read_text()
+
+
+# Sockets --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_giant_frame_closes_its_socket_and_no_other(running: Running) -> None:
+    with running.flat(), running.socket() as other, running.socket() as giant:
+        with suppress(ConnectionClosed):
+            giant.send("x" * (50 * MEGABYTE))
+        assert closing(giant) == 1009
+        other.send("still here")
+        assert other.recv(10) == "still here"
+
+
+# Good-bye -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_bye_finishes_requests_and_tells_sockets(mortal: Running) -> None:
+    slow = mortal.send("GET /hold/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    idle = http.client.HTTPConnection("127.0.0.1", mortal.port, timeout=30)
+    idle.request("GET", "/hello/")
+    idle.getresponse().read()
+    with ExitStack() as sockets:
+        clients = [sockets.enter_context(mortal.socket()) for _ in range(3)]
+        mortal.process.terminate()
+        assert [closing(client) for client in clients] == [1012] * 3
+    until(lambda: not mortal.answers())
+    # Whoever is connected already is served to the end, however much they want.
+    for path in ["/hello/"] * 200 + ["/release/"]:
+        idle.request("GET", path)
+        assert idle.getresponse().read() is not None
+    idle.close()
+    assert everything(slow).endswith(b"done")
+    assert mortal.process.wait(20) == 0
+    assert not mortal.complaints()
+
+
+def test_a_good_bye_waits_until_answers_are_read(mortal: Running) -> None:
+    slow = mortal.send("GET /one-piece/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    start = slow.recv(1)
+    mortal.process.send_signal(signal.SIGINT)
+    until(lambda: not mortal.answers())
+    assert len((start + everything(slow)).partition(b"\r\n\r\n")[2]) == 8 * MEGABYTE
+    assert mortal.process.wait(20) == 0
+    assert not mortal.complaints()
+
+
+def test_a_good_bye_does_not_wait_for_ever(impatient: Running) -> None:
+    streams = [
+        impatient.send(f"GET /endless/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n") for kind in ("sync", "silent")
+    ]
+    assert all(stream.recv(100) for stream in streams)
+    with impatient.socket() as client:
+        impatient.process.terminate()
+        assert closing(client) == 1012
+    assert impatient.process.wait(20) == 0
+    for stream in streams:
+        stream.close()
+    assert not impatient.complaints()

@@ -1,0 +1,83 @@
+"""Starting with wrong settings: it does not start, and says in sentences why."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.test import Client
+
+from tests.conftest import ROOT
+
+GOOD = {"SECRET_KEY": "0123456789" * 5, "ALLOWED_HOSTS": "chat.example.com", "DEBUG": "off"}
+
+
+def check(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py check --deploy` in this environment alone."""
+    env = {"PATH": os.environ["PATH"], **environment}
+    command = [sys.executable, "-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_good_settings_pass_djangos_check_for_deployment() -> None:
+    done = check(**GOOD)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ALLOWED_HOSTS": "*"}, "would let any website open a socket here"),
+        ({"ALLOWED_HOSTS": "chat.example.com,*"}, "would let any website open a socket here"),
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is empty"),
+        ({"SECRET_KEY": ""}, "SECRET_KEY is missing"),
+        ({"SECRET_KEY": "change-me-to-fifty-random-characters"}, "or the example's"),
+        ({"SECRET_KEY": "short"}, "too short"),
+        ({"DEBUG": "maybe"}, "DEBUG is “maybe”, but it takes only on or off."),
+        ({"PORT": "http"}, "PORT is “http”, but it takes a whole number from 1 to 65535."),
+        ({"PORT": "0"}, "PORT is “0”"),
+        ({"TRUSTED_PROXIES": "-1"}, "TRUSTED_PROXIES is “-1”"),
+        ({"RATE_LIMITS": "5/m"}, "RATE_LIMITS is “5/m”"),
+        ({"DATABASE_URL": "oracle://x/y"}, "DATABASE_URL starts with “oracle”"),
+        ({"DATABASE_URL": "nonsense"}, "DATABASE_URL starts with “nonsense”"),
+        ({"DATABASE_URL": "postgres://user:pass@host"}, "DATABASE_URL names no database"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL starts with “localhost”"),
+        ({"EMAIL_URL": "pigeon://x"}, "EMAIL_URL starts with “pigeon”"),
+        ({"CSRF_TRUSTED_ORIGINS": "shop.example"}, "an origin looks like https://shop.example"),
+        ({"CSRF_TRUSTED_ORIGINS": "https://shop.example/path"}, "an origin looks like https://shop.example"),
+    ],
+)
+def test_it_refuses_to_start_and_says_why(change: dict[str, str], sentence: str) -> None:
+    done = check(**{**GOOD, **change})
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pass@" not in done.stderr
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    done = check(DEBUG="off", PORT="x")
+    for name in ["SECRET_KEY", "ALLOWED_HOSTS", "PORT"]:
+        assert f"  - {name} is" in done.stderr
+
+
+def test_debug_needs_nothing_and_answers_only_this_machine() -> None:
+    script = "import django; django.setup(); from django.conf import settings; print(settings.ALLOWED_HOSTS)"
+    env = {"PATH": os.environ["PATH"], "DEBUG": "on", "DJANGO_SETTINGS_MODULE": "chatsite.settings"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "['localhost', '127.0.0.1', '[::1]']"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Forwarded-Proto"])
+def test_forwarded_headers_are_ignored_without_proxies_of_ours(header: str) -> None:
+    for value in ["evil.example", "https"]:
+        response = Client().get("/", headers={header: value})
+        assert "evil.example" not in response["Location"]
+        assert not response.wsgi_request.is_secure()
+        assert response.wsgi_request.get_host() == "testserver"
+
+
+@pytest.mark.django_db
+def test_an_unknown_host_is_400() -> None:
+    assert Client().get("/chat/", headers={"Host": "evil.example"}).status_code == 400
