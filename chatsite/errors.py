@@ -56,7 +56,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
 
 
 class ApiMiddleware:
-    """What holds for the whole API: its answers are in no cache, and a method that it does not have is 405 in JSON."""
+    """A method that an address of the API does not have is 405 in JSON; ninja says it in HTML."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""
@@ -65,11 +65,8 @@ class ApiMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer."""
         response = self.get_response(request)
-        if not request.path.startswith("/api/"):
+        if response.status_code != 405 or not request.path.startswith("/api/"):
             return response
-        if response.status_code == 405:
-            allowed = response["Allow"]
-            response = answer(request, 405)
-            response["Allow"] = allowed
-        response["Cache-Control"] = "no-store"
-        return response
+        refusal = answer(request, 405)
+        refusal["Allow"] = response["Allow"]
+        return refusal

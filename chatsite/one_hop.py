@@ -10,7 +10,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
@@ -27,6 +27,8 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils import timezone, translation
+
+from chatsite.crew import Crew
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -50,7 +52,8 @@ class OneHop(ASGIHandler):
         """Load the middleware once; `threads` is how many requests are worked on at the same time."""
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self.crew = Crew(threads)
+        self.pool = self.crew.pool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A customer who has gone stops a stream, never a write that has begun.
@@ -63,12 +66,7 @@ class OneHop(ASGIHandler):
             body = await self.body(scope, receive)
         except RequestAborted:
             return
-        answering = self.pool.submit(self.answer, scope, body)
-        try:
-            response, head, content = await asyncio.wrap_future(answering)
-        except asyncio.CancelledError:
-            answering.add_done_callback(close_unsent)
-            raise
+        response, head, content = await self.crew.run(partial(self.answer, scope, body), close_unsent)
         if response.streaming:
             # A task of its own, because only a task can have the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
@@ -189,10 +187,10 @@ def close(response: Any) -> None:
         logger.exception("A response could not be closed.")
 
 
-def close_unsent(answering: "Future[Answer]") -> None:
+def close_unsent(answer: Answer | None) -> None:
     """Close the response that nobody waits for any more."""
-    if not answering.cancelled() and not answering.exception() and not answering.result()[0].closed:
-        close(answering.result()[0])
+    if answer is not None and not answer[0].closed:
+        close(answer[0])
 
 
 def headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:

@@ -64,7 +64,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "chatsite.content_security.ContentSecurityMiddleware",
+    "chatsite.headers.HeadersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -122,6 +122,9 @@ if REDIS_URL:
         "CONFIG": {"hosts": [REDIS_URL]},
     }
     CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+
+SESSION_ENGINE = "chatsite.sessions"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the admin's; the default costs each poll
 
 # People -------------------------------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = ["conversations.models.agent.AgentBackend"]

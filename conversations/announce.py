@@ -5,7 +5,6 @@ A ring says that there is news, never what: whoever hears it fetches, through th
 
 import asyncio
 import logging
-from concurrent.futures import Future
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -18,6 +17,7 @@ AGENTS = "agents"
 """Every agent's inbox."""
 
 _loop: asyncio.AbstractEventLoop | None = None
+_on_their_way: "set[asyncio.Future[None]]" = set()
 
 
 def customer_group(conversation_id: int) -> str:
@@ -50,10 +50,15 @@ def _after_commit(groups: list[str], conversation_id: int, last: int) -> None:
 
 def _ring(groups: list[str], conversation_id: int, last: int) -> None:
     if _loop is not None and _loop.is_running():
-        ringing = asyncio.run_coroutine_threadsafe(_send(groups, conversation_id, last), _loop)
-        ringing.add_done_callback(_complain)
+        _loop.call_soon_threadsafe(_start, groups, conversation_id, last)
     else:  # a command or a shell, which has no loop of its own
         async_to_sync(_send)(groups, conversation_id, last)
+
+
+def _start(groups: list[str], conversation_id: int, last: int) -> None:
+    ringing = asyncio.ensure_future(_send(groups, conversation_id, last))
+    _on_their_way.add(ringing)  # the loop alone would not keep it
+    ringing.add_done_callback(_arrived)
 
 
 async def _send(groups: list[str], conversation_id: int, last: int) -> None:
@@ -62,6 +67,7 @@ async def _send(groups: list[str], conversation_id: int, last: int) -> None:
         await layer.group_send(group, {"type": "ring", "conversation": conversation_id, "last": last})
 
 
-def _complain(ringing: "Future[None]") -> None:
-    if error := ringing.exception():
+def _arrived(ringing: "asyncio.Future[None]") -> None:
+    _on_their_way.discard(ringing)
+    if not ringing.cancelled() and (error := ringing.exception()):
         logger.error("The doorbell could not ring; polling will bring the news.", exc_info=error)

@@ -8,9 +8,24 @@ from django.db import IntegrityError, transaction
 from conversations.announce import announce
 from conversations.models import Author, Conversation, Message
 from conversations.models.conversation import LAST_LINE
+from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+NOTED = (
+    "status",
+    "customer_name",
+    "customer_email",
+    "last_message_id",
+    "last_message_at",
+    "last_line",
+    "last_author",
+    "customer_messages",
+    "answered_messages",
+)
+"""What a message may change of its conversation."""
 
 
 class AlreadySent(Exception):
@@ -38,10 +53,8 @@ def post_message(
         with transaction.atomic():
             if conversation is not None:
                 conversation = Conversation.objects.lock(conversation.pk)
-            twin = Message.objects.named(client_id)
-            if twin is None:
-                return _write(conversation, content, agent, customer, name, email, client_id)
-    except IntegrityError:  # the same message was sent twice at the same time, and this is the one that came second
+            return _write(conversation, content, agent, customer, name, email, client_id)
+    except IntegrityError:  # it has been sent before, perhaps at this very moment
         twin = Message.objects.named(client_id)
         if twin is None:
             raise
@@ -63,10 +76,10 @@ def _write(
 ) -> Message:
     author = Author.AGENT if agent else Author.CUSTOMER
     if conversation is None:
-        conversation = Conversation.objects.create(customer=customer, customer_name=name, customer_email=email)
-    message = Message.objects.create(
-        conversation=conversation, author=author, agent=agent, content=content, client_id=client_id
-    )
+        conversation = Conversation(customer=customer, customer_name=name, customer_email=email)
+        insert(conversation)
+    message = Message(conversation=conversation, author=author, agent=agent, content=content, client_id=client_id)
+    insert(message)
     conversation.last_message_id = message.pk
     conversation.last_message_at = message.created_at
     conversation.last_line = " ".join(content[: 4 * LAST_LINE].split())[:LAST_LINE]
@@ -78,6 +91,6 @@ def _write(
         conversation.status = Conversation.Status.OPEN
         conversation.customer_name = name or conversation.customer_name
         conversation.customer_email = email or conversation.customer_email
-    conversation.save()
+    update(conversation, *NOTED)
     announce(conversation.pk, message.pk)
     return message

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.cache import never_cache
 from django_htmx.middleware import HtmxDetails
 
 from conversations.models import Agent
@@ -28,7 +27,6 @@ def agents_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
     """
 
     @wraps(view)
-    @never_cache
     def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         agent = Agent.objects.behind(request.user)
         if agent is not None:

@@ -5,7 +5,6 @@ import uuid
 from django.http import HttpRequest as DjangoRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.middleware import HtmxDetails
@@ -25,7 +24,6 @@ class HttpRequest(DjangoRequest):
     htmx: HtmxDetails
 
 
-@never_cache
 @xframe_options_sameorigin
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
@@ -33,7 +31,6 @@ def page(request: HttpRequest) -> HttpResponse:
     return _page(request, _conversation(request), before=number(request, "before"))
 
 
-@never_cache
 @xframe_options_sameorigin
 @own_pages_only
 @require_http_methods(["GET", "POST"])
@@ -58,7 +55,6 @@ def messages(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@never_cache
 @require_GET
 def state(request: HttpRequest) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""

@@ -48,8 +48,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def numbered(self, pk: int) -> "Conversation | None":
         """The conversation of a number, or None."""
-        found = prepared(Conversation, "numbered", lambda: self.filter(pk=-1), {-1: pk})
-        return next(iter(found), None) if pk < 2**63 else None
+        if pk >= 2**63:  # more than a database counts
+            return None
+        return next(iter(prepared(Conversation, "numbered", lambda: self.filter(pk=-1), {-1: pk})), None)
 
     def lock(self, pk: int) -> "Conversation":
         """Get a conversation and hold its row until the transaction ends.

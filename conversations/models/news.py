@@ -3,6 +3,7 @@
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -24,6 +25,7 @@ QUERY = """
 """
 BY_UUID = QUERY.format(key="c.uuid")
 BY_ID = QUERY.format(key="c.id")
+UUID = Conversation._meta.get_field("uuid")
 
 
 @dataclass(frozen=True)
@@ -40,38 +42,34 @@ class News:
     @classmethod
     def by_uuid(cls, uuid: uuids.UUID | None, since: int, most: int, skip: int = 0) -> "News | None":
         """At most `most` messages with ids above `since`, oldest first, or None if there is no such conversation."""
-        if uuid is None:
-            return None
-        key = Conversation._meta.get_field("uuid").get_db_prep_value(uuid, connection)
-        return cls._ask(BY_UUID, [since + 1, key, most, skip])
-
-    @classmethod
-    def by_id(cls, pk: int, since: int, most: int) -> "News | None":
-        """The same by the conversation's number, which agents use."""
-        return cls._ask(BY_ID, [since + 1, pk, most, 0])
+        return cls._ask(uuid, [since + 1, most, skip])
 
     @classmethod
     def continuing(cls, key: uuids.UUID | int | None, since: int, most: int) -> "News | None":
-        """The same by either name, and the message `since` itself as `previous`."""
-        find: Any = cls.by_id if isinstance(key, int) else cls.by_uuid
-        news: News | None = find(key, since - 1, most + 1)
-        if news is None or not news.messages:
-            return news
-        first, *others = news.messages
-        if first.pk == since:
-            return cls(news.conversation_id, news.status, news.last_message_id, others, previous=first)
-        return cls(news.conversation_id, news.status, news.last_message_id, news.messages[:most])
+        """The same by the uuid or by the number that agents use, with the message `since` itself as `previous`."""
+        return cls._ask(key, [since, most + 1, 0], held=since)
 
     @classmethod
-    def _ask(cls, query: str, parameters: Sequence[Any]) -> "News | None":
+    def _ask(cls, key: uuids.UUID | int | None, parameters: list[int], held: int | None = None) -> "News | None":
+        """`parameters` are the lowest id, how many rows, and how many to skip; `held` is the reader's last message."""
+        if key is None:
+            return None
+        by_id = isinstance(key, int)
+        value = key if by_id else UUID.get_db_prep_value(key, connection)
+        lowest, most, skip = parameters
         with connection.cursor() as cursor:
-            cursor.execute(query, parameters)
+            cursor.execute(BY_ID if by_id else BY_UUID, [lowest, value, most, skip])
             rows = cursor.fetchall()
         if not rows:
             return None
         pk, status, last = rows[0][:3]
-        messages = [] if rows[0][3] is None else [_message(row) for row in rows]
-        return cls(pk, status, last, messages)
+        if rows[-1][3] in (None, held):
+            return cls(pk, status, last, [])
+        messages = [_message(row) for row in rows]
+        if held is None:
+            return cls(pk, status, last, messages)
+        previous = messages.pop(0) if messages[0].pk == held else None
+        return cls(pk, status, last, messages[: most - 1], previous)
 
 
 def _message(row: Sequence[Any]) -> Message:
@@ -79,10 +77,10 @@ def _message(row: Sequence[Any]) -> Message:
     message = Message(
         id=pk,
         conversation_id=row[0],
-        created_at=_converted(Message, "created_at", created_at),
+        created_at=_converted("created_at", created_at),
         author=author,
         content=content,
-        client_id=_converted(Message, "client_id", client_id),
+        client_id=_converted("client_id", client_id),
         agent_id=agent_id,
     )
     if agent_id is not None:
@@ -90,11 +88,17 @@ def _message(row: Sequence[Any]) -> Message:
     return message
 
 
-def _converted(model: Any, name: str, value: Any) -> Any:
+def _converted(name: str, value: Any) -> Any:
     """A column's value as the model's field has it: SQLite and MariaDB keep dates and uuids as something else."""
-    field: Field[Any, Any] = model._meta.get_field(name)
-    column = field.get_col(model._meta.db_table)
-    converters: list[Callable[..., Any]] = connection.ops.get_db_converters(column)
-    for convert in converters + field.get_db_converters(connection):
+    column, converters = _converters(name, connection.vendor)
+    for convert in converters:
         value = convert(value, column, connection)
     return value
+
+
+@cache
+def _converters(name: str, _vendor: str) -> tuple[Any, list[Callable[..., Any]]]:
+    field: Field[Any, Any] = Message._meta.get_field(name)
+    column = field.get_col(Message._meta.db_table)
+    converters: list[Callable[..., Any]] = connection.ops.get_db_converters(column)
+    return column, converters + field.get_db_converters(connection)

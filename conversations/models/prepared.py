@@ -1,28 +1,100 @@
-"""Queries that the ORM builds once and the database runs often."""
+"""What the ORM builds once and the database runs often."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 from django.db import connection
 from django.db.models import Model, QuerySet
-from django.db.models.query import RawQuerySet
 
 M = TypeVar("M", bound=Model)
 
-_written: dict[tuple[str, Hashable], tuple[str, tuple[Any, ...]]] = {}
+_built: dict[tuple[str, Hashable], "Prepared[Any]"] = {}
 
 
-def prepared(
-    model: type[M], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]
-) -> "RawQuerySet[M]":
+def prepared(model: type[M], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]) -> list[M]:
     """What the query of `build()` finds, with other values.
 
-    Building a query takes the ORM several times as long as the database takes to answer it. So it is built once for
-    every `key`, which must name all in it that varies and is no value, such as a LIMIT. `build` puts a mark where a
-    value belongs, one that nothing else in the query equals, such as -1; `values` has the value for each mark.
+    Building a query and understanding its answer takes the ORM several times as long as the database takes to give it.
+    So it is built once for every `key`, which must name all in it that varies and is no value, such as a LIMIT. `build`
+    puts a mark where a value belongs, one that nothing else in the query equals, such as -1; `values` has the value
+    for each mark. Annotations come along; related objects (`select_related`) do not.
     """
     at = (connection.vendor, key)
-    if at not in _written:
-        _written[at] = build().query.sql_with_params()
-    sql, parameters = _written[at]
-    return model._default_manager.raw(sql, [values.get(parameter, parameter) for parameter in parameters])
+    if at not in _built:
+        _built[at] = Prepared(build())
+    found: list[M] = _built[at].find(values)
+    return found
+
+
+class Prepared(Generic[M]):
+    """One query, as the database understands it, and how its rows become objects.
+
+    The steps are those of `django.db.models.query.ModelIterable`.
+    """
+
+    def __init__(self, queryset: QuerySet[M]) -> None:
+        """Build it."""
+        self.model = queryset.model
+        self.compiler = queryset.query.get_compiler(connection=connection)
+        self.sql, self.parameters = self.compiler.as_sql()
+        select: Any = self.compiler.select
+        self.converters = self.compiler.get_converters([expression for expression, _, _ in select])
+        columns: Any = self.compiler.klass_info
+        self.fields = [select[column][0].target.attname for column in columns["select_fields"]]
+        self.annotations: Any = self.compiler.annotation_col_map
+
+    def find(self, values: Mapping[Any, Any]) -> list[M]:
+        """Ask with these values for its marks."""
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
+            rows: Any = cursor.fetchall()
+        if self.converters:
+            rows = self.compiler.apply_converters(rows, self.converters)
+        return [self._object(row) for row in rows]
+
+    def _object(self, row: Any) -> M:
+        found: M = self.model.from_db(connection.alias, self.fields, row[: len(self.fields)])
+        for name, column in self.annotations.items():
+            setattr(found, name, row[column])
+        return found
+
+
+def insert(row: Model) -> None:
+    """INSERT a new object's row, and give it its id. As `row.save()` would, but for what only the ORM's users need."""
+    fields = [field for field in row._meta.local_concrete_fields if not field.primary_key]
+    with connection.cursor() as cursor:
+        cursor.execute(_insertion(type(row), connection.vendor), _written(row, fields))
+        if connection.features.can_return_columns_from_insert:
+            [row.pk] = connection.ops.fetch_returned_insert_columns(cursor, ())  # type: ignore[attr-defined]
+        else:
+            row.pk = connection.ops.last_insert_id(cursor, row._meta.db_table, row._meta.pk.column)
+    row._state.adding, row._state.db = False, connection.alias
+
+
+def update(row: Model, *names: str) -> None:
+    """UPDATE these columns of an object's row."""
+    fields = [row._meta.get_field(name) for name in names]
+    with connection.cursor() as cursor:
+        cursor.execute(_change(type(row), connection.vendor, names), [*_written(row, fields), row.pk])
+
+
+def _written(row: Model, fields: list[Any]) -> list[Any]:
+    return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+
+
+@cache
+def _insertion(model: type[Model], _vendor: str) -> str:
+    quote, meta = connection.ops.quote_name, model._meta
+    columns = [quote(field.column) for field in meta.local_concrete_fields if not field.primary_key]
+    sql = f"INSERT INTO {quote(meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
+    if connection.features.can_return_columns_from_insert:
+        sql += f" {connection.ops.return_insert_columns([meta.pk])[0]}"  # type: ignore[attr-defined]
+    return sql
+
+
+@cache
+def _change(model: type[Model], _vendor: str, names: tuple[str, ...]) -> str:
+    quote, meta = connection.ops.quote_name, model._meta
+    changes = ", ".join(f"{quote(meta.get_field(name).column)} = %s" for name in names)
+    return f"UPDATE {quote(meta.db_table)} SET {changes} WHERE {quote(meta.pk.column)} = %s"

@@ -1,4 +1,7 @@
-"""The Content-Security-Policy of every page. Django has one of its own from 6.0 on; this is for 5.2."""
+"""The headers of every answer but files: its Content-Security-Policy, and that no cache keeps it.
+
+Django has a policy of its own from 6.0 on; this is for 5.2.
+"""
 
 from collections.abc import Callable
 
@@ -23,8 +26,10 @@ NOBODY = POLICY.format(ancestors="'none'")
 SAME_ORIGIN = POLICY.format(ancestors="'self'")
 
 
-class ContentSecurityMiddleware:
+class HeadersMiddleware:
     """Nothing inline and nothing from elsewhere; framed by nobody, or by our own pages where X-Frame-Options says so.
+
+    What people wrote is in no cache, neither a proxy's nor, after they have signed out, the browser's.
 
     Source of the directives: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
     """
@@ -34,8 +39,9 @@ class ContentSecurityMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer, with the policy in the headers."""
+        """Answer, with the headers that are not there yet."""
         response = self.get_response(request)
         framed_by_us = response.get("X-Frame-Options") == "SAMEORIGIN"
         response.headers.setdefault("Content-Security-Policy", SAME_ORIGIN if framed_by_us else NOBODY)
+        response.headers.setdefault("Cache-Control", "no-store, private")
         return response
