@@ -89,7 +89,7 @@ class Crew:
                 if result.cancelled():
                     unwanted(value)
                     raise asyncio.CancelledError
-            except BaseException as raised:  # noqa: BLE001 (whoever waits for it raises it)
+            except BaseException as raised:
                 error = raised
             self.done.append((job, value, error))
             if not self.woken and (not self.jobs or len(self.done) >= MOST):
@@ -116,7 +116,7 @@ class Crew:
             self.next_look = None
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In the event loop, every now and then while something is awaited: deliver, or see to it that there is help."""
+        """In the event loop, while something is awaited: deliver, or call for help where nothing gets done."""
         self.next_look = None
         if self.done:
             self.deliver()

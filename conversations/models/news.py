@@ -8,7 +8,6 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.models import Field
 
 from conversations.models.conversation import Conversation
 from conversations.models.message import Message
@@ -98,7 +97,7 @@ def _converted(name: str, value: Any) -> Any:
 
 @cache
 def _converters(name: str, _vendor: str) -> tuple[Any, list[Callable[..., Any]]]:
-    field: Field[Any, Any] = Message._meta.get_field(name)
+    field: Any = Message._meta.get_field(name)
     column = field.get_col(Message._meta.db_table)
     converters: list[Callable[..., Any]] = connection.ops.get_db_converters(column)
     return column, converters + field.get_db_converters(connection)

@@ -12,7 +12,7 @@ M = TypeVar("M", bound=Model)
 _built: dict[tuple[str, Hashable], "Prepared[Any]"] = {}
 
 
-def prepared(model: type[M], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]) -> list[M]:
+def prepared(key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]) -> list[M]:
     """What the query of `build()` finds, with other values.
 
     Building a query and understanding its answer takes the ORM several times as long as the database takes to give it.
@@ -61,40 +61,46 @@ class Prepared(Generic[M]):
 
 
 def insert(row: Model) -> None:
-    """INSERT a new object's row, and give it its id. As `row.save()` would, but for what only the ORM's users need."""
-    fields = [field for field in row._meta.local_concrete_fields if not field.primary_key]
+    """INSERT an object's row and give it its id: `row.save()` without signals and without building the SQL anew."""
+    meta, ops = _about(row)
+    fields = [field for field in meta.local_concrete_fields if not field.primary_key]
     with connection.cursor() as cursor:
-        cursor.execute(_insertion(type(row), connection.vendor), _written(row, fields))
+        cursor.execute(_insertion(type(row), connection.vendor), _values(row, fields))
         if connection.features.can_return_columns_from_insert:
-            [row.pk] = connection.ops.fetch_returned_insert_columns(cursor, ())  # type: ignore[attr-defined]
+            [row.pk] = ops.fetch_returned_insert_columns(cursor, ())
         else:
-            row.pk = connection.ops.last_insert_id(cursor, row._meta.db_table, row._meta.pk.column)
+            row.pk = ops.last_insert_id(cursor, meta.db_table, meta.pk.column)
     row._state.adding, row._state.db = False, connection.alias
 
 
 def update(row: Model, *names: str) -> None:
-    """UPDATE these columns of an object's row."""
-    fields = [row._meta.get_field(name) for name in names]
+    """UPDATE these columns of an object's row, the same way."""
+    meta, _ = _about(row)
+    fields = [meta.get_field(name) for name in names]
     with connection.cursor() as cursor:
-        cursor.execute(_change(type(row), connection.vendor, names), [*_written(row, fields), row.pk])
+        cursor.execute(_change(type(row), connection.vendor, names), [*_values(row, fields), row.pk])
 
 
-def _written(row: Model, fields: list[Any]) -> list[Any]:
+def _about(model: Model | type[Model]) -> tuple[Any, Any]:
+    # Django's stubs do not have all that its backends and models say of themselves.
+    return model._meta, connection.ops
+
+
+def _values(row: Model, fields: list[Any]) -> list[Any]:
     return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
 
 
 @cache
 def _insertion(model: type[Model], _vendor: str) -> str:
-    quote, meta = connection.ops.quote_name, model._meta
-    columns = [quote(field.column) for field in meta.local_concrete_fields if not field.primary_key]
-    sql = f"INSERT INTO {quote(meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})"
-    if connection.features.can_return_columns_from_insert:
-        sql += f" {connection.ops.return_insert_columns([meta.pk])[0]}"  # type: ignore[attr-defined]
-    return sql
+    meta, ops = _about(model)
+    columns = [ops.quote_name(field.column) for field in meta.local_concrete_fields if not field.primary_key]
+    returning = ops.return_insert_columns([meta.pk])[0] if connection.features.can_return_columns_from_insert else ""
+    marks = ", ".join(["%s"] * len(columns))
+    return f"INSERT INTO {ops.quote_name(meta.db_table)} ({', '.join(columns)}) VALUES ({marks}) {returning}"
 
 
 @cache
 def _change(model: type[Model], _vendor: str, names: tuple[str, ...]) -> str:
-    quote, meta = connection.ops.quote_name, model._meta
-    changes = ", ".join(f"{quote(meta.get_field(name).column)} = %s" for name in names)
-    return f"UPDATE {quote(meta.db_table)} SET {changes} WHERE {quote(meta.pk.column)} = %s"
+    meta, ops = _about(model)
+    changes = ", ".join(f"{ops.quote_name(meta.get_field(name).column)} = %s" for name in names)
+    return f"UPDATE {ops.quote_name(meta.db_table)} SET {changes} WHERE {ops.quote_name(meta.pk.column)} = %s"

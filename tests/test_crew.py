@@ -1,0 +1,122 @@
+"""A crew's threads do all that they are given, as few of them at once as get something done."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from chatsite import crew
+from chatsite.crew import Crew
+
+
+def ignore(value: Any) -> None:
+    """For results that nobody minds."""
+
+
+@pytest.fixture
+def hire() -> Iterator[Callable[[int], Crew]]:
+    """Hires crews, and lets them go in the end."""
+    crews: list[Crew] = []
+
+    def hire(threads: int) -> Crew:
+        crews.append(Crew(threads))
+        return crews[-1]
+
+    yield hire
+    for each in crews:
+        each.pool.shutdown()
+
+
+async def test_everybody_gets_their_own_result(hire: Callable[[int], Crew]) -> None:
+    two = hire(2)
+    results = await asyncio.gather(*(two.run(partial(pow, number, 2), ignore) for number in range(500)))
+    assert results == [number**2 for number in range(500)]
+    assert two.at_work == two.awaited == 0
+
+
+async def test_what_goes_wrong_is_raised_where_it_is_awaited_and_nowhere_else(hire: Callable[[int], Crew]) -> None:
+    one = hire(1)
+    jobs = [one.run(partial(int, word), ignore) for word in ("seven", "7")]
+    bad, good = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(bad, ValueError)
+    assert good == 7
+
+
+async def test_one_thread_does_it_all_while_it_gets_on(
+    hire: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE", 10**6)  # a busy machine must not look like a slow job
+    four = hire(4)
+    names = await asyncio.gather(*(four.run(lambda: threading.current_thread().name, ignore) for _ in range(100)))
+    assert len(set(names)) == 1
+
+
+async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[int], Crew]) -> None:
+    two, gate = hire(2), threading.Event()
+    stuck = asyncio.create_task(two.run(lambda: gate.wait(30), ignore))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(two.run(lambda: "done", ignore), 10) == "done"
+    gate.set()
+    assert await stuck
+
+
+async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[[int], Crew]) -> None:
+    one, gate = hire(1), threading.Event()
+    quick = asyncio.create_task(one.run(lambda: "quick", ignore))
+    slow = asyncio.create_task(one.run(lambda: gate.wait(30), ignore))
+    assert await asyncio.wait_for(quick, 10) == "quick"
+    assert not slow.done()
+    gate.set()
+    assert await slow
+
+
+async def test_no_more_work_at_once_than_there_are_threads(hire: Callable[[int], Crew]) -> None:
+    three, together, most = hire(3), threading.Barrier(3), []
+
+    def work() -> None:
+        most.append(three.at_work)
+        together.wait(30)  # nobody goes on before three are here
+
+    await asyncio.gather(*(three.run(work, ignore) for _ in range(9)))
+    assert max(most) == 3
+    assert len(three.pool._threads) == 3
+
+
+async def test_a_result_that_nobody_awaits_any_more_is_given_back_once(hire: Callable[[int], Crew]) -> None:
+    one, gate, begun, unwanted = hire(1), threading.Event(), threading.Event(), []
+
+    def work() -> str:
+        begun.set()
+        gate.wait(30)
+        return threading.current_thread().name
+
+    task = asyncio.create_task(one.run(work, lambda name: unwanted.append((name, threading.current_thread().name))))
+    await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    gate.set()
+    assert await one.run(lambda: "next", ignore) == "next"
+    [(worked_in, given_back_in)] = unwanted
+    assert worked_in == given_back_in
+
+
+def test_a_crew_survives_the_event_loop_that_it_worked_for(hire: Callable[[int], Crew]) -> None:
+    one, gate, begun = hire(1), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        gate.wait(30)
+
+    async def leave() -> None:
+        task = asyncio.create_task(one.run(work, ignore))
+        await asyncio.to_thread(begun.wait, 30)
+        task.cancel()
+
+    asyncio.run(leave())
+    gate.set()
+    assert asyncio.run(one.run(lambda: "still here", ignore)) == "still here"
