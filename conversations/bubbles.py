@@ -43,7 +43,7 @@ class Face:
         """The face of whoever has this name; the same name has the same colour everywhere."""
         words = [word for word in name.split() if word[0].isalnum()]
         ends = words if len(words) < 2 else [words[0], words[-1]]
-        return cls(name, "".join(word[0].upper() for word in ends) or "?", crc32(name.encode()) % 8)
+        return cls(name, "".join(word[0].upper() for word in ends) or "?", (crc32(name.encode()) >> 8) % 8)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from tests.conftest import ROOT, free_port
 from tests.one_hop_urls import BIG, MEGABYTE
 
 RUNNER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
 from django.conf import settings
 settings.ROOT_URLCONF = "tests.one_hop_urls"
 from chatsite import server

@@ -189,11 +189,11 @@ class Conversation(models.Model):
 
     @property
     def urgency(self) -> str:
-        """How long the customer has been waiting: "" (not at all), "fresh", "soon" (5 minutes) or "late" (30)."""
+        """Whether the customer has been waiting for long: "" (no), "soon" (over 5 minutes) or "late" (over 30)."""
         if not self.is_waiting:
             return ""
         waited = timezone.now() - self.last_message_at
-        return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else "fresh"
+        return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
 
 
 def as_uuid(name: Any) -> uuid.UUID | None:

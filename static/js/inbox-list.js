@@ -19,6 +19,17 @@ class InboxList extends HTMLElement {
       }
     });
     document.body.addEventListener("htmx:historyRestore", () => this.choose());
+    document.body.addEventListener("htmx:historyCacheMiss", ({ detail }) => this.travel(detail.xhr));
+    document.body.addEventListener("htmx:beforeRequest", ({ detail }) => {
+      if (detail.target.id === "conversation") this.travel(null);
+    });
+  }
+
+  // Where you went last is what you see: what was on its way before must not arrive after it.
+  travel(xhr) {
+    this.travelling?.abort();
+    this.travelling = xhr;
+    if (xhr) document.getElementById("conversation").dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
   }
 
   get chosen() {

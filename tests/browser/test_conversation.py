@@ -1,10 +1,11 @@
 """A conversation between a customer and an agent, each in a browser of their own."""
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Error, Route, expect
 
 from tests.browser.cast import Api, Customer, Person, Stage, eventually, exactly, somebody, uuid_of
 from tests.conftest import Server
@@ -218,6 +219,30 @@ def test_back_and_forward_go_through_the_conversations_that_were_opened(stage: S
     bob.page.go_back()
     expect(bob.page.get_by_text("Choose a conversation to read it.")).to_be_visible()
     expect(bob.page.locator(".row[aria-current]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("late", ["a click", "going back"])
+def test_where_you_went_last_is_what_you_see_whatever_arrives_late(stage: Stage, api: Api, late: str) -> None:
+    one, two = somebody(), somebody()
+    api.tells("I am the first.", name=one)
+    api.tells("I am the second.", name=two)
+    bob, held = stage.agent(), list[Route]()
+    bob.opens(one)
+    if late == "a click":
+        bob.page.route(re.compile(r"/inbox/\d+/$"), lambda route: held.append(route))
+        bob.row(two).click()
+    else:
+        bob.opens(two)
+        bob.page.route(re.compile(r"/inbox/\d+/$"), lambda route: held.append(route))
+        bob.page.go_back(wait_until="commit")
+    eventually(bob.page, lambda: len(held) == 1, "a conversation is on its way")
+    bob.page.go_back(wait_until="commit")
+    expect(bob.page.get_by_text("Choose a conversation to read it.")).to_be_visible()
+    with suppress(Error):  # the page has given it up
+        held[0].continue_()
+    api.tells("Somebody else", name=(last := somebody()))
+    expect(bob.row(last)).to_be_visible()  # and what came before it has come
+    expect(bob.page.get_by_text("Choose a conversation to read it.")).to_be_visible()
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
