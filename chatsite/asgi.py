@@ -10,18 +10,18 @@ import django
 django.setup()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
 from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
 from chatsite.one_hop import OneHop
 from conversations.announce import ring_in_this_loop
+from conversations.live.gate import OwnPagesOnly
 from conversations.live.urls import urlpatterns
 
 protocols: Any = ProtocolTypeRouter(
     {
         "http": OneHop(settings.THREADS),
-        "websocket": AllowedHostsOriginValidator(SessionMiddlewareStack(URLRouter(urlpatterns))),
+        "websocket": OwnPagesOnly(SessionMiddlewareStack(URLRouter(urlpatterns))),
     }
 )
 

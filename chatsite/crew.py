@@ -3,11 +3,12 @@
 Python runs one thread at a time. When the event loop wakes for every answer while a thread works on the next, the two
 take the interpreter from each other several times for each request, and each time another core must be woken: that
 cost more than Django's own work (docs/performance.md). So one thread works on all that has arrived while the event
-loop sleeps, and another joins in only when nothing gets done.
+loop sleeps, and another joins in only when that one waits for something else than the interpreter.
 """
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ LOOK = 0.005
 
 PATIENCE = 2
 """Looks in a row that find nothing done before another thread is put to work."""
+
+BUSY = 0.5
+"""Seconds of processor time in a second from which on the interpreter counts as busy, and more threads as no help."""
 
 Work = Callable[[], Any]
 Unwanted = Callable[[Any], None]
@@ -44,6 +48,7 @@ class Crew:
         self.awaited = 0  # results that have not been delivered
         self.in_vain = 0  # looks in a row that found nothing done
         self.next_look: asyncio.TimerHandle | None = None
+        self.seen = (0.0, 0.0)  # the time at the last look, and the processor time that the process had used
 
     async def run(self, work: Work, unwanted: Unwanted) -> Any:
         """Let a thread do the work; return its result or raise what it raised.
@@ -58,6 +63,7 @@ class Crew:
         self.awaited += 1
         self.put_one_to_work(most=1)
         if self.next_look is None:
+            self.seen = (loop.time(), time.process_time())
             self.next_look = loop.call_later(LOOK, self.look, loop)
         return await result
 
@@ -122,7 +128,10 @@ class Crew:
             self.deliver()
         else:
             self.in_vain += 1
-        if self.in_vain >= PATIENCE and self.jobs:
+        then, used = self.seen
+        self.seen = now, used_now = loop.time(), time.process_time()
+        idle = used_now - used < BUSY * (now - then)
+        if self.jobs and (idle or self.in_vain >= PATIENCE):
             self.in_vain = 0
             self.put_one_to_work(most=self.threads)
         if self.awaited > 0:

@@ -1,5 +1,6 @@
 """Reads settings from the environment (and `.env`), and says in a sentence what is wrong with them."""
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 ON = {"on", "true", "yes", "1"}
 OFF = {"off", "false", "no", "0", ""}
 DATABASES = {"sqlite", "postgres", "postgresql", "mysql"}
+ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
 
 
@@ -51,15 +53,14 @@ class Environment:
         """A list of origins such as https://shop.example."""
         origins = self.words(name)
         for origin in origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
+            if not ORIGIN.fullmatch(origin):
                 self.problems.append(f"{name} has “{origin}”, but an origin looks like https://shop.example.")
         return origins
 
     def database(self, default: str) -> dict[str, Any]:
         """DATABASE_URL as Django's settings of one database."""
         url = self.text("DATABASE_URL") or default
-        if not self._scheme_is("DATABASE_URL", url, DATABASES):
+        if not self._is_address("DATABASE_URL", url, DATABASES):
             url = default
         config: dict[str, Any] = self.env.db_url_config(url)
         if not config["NAME"]:
@@ -69,7 +70,7 @@ class Environment:
     def email(self, default: str) -> dict[str, Any]:
         """EMAIL_URL as Django's EMAIL_* settings."""
         url = self.text("EMAIL_URL") or default
-        if not self._scheme_is("EMAIL_URL", url, EMAILS):
+        if not self._is_address("EMAIL_URL", url, EMAILS):
             url = default
         config: dict[str, Any] = self.env.email_url_config(url)
         return config
@@ -78,7 +79,7 @@ class Environment:
         """REDIS_URL, or "" where there is no Redis."""
         url = self.text("REDIS_URL")
         if url:
-            self._scheme_is("REDIS_URL", url, {"redis", "rediss", "unix"})
+            self._is_address("REDIS_URL", url, {"redis", "rediss", "unix"})
         return url
 
     def verify(self) -> None:
@@ -87,11 +88,19 @@ class Environment:
             lines = "\n".join(f"  - {problem}" for problem in self.problems)
             raise ImproperlyConfigured(f"These settings need your attention:\n{lines}\nSee .env.example.")
 
-    def _scheme_is(self, name: str, url: str, schemes: set[str]) -> bool:
+    def _is_address(self, name: str, url: str, schemes: set[str]) -> bool:
+        # The address may hold a password: what is said of it names its scheme, never the whole.
         scheme = url.partition(":")[0]
-        if scheme in schemes and "://" in url:
-            return True
-        # The address may hold a password: name its scheme, never the whole.
-        known = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
-        self.problems.append(f"{name} starts with “{scheme}”, but it takes one of {known}")
-        return False
+        if scheme not in schemes or "://" not in url:
+            known = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
+            self.problems.append(f"{name} starts with “{scheme}”, but it takes one of {known}")
+            return False
+        try:
+            urlsplit(url).port  # noqa: B018 (this is where Python looks whether it is a number)
+        except ValueError:
+            self.problems.append(
+                f"{name} looks like {scheme}://user:password@host:port/name, but this host or port is unclear. "
+                "If the password has one of @ : / ? # [ ] in it, write that as %40 %3A %2F %3F %23 %5B %5D."
+            )
+            return False
+        return True

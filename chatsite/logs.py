@@ -6,10 +6,9 @@ import re
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
 
-class WithoutSecrets(logging.Filter):
+class WithoutSecrets(logging.Formatter):
     """Masks uuids: a conversation's uuid is its customer's secret, and the API has it in its addresses."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, masked."""
-        record.msg, record.args = UUID.sub("[uuid]", record.getMessage()), ()
-        return True
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole text of a record, its traceback too, masked."""
+        return UUID.sub("[uuid]", super().format(record))

@@ -53,7 +53,7 @@ class OneHop(ASGIHandler):
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
         self.crew = Crew(threads)
-        self.pool = self.crew.pool
+        self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A customer who has gone stops a stream, never a write that has begun.
@@ -120,9 +120,9 @@ class OneHop(ASGIHandler):
 
     async def stream(self, response: Any, head: dict[str, Any], receive: Receive, send: Send) -> None:
         """Send a streaming response until it ends or the client goes, and close it."""
-        # A file is read by whichever thread is free. Any other stream may read the database as it goes, and a database
-        # cursor belongs to one thread: it gets its own, so that slow readers never hold up the pool.
-        pool = self.pool
+        # Files are read by two threads of their own. Any other stream may read the database as it goes, and a database
+        # cursor belongs to one thread: it gets its own, so that slow readers never hold up anybody.
+        pool = self.files
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
         elif not response.is_async:
@@ -156,7 +156,7 @@ class OneHop(ASGIHandler):
     def end(self, response: Any, pool: ThreadPoolExecutor) -> None:
         """Close a stream in the thread that made its parts."""
         pool.submit(close, response)
-        if pool is not self.pool:
+        if pool is not self.files:
             pool.submit(connections.close_all)
             pool.shutdown(wait=False)
 

@@ -26,6 +26,12 @@ LARGEST_FRAME = 64 * 1024
 GRACE = 8
 """Seconds that requests have to finish when the server is told to stop: Docker and others kill after ten."""
 
+MOST_FRAMES = 16
+"""Frames of a socket that may wait to be looked at; who sends faster is closed with 1008. A doorbell is told little."""
+
+TOO_FAST = 1008
+"""Policy violation, of the same list as the next."""
+
 GOING_AWAY = 1012
 """Service restart (https://www.iana.org/assignments/websocket): clients come back, each after a time of its own."""
 
@@ -40,6 +46,19 @@ def serve(host: str, port: int) -> None:
         websocket_max_message_size=LARGEST_FRAME,
         server_name="",
     ).run()
+
+
+class Ear(WebSocketProtocol):
+    """One socket. What its client says is looked at in its turn, and kept only as long as that is soon."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Pass a frame on, unless too many wait already."""
+        if self.state != self.STATE_OPEN:
+            return
+        if self.application_queue.qsize() < MOST_FRAMES:
+            super().onMessage(payload, isBinary)
+        else:
+            self.sendCloseFrame(code=TOO_FAST, isReply=False)
 
 
 @implementer(IPushProducer)
@@ -86,6 +105,7 @@ class ChatsiteServer(Server):
         super().listen_success(port)
         self.http_factory.log = lambda _request: None  # it would write a line for every request, and throw it away
         # A client that sends too much is told so, and has the time to read it while its frame is still on the way.
+        self.ws_factory.protocol = Ear
         self.ws_factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=10)
         return port
 
@@ -97,8 +117,10 @@ class ChatsiteServer(Server):
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         """Leave a request's body in the file where it was received, which is on disk if it is large.
 
-        daphne would copy it into the application's queue, all of it at once.
+        daphne would copy it into the application's queue, all of it at once. And it would believe whoever says where
+        the application is mounted (Daphne-Root-Path), and so by which paths a proxy's rules can be passed.
         """
+        scope["root_path"] = ""
         if not isinstance(protocol, WebRequest):
             return super().create_application(protocol, scope)
         scope["chatsite.body"], protocol.content = protocol.content, io.BytesIO()

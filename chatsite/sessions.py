@@ -14,7 +14,8 @@ class SessionStore(db.SessionStore):
 
     def _get_session_from_db(self) -> Any:
         key = self.session_key
-        found = prepared("session", lambda: Session.objects.filter(session_key="?"), {"?": key})
+        among = Session.objects.all()
+        found = prepared(among, "session", lambda: among.filter(session_key="?"), {"?": key})
         if found and found[0].expire_date > timezone.now():
             return found[0]
         self._session_key = None

@@ -2,17 +2,17 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from chatsite import front
 from chatsite.api import api
+from conversations.agent.sign_in import before_the_admin
 
 urlpatterns = [
     path("", front.page, name="front"),
     path("chat/", include("conversations.customer.urls")),
     path("inbox/", include("conversations.agent.urls")),
     path("api/", api.urls),
-    path("admin/login/", RedirectView.as_view(pattern_name="agent:sign-in", query_string=True)),
+    path("admin/login/", before_the_admin),
     path("admin/", admin.site.urls),
 ]
 handler400 = "chatsite.errors.bad_request"

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.utils.http import is_same_domain
 from django.views.decorators.csrf import csrf_exempt
 
 
@@ -20,7 +20,14 @@ def from_elsewhere(request: HttpRequest) -> bool:
     origin = request.headers.get("Origin")
     if origin is None:
         return request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
-    return urlsplit(origin).netloc != request.get_host() and origin not in settings.CSRF_TRUSTED_ORIGINS
+    return origin != f"{request.scheme}://{request.get_host()}" and not is_trusted(origin)
+
+
+def is_trusted(origin: str) -> bool:
+    """Whether CSRF_TRUSTED_ORIGINS lists it, by its name or as in https://*.shop.example."""
+    scheme, _, host = origin.partition("://")
+    listed = [known.partition("://") for known in settings.CSRF_TRUSTED_ORIGINS]
+    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _, pattern in listed)
 
 
 def own_pages_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -5,12 +5,14 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
 
 from conversations.actions import close, post_message, take
 from conversations.models import Agent, Conversation, Token
+from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
 LIST = "/api/conversation/"
@@ -168,6 +170,16 @@ def test_a_token_ends_with_its_row_the_password_the_group_and_the_account(bob: A
         assert Client().get(LIST, headers=headers).status_code == 200
         end()
         assert Client().get(LIST, headers=headers).status_code == 401
+
+
+def test_a_token_outlives_a_password_that_django_only_hashes_anew(bob: Agent, settings: Any) -> None:
+    settings.PASSWORD_HASHERS = [*settings.PASSWORD_HASHERS, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+    headers = bearer(bob)
+    bob.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
+    bob.save()
+    assert Client().login(username="bob", password=PASSWORD)  # with which it is hashed as is preferred now
+    assert not User.objects.get(pk=bob.pk).password.startswith("pbkdf2")
+    assert Client().get(LIST, headers=headers).status_code == 200
 
 
 def test_createtoken_prints_one_that_works(bob: Agent, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from conversations.actions import close, post_message
+from conversations.api import messages
 from conversations.models import Agent, Conversation, Message
 
 pytestmark = pytest.mark.django_db
@@ -54,8 +56,39 @@ def test_all_means_all_even_beyond_a_page(talk: Conversation) -> None:
     for number in range(120):
         post_message(content=f"{number}", conversation=talk)
     response = post(Client(), content="last", conversation=str(talk.uuid))
-    assert response.json()["count"] == 122
-    assert contents(response)[-1] == "last"
+    expected = ["Hello, is anybody there?", *map(str, range(120)), "last"]
+    for answer, shown in [
+        (response, expected),
+        (Client().get(f"/api/messages/{talk.uuid}/?limit=1000"), expected),
+        (Client().get(f"/api/messages/{talk.uuid}/?limit=110&offset=5"), expected[5:115]),
+        (Client().get(f"/api/messages/{talk.uuid}/?limit=100"), expected[:100]),
+        (Client().get(f"/api/messages/{talk.uuid}/?offset=120"), expected[120:]),
+    ]:
+        raw = answer.getvalue()
+        body = json.loads(raw)
+        assert [item["content"] for item in body["items"]] == shown
+        assert body["count"] == 122
+        assert answer["Content-Type"] == "application/json"
+        assert int(answer["Content-Length"]) == len(raw)
+
+
+def test_an_answer_of_many_pages_is_on_disk_until_it_is_sent(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(110):
+        post_message(content="🌱" * 5000, conversation=talk)
+    files: list[Any] = []
+
+    def made(*how: Any) -> Any:
+        files.append(SpooledTemporaryFile(*how))
+        return files[-1]
+
+    monkeypatch.setattr(messages, "SpooledTemporaryFile", made)
+    response = Client().get(f"/api/messages/{talk.uuid}/?limit=1000")
+    assert files[0]._rolled  # on disk
+    assert len(response.getvalue()) > 110 * 20_000
+    response.close()
+    assert files[0].closed
 
 
 def test_posting_with_since_answers_only_what_is_newer(talk: Conversation) -> None:

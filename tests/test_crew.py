@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -50,9 +51,21 @@ async def test_one_thread_does_it_all_while_it_gets_on(
     hire: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crew, "PATIENCE", 10**6)  # a busy machine must not look like a slow job
+    monkeypatch.setattr(crew, "BUSY", 0)
     four = hire(4)
     names = await asyncio.gather(*(four.run(lambda: threading.current_thread().name, ignore) for _ in range(100)))
     assert len(set(names)) == 1
+
+
+async def test_jobs_that_wait_for_something_else_are_worked_on_at_the_same_time(hire: Callable[[int], Crew]) -> None:
+    four, most = hire(4), []
+
+    def work() -> None:
+        most.append(four.at_work)
+        time.sleep(0.003)  # as a database that is a network away would take
+
+    await asyncio.gather(*(four.run(work, ignore) for _ in range(100)))
+    assert max(most) == 4
 
 
 async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[int], Crew]) -> None:

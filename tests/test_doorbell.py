@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from chatsite.asgi import protocols
 from conversations.actions import close, post_message, take
+from conversations.announce import customer_group
 from conversations.live import doorbell
 from conversations.models import Agent, Conversation
 from tests.conftest import Page
@@ -136,7 +138,18 @@ async def test_a_signed_in_user_who_is_no_agent_hears_nothing() -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    [b"https://evil.example", b"http://testserver.evil.example", b"http://eviltestserver", b"null", b"", None],
+    [
+        b"https://evil.example",
+        b"http://testserver.evil.example",
+        b"http://eviltestserver",
+        b"https://testserver",
+        b"http://testserver:81",
+        b"http://localhost",  # a host of ours, but not the one that was asked
+        b"http://[",
+        b"null",
+        b"",
+        None,
+    ],
 )
 @pytest.mark.parametrize("path", ["/ws/chat/", "/ws/inbox/", "/ws/messages/{uuid}/"])
 async def test_a_foreign_origin_is_refused_at_the_handshake(
@@ -197,8 +210,9 @@ async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quic
         assert await closed_with(bell) == 4403
 
 
+@pytest.mark.parametrize("error", [DatabaseError, InterfaceError])
 async def test_the_heart_beats_on_when_the_database_stumbles(
-    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
         await bell.connect()
@@ -210,7 +224,7 @@ async def test_the_heart_beats_on_when_the_database_stumbles(
             if stumbled.is_set():
                 return await listener(self)
             stumbled.set()
-            raise DatabaseError("gone for a moment")
+            raise error("gone for a moment")
 
         monkeypatch.setattr(doorbell.CustomerBell, "listener", stumble)
         await asyncio.wait_for(stumbled.wait(), 5)
@@ -230,6 +244,24 @@ async def test_whatever_a_listener_says_is_ignored(talk: Conversation) -> None:
             await bell.send_to(text_data="{}")
         message = await in_thread(post_message)(content="still here", conversation=talk)
         assert (await hears(bell))["last"] == (await hears(other))["last"] == message.pk
+
+
+async def test_a_listener_joins_its_group_again_with_every_beat(
+    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer: Any = get_channel_layer()
+    joined, join = [], layer.group_add
+
+    async def group_add(group: str, channel: str) -> None:
+        joined.append(group)
+        await join(group, channel)
+
+    monkeypatch.setattr(layer, "group_add", group_add)
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        for _ in range(3):  # a layer forgets who did not take a ring in time
+            await hears(bell)
+    assert joined[:3] == [customer_group(talk.pk)] * 3
 
 
 async def test_no_ring_carries_what_was_written(talk: Conversation, bobs: Page) -> None:

@@ -215,6 +215,29 @@ def test_unknown_conversations_are_404_everywhere(bobs: Page, talk: Conversation
         assert bobs.post(f"/inbox/999999/{verb}/", {"content": "x", "last": "1"}).status_code == 404
 
 
+def test_reading_never_goes_back_although_two_tabs_say_at_once_how_far_it_is(
+    bob: Agent, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        last = post_message(content=f"{number}", conversation=talk)
+    talk.refresh_from_db()
+    lock = type(Conversation.objects.all()).lock
+
+    def meanwhile(self: Any, pk: int) -> Conversation:
+        monkeypatch.undo()
+        mark_read(conversation=talk, agent=bob, last=last.pk)  # the other tab
+        return lock(self, pk)
+
+    monkeypatch.setattr(type(Conversation.objects.all()), "lock", meanwhile)
+    mark_read(conversation=talk, agent=bob, last=last.pk - 3)
+    assert Reading.objects.get().last_message_id == last.pk
+
+
+def test_an_address_cannot_smuggle_more_into_the_mail_that_it_is_written_to(bobs: Page) -> None:
+    talk = post_message(content="Hi", email="boss?bcc=evil@evil.example").conversation
+    assert 'href="mailto:boss%3Fbcc%3Devil@evil.example"' in bobs.get(f"/inbox/{talk.pk}/").content.decode()
+
+
 def test_waiting_is_told_by_age(bobs: Page, talk: Conversation) -> None:
     assert 'class="waits' not in bobs.get("/inbox/list/").content.decode()  # that it is unread says enough
     for minutes, word in [(6, "soon"), (31, "late")]:

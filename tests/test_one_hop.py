@@ -124,8 +124,9 @@ def retire(handler: OneHop, threads: int) -> None:
         connections.close_all()
 
     for _ in range(threads):
-        handler.pool.submit(last)
-    handler.pool.shutdown()
+        handler.crew.pool.submit(last)
+    handler.crew.pool.shutdown()
+    handler.files.shutdown()
 
 
 @pytest.fixture
@@ -350,9 +351,9 @@ async def test_every_request_starts_once_and_finishes_once(
 ) -> None:
     await Exchange(app, path).answer()
     await until(lambda: len(signalled) >= 2)
-    await asyncio.to_thread(app.pool.submit(lambda: None).result)
+    await asyncio.to_thread(app.files.submit(lambda: None).result)
     assert [kind for kind, _ in signalled] == ["started", "finished"]
-    assert all(thread.startswith(("request", "stream")) for _, thread in signalled)
+    assert all(thread.startswith(("request", "file", "stream")) for _, thread in signalled)
 
 
 @pytest.mark.parametrize("path", ["/hello/", "/body/", "/crash/", "/hello/?\xff", *STREAMS])
@@ -395,7 +396,7 @@ async def test_requests_are_worked_on_at_the_same_time_up_to_the_number_of_threa
     monkeypatch.setattr(Stage, "together", threading.Barrier(2))
     pages = await asyncio.gather(*(Exchange(app, "/together/").answer() for _ in range(6)))
     assert [page.status for page in pages] == [200] * 6
-    assert len(app.pool._threads) == 2
+    assert len(app.crew.pool._threads) == 2
 
 
 async def test_nothing_that_a_view_has_chosen_is_there_for_the_next(one_thread: OneHop) -> None:

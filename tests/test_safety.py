@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import time
 import uuid
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 from chatsite.logs import WithoutSecrets
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation, Message
-from tests.conftest import Page, texts
+from tests.conftest import ROOT, Page, texts
 
 pytestmark = pytest.mark.django_db
 
@@ -164,6 +167,9 @@ def test_another_conversation_is_the_same_as_none(alice: Page, mallory: Page, ta
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://testserver.evil.example"},
+        {"Origin": "https://testserver"},
+        {"Origin": "http://testserver:81"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -175,6 +181,17 @@ def test_a_foreign_page_cannot_write_as_the_customer(alice: Page, headers: dict[
     assert texts(alice.get("/chat/")) == ["mine"]
     ours = alice.post("/chat/messages/", {"content": "ours"}, headers={"Origin": "http://testserver"})
     assert ours.status_code == 302
+
+
+def test_a_page_of_a_trusted_origin_may_write(alice: Page, settings: Any) -> None:
+    settings.CSRF_TRUSTED_ORIGINS = ["https://*.shop.example", "https://other.example"]
+    for origin, status in [
+        ("https://www.shop.example", 302),
+        ("https://other.example", 302),
+        ("http://other.example", 403),
+        ("https://shop.example.evil.example", 403),
+    ]:
+        assert alice.post("/chat/messages/", {"content": "x"}, headers={"Origin": origin}).status_code == status
 
 
 def test_agents_forms_need_their_csrf_token(bob: Agent, talk: Conversation) -> None:
@@ -208,19 +225,32 @@ def test_the_customers_secret_is_on_no_page_and_in_no_log(
         assert talk.uuid.hex not in response.content.decode().replace("-", "")
         assert talk.uuid.hex not in str(response.headers).replace("-", "")
     mask = WithoutSecrets()
-    lines = []
-    for record in caplog.records:
-        if record.name != "django.db.backends":
-            mask.filter(record)
-            lines.append(record.getMessage())
+    lines = [mask.format(record) for record in caplog.records if record.name != "django.db.backends"]
     assert any("[uuid]" in line for line in lines)
     assert talk.uuid.hex not in "\n".join(lines).replace("-", "")
 
 
-def test_every_log_line_goes_through_the_mask(settings: Any) -> None:
-    handlers = settings.LOGGING["handlers"].values()
-    assert handlers
-    assert all("secrets" in handler["filters"] for handler in handlers)
+LOUD = """
+import django, logging, uuid
+django.setup()
+secret = uuid.UUID("5172bff0-4c4b-4d7f-9a3e-0d4a2b6b5a11")
+try:
+    raise ValueError(f"A {secret} in a traceback")
+except ValueError:
+    for name in ("django.request", "django.server", "conversations", "anything"):
+        logging.getLogger(name).exception("Not Found: /api/messages/%s/", secret)
+"""
+
+
+@pytest.mark.parametrize("debug", ["on", "off"])
+def test_every_line_of_the_log_is_masked_and_written_once(debug: str) -> None:
+    environment = {**os.environ, "DEBUG": debug, "ALLOWED_HOSTS": "localhost", "SECRET_KEY": "0123456789" * 5}
+    environment["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
+    done = subprocess.run([sys.executable, "-c", LOUD], cwd=ROOT, env=environment, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert said.count("Not Found: /api/messages/[uuid]/") == 4
+    assert "ValueError: A [uuid] in a traceback" in said
+    assert "5172bff0" not in said
 
 
 def test_headers_of_every_page(alice: Page, bobs: Page, talk: Conversation) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
 
-from tests.conftest import ROOT, free_port
+from tests.conftest import ROOT, Server, free_port
 from tests.one_hop_urls import BIG, MEGABYTE
 
 RUNNER = """
@@ -354,3 +358,62 @@ def test_a_good_bye_does_not_wait_for_ever(impatient: Running) -> None:
     for stream in streams:
         stream.close()
     assert not impatient.complaints()
+
+
+# The product itself ---------------------------------------------------------------------------------------------------
+
+
+def write(server: Server, content: str) -> str:
+    """Begin a conversation over the API; returns its uuid."""
+    body = json.dumps({"content": content}).encode()
+    request = Request(f"{server.url}/api/messages/", body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=30) as answer:
+        return str(json.load(answer)["items"][0]["conversation"])
+
+
+def test_a_socket_that_talks_too_fast_is_closed_and_fills_no_memory(server: Server) -> None:
+    assert server.process
+    process = psutil.Process(server.process.pid)
+    address = f"{server.url.replace('http', 'ws')}/ws/messages/{write(server, 'Hi')}/"
+    before = process.memory_info().rss
+    with connect(address, origin=Origin(server.url), compression=None) as mallory:
+        with pytest.raises(ConnectionClosed):  # noqa: PT012 (at some frame, not at a certain one)
+            for _ in range(5000):
+                mallory.send("x" * 60_000)
+        assert mallory.protocol.close_code == 1008
+    assert process.memory_info().rss - before < 60 * MEGABYTE
+    with connect(address, origin=Origin(server.url)) as alice:
+        assert json.loads(alice.recv(10))["type"] == "messages"
+
+
+def test_nobody_outside_says_where_the_application_is_mounted(server: Server) -> None:
+    for path in ("/x/admin/", "/static/inbox/", "/x/inbox/"):
+        request = Request(server.url + path, headers={"Daphne-Root-Path": "/" + path.split("/")[1]})
+        with pytest.raises(HTTPError) as refusal:
+            urlopen(request, timeout=30)
+        assert refusal.value.code == 404
+
+
+def test_runserver_serves_pages_and_sockets_too(server: Server) -> None:
+    port = free_port()
+    command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        developer = Server({})
+        developer.url = f"http://127.0.0.1:{port}"
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens)
+        address = f"ws://127.0.0.1:{port}/ws/messages/{write(developer, 'Hi')}/"
+        with connect(address, origin=Origin(developer.url)) as alice:
+            assert json.loads(alice.recv(10))["type"] == "messages"
+        with urlopen(f"{developer.url}/static/css/chatsite.css", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        process.kill()
+        process.wait()

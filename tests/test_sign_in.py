@@ -101,6 +101,13 @@ def test_guessing_is_locked_out_for_known_and_unknown_names_alike(bob: Agent, li
     assert sign_in(Page(REMOTE_ADDR="198.51.100.7"), "bob", PASSWORD).status_code == 302  # bob himself, elsewhere
 
 
+def test_another_spelling_of_a_name_is_the_same_name(bob: Agent, limited: None) -> None:
+    spellings = ["bob", " bob", "bob\t", "ｂｏｂ", "BOB", "b\u00f6b"]
+    for spelling in spellings:
+        assert sign_in(Page(), spelling, "wrong").status_code == 200
+    assert {sign_in(Page(), spelling, "wrong").status_code for spelling in spellings} == {429}
+
+
 def test_one_address_cannot_try_many_names(limited: None, db: None) -> None:
     page = Page()
     answers = [sign_in(page, f"name{number}", "wrong").status_code for number in range(31)]
@@ -127,6 +134,12 @@ def test_the_admin_has_the_same_door(bob: Agent) -> None:
     User.objects.create_superuser("root", password=PASSWORD)
     assert sign_in(page, "root", PASSWORD, next="/admin/")["Location"] == "/admin/"
     assert page.get("/admin/").status_code == 200
+
+
+def test_an_agent_who_is_not_staff_is_told_so_at_the_admin(bobs: Page) -> None:
+    response = bobs.get("/admin/", follow=True)
+    assert response.status_code == 403
+    assert "The admin is for staff" in response.content.decode()
 
 
 def test_a_changed_password_ends_the_other_sessions(bob: Agent, bobs: Page) -> None:

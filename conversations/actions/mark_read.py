@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
     """Note that the agent has read up to the message id `last`. Reading never goes back, and never past the end."""
     last = min(last, conversation.last_message_id)
-    reading = Reading.objects.of(agent, conversation.pk)
-    if reading is not None and reading.last_message_id >= last:
+    if Reading.objects.is_past(last, agent, conversation.pk):
         return
     with transaction.atomic():
-        # Counted under the lock: a message that arrives meanwhile must not count as read.
+        # Under the lock: a message that arrives meanwhile must not count as read, and another tab may be further.
         conversation = Conversation.objects.lock(conversation.pk)
+        if Reading.objects.is_past(last, agent, conversation.pk):
+            return
         unread = conversation.messages.after(last).filter(author=Author.CUSTOMER).count()
         Reading.objects.update_or_create(
             conversation=conversation,

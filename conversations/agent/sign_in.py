@@ -1,13 +1,23 @@
 """The sign-in page, which is the admin's too."""
 
+import unicodedata
 from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
-from django.http import HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
 
 from conversations import limits
 from conversations.models import Agent
+
+
+def same_name(written: str) -> str:
+    """The name that all ways of writing it have in common, for whichever form or database takes them for the same."""
+    letters = unicodedata.normalize("NFKD", written.strip()[:150])
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().strip()
 
 
 class SignInForm(AuthenticationForm):
@@ -35,7 +45,7 @@ class SignInView(LoginView):
     def post(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """Try to sign in; 429 when there were too many failures for this name or from this address."""
         address = limits.address(request)
-        name = str(request.POST.get("username", ""))[:150].casefold()
+        name = same_name(request.POST.get("username", ""))
         guesses = [
             ("sign-ins of one address", address),
             ("sign-ins as one agent from one address", f"{address} {name}"),
@@ -59,3 +69,12 @@ class SignInView(LoginView):
         response = self.render_to_response(context, status=429)
         response["Retry-After"] = str(error.retry_after)
         return response
+
+
+def before_the_admin(request: HttpRequest) -> HttpResponse:
+    """The admin sends everybody here who may not go in: to sign in, or to be told that they are who they are."""
+    if request.user.is_authenticated and not request.user.is_staff:
+        raise PermissionDenied("The admin is for staff, and your account is not. Sign out first to come as another.")
+    if request.user.is_authenticated:
+        return redirect("admin:index")
+    return redirect(f"{reverse('agent:sign-in')}?{request.META['QUERY_STRING']}")

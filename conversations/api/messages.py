@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable
 from functools import wraps
+from tempfile import SpooledTemporaryFile
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse
 from ninja import Router, Status
 from ninja.decorators import decorate_view
 
@@ -18,6 +19,14 @@ from conversations.models import Conversation, News
 from conversations.models.conversation import as_uuid
 from conversations.models.message import Message
 from conversations.paging import LARGEST
+
+PAGE = 100
+"""Messages that are in memory at once for an answer."""
+
+LARGE = 1_000_000
+"""Bytes from which on an answer of several pages is on disk until it is sent."""
+
+Answer = HttpResponse | FileResponse
 
 router = Router()
 Posted = {200: MessagesOut, 422: Invalid, **dict.fromkeys((400, 401, 403, 409, 413, 429), Problem)}
@@ -45,11 +54,10 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
         )
     except AlreadySent:
         return Status(409, {"detail": "This client_id was used for another message. Make a new one for each."})
-    news = News.by_uuid(message.conversation.uuid, since, LARGEST)
-    return _answer(news.messages if news else [], message.conversation.uuid)
+    return _answer(message.conversation.uuid, since, LARGEST)
 
 
-def straight(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
     """Answer a plain `?since=ID` before ninja reads and checks the parameters.
 
     Widgets ask this all day, mostly for nothing, and ninja's work was a sixth of the thread's time for it. Whatever
@@ -57,7 +65,7 @@ def straight(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """
 
     @wraps(run)
-    def answer(request: HttpRequest, uuid: str) -> HttpResponse:
+    def answer(request: HttpRequest, uuid: str) -> Answer:
         since = request.GET.get("since", "")
         if len(request.GET) == 1 and since.isascii() and since.isdigit() and len(since) < 19:
             return newer(request, uuid, int(since))
@@ -68,19 +76,44 @@ def straight(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
 @router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: Invalid})
 @decorate_view(straight)
-def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> HttpResponse:
+def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
     """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none."""
-    key = as_uuid(uuid)
-    news = News.by_uuid(key, since, limit, offset)
-    found = news.messages if news else []
-    if offset or len(found) == limit:
-        return _answer(found, key, Message.objects.of(key).after(since).count())
-    return _answer(found, key)
+    return _answer(as_uuid(uuid), since, limit, offset)
 
 
-def _answer(found: list[Message], key: UUID | None, count: int | None = None) -> HttpResponse:
-    """The shape of MessagesOut, written straight away: passing it through pydantic would cost most of a poll."""
-    items = [
+def _answer(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:
+    """The shape of MessagesOut, written straight away: passing it through pydantic would cost most of a poll.
+
+    Only one page of messages is in memory at a time. More are written to a file, on disk if it grows large, so that
+    whoever reads long conversations slowly fills no memory and holds up nobody.
+    """
+    page = _page(key, since, min(limit, PAGE), offset)
+    found, last = len(page), page[-1].pk if page else since
+    is_all = found < min(limit, PAGE)
+    if is_all or limit <= PAGE:
+        count = found if is_all and not offset else _count(key, since)
+        return HttpResponse(f'{{"items": [{_items(page, key)}], "count": {count}}}', content_type="application/json")
+    file = SpooledTemporaryFile(LARGE, "w+b")  # noqa: SIM115 (the response closes it)
+    file.write(f'{{"items": [{_items(page, key)}'.encode())
+    while page := _page(key, last, min(limit - found, PAGE)):
+        found, last = found + len(page), page[-1].pk
+        file.write(f", {_items(page, key)}".encode())
+    file.write(f'], "count": {_count(key, since)}}}'.encode())
+    file.seek(0)
+    return FileResponse(file, content_type="application/json")
+
+
+def _page(key: UUID | None, since: int, most: int, skip: int = 0) -> list[Message]:
+    news = News.by_uuid(key, since, most, skip) if most else None
+    return news.messages if news else []
+
+
+def _count(key: UUID | None, since: int) -> int:
+    return Message.objects.of(key).after(since).count()
+
+
+def _items(messages: list[Message], key: UUID | None) -> str:
+    shapes = [
         {
             "conversation": str(key),
             "id": message.pk,
@@ -88,7 +121,6 @@ def _answer(found: list[Message], key: UUID | None, count: int | None = None) ->
             "content": message.content,
             "author": message.author,
         }
-        for message in found
+        for message in messages
     ]
-    body = json.dumps({"items": items, "count": len(items) if count is None else count}, ensure_ascii=False)
-    return HttpResponse(body, content_type="application/json")
+    return json.dumps(shapes, ensure_ascii=False)[1:-1]

@@ -10,7 +10,7 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 
 from conversations import customer_cookie
 from conversations.announce import AGENTS, customer_group
@@ -62,11 +62,13 @@ class Doorbell(AsyncWebsocketConsumer):
         while True:
             try:
                 found = await self.listener()
-            except DatabaseError:
+            except Error:
                 logger.exception("A doorbell could not ask who listens; it asks again in %s seconds.", HEARTBEAT)
             else:
                 if found is None:
                     return await self.close(REVOKED)
+                # Again and again, because a layer forgets whoever did not take a ring in time.
+                await self.channel_layer.group_add(self.group, self.channel_name)
                 await self.ring({"last": found[1]})
             await asyncio.sleep(HEARTBEAT)
 

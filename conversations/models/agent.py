@@ -59,5 +59,5 @@ class AgentBackend(ModelBackend):
 
     def get_user(self, user_id: int) -> User | None:
         """The user of a session: an Agent if they are one."""
-        found = prepared("user", lambda: Agent.objects.filter(pk=-1), {-1: user_id})
+        found = prepared(User.objects.all(), "agent", lambda: Agent.objects.filter(pk=-1), {-1: user_id})
         return next(iter(found), None) or super().get_user(user_id)

@@ -44,13 +44,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         mark = uuid.UUID(int=0)
         written = Conversation._meta.get_field("uuid").get_db_prep_value
         values = {written(mark, connection): written(key, connection)}
-        return next(iter(prepared("conversation named", lambda: self.filter(uuid=mark), values)), None)
+        return next(iter(prepared(self, "conversation named", lambda: self.filter(uuid=mark), values)), None)
 
     def numbered(self, pk: int) -> "Conversation | None":
         """The conversation of a number, or None."""
         if pk >= 2**63:  # more than a database counts
             return None
-        return next(iter(prepared("numbered", lambda: self.filter(pk=-1), {-1: pk})), None)
+        return next(iter(prepared(self, "numbered", lambda: self.filter(pk=-1), {-1: pk})), None)
 
     def lock(self, pk: int) -> "Conversation":
         """Get a conversation and hold its row until the transaction ends.
@@ -59,7 +59,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         commits and `?since=` skips nothing. SQLite has no row locks: there the transaction holds the whole file.
         """
         locked = self.select_for_update() if connection.features.has_select_for_update else self
-        return next(iter(prepared("lock", lambda: locked.filter(pk=-1), {-1: pk})))
+        return next(iter(prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})))
 
     def open(self) -> "ConversationQuerySet":
         """Those that are not closed."""
@@ -109,7 +109,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             return found[:most]
 
         key = ("inbox", most, "all" if assignee is ... else "nobody" if assignee is None else "one")
-        return list(prepared(key, build, {"?": status, -1: agent.pk, -2: assignee}))
+        return list(prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee}))
 
     def with_assignee(self) -> "ConversationQuerySet":
         """Annotate the names of those who have taken them, and leave out the columns that a list does not show."""

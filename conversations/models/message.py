@@ -30,7 +30,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         mark = uuid.UUID(int=0)
         written = Message._meta.get_field("client_id").get_db_prep_value
         values = {written(mark, connection): written(client_id, connection)}
-        return next(iter(prepared("message named", lambda: self.filter(client_id=mark), values)), None)
+        return next(iter(prepared(self, "message named", lambda: self.filter(client_id=mark), values)), None)
 
     def of(self, uuid: Any) -> "MessageQuerySet":
         """Those of the conversation with this uuid; none for None."""

@@ -12,14 +12,18 @@ M = TypeVar("M", bound=Model)
 _built: dict[tuple[str, Hashable], "Prepared[Any]"] = {}
 
 
-def prepared(key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]) -> list[M]:
-    """What the query of `build()` finds, with other values.
+def prepared(
+    among: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]
+) -> list[M]:
+    """What the query of `build()` finds, with other values; `among` is where it starts from.
 
     Building a query and understanding its answer takes the ORM several times as long as the database takes to give it.
     So it is built once for every `key`, which must name all in it that varies and is no value, such as a LIMIT. `build`
     puts a mark where a value belongs, one that nothing else in the query equals, such as -1; `values` has the value
     for each mark. Annotations come along; related objects (`select_related`) do not.
     """
+    if among.query.where:  # somebody may see only some of them: that query is another one
+        return Prepared(build()).find(values)
     at = (connection.vendor, key)
     if at not in _built:
         _built[at] = Prepared(build())

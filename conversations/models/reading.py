@@ -16,6 +16,11 @@ class ReadingQuerySet(models.QuerySet["Reading"]):
         """The agent's reading of a conversation, or None if they have never opened it."""
         return self.filter(agent_id=agent.pk, conversation_id=conversation_id).first()
 
+    def is_past(self, last: int, agent: "Agent", conversation_id: int) -> bool:
+        """Whether the agent has read up to the message id `last` or further."""
+        reading = self.of(agent, conversation_id)
+        return reading is not None and reading.last_message_id >= last
+
 
 class Reading(models.Model):
     """One agent has read one conversation up to a message."""

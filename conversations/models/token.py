@@ -1,7 +1,7 @@
 """Tokens with which bots and scripts speak as an agent."""
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models
@@ -20,7 +20,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
     def mint(self, agent: "User", name: str, scope: str) -> str:
         """Make a token and return it. This is the only time that it is seen: the table keeps its hash."""
         secret = secrets.token_urlsafe(32)
-        token = self.create(agent=agent, name=name, scope=scope, digest=digest(secret, agent))
+        token = self.create(agent=agent, name=name, scope=scope, digest=digest(secret))
         return f"chat_{token.pk}_{secret}"
 
     def behind(self, written: str) -> "Token | None":
@@ -30,7 +30,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
         if prefix != "chat" or not (number.isascii() and number.isdigit() and len(number) < 19):
             return None
         token = self.filter(pk=int(number), agent__in=Agent.objects.values("pk")).select_related("agent").first()
-        if token is None or not constant_time_compare(token.digest, digest(secret, token.agent)):
+        if token is None or not constant_time_compare(token.digest, digest(secret)):
             return None
         return token
 
@@ -55,6 +55,21 @@ class Token(models.Model):
         return self.name
 
 
-def digest(secret: str, agent: "User") -> str:
-    """What the table keeps: it depends on the agent's password hash, so a new password ends every old token."""
-    return salted_hmac("conversations.token", secret + agent.password, algorithm="sha256").hexdigest()
+def digest(secret: str) -> str:
+    """What the table keeps."""
+    return salted_hmac("conversations.token", secret, algorithm="sha256").hexdigest()
+
+
+class TokensEnd:
+    """Hears of new passwords as one of Django's password validators: each ends all tokens of its agent."""
+
+    def validate(self, password: str, user: Any = None) -> None:
+        """Every password will do."""
+
+    def password_changed(self, password: str, user: Any = None) -> None:
+        """Whoever knew the old one may have made tokens with it. Not called when Django only hashes it anew."""
+        Token.objects.filter(agent_id=user.pk).delete()
+
+    def get_help_text(self) -> str:
+        """Nothing to keep in mind."""
+        return ""

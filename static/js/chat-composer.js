@@ -82,7 +82,7 @@ class ChatComposer extends HTMLElement {
   }
 
   key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari composes
     event.preventDefault();
     this.form.requestSubmit();
   }
@@ -148,7 +148,7 @@ class ChatComposer extends HTMLElement {
       return this.later(item);
     }
     if (response.ok) return this.sent(item, Number(response.headers.get("X-Message")));
-    if (response.status === 429) return this.later(item, 1000 * response.headers.get("Retry-After"));
+    if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
     if (response.status >= 500) return this.later(item);
     const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
     return this.refuse(item, sentence || "The server did not take it.");
@@ -166,10 +166,12 @@ class ChatComposer extends HTMLElement {
     return null;
   }
 
-  later(item, wait = 0) {
+  // `seconds` is how long the server wants us to wait, if it said so.
+  later(item, seconds = 0) {
     const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
-    this.say(item, "Not sent yet, trying again…", "retry");
-    return Math.max(wait, backOff);
+    const when = seconds < 60 ? "in a moment" : `in ${Math.ceil(seconds / 60)} minutes`;
+    this.say(item, seconds ? `Many at once: this one goes ${when}` : "Not sent yet, trying again…", "retry");
+    return Math.max(1000 * seconds, backOff);
   }
 
   refuse(item, sentence) {
