@@ -43,7 +43,10 @@ class Face:
         """The face of whoever has this name; the same name has the same colour everywhere."""
         words = [word for word in name.split() if word[0].isalnum()]
         ends = words if len(words) < 2 else [words[0], words[-1]]
-        return cls(name, "".join(word[0].upper() for word in ends) or "?", (crc32(name.encode()) >> 8) % 8)
+        initials = "".join(word[0].upper() for word in ends) or "?"
+        if words and words[-1].isdecimal():  # Visitor 84 and Visitor 85 are two
+            initials = words[-1][-2:]
+        return cls(name, initials, (crc32(name.encode()) >> 8) % 8)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Bubble:
     """One message on one reader's screen. What `_message.html` needs, and all that it may show."""
 
     message: Message
-    mine: bool
+    mine: bool  # of the reader's side
+    own: bool  # of the reader
     face: Face
     starts_group: bool
     starts_day: bool
@@ -86,6 +90,7 @@ def bubbles(
             Bubble(
                 message=message,
                 mine=mine,
+                own=sent_here,
                 face=agent_face(message) if by_agent else customer,
                 starts_group=previous is None or not _together(previous, message),
                 starts_day=previous is None or _day(previous.created_at) != _day(message.created_at),

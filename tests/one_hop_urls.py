@@ -220,7 +220,7 @@ def big(request: HttpRequest, kind: str) -> HttpResponseBase:
     """BIG bytes, from a file or made one megabyte at a time."""
     if kind == "stream":
         return StreamingHttpResponse(bytes(MEGABYTE) for _ in range(BIG // MEGABYTE))
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (the response closes it)
+    file = tempfile.TemporaryFile()
     file.truncate(BIG)
     return FileResponse(file)
 

@@ -44,6 +44,7 @@ class ChatComposer extends HTMLElement {
 
     if (!this.field.value) this.field.value = store.get(this.draft, "");
     this.fit();
+    this.form.querySelectorAll(".who input").forEach((input) => this.keep(input));
     this.field.addEventListener("input", () => this.typed());
     this.field.addEventListener("keydown", (event) => this.key(event));
     this.form.addEventListener("submit", (event) => this.submit(event));
@@ -52,6 +53,8 @@ class ChatComposer extends HTMLElement {
     document.addEventListener("messages-shown", this.onShown);
     document.addEventListener("connected", this.onBack);
     addEventListener("online", this.onBack);
+    this.onLeave = (event) => this.items.some((item) => item.failed) && event.preventDefault();
+    addEventListener("beforeunload", this.onLeave);
 
     for (const { name, text } of this.kept) {
       if (document.querySelector(`[data-echo="${CSS.escape(name)}"]`)) this.forget(name);
@@ -68,11 +71,25 @@ class ChatComposer extends HTMLElement {
     document.removeEventListener("messages-shown", this.onShown);
     document.removeEventListener("connected", this.onBack);
     removeEventListener("online", this.onBack);
+    removeEventListener("beforeunload", this.onLeave);
+  }
+
+  // Who they are is not asked twice, should the page be loaded anew before the first message.
+  keep(input) {
+    input.value ||= store.get(`${input.name} ${this.draft}`, "");
+    input.addEventListener("input", () => store.set(`${input.name} ${this.draft}`, input.value));
   }
 
   typed() {
     this.fit();
-    this.problem.hidden = true;
+    const most = Number(this.field.dataset.most);
+    const more = this.field.value.length > most ? [...this.field.value].length - most : 0; // counted as the server does
+    this.tooLong = more > 0;
+    this.problem.hidden = !this.tooLong;
+    if (this.tooLong) {
+      const [over, parts] = [more, most].map((number) => number.toLocaleString(document.documentElement.lang));
+      this.problem.textContent = `That is ${over} characters too long. Please send it in parts of ${parts}.`;
+    }
     store.set(this.draft, this.field.value);
   }
 
@@ -91,7 +108,7 @@ class ChatComposer extends HTMLElement {
     event.preventDefault();
     const text = this.field.value;
     this.field.focus();
-    if (!text.trim()) return;
+    if (!text.trim() || this.tooLong) return;
     const name = newName();
     store.set(this.outbox, [...this.kept, { name, text }]);
     this.add(name, text);
@@ -105,7 +122,9 @@ class ChatComposer extends HTMLElement {
   add(name, text) {
     const row = this.querySelector("template").content.firstElementChild.cloneNode(true);
     row.querySelector(".bubble").textContent = text;
-    const item = { name, text, row, id: null, refused: false };
+    const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
+    row.classList.toggle("starts-group", !before?.matches(".mine"));
+    const item = { name, text, row, id: null, refused: false, failed: false };
     row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
     row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
     this.waiting.append(row);
@@ -140,10 +159,9 @@ class ChatComposer extends HTMLElement {
     body.set("client_id", item.name);
     let response;
     try {
-      const signal = AbortSignal.timeout?.(TIMEOUT);
-      const keepalive = `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
-      const headers = { "HX-Request": "true" };
-      response = await fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
+      // Two tabs that begin at the same moment must not begin two conversations: the second one waits for the cookie.
+      const isFirst = this.form.querySelector(".who") && navigator.locks;
+      response = await (isFirst ? navigator.locks.request("first message", () => this.post(body)) : this.post(body));
     } catch {
       return this.later(item);
     }
@@ -152,6 +170,13 @@ class ChatComposer extends HTMLElement {
     if (response.status >= 500) return this.later(item);
     const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
     return this.refuse(item, sentence || "The server did not take it.");
+  }
+
+  post(body) {
+    const signal = AbortSignal.timeout?.(TIMEOUT);
+    const keepalive = `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
+    const headers = { "HX-Request": "true" };
+    return fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
   }
 
   sent(item, id) {
@@ -181,8 +206,10 @@ class ChatComposer extends HTMLElement {
   }
 
   say(item, fate, ...buttons) {
+    item.failed = buttons.length > 0;
     item.row.querySelector(".fate").textContent = fate;
-    item.row.classList.toggle("unsent", buttons.length > 0);
+    item.row.classList.toggle("unsent", item.refused);
+    item.row.classList.toggle("retrying", item.failed && !item.refused);
     for (const button of item.row.querySelectorAll("button")) button.hidden = !buttons.includes(button.dataset.do);
   }
 

@@ -11,12 +11,23 @@ class DoorBell extends HTMLElement {
     this.tries = 0;
     document.addEventListener("visibilitychange", () => this.wake());
     addEventListener("online", () => this.wake());
-    addEventListener("offline", () => this.state("lost"));
+    addEventListener("offline", () => this.begun && this.state("lost"));
     addEventListener("pageshow", (event) => event.persisted && this.wake());
     document.body.addEventListener("htmx:afterRequest", (event) => this.answered(event.detail));
-    if ("waits" in this.dataset) {
-      document.addEventListener("conversation-began", () => this.begin(), { once: true });
-    } else this.whenHeard(() => this.begin());
+    for (const failure of ["htmx:sendError", "htmx:timeout"]) {
+      document.body.addEventListener(failure, () => this.state("lost"));
+    }
+    if ("waits" in this.dataset) this.wait();
+    else this.whenHeard(() => this.begin());
+  }
+
+  // There is no conversation yet. It may begin here, or in another tab of the same browser.
+  wait() {
+    const others = "BroadcastChannel" in window ? new BroadcastChannel("chat") : null;
+    const begin = () => this.begun || this.begin();
+    document.addEventListener("conversation-began", () => (others?.postMessage("began"), begin()), { once: true });
+    document.addEventListener("messages-shown", begin, { once: true });
+    if (others) others.onmessage = begin;
   }
 
   // htmx listens from DOMContentLoaded on. The first ring is the catching-up: nobody would hear it before.
@@ -88,16 +99,18 @@ class DoorBell extends HTMLElement {
   }
 
   wake() {
-    if (!this.begun || document.hidden) return;
+    if (document.hidden) return;
     this.look();
+    if (!this.begun) return;
     this.poll();
     if (!this.open) this.connect();
   }
 
   // What became of a look: any answer means that we are connected, with a socket or without.
   answered({ xhr }) {
+    if (!this.begun || xhr.status === 0) return; // it failed, which is said apart, or was given up
     if (xhr.status === 401) this.state("out");
-    else if (xhr.status === 0 || xhr.status >= 500) this.state(this.open ? "live" : "lost");
+    else if (xhr.status >= 500 && !this.open) this.state("lost");
     else this.state(this.open ? "live" : "polling");
   }
 

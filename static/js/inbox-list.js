@@ -1,4 +1,12 @@
 // <inbox-list> keeps the list alive without moving it under your eyes or taking the focus away.
+// Whether somebody asked for it, and not the page itself.
+const isDeed = (element) => !element.matches("inbox-list, #messages, #state");
+
+const sentence = (xhr) =>
+  xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") && xhr.responseText
+    ? xhr.responseText
+    : "That did not work. Something broke on our side.";
+
 class InboxList extends HTMLElement {
   connectedCallback() {
     this.addEventListener("htmx:configRequest", ({ detail }) => {
@@ -7,29 +15,71 @@ class InboxList extends HTMLElement {
     this.addEventListener("htmx:beforeSwap", ({ detail }) => {
       if (detail.target !== this) return;
       if (detail.serverResponse === this.shown) detail.shouldSwap = false;
+      else this.place = this.topRow();
       this.shown = detail.serverResponse;
     });
     // A list that was asked for before you went elsewhere marks the row where you were: so it is marked anew.
-    this.addEventListener("htmx:afterSwap", () => (this.title(), this.choose()));
+    this.addEventListener("htmx:afterSwap", () => (this.stay(), this.title(), this.choose()));
     this.addEventListener("keydown", (event) => this.walk(event));
-    document.body.addEventListener("htmx:afterSettle", ({ detail }) => {
-      if (detail.target?.id === "conversation") this.choose();
-      if (detail.target?.id === "state" && document.activeElement === document.body) {
-        detail.target.querySelector("h2").focus();
-      }
-    });
-    document.body.addEventListener("htmx:historyRestore", () => this.choose());
-    document.body.addEventListener("htmx:historyCacheMiss", ({ detail }) => this.travel(detail.xhr));
-    document.body.addEventListener("htmx:beforeRequest", ({ detail }) => {
-      if (detail.target.id === "conversation") this.travel(null);
-    });
+    this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+
+    const on = (name, hear) => document.body.addEventListener(name, ({ detail }) => hear(detail));
+    on("htmx:afterSettle", ({ target }) => this.settled(target));
+    on("htmx:historyRestore", () => this.choose());
+    on("htmx:historyCacheMiss", ({ xhr }) => this.travel(xhr));
+    on("htmx:historyCacheMissLoadError", () => this.stranded());
+    on("htmx:beforeRequest", ({ target }) => target.id === "conversation" && this.travel(null));
+    on("htmx:afterRequest", ({ elt, successful }) => successful && isDeed(elt) && this.trouble(""));
+    on("htmx:responseError", ({ elt, xhr }) => isDeed(elt) && this.trouble(sentence(xhr)));
+    on("htmx:sendError", ({ elt }) => isDeed(elt) && this.trouble("That did not go through: there was no connection. Try again."));
+    document.addEventListener("connected", () => this.isStranded && location.reload());
+  }
+
+  settled(target) {
+    if (target?.id === "conversation") this.choose();
+    if (!["conversation", "state"].includes(target?.id) || document.activeElement !== document.body) return;
+    target.querySelector("h2")?.focus({ preventScroll: true });
   }
 
   // Where you went last is what you see: what was on its way before must not arrive after it.
   travel(xhr) {
     this.travelling?.abort();
     this.travelling = xhr;
-    if (xhr) document.getElementById("conversation").dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
+    if (!xhr) return;
+    xhr.onerror = () => this.stranded();
+    const pane = document.getElementById("conversation");
+    pane.dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
+  }
+
+  // You went back to something that does not come. What you left must not stand under its address.
+  stranded() {
+    this.isStranded = true;
+    const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Try again" });
+    const words = document.createElement("p");
+    words.append("This could not be loaded. ", again);
+    const box = Object.assign(document.createElement("div"), { className: "nothing" });
+    box.append(words);
+    document.getElementById("conversation").replaceChildren(box);
+  }
+
+  // What became of something that you did, if it failed: in words, until something succeeds.
+  trouble(words) {
+    const line = document.getElementById("trouble");
+    line.hidden = !words;
+    line.querySelector("span").textContent = words;
+  }
+
+  // The row at the top of what you see, and how far it is from the edge. None at the very top, where news should show.
+  topRow() {
+    if (this.scrollTop === 0) return null;
+    const edge = this.getBoundingClientRect().top;
+    const row = [...this.querySelectorAll(".row")].find((each) => each.getBoundingClientRect().bottom > edge);
+    return row && { id: row.id, distance: row.getBoundingClientRect().top - edge };
+  }
+
+  stay() {
+    const row = this.place && document.getElementById(this.place.id);
+    if (row) this.scrollTop += row.getBoundingClientRect().top - this.getBoundingClientRect().top - this.place.distance;
   }
 
   get chosen() {

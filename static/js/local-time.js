@@ -1,7 +1,7 @@
 // <local-time data-as="time|day|ago|full"> shows its <time> as the reader's own clock and language would.
 const language = document.documentElement.lang;
 const format = (options) => new Intl.DateTimeFormat(navigator.language || language, options);
-const time = format({ hour: "2-digit", minute: "2-digit" });
+const time = format({ timeStyle: "short" });
 const weekday = format({ weekday: "long", day: "numeric", month: "long" });
 const year = format({ day: "numeric", month: "long", year: "numeric" });
 const short = format({ day: "numeric", month: "short" });
@@ -43,4 +43,4 @@ class LocalTime extends HTMLElement {
 }
 
 customElements.define("local-time", LocalTime);
-setInterval(() => document.querySelectorAll("local-time[data-as=ago]").forEach((element) => element.show()), 30000);
+setInterval(() => document.querySelectorAll("local-time:is([data-as=ago], [data-as=day])").forEach((element) => element.show()), 30000);

@@ -9,11 +9,14 @@ class MessageList extends HTMLElement {
     this.list.addEventListener("htmx:configRequest", (event) => this.ask(event));
     this.list.addEventListener("htmx:beforeSwap", (event) => this.beforeSwap(event));
     this.list.addEventListener("htmx:afterSwap", (event) => this.afterSwap(event));
-    this.pill.addEventListener("click", () => this.toEnd());
-    this.addEventListener("scroll", () => this.atEnd && this.seen(), { passive: true });
+    this.pill.addEventListener("click", () => (this.toEnd(), this.focus()));
+    this.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.whenVisible = () => this.atEnd && this.seen();
     document.addEventListener("visibilitychange", this.whenVisible);
-    this.resized = new ResizeObserver(() => this.pinned && this.toEnd());
+    this.resized = new ResizeObserver(() => {
+      this.tall = this.clientHeight;
+      if (this.pinned) this.toEnd();
+    });
     this.resized.observe(this);
     this.pinned = true;
     this.read = this.last;
@@ -37,6 +40,12 @@ class MessageList extends HTMLElement {
     return this.scrollHeight - this.scrollTop - this.clientHeight < NEAR;
   }
 
+  // Whoever reads further up is left there. A list that has just become higher or lower scrolls by itself: that says nothing.
+  scrolled() {
+    if (this.clientHeight === this.tall) this.pinned = this.atEnd;
+    if (this.atEnd) this.seen();
+  }
+
   ask(event) {
     if (event.detail.elt !== this.list) return;
     this.asked = this.last;
@@ -51,6 +60,7 @@ class MessageList extends HTMLElement {
       return;
     }
     this.before = newer ? this.asked : null;
+    if (!newer) this.hush();
     this.swapping = true;
     this.height = this.scrollHeight;
     this.pinned = this.atEnd;
@@ -63,16 +73,24 @@ class MessageList extends HTMLElement {
     this.markDays();
     if (this.before === null) {
       this.scrollTop += this.scrollHeight - this.height; // older ones above: what you read stays where it is
+      if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
       return;
     }
     const fresh = [...this.list.querySelectorAll(":scope > [data-id]")].filter((row) => row.dataset.id > this.before);
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
-    if (this.pinned || fresh.some((row) => row.dataset.echo)) this.toEnd();
+    if (this.pinned) this.toEnd();
     else {
       this.unseen += fresh.length;
       this.pill.textContent = this.unseen === 1 ? "1 new message" : `${this.unseen} new messages`;
       this.pill.hidden = this.unseen === 0;
     }
+  }
+
+  // Older messages are no news, and are not read out as such.
+  hush() {
+    const log = this.list.parentElement;
+    log.setAttribute("aria-live", "off");
+    setTimeout(() => log.removeAttribute("aria-live"), 1000);
   }
 
   toEnd() {
@@ -90,7 +108,7 @@ class MessageList extends HTMLElement {
     const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
     const headers = { "X-CSRFToken": token, "HX-Request": "true" };
     fetch(this.dataset.read, { method: "POST", headers, body: new URLSearchParams({ last: this.read }) })
-      .then(() => document.body.dispatchEvent(new CustomEvent("inbox")))
+      .then(({ ok }) => (ok ? document.body.dispatchEvent(new CustomEvent("inbox")) : (this.read = 0)))
       .catch(() => (this.read = 0)); // said again with the next message
   }
 

@@ -107,7 +107,7 @@ def test_the_inbox_full_and_empty(stage: Stage, api: Api) -> None:
     bob.comes("?status=closed&whose=mine")
     is_fine(bob.page)
     carol = stage.agent("carol", "?status=closed&whose=mine", **TOUCH)
-    expect(carol.page.get_by_text("Nothing has been closed yet.")).to_be_visible()
+    expect(carol.page.get_by_text("None of yours is closed.")).to_be_visible()
     is_fine(carol.page)
 
 

@@ -447,6 +447,83 @@ def test_an_agent_who_was_signed_out_is_told_and_loses_nothing_that_was_typed(st
     expect(bob.field).to_have_value("A long answer")
 
 
+def test_two_tabs_that_begin_at_the_same_moment_begin_one_conversation(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    tab = Customer(alice.page.context.new_page(), alice.url)
+    tab.comes()
+    alice.page.context.set_offline(True)
+    alice.says("One, from the first tab")
+    tab.says("Two, from the second")
+    for each in (alice, tab):
+        expect(each.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    alice.page.context.set_offline(False)
+    for each in (alice, tab):
+        expect(each.page.locator("#messages > .message")).to_have_count(2)
+        expect(each.pending).to_have_count(0)
+    assert sorted(text for _, text in api.read(uuid_of(alice))) == ["One, from the first tab", "Two, from the second"]
+    assert alice.screen() == tab.screen() == api.read(uuid_of(alice))
+
+
+def test_a_conversation_that_begins_in_one_tab_is_alive_in_the_others(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    tab = Customer(alice.page.context.new_page(), alice.url)
+    tab.comes()
+    alice.says("Hello from here")
+    alice.shows("Hello from here")
+    tab.shows("Hello from here")
+    tab.is_connected()
+    api.post("And from anywhere", uuid_of(alice))
+    tab.shows("Hello from here", "And from anywhere")
+
+
+def test_what_an_agent_did_not_send_is_not_the_next_agents(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Who are you?", name=name)
+    bob, carol = stage.agent("bob"), stage.agent("carol")
+    bob.opens(name)
+    bob.types("I am bob, and not done")
+    bob.page.context.clear_cookies()
+    bob.page.context.add_cookies(carol.page.context.cookies())  # type: ignore[arg-type]  # what it gives it takes
+    bob.reloads()
+    expect(bob.page.locator(".my-name")).to_have_text("carol")
+    expect(bob.field).to_have_value("")
+
+
+def test_what_an_agent_does_in_vain_says_why(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Close me", name=name)
+    bob = stage.agent()
+    bob.opens(name)
+    trouble = bob.page.locator("#trouble")
+    bob.page.route("**/close/", lambda route: route.abort())
+    bob.page.get_by_role("button", name="Close").click()
+    expect(trouble).to_contain_text("That did not go through: there was no connection.")
+    bob.page.unroute("**/close/")
+    bob.page.locator("#state form [name=csrfmiddlewaretoken]").evaluate_all(
+        "(all) => all.forEach((it) => it.value = 'old')"
+    )
+    bob.page.get_by_role("button", name="Close").click()
+    expect(trouble).to_contain_text("This page was open for too long")
+    trouble.get_by_role("link", name="Load the page again").click()
+    expect(trouble).to_be_hidden()
+    bob.closes()
+
+
+def test_going_back_to_what_does_not_come_shows_nothing_else_in_its_place(stage: Stage, api: Api) -> None:
+    one, two = somebody(), somebody()
+    api.tells("I am the first.", name=one)
+    api.tells("I am the second.", name=two)
+    bob = stage.agent()
+    bob.opens(one)
+    bob.opens(two)
+    bob.page.context.set_offline(True)
+    bob.page.go_back(wait_until="commit")
+    expect(bob.page.get_by_text("This could not be loaded.")).to_be_visible()
+    assert bob.screen() == []
+    bob.page.context.set_offline(False)
+    bob.sees("I am the first.")
+
+
 # A long conversation --------------------------------------------------------------------------------------------------
 
 
@@ -519,6 +596,38 @@ def test_more_news_than_fit_on_a_page_all_come(stage: Stage, api: Api) -> None:
     alice.shows("Before the tunnel", *texts)
 
 
+def test_who_reads_further_up_stays_there_while_the_composer_grows(stage: Stage, api: Api) -> None:
+    uuid, texts = long(api, 50)
+    alice = stage.customer(conversation=uuid)
+    top = alice.bubble(texts[0])
+    expect(alice.bubble(texts[-1])).to_be_in_viewport()
+    top.scroll_into_view_if_needed()
+    height = alice.field.bounding_box()
+    alice.types("One\nTwo\nThree\nFour")
+    grown = alice.field.bounding_box()
+    assert height
+    assert grown
+    assert grown["height"] > height["height"]
+    alice.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(top).to_be_in_viewport()
+
+
+def test_a_text_that_is_too_long_says_so_and_loses_nothing(stage: Stage) -> None:
+    alice = stage.customer()
+    text = "🌱" * 20_490
+    alice.types(text)
+    alice.field.press("Enter")
+    expect(alice.page.get_by_role("alert")).to_have_text(
+        "That is 10 characters too long. Please send it in parts of 20,480."
+    )
+    assert alice.screen() == []
+    expect(alice.field).to_have_value(text)
+    alice.types("🌱" * 20_480)
+    expect(alice.page.get_by_role("alert")).to_be_hidden()
+    alice.field.press("Enter")
+    alice.shows("🌱" * 20_480)
+
+
 # Hands and screens ----------------------------------------------------------------------------------------------------
 
 
@@ -578,6 +687,38 @@ def test_on_a_phone_there_is_the_list_then_the_conversation_and_a_way_back(stage
     expect(bob.bubble("Typed with a thumb.")).to_be_in_viewport()
     bob.page.go_back()
     expect(row).to_be_visible()
+
+
+def test_a_tablet_shows_who_it_is_on_demand(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Who am I?", name=name, email="alice@example.com")
+    bob = stage.agent(viewport={"width": 768, "height": 1024})
+    bob.opens(name)
+    mail = bob.page.get_by_role("link", name="alice@example.com")
+    expect(mail).to_be_hidden()
+    bob.page.get_by_role("button", name=f"About {name}").click()
+    expect(mail).to_be_in_viewport()
+    bob.page.keyboard.press("Escape")
+    expect(mail).to_be_hidden()
+    bob.page.set_viewport_size({"width": 1400, "height": 900})
+    expect(mail).to_be_in_viewport()
+
+
+def test_the_list_stays_where_it_was_scrolled_when_news_come(stage: Stage, api: Api) -> None:
+    for _ in range(25):
+        api.tells("Filler", name=somebody())
+    bob = stage.agent()
+    bob.is_connected()
+    row = bob.page.locator(".row").nth(18)
+    number = row.get_attribute("id")
+    bob.page.locator("inbox-list").evaluate("(list) => { list.scrollTop = 900; }")
+    where = bob.page.locator(f"#{number}").bounding_box()
+    api.tells("On top", name=(name := somebody()))
+    expect(bob.row(name)).to_have_count(1)
+    now = bob.page.locator(f"#{number}").bounding_box()
+    assert where
+    assert now
+    assert abs(now["y"] - where["y"]) < 2
 
 
 def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, api: Api) -> None:
