@@ -2,14 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# A checkout without .env is somebody trying it out: debug mode, on this machine only.
-ifeq ($(wildcard .env),)
-run: export DEBUG ?= on
-endif
-
 .PHONY: run test lint format lock bench flood
 
-run: .venv/run
+run: .venv/run .env
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py demo
 	@$(BIN)/python manage.py serve
@@ -38,6 +33,10 @@ flood: .venv/dev
 lock: .venv/dev
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url run.in -o run.txt
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url dev.in -c run.txt -o dev.txt
+
+# A checkout without settings is somebody trying it out: debug mode, which answers this machine alone.
+.env:
+	@printf '# Made by `make run`, for trying Chatsite out on this machine. .env.example has all settings.\nDEBUG=on\n' > $@
 
 .venv/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Chatsite needs Python 3.11 or newer.") if sys.version_info < (3, 11) else None'
