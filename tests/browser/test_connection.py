@@ -1,0 +1,193 @@
+"""When the connection breaks, or there is more than one tab: nothing is lost, and people are told."""
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.cast import Api, Customer, Person, Stage, somebody, uuid_of
+from tests.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+
+def test_what_is_written_while_the_server_is_gone_arrives_once_when_it_is_back(stage: Stage, mortal: Server) -> None:
+    alice, bob = stage.customer(server=mortal), stage.agent(server=mortal)
+    alice.says("Before")
+    alice.sees("Before")
+    alice.is_connected()
+    bob.opens("Before")
+    mortal.kill()
+    expect(alice.connection).to_have_text("Reconnecting…")
+    alice.says("While you were gone")
+    alice.says("and this")
+    expect(alice.pending.first.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    expect(alice.pending.first.get_by_role("button", name="Try again")).to_be_visible()
+    alice.types("and a draft")
+    mortal.start()
+    alice.shows("Before", "While you were gone", "and this")
+    expect(alice.connection).to_have_text("Connected")
+    expect(alice.field).to_have_value("and a draft")
+    bob.shows("Before", "While you were gone", "and this")
+    assert alice.screen() == bob.screen()
+
+
+def test_what_could_not_be_sent_is_still_there_after_a_reload(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.says("First")
+    alice.sees("First")
+    alice.page.route("**/chat/messages/", lambda route: route.abort())
+    alice.says("Second")
+    expect(alice.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    alice.page.unroute("**/chat/messages/")
+    alice.page.context.set_offline(False)
+    alice.reloads()
+    alice.shows("First", "Second")
+
+
+def test_an_answer_that_never_came_back_is_not_doubled_by_the_next_try(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    tries = []
+
+    def swallow_the_first_answer(route: Route) -> None:
+        tries.append(route.request.post_data)
+        if len(tries) == 1:
+            route.fetch()  # the server has it now, and the page does not hear of it
+            route.abort()
+        else:
+            route.continue_()
+
+    alice.page.route("**/chat/messages/", swallow_the_first_answer)
+    alice.says("Only once, please.")
+    alice.shows("Only once, please.")
+    assert len(tries) == 2
+    assert [text for _, text in api.read(uuid_of(alice))] == ["Only once, please."]
+
+
+def test_what_the_server_refuses_says_why_and_can_be_edited(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.introduces_herself("Alice", "not an address")
+    alice.says("Hello?")
+    expect(alice.pending.locator(".fate")).to_have_text("Not sent. This does not look like an e-mail address.")
+    alice.page.get_by_label("E-mail").fill("alice@example.com")
+    alice.pending.get_by_role("button", name="Edit").click()
+    expect(alice.field).to_have_value("Hello?")
+    alice.says("Hello!")
+    alice.shows("Hello!")
+
+
+@pytest.mark.parametrize("side", ["customer", "agent"])
+def test_losing_the_connection_is_one_quiet_line_and_gone_when_it_is_back(stage: Stage, side: str) -> None:
+    person: Person
+    if side == "customer":
+        person = stage.customer()
+        person.says("Can you hear me?")
+    else:
+        person = stage.agent()
+    person.is_connected()
+    expect(person.connection).to_have_text("Connected")
+    person.page.context.set_offline(True)
+    person.loses_the_socket()
+    expect(person.connection).to_have_text("Reconnecting…")
+    person.page.context.set_offline(False)
+    person.is_connected()
+    expect(person.connection).to_have_text("Connected")
+
+
+def test_a_socket_that_drops_comes_back_with_what_was_missed(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    alice.says("Still there?")
+    alice.is_connected()
+    alice.loses_the_socket()
+    api.post("Missed", uuid_of(alice))
+    alice.shows("Still there?", "Missed")
+    alice.is_connected()
+
+
+def test_an_agent_who_was_signed_out_is_told_and_loses_nothing_that_was_typed(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Hello", name=name)
+    bob = stage.agent()
+    bob.opens(name)
+    bob.types("A long answer")
+    bob.is_connected()
+    bob.page.context.clear_cookies()
+    api.tells("A ring for everybody.")
+    expect(bob.connection).to_contain_text("You are signed out.")
+    expect(bob.page.get_by_role("link", name="Sign in again")).to_be_visible()
+    expect(bob.field).to_have_value("A long answer")
+
+
+def test_two_tabs_that_begin_at_the_same_moment_begin_one_conversation(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    tab = Customer(alice.page.context.new_page(), alice.url)
+    tab.comes()
+    alice.page.context.set_offline(True)
+    alice.says("One, from the first tab")
+    tab.says("Two, from the second")
+    for each in (alice, tab):
+        expect(each.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    alice.page.context.set_offline(False)
+    for each in (alice, tab):
+        expect(each.page.locator("#messages > .message")).to_have_count(2)
+        expect(each.pending).to_have_count(0)
+    assert sorted(text for _, text in api.read(uuid_of(alice))) == ["One, from the first tab", "Two, from the second"]
+    assert alice.screen() == tab.screen() == api.read(uuid_of(alice))
+
+
+def test_a_conversation_that_begins_in_one_tab_is_alive_in_the_others(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    tab = Customer(alice.page.context.new_page(), alice.url)
+    tab.comes()
+    alice.says("Hello from here")
+    alice.shows("Hello from here")
+    tab.shows("Hello from here")
+    tab.is_connected()
+    api.post("And from anywhere", uuid_of(alice))
+    tab.shows("Hello from here", "And from anywhere")
+
+
+def test_what_an_agent_did_not_send_is_not_the_next_agents(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Who are you?", name=name)
+    bob, carol = stage.agent("bob"), stage.agent("carol")
+    bob.opens(name)
+    bob.types("I am bob, and not done")
+    bob.page.context.clear_cookies()
+    bob.page.context.add_cookies(carol.page.context.cookies())  # type: ignore[arg-type]  # what it gives it takes
+    bob.reloads()
+    expect(bob.page.locator(".my-name")).to_have_text("carol")
+    expect(bob.field).to_have_value("")
+
+
+def test_what_an_agent_does_in_vain_says_why(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Close me", name=name)
+    bob = stage.agent()
+    bob.opens(name)
+    trouble = bob.page.locator("#trouble")
+    bob.page.route("**/close/", lambda route: route.abort())
+    bob.page.get_by_role("button", name="Close").click()
+    expect(trouble).to_contain_text("That did not go through: there was no connection.")
+    bob.page.unroute("**/close/")
+    bob.page.locator("#state form [name=csrfmiddlewaretoken]").evaluate_all(
+        "(all) => all.forEach((it) => it.value = 'old')"
+    )
+    bob.page.get_by_role("button", name="Close").click()
+    expect(trouble).to_contain_text("This page was open for too long")
+    trouble.get_by_role("link", name="Load the page again").click()
+    expect(trouble).to_be_hidden()
+    bob.closes()
+
+
+def test_going_back_to_what_does_not_come_shows_nothing_else_in_its_place(stage: Stage, api: Api) -> None:
+    one, two = somebody(), somebody()
+    api.tells("I am the first.", name=one)
+    api.tells("I am the second.", name=two)
+    bob = stage.agent()
+    bob.opens(one)
+    bob.opens(two)
+    bob.page.context.set_offline(True)
+    bob.page.go_back(wait_until="commit")
+    expect(bob.page.get_by_text("This could not be loaded.")).to_be_visible()
+    assert bob.screen() == []
+    bob.page.context.set_offline(False)
+    bob.sees("I am the first.")

@@ -1,0 +1,130 @@
+"""Keyboards, thumbs, clocks and screens of every size."""
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.cast import Api, Customer, Stage, eventually, exactly, somebody
+
+pytestmark = pytest.mark.browser
+
+
+PHONE = {"width": 360, "height": 720}
+
+
+def test_an_agent_needs_no_mouse(stage: Stage, api: Api) -> None:
+    name = somebody()
+    uuid = api.tells("Are you there?", name=name)
+    bob = stage.agent()
+    row = bob.row(name)
+    expect(row).to_have_count(1)
+    keyboard = bob.page.keyboard
+    for _ in range(12):
+        keyboard.press("Tab")
+        if bob.page.evaluate("document.activeElement.classList.contains('row')"):
+            break
+    expect(row).to_be_focused()  # the newest conversation is the first
+    keyboard.press("ArrowDown")
+    expect(row).not_to_be_focused()
+    keyboard.press("ArrowUp")
+    expect(row).to_be_focused()
+    keyboard.press("Enter")
+    expect(bob.field).to_be_focused()
+    keyboard.type("I am, without a mouse.")
+    keyboard.press("Enter")
+    bob.shows("Are you there?", "I am, without a mouse.")
+    assert [text for _, text in api.read(uuid)] == ["Are you there?", "I am, without a mouse."]
+
+
+def test_the_focus_is_not_lost_after_taking_and_closing(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Keep your eyes here.", name=name)
+    bob = stage.agent()
+    bob.opens(name)
+    for label, then in (("Take", "you have it"), ("Close", "Closed"), ("Reopen", "Open")):
+        bob.page.get_by_role("button", name=exactly(label)).focus()
+        bob.page.keyboard.press("Enter")
+        expect(bob.head).to_contain_text(then)
+        eventually(
+            bob.page,
+            lambda: bool(bob.page.evaluate("document.querySelector('.open-one').contains(document.activeElement)")),
+            f"the focus is still in the conversation after {label}",
+        )
+
+
+def test_on_a_phone_there_is_the_list_then_the_conversation_and_a_way_back(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Typed with a thumb.", name=name)
+    bob = stage.agent(viewport=PHONE, has_touch=True, is_mobile=True)
+    row = bob.row(name)
+    row.tap()
+    expect(bob.bubble("Typed with a thumb.")).to_be_in_viewport()
+    expect(bob.field).to_be_in_viewport()
+    expect(row).to_be_hidden()
+    bob.page.get_by_role("link", name="Back to the list").tap()
+    expect(row).to_be_visible()
+    expect(bob.field).to_have_count(0)
+    row.tap()
+    expect(bob.bubble("Typed with a thumb.")).to_be_in_viewport()
+    bob.page.go_back()
+    expect(row).to_be_visible()
+
+
+def test_a_tablet_shows_who_it_is_on_demand(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells("Who am I?", name=name, email="alice@example.com")
+    bob = stage.agent(viewport={"width": 768, "height": 1024})
+    bob.opens(name)
+    mail = bob.page.get_by_role("link", name="alice@example.com")
+    expect(mail).to_be_hidden()
+    bob.page.get_by_role("button", name=f"About {name}").click()
+    expect(mail).to_be_in_viewport()
+    bob.page.keyboard.press("Escape")
+    expect(mail).to_be_hidden()
+    bob.page.set_viewport_size({"width": 1400, "height": 900})
+    expect(mail).to_be_in_viewport()
+
+
+def test_the_list_stays_where_it_was_scrolled_when_news_come(stage: Stage, api: Api) -> None:
+    for _ in range(25):
+        api.tells("Filler", name=somebody())
+    bob = stage.agent()
+    bob.is_connected()
+    row = bob.page.locator(".row").nth(18)
+    number = row.get_attribute("id")
+    bob.page.locator("inbox-list").evaluate("(list) => { list.scrollTop = 900; }")
+    where = bob.page.locator(f"#{number}").bounding_box()
+    api.tells("On top", name=(name := somebody()))
+    expect(bob.row(name)).to_have_count(1)
+    now = bob.page.locator(f"#{number}").bounding_box()
+    assert where
+    assert now
+    assert abs(now["y"] - where["y"]) < 2
+
+
+def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, api: Api) -> None:
+    uuid = api.tells("What time is it?")
+    clock = "() => document.querySelector('#messages .when time').textContent"
+    shown = {}
+    for place in ("Asia/Tokyo", "America/New_York"):
+        alice: Customer = stage.customer(conversation=uuid, timezone_id=place, locale="en-GB")
+        shown[place] = alice.page.evaluate(clock)
+        expect(alice.page.locator(".day")).to_have_text("Today")
+    assert shown["Asia/Tokyo"] != shown["America/New_York"]
+
+
+def test_news_that_come_while_the_page_still_loads_its_scripts_are_not_missed(stage: Stage, api: Api) -> None:
+    """The bell must not ring before anything listens to it: then only the heartbeat would bring the news."""
+    bob, name = stage.agent(), somebody()
+    page = bob.page.context.new_page()
+    page.clock.install()
+    held: list[Route] = []
+    page.route("**/inbox-list.js", lambda route: held.append(route))
+    page.goto(bob.page.url, wait_until="commit")
+    eventually(page, lambda: len(held) == 1, "the last script is on its way")
+    api.tells("Too early?", name=name)  # the page was rendered without it
+    for _ in range(5):
+        page.evaluate("fetch('/chat/state/')")  # by now a ring for it would have come
+    page.clock.fast_forward(4000)  # and the first poll would have been, which hides a ring that was missed
+    held[0].continue_()
+    expect(page.locator(".row", has_text=name)).to_be_visible()  # before the heartbeat, which is 25 s away
+    page.close()

@@ -1,0 +1,135 @@
+"""Writing: what is typed is kept, sent once, and in order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.cast import Api, Person, Stage, eventually, somebody
+
+pytestmark = pytest.mark.browser
+
+
+@contextmanager
+def nothing_arrives(person: Person) -> Iterator[list[Route]]:
+    """Hold what the page posts for as long as this lasts."""
+    held: list[Route] = []
+    holding = True
+
+    def hold(route: Route) -> None:
+        if holding and route.request.method == "POST":
+            held.append(route)
+        else:
+            route.continue_()
+
+    person.page.route("**/messages/*", hold)
+    yield held
+    holding = False
+    for route in held:
+        route.continue_()
+
+
+def test_enter_sends_and_shift_enter_begins_a_new_line(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.field.press_sequentially("Roses are red")
+    alice.field.press("Shift+Enter")
+    alice.field.press_sequentially("violets are blue")
+    expect(alice.field).to_have_value("Roses are red\nviolets are blue")
+    alice.field.press("Enter")
+    alice.shows("Roses are red\nviolets are blue")
+    expect(alice.field).to_have_value("")
+    expect(alice.field).to_be_focused()
+
+
+def test_an_empty_message_is_not_sent(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.says("   ")
+    alice.says("Something")
+    alice.shows("Something")
+
+
+def test_what_is_typed_survives_a_reload_on_both_sides(stage: Stage) -> None:
+    alice, bob = stage.customer(), stage.agent()
+    alice.says("I have two questions.")
+    alice.types("The second is")
+    bob.opens("I have two questions.")
+    bob.types("And the answ")
+    alice.reloads()
+    bob.reloads()
+    expect(alice.field).to_have_value("The second is")
+    expect(bob.field).to_have_value("And the answ")
+
+
+def test_each_conversation_keeps_the_answer_that_was_begun_in_it(stage: Stage, api: Api) -> None:
+    one, two = somebody(), somebody()
+    api.tells("Hello", name=one)
+    api.tells("Hello", name=two)
+    bob = stage.agent()
+    bob.opens(one)
+    bob.types("For the first")
+    bob.opens(two)
+    expect(bob.field).to_have_value("")
+    bob.opens(one)
+    expect(bob.field).to_have_value("For the first")
+
+
+def test_there_is_no_cookie_before_the_first_message(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.types("Should I")
+    alice.reloads()
+    assert alice.page.context.cookies() == []
+    alice.says("Should I?")
+    alice.sees("Should I?")
+    (cookie,) = alice.page.context.cookies()
+    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("chat", True, "Lax")
+
+
+def test_an_own_message_is_there_at_once_and_says_when_it_is_sent(stage: Stage) -> None:
+    alice = stage.customer()
+    with nothing_arrives(alice) as held:
+        alice.says("At once!")
+        expect(alice.pending).to_have_count(1)
+        expect(alice.pending.locator(".bubble")).to_have_text("At once!")
+        expect(alice.pending.locator(".fate")).to_have_text("Sending…")
+        alice.says("And this behind it.")
+        expect(alice.pending).to_have_count(2)
+        eventually(alice.page, lambda: len(held) == 1, "the first is on its way, and the second waits for it")
+        assert alice.screen() == [(None, "At once!"), (None, "And this behind it.")]
+    alice.shows("At once!", "And this behind it.")
+    expect(alice.page.locator("#messages .fate").last).to_have_text("Sent")
+
+
+def test_an_answer_that_was_on_its_way_arrives_although_the_agent_went_to_another_conversation(
+    stage: Stage, api: Api
+) -> None:
+    one, two = somebody(), somebody()
+    uuid = api.tells("Hello", name=one)
+    api.tells("Hello", name=two)
+    bob = stage.agent()
+    bob.opens(one)
+    with nothing_arrives(bob):
+        bob.answers("One moment.")
+        bob.answers("Here it is.")
+        bob.opens(two)
+    alice = stage.customer(conversation=uuid)
+    alice.shows("Hello", "One moment.", "Here it is.")
+    bob.shows("Hello")
+    bob.opens(one)
+    bob.shows("Hello", "One moment.", "Here it is.")
+
+
+def test_a_text_that_is_too_long_says_so_and_loses_nothing(stage: Stage) -> None:
+    alice = stage.customer()
+    text = "🌱" * 20_490
+    alice.types(text)
+    alice.field.press("Enter")
+    expect(alice.page.get_by_role("alert")).to_have_text(
+        "That is 10 characters too long. Please send it in parts of 20,480."
+    )
+    assert alice.screen() == []
+    expect(alice.field).to_have_value(text)
+    alice.types("🌱" * 20_480)
+    expect(alice.page.get_by_role("alert")).to_be_hidden()
+    alice.field.press("Enter")
+    alice.shows("🌱" * 20_480)
