@@ -95,6 +95,8 @@ class Environment:
             known = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
             self.problems.append(f"{name} starts with “{scheme}”, but it takes one of {known}")
             return False
+        if scheme == "sqlite" or "," in url.partition("://")[2].partition("/")[0]:
+            return True  # a file, or several hosts, which the driver alone tells apart
         try:
             urlsplit(url).port  # noqa: B018 (this is where Python looks whether it is a number)
         except ValueError:

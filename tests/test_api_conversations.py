@@ -163,7 +163,11 @@ def test_a_token_ends_with_its_row_the_password_the_group_and_the_account(bob: A
     def deactivate() -> None:
         User.objects.filter(pk=bob.pk).update(is_active=False)
 
-    for end in [lambda: Token.objects.all().delete(), change_password, leave, deactivate]:
+    def take_the_password_away() -> None:
+        bob.set_unusable_password()
+        bob.save()
+
+    for end in [lambda: Token.objects.all().delete(), change_password, leave, deactivate, take_the_password_away]:
         User.objects.filter(pk=bob.pk).update(is_active=True)
         bob = Agent.objects.enlist(User.objects.get(pk=bob.pk))
         headers = bearer(bob)

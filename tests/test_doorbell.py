@@ -264,6 +264,21 @@ async def test_a_listener_joins_its_group_again_with_every_beat(
     assert joined[:3] == [customer_group(talk.pk)] * 3
 
 
+async def test_the_heart_beats_on_when_the_layer_stumbles(
+    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        await hears(bell)
+
+        async def stumble(group: str, channel: str) -> None:
+            raise ConnectionError("Redis is gone for a moment")
+
+        monkeypatch.setattr(get_channel_layer(), "group_add", stumble)
+        for _ in range(3):
+            assert (await hears(bell))["last"] == talk.last_message_id
+
+
 async def test_no_ring_carries_what_was_written(talk: Conversation, bobs: Page) -> None:
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
         await bell.connect()

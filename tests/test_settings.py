@@ -61,6 +61,20 @@ def test_it_refuses_to_start_and_says_why(change: dict[str, str], sentence: str)
     assert "pass@" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"DATABASE_URL": "sqlite://:memory:"},
+        {"DATABASE_URL": "postgres://user:pass@one:5432,two:5433/name"},
+        {"DATABASE_URL": "mysql://user:a%2Fb@[::1]:3306/name"},
+        {"CSRF_TRUSTED_ORIGINS": "https://*.shop.example,http://[::1]:8000"},
+    ],
+)
+def test_it_starts_with_what_is_unusual_but_right(change: dict[str, str]) -> None:
+    done = check(**{**GOOD, **change})
+    assert done.returncode == 0, done.stderr
+
+
 def test_everything_that_is_wrong_is_said_at_once() -> None:
     done = check(DEBUG="off", PORT="x")
     for name in ["SECRET_KEY", "ALLOWED_HOSTS", "PORT"]:

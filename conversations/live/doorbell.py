@@ -67,10 +67,16 @@ class Doorbell(AsyncWebsocketConsumer):
             else:
                 if found is None:
                     return await self.close(REVOKED)
-                # Again and again, because a layer forgets whoever did not take a ring in time.
-                await self.channel_layer.group_add(self.group, self.channel_name)
+                await self.join_again()
                 await self.ring({"last": found[1]})
             await asyncio.sleep(HEARTBEAT)
+
+    async def join_again(self) -> None:
+        """Again and again, because a layer forgets whoever did not take a ring in time."""
+        try:
+            await self.channel_layer.group_add(self.group, self.channel_name)
+        except Exception:  # whatever the layer's library raises: the heart must not stop for it
+            logger.exception("A doorbell could not join its group; the next heartbeat tries again.")
 
     async def ring(self, event: dict[str, Any]) -> None:
         """Say that there are messages up to `last`. Channels calls this for every ring of the group."""

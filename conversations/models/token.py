@@ -32,6 +32,8 @@ class TokenQuerySet(models.QuerySet["Token"]):
         token = self.filter(pk=int(number), agent__in=Agent.objects.values("pk")).select_related("agent").first()
         if token is None or not constant_time_compare(token.digest, digest(secret)):
             return None
+        if not token.agent.has_usable_password():  # it was taken away
+            return None
         return token
 
 
@@ -71,5 +73,5 @@ class TokensEnd:
         Token.objects.filter(agent_id=user.pk).delete()
 
     def get_help_text(self) -> str:
-        """Nothing to keep in mind."""
-        return ""
+        """What people read where they choose a password."""
+        return "A new password ends the tokens of your programs."

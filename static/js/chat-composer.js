@@ -43,7 +43,7 @@ class ChatComposer extends HTMLElement {
     this.tries = 0;
 
     if (!this.field.value) this.field.value = store.get(this.draft, "");
-    this.fit();
+    this.measure();
     this.form.querySelectorAll(".who input").forEach((input) => this.keep(input));
     this.field.addEventListener("input", () => this.typed());
     this.field.addEventListener("keydown", (event) => this.key(event));
@@ -81,16 +81,21 @@ class ChatComposer extends HTMLElement {
   }
 
   typed() {
+    this.problem.hidden = true;
+    this.measure();
+    store.set(this.draft, this.field.value);
+  }
+
+  measure() {
     this.fit();
     const most = Number(this.field.dataset.most);
     const more = this.field.value.length > most ? [...this.field.value].length - most : 0; // counted as the server does
     this.tooLong = more > 0;
-    this.problem.hidden = !this.tooLong;
     if (this.tooLong) {
+      this.problem.hidden = false;
       const [over, parts] = [more, most].map((number) => number.toLocaleString(document.documentElement.lang));
       this.problem.textContent = `That is ${over} characters too long. Please send it in parts of ${parts}.`;
     }
-    store.set(this.draft, this.field.value);
   }
 
   fit() {
@@ -194,7 +199,8 @@ class ChatComposer extends HTMLElement {
   // `seconds` is how long the server wants us to wait, if it said so.
   later(item, seconds = 0) {
     const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
-    const when = seconds < 60 ? "in a moment" : `in ${Math.ceil(seconds / 60)} minutes`;
+    const minutes = Math.ceil(seconds / 60);
+    const when = minutes > 1 ? `in ${minutes} minutes` : "within a minute";
     this.say(item, seconds ? `Many at once: this one goes ${when}` : "Not sent yet, trying again…", "retry");
     return Math.max(1000 * seconds, backOff);
   }

@@ -15,7 +15,7 @@ class DoorBell extends HTMLElement {
     addEventListener("pageshow", (event) => event.persisted && this.wake());
     document.body.addEventListener("htmx:afterRequest", (event) => this.answered(event.detail));
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
-      document.body.addEventListener(failure, () => this.state("lost"));
+      document.body.addEventListener(failure, () => this.begun && this.state("lost"));
     }
     if ("waits" in this.dataset) this.wait();
     else this.whenHeard(() => this.begin());
@@ -123,7 +123,7 @@ class DoorBell extends HTMLElement {
       const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Sign in again" });
       this.replaceChildren("You are signed out. ", again);
     }
-    if (before === "lost" || before === undefined) document.dispatchEvent(new CustomEvent("connected"));
+    if (state !== "lost" && (before === "lost" || before === undefined)) document.dispatchEvent(new CustomEvent("connected"));
     if (before === "lost" && !this.open) this.connect();
   }
 }

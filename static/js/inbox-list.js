@@ -1,4 +1,6 @@
 // <inbox-list> keeps the list alive without moving it under your eyes or taking the focus away.
+const TIMEOUT = 15000; // milliseconds, as for htmx's own requests
+
 // Whether somebody asked for it, and not the page itself.
 const isDeed = (element) => !element.matches("inbox-list, #messages, #state");
 
@@ -31,8 +33,10 @@ class InboxList extends HTMLElement {
     on("htmx:beforeRequest", ({ target }) => target.id === "conversation" && this.travel(null));
     on("htmx:afterRequest", ({ elt, successful }) => successful && isDeed(elt) && this.trouble(""));
     on("htmx:responseError", ({ elt, xhr }) => isDeed(elt) && this.trouble(sentence(xhr)));
-    on("htmx:sendError", ({ elt }) => isDeed(elt) && this.trouble("That did not go through: there was no connection. Try again."));
-    document.addEventListener("connected", () => this.isStranded && location.reload());
+    for (const failure of ["htmx:sendError", "htmx:timeout"]) {
+      on(failure, ({ elt }) => isDeed(elt) && this.trouble("That did not go through: there was no connection. Try again."));
+    }
+    document.addEventListener("connected", () => document.querySelector(".stranded") && location.reload());
   }
 
   settled(target) {
@@ -46,18 +50,18 @@ class InboxList extends HTMLElement {
     this.travelling?.abort();
     this.travelling = xhr;
     if (!xhr) return;
-    xhr.onerror = () => this.stranded();
+    xhr.timeout = TIMEOUT;
+    xhr.onerror = xhr.ontimeout = () => this.stranded();
     const pane = document.getElementById("conversation");
     pane.dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
   }
 
   // You went back to something that does not come. What you left must not stand under its address.
   stranded() {
-    this.isStranded = true;
     const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Try again" });
     const words = document.createElement("p");
     words.append("This could not be loaded. ", again);
-    const box = Object.assign(document.createElement("div"), { className: "nothing" });
+    const box = Object.assign(document.createElement("div"), { className: "nothing stranded" });
     box.append(words);
     document.getElementById("conversation").replaceChildren(box);
   }

@@ -80,7 +80,7 @@ class MessageList extends HTMLElement {
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
     if (this.pinned) this.toEnd();
     else {
-      this.unseen += fresh.length;
+      this.unseen += fresh.filter((row) => !row.dataset.echo).length;
       this.pill.textContent = this.unseen === 1 ? "1 new message" : `${this.unseen} new messages`;
       this.pill.hidden = this.unseen === 0;
     }

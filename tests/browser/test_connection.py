@@ -178,6 +178,40 @@ def test_what_an_agent_does_in_vain_says_why(stage: Stage, api: Api) -> None:
     bob.closes()
 
 
+def test_a_page_before_its_first_message_says_nothing_of_the_connection(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.page.context.set_offline(True)
+    with alice.page.expect_event("requestfailed"):
+        alice.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    alice.page.context.set_offline(False)
+    expect(alice.connection).to_be_empty()
+    alice.says("Hello")
+    alice.is_connected()
+
+
+def test_after_going_back_in_vain_one_can_go_on(stage: Stage, api: Api) -> None:
+    one, two = somebody(), somebody()
+    api.tells("I am the first.", name=one)
+    api.tells("I am the second.", name=two)
+    bob = stage.agent()
+    number = bob.opens(one)
+    bob.opens(two)
+    bob.page.route(f"**/inbox/{number}/", lambda route: route.fulfill(status=503))
+    bob.page.go_back(wait_until="commit")
+    expect(bob.page.get_by_text("This could not be loaded.")).to_be_visible()
+    bob.opens(two)
+    bob.page.evaluate("window.sameAsBefore = true")
+    bob.is_connected()
+    bob.page.context.set_offline(True)
+    bob.loses_the_socket()
+    expect(bob.connection).to_have_text("Reconnecting…")
+    bob.page.context.set_offline(False)
+    bob.is_connected()
+    api.tells("Somebody else", name=(last := somebody()))
+    expect(bob.row(last)).to_be_visible()
+    assert bob.page.evaluate("window.sameAsBefore")  # it was not loaded anew under bob's hands
+
+
 def test_going_back_to_what_does_not_come_shows_nothing_else_in_its_place(stage: Stage, api: Api) -> None:
     one, two = somebody(), somebody()
     api.tells("I am the first.", name=one)
