@@ -1,4 +1,5 @@
 // <inbox-list> keeps the list alive without moving it under your eyes or taking the focus away.
+const AGAIN = 5000; // milliseconds until what could not be loaded is tried again
 const TIMEOUT = 15000; // milliseconds, as for htmx's own requests
 
 // Whether somebody asked for it, and not the page itself.
@@ -36,7 +37,8 @@ class InboxList extends HTMLElement {
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
       on(failure, ({ elt }) => isDeed(elt) && this.trouble("That did not go through: there was no connection. Try again."));
     }
-    document.addEventListener("connected", () => document.querySelector(".stranded") && location.reload());
+    document.addEventListener("connected", () => this.goThereAgain());
+    addEventListener("online", () => this.goThereAgain());
   }
 
   settled(target) {
@@ -64,6 +66,14 @@ class InboxList extends HTMLElement {
     const box = Object.assign(document.createElement("div"), { className: "nothing stranded" });
     box.append(words);
     document.getElementById("conversation").replaceChildren(box);
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.goThereAgain(), AGAIN);
+  }
+
+  // As if you had just gone there. Not by loading the page anew: should it fail again, there would be no page.
+  goThereAgain() {
+    clearTimeout(this.again);
+    if (document.querySelector(".stranded")) dispatchEvent(new PopStateEvent("popstate", { state: { htmx: true } }));
   }
 
   // What became of something that you did, if it failed: in words, until something succeeds.
