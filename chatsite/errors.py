@@ -7,14 +7,16 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils.translation import activate
+from django.utils.translation import gettext_lazy as _
 
 SENTENCES = {
-    400: ("That request was not understood", "Go back, reload the page and try again."),
-    403: ("You can't go in here", "You may have signed in as somebody else, or come from another site."),
-    405: ("This address does not do that", "Look at /api/docs for what it does."),
-    413: ("That was too large", "Send it in smaller parts."),
-    404: ("There is nothing here", "The address may have a typo, or what was here is gone."),
-    500: ("Something broke on our side", "It has been noted. Nothing that you sent before is lost: try again."),
+    400: (_("That request was not understood"), _("Go back, reload the page and try again.")),
+    403: (_("You can't go in here"), _("You may have signed in as somebody else, or come from another site.")),
+    405: (_("This address does not do that"), _("Look at /api/docs for what it does.")),
+    413: (_("That was too large"), _("Send it in smaller parts.")),
+    404: (_("There is nothing here"), _("The address may have a typo, or what was here is gone.")),
+    500: (_("Something broke on our side"), _("It has been noted. Nothing that you sent before is lost: try again.")),
 }
 
 
@@ -42,7 +44,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form without its CSRF token: a page that stood open through a sign-in, or a foreign page's form."""
-    return answer(request, 403, "This page was open for too long, or not ours. Reload it and try again.")
+    return answer(request, 403, str(_("This page was open for too long, or not ours. Reload it and try again.")))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -56,7 +58,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
 
 
 class ApiMiddleware:
-    """A method that an address of the API does not have is 405 in JSON; ninja says it in HTML."""
+    """The API speaks English. A method that an address of it does not have is 405 in JSON; ninja says it in HTML."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""
@@ -64,6 +66,8 @@ class ApiMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer."""
+        if request.path.startswith("/api/"):
+            activate("en")
         response = self.get_response(request)
         if response.status_code != 405 or not request.path.startswith("/api/"):
             return response

@@ -10,6 +10,7 @@ from zlib import crc32
 from django.utils import timezone
 from django.utils.html import Urlizer
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Author, Conversation, Message
 
@@ -80,7 +81,7 @@ def bubbles(
     `previous` is the message before them, if there is one: the first may continue its group and its day. So a page
     that grew answer by answer looks the same as one that is loaded anew. Agents see the name of the `conversation`.
     """
-    customer = Face.of(str(conversation) if reader else "You")
+    customer = Face.of(str(conversation) if reader else _("You"))
     shown = []
     for message in messages:
         by_agent = message.author == Author.AGENT
@@ -103,7 +104,7 @@ def bubbles(
 
 def agent_face(message: Message) -> Face:
     """The face of the agent who wrote; one whose account is gone has written all the same."""
-    return Face.of((message.agent.get_full_name() or message.agent.username) if message.agent else "Agent")
+    return Face.of((message.agent.get_full_name() or message.agent.username) if message.agent else _("Agent"))
 
 
 def _together(one: Message, next_one: Message) -> bool:

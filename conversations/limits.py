@@ -9,6 +9,7 @@ import time
 from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest
+from django.utils.translation import ngettext
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,12 @@ class TooMany(Exception):
     def __init__(self, retry_after: int) -> None:
         """`retry_after` is in seconds."""
         self.retry_after = retry_after
-        super().__init__(f"That was a bit much at once. Please try again in {retry_after} seconds.")
+        sentence = ngettext(
+            "That was a bit much at once. Please try again in %(seconds)s second.",
+            "That was a bit much at once. Please try again in %(seconds)s seconds.",
+            retry_after,
+        )
+        super().__init__(sentence % {"seconds": retry_after})
 
 
 def check(limit: str, who: str | int) -> None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import is_same_domain
+from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
 
@@ -40,7 +41,7 @@ def own_pages_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespo
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and from_elsewhere(request):
-            raise PermissionDenied("This was sent from another website. Please write in the chat itself.")
+            raise PermissionDenied(_("This was sent from another website. Please write in the chat itself."))
         return view(request, *args, **kwargs)
 
     return csrf_exempt(guarded)

@@ -6,6 +6,7 @@ from typing import Any
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from conversations.actions import AlreadySent, TakenBySomebodyElse, close, mark_read, post_message, reopen, take
@@ -74,8 +75,9 @@ def take_it(request: AgentRequest, pk: int) -> HttpResponse:
         conversation = take(conversation=_find(request, pk), by=request.agent, seen_assignee=seen_assignee)
     except TakenBySomebodyElse:
         conversation = _find(request, pk)
-        name = assignee_name(conversation, request.agent) or "Somebody"
-        return _changed(request, conversation, f"{name} was quicker and has just taken this one.")
+        name = assignee_name(conversation, request.agent) or _("Somebody")
+        notice = _("%(name)s was quicker and has just taken this one.") % {"name": name}
+        return _changed(request, conversation, notice)
     return _changed(request, conversation)
 
 
@@ -107,7 +109,8 @@ def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
         try:
             message = post_message(conversation=conversation, agent=request.agent, **form.cleaned_data)
         except AlreadySent:
-            status, sentence = 409, "That answer was sent before with another text. Press send to send this one too."
+            status = 409
+            sentence = _("That answer was sent before with another text. Press send to send this one too.")
         else:
             if request.htmx:
                 return sent(message)
@@ -139,6 +142,7 @@ def _state(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
         "conversation": conversation,
         "face": Face.of(str(conversation)),
         "assignee": assignee_name(conversation, request.agent),
+        "mine": conversation.assignee_id == request.agent.pk,
         "view": View.of(request),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 from django_htmx.middleware import HtmxDetails
 
 from conversations.models import Agent
@@ -33,9 +34,9 @@ def agents_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
             request.agent = agent
             return view(request, *args, **kwargs)
         if request.htmx:
-            return HttpResponse("You are signed out.", status=401, content_type="text/plain")
+            return HttpResponse(_("You are signed out."), status=401, content_type="text/plain")
         if request.user.is_authenticated:
-            raise PermissionDenied("Your account is not an agent's. Ask whoever runs this Chatsite to make it one.")
+            raise PermissionDenied(_("Your account is not an agent's. Ask whoever runs this Chatsite to make it one."))
         return redirect_to_login(request.get_full_path())
 
     return guarded

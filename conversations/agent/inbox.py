@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language, pgettext
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from conversations.agent.doorkeeper import AgentRequest, agents_only
@@ -66,7 +68,11 @@ class View:
 
     def tabs(self) -> list[dict[str, Any]]:
         """The filters to choose from: where each leads and whether it is chosen."""
-        whose = {"all": "All", "mine": "Mine", "nobody": "Unassigned"}
+        whose = {
+            "all": pgettext("conversations", "All"),
+            "mine": pgettext("conversations", "Mine"),
+            "nobody": pgettext("conversations", "Unassigned"),
+        }
         return [
             {"name": name, "query": self.query(whose=key, rows=ROWS), "chosen": key == self.whose}
             for key, name in whose.items()
@@ -74,9 +80,10 @@ class View:
 
     def statuses(self) -> list[dict[str, Any]]:
         """Open and closed, the same way."""
+        status = {"open": pgettext("conversations", "Open"), "closed": pgettext("conversations", "Closed")}
         return [
-            {"name": key.capitalize(), "query": self.query(status=key, rows=ROWS), "chosen": key == self.status}
-            for key in ("open", "closed")
+            {"name": name, "query": self.query(status=key, rows=ROWS), "chosen": key == self.status}
+            for key, name in status.items()
         ]
 
     def conversations(self, agent: Agent) -> list[Conversation]:
@@ -99,6 +106,7 @@ class Row:
     unread: int
     chosen: bool
     query: str
+    language: str | None
 
     @classmethod
     def of(cls, conversation: Any, reader: Agent, view: View, chosen: int | None) -> "Row":
@@ -111,10 +119,11 @@ class Row:
             line=conversation.last_line,
             answered=conversation.last_author == Author.AGENT,
             urgency=conversation.urgency,
-            assignee="You" if conversation.assignee_id == reader.pk else name,
+            assignee=_("You") if conversation.assignee_id == reader.pk else name,
             unread=conversation.unread,
             chosen=conversation.pk == chosen,
             query=view.here,
+            language=get_language(),
         )
 
 
@@ -141,5 +150,5 @@ def assignee_name(conversation: Conversation, reader: Agent) -> str:
     if conversation.assignee is None:
         return ""
     if conversation.assignee_id == reader.pk:
-        return "You"
+        return _("You")
     return conversation.assignee.get_full_name() or conversation.assignee.username

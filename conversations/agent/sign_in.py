@@ -9,6 +9,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from conversations import limits
 from conversations.models import Agent
@@ -24,8 +26,8 @@ class SignInForm(AuthenticationForm):
     """A name and a password. Whatever is wrong, the answer is the same."""
 
     error_messages = {  # noqa: RUF012 (Django's form has it as an instance's dict)
-        "invalid_login": "Name and password don't match. Check both; capital letters matter.",
-        "inactive": "Name and password don't match. Check both; capital letters matter.",
+        "invalid_login": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
+        "inactive": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
     }
 
     def confirm_login_allowed(self, user: Any) -> None:
@@ -64,7 +66,11 @@ class SignInView(LoginView):
 
     def _locked_out(self, error: limits.TooMany) -> HttpResponse:
         minutes = -(-error.retry_after // 60)
-        sentence = f"Too many tries. Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again."
+        sentence = ngettext(
+            "Too many tries. Wait %(minutes)s minute, then try again.",
+            "Too many tries. Wait %(minutes)s minutes, then try again.",
+            minutes,
+        ) % {"minutes": minutes}
         context = self.get_context_data(form=self.get_form_class()(self.request), locked_out=sentence)
         response = self.render_to_response(context, status=429)
         response["Retry-After"] = str(error.retry_after)
@@ -74,7 +80,7 @@ class SignInView(LoginView):
 def before_the_admin(request: HttpRequest) -> HttpResponse:
     """The admin sends everybody here who may not go in: to sign in, or to be told that they are who they are."""
     if request.user.is_authenticated and not request.user.is_staff:
-        raise PermissionDenied("The admin is for staff, and your account is not. Sign out first to come as another.")
+        raise PermissionDenied(_("The admin is for staff, and your account is not. Sign out first to come as another."))
     if request.user.is_authenticated:
         return redirect("admin:index")
     return redirect(f"{reverse('agent:sign-in')}?{request.META['QUERY_STRING']}")

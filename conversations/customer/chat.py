@@ -5,6 +5,7 @@ import uuid
 from django.http import HttpRequest as DjangoRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.middleware import HtmxDetails
@@ -74,7 +75,7 @@ def _post(request: HttpRequest) -> HttpResponse:
         response["Retry-After"] = str(error.retry_after)
         return response
     except AlreadySent:
-        sentence = "That message was sent before with another text. Press send to send this one too."
+        sentence = _("That message was sent before with another text. Press send to send this one too.")
         return _refused(request, conversation, form, sentence, 409)
     response = sent(message) if request.htmx else redirect("customer:chat")
     customer_cookie.give(response, message.conversation)

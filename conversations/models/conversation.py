@@ -10,6 +10,8 @@ from django.db import connection, models
 from django.db.models import F, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from conversations.models.prepared import prepared
 
@@ -134,8 +136,8 @@ class Conversation(models.Model):
     """One customer's chat. Its uuid is a secret that only the customer holds: knowing it is being the customer."""
 
     class Status(models.TextChoices):
-        OPEN = "OPEN", "open"
-        CLOSED = "CLOSED", "closed"
+        OPEN = "OPEN", gettext_lazy("open")
+        CLOSED = "CLOSED", gettext_lazy("closed")
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -170,7 +172,8 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         """The customer's name, or a number where they gave none."""
-        return self.customer_name or self.customer_email or f"Visitor {self.pk}"
+        # Translators: the number must stand last, apart.
+        return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
 
     @property
     def is_open(self) -> bool:

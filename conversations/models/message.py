@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import connection, models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from conversations.models.prepared import prepared
 
@@ -16,8 +17,8 @@ MAX_LENGTH = 20_480
 class Author(models.TextChoices):
     """Which side wrote a message."""
 
-    CUSTOMER = "CUS", "customer"
-    AGENT = "AGE", "agent"
+    CUSTOMER = "CUS", gettext_lazy("customer")
+    AGENT = "AGE", gettext_lazy("agent")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):

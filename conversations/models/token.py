@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from conversations.models.agent import Agent
 
@@ -41,11 +43,13 @@ class Token(models.Model):
     """A bearer token of an agent. It ends when it is deleted, when the agent's password changes or the agent goes."""
 
     class Scope(models.TextChoices):
-        READ = "READ", "read"
-        WRITE = "WRITE", "read and write"
+        READ = "READ", gettext_lazy("read")
+        WRITE = "WRITE", gettext_lazy("read and write")
 
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
-    name = models.CharField(max_length=80, help_text="What uses it, so that you know which one to revoke.")
+    name = models.CharField(
+        max_length=80, help_text=gettext_lazy("What uses it, so that you know which one to revoke.")
+    )
     scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -74,4 +78,4 @@ class TokensEnd:
 
     def get_help_text(self) -> str:
         """What people read where they choose a password."""
-        return "A new password ends the tokens of your programs."
+        return _("A new password ends the tokens of your programs.")

@@ -2,6 +2,9 @@
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from conversations.models.message import MAX_LENGTH
 
@@ -12,9 +15,15 @@ EMAIL_LENGTH = 254
 def check_content(text: str) -> str:
     """A message's text, exactly as it was written. Raises ValueError if it is empty, too long or not storable."""
     if not text.strip():
-        raise ValueError("Write something first: the message is empty.")
+        raise ValueError(_("Write something first: the message is empty."))
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"The message has {len(text):,} characters. Please send it in parts of {MAX_LENGTH:,}.")
+        sentence = ngettext(
+            "The message has %(count)s character. Please send it in parts of %(most)s.",
+            "The message has %(count)s characters. Please send it in parts of %(most)s.",
+            len(text),
+        )
+        count, most = (number_format(number, force_grouping=True) for number in (len(text), MAX_LENGTH))
+        raise ValueError(sentence % {"count": count, "most": most})
     return _storable(text)
 
 
@@ -22,7 +31,8 @@ def check_name(name: str) -> str:
     """A person's name on one line, or "". Raises ValueError if it is too long or not storable."""
     name = " ".join(_storable(name).split())
     if len(name) > NAME_LENGTH:
-        raise ValueError(f"The name is longer than {NAME_LENGTH} characters.")
+        # Translators: 80 characters
+        raise ValueError(_("The name is longer than %(most)s characters.") % {"most": NAME_LENGTH})
     return name
 
 
@@ -33,9 +43,10 @@ def check_email(email: str) -> str:
         if email:
             validate_email(email)
     except ValidationError as error:
-        raise ValueError("This does not look like an e-mail address.") from error
+        raise ValueError(_("This does not look like an e-mail address.")) from error
     if len(email) > EMAIL_LENGTH:
-        raise ValueError(f"The e-mail address is longer than {EMAIL_LENGTH} characters.")
+        # Translators: 254 characters
+        raise ValueError(_("The e-mail address is longer than %(most)s characters.") % {"most": EMAIL_LENGTH})
     return email
 
 
@@ -45,5 +56,5 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError:
         text = "\x00"
     if "\x00" in text:  # PostgreSQL stores no NUL
-        raise ValueError("The text has characters that cannot be stored.")
+        raise ValueError(_("The text has characters that cannot be stored."))
     return text
