@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint format lock bench flood
+.PHONY: run test lint format messages lock bench flood
 
 run: .venv/run .env
 	@$(BIN)/python manage.py migrate --verbosity 0
@@ -22,6 +22,13 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What people read, gathered for the translators and made ready for Django. Needs GNU gettext.
+LANGUAGES := de fr es pt it nl pl ja zh_Hans ar he
+messages: .venv/dev .env
+	$(BIN)/python manage.py makemessages --no-obsolete --no-location --no-wrap $(LANGUAGES:%=--locale=%) \
+		--ignore=.venv --ignore=build --ignore=tests
+	$(BIN)/python manage.py compilemessages --ignore=.venv --ignore=build
 
 bench: .venv/dev
 	$(BIN)/python -m tests.bench

@@ -34,6 +34,7 @@ function newName() {
 class ChatComposer extends HTMLElement {
   connectedCallback() {
     this.form = this.querySelector("form");
+    this.words = this.form.dataset;
     this.field = this.querySelector("textarea");
     this.problem = this.querySelector(".problem");
     this.waiting = document.querySelector(".messages.waiting");
@@ -94,7 +95,7 @@ class ChatComposer extends HTMLElement {
     if (this.tooLong) {
       this.problem.hidden = false;
       const [over, parts] = [more, most].map((number) => number.toLocaleString(document.documentElement.lang));
-      this.problem.textContent = `That is ${over} characters too long. Please send it in parts of ${parts}.`;
+      this.problem.textContent = this.words.long.replace("{n}", over).replace("{most}", parts);
     }
   }
 
@@ -132,6 +133,7 @@ class ChatComposer extends HTMLElement {
     const item = { name, text, row, id: null, refused: false, failed: false };
     row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
     row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
+    this.say(item, this.words.sending);
     this.waiting.append(row);
     this.items.push(item);
   }
@@ -174,7 +176,7 @@ class ChatComposer extends HTMLElement {
     if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
     if (response.status >= 500) return this.later(item);
     const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
-    return this.refuse(item, sentence || "The server did not take it.");
+    return this.refuse(item, sentence || this.words.refused);
   }
 
   post(body) {
@@ -187,7 +189,7 @@ class ChatComposer extends HTMLElement {
   sent(item, id) {
     this.tries = 0;
     item.id = id;
-    this.say(item, "Sent");
+    this.say(item, this.words.sent);
     this.forget(item.name);
     this.form.querySelector(".who")?.remove();
     document.dispatchEvent(new CustomEvent("conversation-began"));
@@ -199,15 +201,15 @@ class ChatComposer extends HTMLElement {
   // `seconds` is how long the server wants us to wait, if it said so.
   later(item, seconds = 0) {
     const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
-    const minutes = Math.ceil(seconds / 60);
-    const when = minutes > 1 ? `in ${minutes} minutes` : "within a minute";
-    this.say(item, seconds ? `Many at once: this one goes ${when}` : "Not sent yet, trying again…", "retry");
+    const relative = new Intl.RelativeTimeFormat(document.documentElement.lang);
+    const when = relative.format(Math.ceil(seconds / 60), "minute");
+    this.say(item, seconds ? this.words.many.replace("{when}", when) : this.words.retrying, "retry");
     return Math.max(1000 * seconds, backOff);
   }
 
   refuse(item, sentence) {
     item.refused = true;
-    this.say(item, `Not sent. ${sentence}`, "retry", "edit");
+    this.say(item, `${this.words.unsent} ${sentence}`, "retry", "edit");
     return null;
   }
 
@@ -221,7 +223,7 @@ class ChatComposer extends HTMLElement {
 
   again(item) {
     item.refused = false;
-    this.say(item, "Sending…");
+    this.say(item, this.words.sending);
     this.field.focus();
     this.flush();
   }

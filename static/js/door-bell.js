@@ -118,10 +118,10 @@ class DoorBell extends HTMLElement {
     const before = document.body.dataset.link;
     if (state === before) return;
     document.body.dataset.link = state;
-    this.textContent = { live: "Connected", polling: "Connected", lost: "Reconnecting…", out: "" }[state];
+    this.textContent = this.dataset[state === "polling" ? "live" : state];
     if (state === "out") {
-      const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Sign in again" });
-      this.replaceChildren("You are signed out. ", again);
+      const again = Object.assign(document.createElement("a"), { href: location.href, textContent: this.dataset.again });
+      this.append(" ", again);
     }
     if (state !== "lost" && (before === "lost" || before === undefined)) document.dispatchEvent(new CustomEvent("connected"));
     if (before === "lost" && !this.open) this.connect();

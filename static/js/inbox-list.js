@@ -5,10 +5,7 @@ const TIMEOUT = 15000; // milliseconds, as for htmx's own requests
 // Whether somebody asked for it, and not the page itself.
 const isDeed = (element) => !element.matches("inbox-list, #messages, #state");
 
-const sentence = (xhr) =>
-  xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") && xhr.responseText
-    ? xhr.responseText
-    : "That did not work. Something broke on our side.";
+const sentence = (xhr) => xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") && xhr.responseText;
 
 class InboxList extends HTMLElement {
   connectedCallback() {
@@ -33,9 +30,9 @@ class InboxList extends HTMLElement {
     on("htmx:historyCacheMissLoadError", () => this.stranded());
     on("htmx:beforeRequest", ({ target }) => target.id === "conversation" && this.travel(null));
     on("htmx:afterRequest", ({ elt, successful }) => successful && isDeed(elt) && this.trouble(""));
-    on("htmx:responseError", ({ elt, xhr }) => isDeed(elt) && this.trouble(sentence(xhr)));
+    on("htmx:responseError", ({ elt, xhr }) => isDeed(elt) && this.trouble(sentence(xhr) || this.dataset.broken));
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
-      on(failure, ({ elt }) => isDeed(elt) && this.trouble("That did not go through: there was no connection. Try again."));
+      on(failure, ({ elt }) => isDeed(elt) && this.trouble(this.dataset.offline));
     }
     document.addEventListener("connected", () => this.goThereAgain());
     addEventListener("online", () => this.goThereAgain());
@@ -60,9 +57,9 @@ class InboxList extends HTMLElement {
 
   // You went back to something that does not come. What you left must not stand under its address.
   stranded() {
-    const again = Object.assign(document.createElement("a"), { href: location.href, textContent: "Try again" });
+    const again = Object.assign(document.createElement("a"), { href: location.href, textContent: this.dataset.again });
     const words = document.createElement("p");
-    words.append("This could not be loaded. ", again);
+    words.append(`${this.dataset.missing} `, again);
     const box = Object.assign(document.createElement("div"), { className: "nothing stranded" });
     box.append(words);
     document.getElementById("conversation").replaceChildren(box);
@@ -113,7 +110,8 @@ class InboxList extends HTMLElement {
 
   title() {
     const unread = Number(this.querySelector("[data-unread]")?.dataset.unread);
-    document.title = unread ? `(${unread}) Inbox` : "Inbox";
+    const words = document.title.replace(/^\(\d+\) /, "");
+    document.title = unread ? `(${unread}) ${words}` : words;
   }
 
   walk(event) {

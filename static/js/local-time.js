@@ -1,11 +1,13 @@
-// <local-time data-as="time|day|ago|full"> shows its <time> as the reader's own clock and language would.
-const language = document.documentElement.lang;
-const format = (options) => new Intl.DateTimeFormat(navigator.language || language, options);
+// <local-time data-as="time|day|ago|full"> shows its <time> in the page's words, by the reader's own clock.
+const page = document.documentElement.lang;
+const language = navigator.languages.find((each) => each.startsWith(page)) || page; // en-GB writes hours otherwise than en
+const format = (options) => new Intl.DateTimeFormat(language, options);
 const time = format({ timeStyle: "short" });
 const weekday = format({ weekday: "long", day: "numeric", month: "long" });
 const year = format({ day: "numeric", month: "long", year: "numeric" });
 const short = format({ day: "numeric", month: "short" });
 const full = format({ dateStyle: "long", timeStyle: "short" });
+const minute = new Intl.NumberFormat(language, { style: "unit", unit: "minute" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 
 const midnight = (moment) => new Date(moment).setHours(0, 0, 0, 0);
@@ -22,8 +24,8 @@ const shown = {
   },
   ago(moment) {
     const minutes = Math.floor((Date.now() - moment) / 60000);
-    if (minutes < 1) return "now";
-    if (minutes < 60) return `${minutes} min`;
+    if (minutes < 1) return relative.format(0, "second");
+    if (minutes < 60) return minute.format(minutes);
     return daysAgo(moment) === 0 ? time.format(moment) : short.format(moment);
   },
 };

@@ -81,7 +81,8 @@ class MessageList extends HTMLElement {
     if (this.pinned) this.toEnd();
     else {
       this.unseen += fresh.filter((row) => !row.dataset.echo).length;
-      this.pill.textContent = this.unseen === 1 ? "1 new message" : `${this.unseen} new messages`;
+      const unseen = this.unseen.toLocaleString(document.documentElement.lang);
+      this.pill.textContent = this.pill.dataset.words.replace("{n}", unseen);
       this.pill.hidden = this.unseen === 0;
     }
   }
@@ -135,6 +136,7 @@ class MessageList extends HTMLElement {
   markUnread() {
     const row = document.getElementById(`message-${this.dataset.firstUnread}`);
     row?.classList.add("first-unread");
+    row?.setAttribute("data-new", this.dataset.new);
   }
 }
 
