@@ -13,7 +13,7 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        "img-src 'self' data:",
+        "img-src 'self' data: blob:",
         "font-src 'self'",
         "connect-src 'self'",
         "form-action 'self'",
@@ -23,11 +23,10 @@ POLICY = "; ".join(
     ]
 )
 NOBODY = POLICY.format(ancestors="'none'")
-SAME_ORIGIN = POLICY.format(ancestors="'self'")
 
 
 class HeadersMiddleware:
-    """Nothing inline and nothing from elsewhere; framed by nobody, or by our own pages where X-Frame-Options says so.
+    """Nothing inline and nothing from elsewhere; framed by nobody, or by those whom the page names.
 
     What people wrote is in no cache, neither a proxy's nor, after they have signed out, the browser's.
 
@@ -41,7 +40,9 @@ class HeadersMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer, with the headers that are not there yet."""
         response = self.get_response(request)
-        framed_by_us = response.get("X-Frame-Options") == "SAMEORIGIN"
-        response.headers.setdefault("Content-Security-Policy", SAME_ORIGIN if framed_by_us else NOBODY)
+        # A page that may be framed says by whom: the customer's chat, in the pages of its website.
+        ancestors = getattr(response, "frame_ancestors", None)
+        policy = POLICY.format(ancestors=" ".join(ancestors)) if ancestors else NOBODY
+        response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response

@@ -45,6 +45,7 @@ SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 365 * 24 * 3600
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CORS_URLS_REGEX = r"^/api/messages/"  # for whom: conversations/origin.py
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
 # Application --------------------------------------------------------------------------------------------------------
@@ -58,12 +59,14 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "corsheaders",
     "django_htmx",
     "ninja",  # serves the files of /api/docs from here
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "chatsite.headers.HeadersMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -145,6 +148,8 @@ LIMITS = {
     "messages of one address": (120, 60),
     "messages in one conversation": (40, 60),
     "conversations of one address": (30, 3600),
+    "identities of one address": (120, 60),
+    "visits of one address": (240, 60),
     "sign-ins of one address": (30, 900),
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),

@@ -6,10 +6,13 @@ from django.urls import include, path
 from chatsite import front
 from chatsite.api import api
 from conversations.agent.sign_in import before_the_admin
+from conversations.customer.urls import files
 
 urlpatterns = [
     path("", front.page, name="front"),
+    path("", include(files)),
     path("chat/", include("conversations.customer.urls")),
+    path("chat/<slug:key>/", include("conversations.customer.urls", namespace="website")),
     path("inbox/", include("conversations.agent.urls")),
     path("api/", api.urls),
     path("admin/login/", before_the_admin),

@@ -1,16 +1,24 @@
-"""What staff see in Django's admin. What happened is read there; it is changed where it belongs."""
+"""What staff see in Django's admin: websites are set up there; what happened is read there, and changed elsewhere."""
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import ManyToManyField, QuerySet
+from django.forms import Textarea
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
-from conversations.models import Conversation, Message, Reading, Token
+from conversations.models import Agent, Contact, Conversation, Message, Origin, Reading, Token, Website
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Any]
+    Inline = admin.TabularInline[Any, Any]
 else:
     Admin = admin.ModelAdmin
+    Inline = admin.TabularInline
 
 
 class ReadOnly(Admin):
@@ -25,12 +33,81 @@ class ReadOnly(Admin):
         return False
 
 
+class OriginInline(Inline):
+    """The origins of a website."""
+
+    model = Origin
+    extra = 1
+
+
+@admin.register(Website)
+class WebsiteAdmin(Admin):
+    """Websites, and the line that each has in its pages."""
+
+    list_display = ("name", "key", "position", "identity_required")
+    inlines = (OriginInline,)
+    actions = ("new_secret",)
+    filter_horizontal = ("agents",)
+    readonly_fields = ("snippet", "identity_secret", "identity_secret_before")
+    fieldsets = (
+        (None, {"fields": ("name", "key", "snippet")}),
+        (_("Looks"), {"fields": ("accent", "position", "languages")}),
+        (_("Words"), {"fields": ("greeting", "reply_time", "away_text")}),
+        (_("Hours"), {"fields": ("office_hours", "time_zone")}),
+        (_("Customers"), {"fields": ("ask_name", "ask_email", "retention_days")}),
+        (_("Identity"), {"fields": ("identity_required", "identity_secret", "identity_secret_before")}),
+        (_("Agents"), {"fields": ("agents",)}),
+    )
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """The form, with a line that has this Chatsite's own address in it."""
+        self.address = request.build_absolute_uri("/chat.js")
+        kwargs["widgets"] = {"office_hours": Textarea(attrs={"rows": 4, "placeholder": "Mon-Fri 9:00-17:30"})}
+        return super().get_form(request, obj, change, **kwargs)
+
+    def formfield_for_manytomany(
+        self, db_field: "ManyToManyField[Any, Any]", request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        """Of all users, the agents."""
+        if db_field.name == "agents":
+            kwargs["queryset"] = User.objects.filter(pk__in=Agent.objects.values("pk"))
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """All but the default one, which chats that name none belong to."""
+        return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
+
+    @admin.display(description=_("for its pages"))
+    def snippet(self, website: Website) -> str:
+        """The line for the website's pages."""
+        line = '<script src="{}" data-website="{}" async></script>'
+        return format_html("<code>{}</code>", line.format(getattr(self, "address", "/chat.js"), website.key))
+
+    @admin.action(description=_("Make a new identity secret; the one before it still holds"))
+    def new_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
+        """A new secret. Until the next one, the old one holds too."""
+        for website in queryset:
+            website.identity_secret_before = website.identity_secret
+            website.identity_secret = secrets.token_hex(32)
+            website.save(update_fields=["identity_secret", "identity_secret_before"])
+
+
+@admin.register(Contact)
+class ContactAdmin(ReadOnly):
+    """Verified customers."""
+
+    list_display = ("sub", "name", "email", "website", "proof")
+    list_filter = ("website",)
+    search_fields = ("sub", "name", "email")
+
+
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnly):
     """Conversations, without the uuid: it is the customer's secret."""
 
-    list_display = ("id", "customer_name", "customer_email", "status", "assignee", "last_message_at")
-    list_filter = ("status",)
+    list_display = ("id", "website", "customer_name", "customer_email", "status", "assignee", "last_message_at")
+    list_filter = ("status", "website")
+    list_select_related = ("website", "assignee")
     search_fields = ("customer_name", "customer_email")
     exclude = ("uuid",)
 

@@ -11,13 +11,20 @@ from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
+from conversations.models import Conversation
+
 logger = logging.getLogger(__name__)
 
 AGENTS = "agents"
-"""Every agent's inbox."""
+"""The inboxes of agents who see every website."""
 
 _loop: asyncio.AbstractEventLoop | None = None
 _on_their_way: "set[asyncio.Future[None]]" = set()
+
+
+def website_group(website_id: int) -> str:
+    """The inboxes of agents who are limited to some websites, this one among them."""
+    return f"website-{website_id}"
 
 
 def customer_group(conversation_id: int) -> str:
@@ -25,14 +32,14 @@ def customer_group(conversation_id: int) -> str:
     return f"conversation-{conversation_id}-customer"
 
 
-def announce(conversation_id: int, last: int) -> None:
-    """Once the transaction is committed, tell both sides that the conversation has news up to message id `last`."""
-    _after_commit([customer_group(conversation_id), AGENTS], conversation_id, last)
+def announce(conversation: Conversation) -> None:
+    """Once the transaction is committed, tell both sides that the conversation has news."""
+    _after_commit([customer_group(conversation.pk), *_agents(conversation)], conversation)
 
 
-def announce_to_agents(conversation_id: int, last: int) -> None:
+def announce_to_agents(conversation: Conversation) -> None:
     """The same for news that are the agents' alone, such as who has taken the conversation."""
-    _after_commit([AGENTS], conversation_id, last)
+    _after_commit(_agents(conversation), conversation)
 
 
 def ring_in_this_loop() -> None:
@@ -42,10 +49,15 @@ def ring_in_this_loop() -> None:
         _loop = asyncio.get_running_loop()
 
 
-def _after_commit(groups: list[str], conversation_id: int, last: int) -> None:
+def _agents(conversation: Conversation) -> list[str]:
+    return [AGENTS, website_group(conversation.website_id)]
+
+
+def _after_commit(groups: list[str], conversation: Conversation) -> None:
+    pk, last = conversation.pk, conversation.last_message_id
     # Robust: a ring that fails never fails the write, and the screens' slow polls find the news all the same.
     # A lambda and no partial: Django logs the failed function by a name that a partial does not have.
-    transaction.on_commit(lambda: _ring(groups, conversation_id, last), robust=True)
+    transaction.on_commit(lambda: _ring(groups, pk, last), robust=True)
 
 
 def _ring(groups: list[str], conversation_id: int, last: int) -> None:

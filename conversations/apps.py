@@ -1,5 +1,8 @@
 """The app."""
 
+from http.cookies import Morsel
+from typing import Any
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy
 
@@ -9,3 +12,14 @@ class ConversationsConfig(AppConfig):
 
     name = "conversations"
     verbose_name = gettext_lazy("Conversations")
+
+    def ready(self) -> None:
+        """Teach Python the cookie attribute `Partitioned`, and other origins which of our calls they may make."""
+        from corsheaders.signals import check_request_enabled
+
+        from conversations.origin import is_widget
+
+        known: Any = Morsel
+        known._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001
+        known._flags.add("partitioned")  # noqa: SLF001
+        check_request_enabled.connect(is_widget)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from django import forms
+from django.utils.translation import gettext as _
 
+from conversations.models import Website
 from conversations.models.writing import check_content, check_email, check_name
 
 
@@ -34,6 +36,17 @@ class CustomerMessageForm(MessageForm):
 
     name = forms.CharField(required=False)
     email = forms.CharField(required=False)
+
+    def ask(self, website: Website, *, is_first: bool, is_known: bool) -> None:
+        """Ask what the website wants to know with the first message, of those whom its own server does not know."""
+        asked = is_first and not is_known
+        for name, ask, sentence in (
+            ("name", website.ask_name, _("Please tell us your name first.")),
+            ("email", website.ask_email, _("Please tell us your e-mail address first.")),
+        ):
+            field = self.fields[name]
+            field.required = asked and ask == Website.Ask.REQUIRED
+            field.error_messages["required"] = sentence
 
     def clean_name(self) -> str:
         """The name on one line."""

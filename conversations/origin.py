@@ -1,4 +1,4 @@
-"""Whether a request comes from a page of ours."""
+"""Whether a request comes from a page of ours, or from one of a website that we chat for."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,6 +11,16 @@ from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
+from conversations.models import Origin, Website
+
+WIDGETS = "/api/messages/"
+"""Where widgets of other origins call."""
+
+
+def own_origin(request: HttpRequest) -> str:
+    """The origin of our own pages, as this request came to them."""
+    return f"{request.scheme}://{request.get_host()}"
+
 
 def from_elsewhere(request: HttpRequest) -> bool:
     """Whether a browser says that a page of another origin sent this.
@@ -21,14 +31,27 @@ def from_elsewhere(request: HttpRequest) -> bool:
     origin = request.headers.get("Origin")
     if origin is None:
         return request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
-    return origin != f"{request.scheme}://{request.get_host()}" and not is_trusted(origin)
+    return origin != own_origin(request) and not is_trusted(origin)
 
 
 def is_trusted(origin: str) -> bool:
     """Whether CSRF_TRUSTED_ORIGINS lists it, by its name or as in https://*.shop.example."""
-    scheme, _, host = origin.partition("://")
+    scheme, _sep, host = origin.partition("://")
     listed = [known.partition("://") for known in settings.CSRF_TRUSTED_ORIGINS]
-    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _, pattern in listed)
+    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _sep, pattern in listed)
+
+
+def is_widget(sender: Any, request: HttpRequest, **_more: Any) -> bool:  # noqa: ARG001 (a signal says them by name)
+    """Whether django-cors-headers may let a page of another origin read the answer: if any website lists that origin.
+
+    Which website's conversation it asks for is the API's to look at: a preflight does not say.
+    """
+    return request.path.startswith(WIDGETS) and Origin.objects.known(request.headers.get("Origin", ""))
+
+
+def may_speak(request: HttpRequest, website: Website) -> bool:
+    """Whether the page that sent this is ours or of an origin that the website lists, or it is no page at all."""
+    return not from_elsewhere(request) or website.lists(request.headers.get("Origin", ""))
 
 
 def own_pages_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -49,6 +49,8 @@ def test_an_agent_sees_all_conversations_the_newest_first(bobs: Client, bob: Age
         "created_at": newer.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "customer_name": "Nora",
         "customer_email": "nora@example.com",
+        "website": "default",
+        "verified": False,
         "status": "OPEN",
         "assignee": bob.pk,
         "last_message_id": newer.last_message_id,

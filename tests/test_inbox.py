@@ -262,5 +262,5 @@ def test_the_list_costs_the_same_queries_however_much_there_is(
         conversation = begin(f"Customer {number}", *["more"] * (number % 3))
         if number % 2:
             take(conversation=conversation, by=bob)
-    with django_assert_num_queries(3):  # session, agent, conversations
+    with django_assert_num_queries(4):  # session, agent, websites, conversations
         bobs.get("/inbox/list/")

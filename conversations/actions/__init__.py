@@ -1,9 +1,23 @@
 """Every write: one verb per file, keyword-only, one transaction."""
 
 from conversations.actions.close import close
+from conversations.actions.forget_old import forget_old
+from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
 from conversations.actions.post_message import AlreadySent, post_message
 from conversations.actions.reopen import reopen
+from conversations.actions.revoke import revoke
 from conversations.actions.take import TakenBySomebodyElse, take
 
-__all__ = ["AlreadySent", "TakenBySomebodyElse", "close", "mark_read", "post_message", "reopen", "take"]
+__all__ = [
+    "AlreadySent",
+    "TakenBySomebodyElse",
+    "close",
+    "forget_old",
+    "identify",
+    "mark_read",
+    "post_message",
+    "reopen",
+    "revoke",
+    "take",
+]

@@ -13,5 +13,5 @@ def close(*, conversation: Conversation) -> Conversation:
     if conversation.is_open:
         conversation.status = Conversation.Status.CLOSED
         conversation.save(update_fields=["status"])
-        announce(conversation.pk, conversation.last_message_id)
+        announce(conversation)
     return conversation

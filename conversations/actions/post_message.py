@@ -6,24 +6,28 @@ from typing import TYPE_CHECKING
 from django.db import IntegrityError, transaction
 
 from conversations.announce import announce
-from conversations.models import Author, Conversation, Message
+from conversations.models import Author, Contact, Conversation, Message, Website
 from conversations.models.conversation import LAST_LINE
 from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+    from conversations.models.contact import Claim
+
 
 NOTED = (
     "status",
     "customer_name",
     "customer_email",
+    "contact",
     "last_message_id",
     "last_message_at",
     "last_line",
     "last_author",
     "customer_messages",
     "answered_messages",
+    "first_answer_after",
 )
 """What a message may change of its conversation."""
 
@@ -41,19 +45,25 @@ def post_message(
     name: str = "",
     email: str = "",
     client_id: uuid.UUID | None = None,
+    website: Website | None = None,
+    claim: "Claim | None" = None,
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
     Without a conversation a new one is started. `agent` is who answers; without one it is the customer who writes,
     whose `name` and `email` are kept on the conversation, and a closed conversation opens again. `customer` is the
-    signed-in user whom a new conversation belongs to. `client_id` is the client's own name for the message: the same
-    one with the same content returns the first message. Raises AlreadySent if it named another message before.
+    signed-in user whom a new conversation belongs to, `website` the one that it begins on (None: the default one).
+    `claim` is what the website's own server says of the customer. `client_id` is the client's own name for the message:
+    the same one with the same content returns the first message. Raises AlreadySent if it named another one before.
     """
     try:
         with transaction.atomic():
             if conversation is not None:
-                conversation = Conversation.objects.lock(conversation.pk)
-            return _write(conversation, content, agent, customer, name, email, client_id)
+                held = Conversation.objects.lock(conversation.pk)
+            else:
+                website = website or Website.objects.default()
+                held = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
+            return _write(held, content, agent, name, email, client_id, claim)
     except IntegrityError:  # it has been sent before, perhaps at this very moment
         twin = Message.objects.named(client_id)
         if twin is None:
@@ -66,18 +76,19 @@ def post_message(
 
 
 def _write(
-    conversation: Conversation | None,
+    conversation: Conversation,
     content: str,
     agent: "User | None",
-    customer: "User | None",
     name: str,
     email: str,
     client_id: uuid.UUID | None,
+    claim: "Claim | None",
 ) -> Message:
     author = Author.AGENT if agent else Author.CUSTOMER
-    if conversation is None:
-        conversation = Conversation(customer=customer, customer_name=name, customer_email=email)
+    if conversation.pk is None:
         insert(conversation)
+    if claim:
+        conversation.contact = Contact.objects.note(conversation.website_id, claim)
     message = Message(conversation=conversation, author=author, agent=agent, content=content, client_id=client_id)
     insert(message)
     conversation.last_message_id = message.pk
@@ -85,6 +96,9 @@ def _write(
     conversation.last_line = " ".join(content[: 4 * LAST_LINE].split())[:LAST_LINE]
     conversation.last_author = author
     if agent:
+        if conversation.first_answer_after is None and conversation.customer_messages:
+            hours = Website.objects.numbered(conversation.website_id).hours
+            conversation.first_answer_after = hours.seconds(conversation.created_at, message.created_at)
         conversation.answered_messages = conversation.customer_messages
     else:
         conversation.customer_messages += 1
@@ -92,5 +106,5 @@ def _write(
         conversation.customer_name = name or conversation.customer_name
         conversation.customer_email = email or conversation.customer_email
     update(conversation, *NOTED)
-    announce(conversation.pk, message.pk)
+    announce(conversation)
     return message

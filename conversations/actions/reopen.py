@@ -13,5 +13,5 @@ def reopen(*, conversation: Conversation) -> Conversation:
     if not conversation.is_open:
         conversation.status = Conversation.Status.OPEN
         conversation.save(update_fields=["status"])
-        announce(conversation.pk, conversation.last_message_id)
+        announce(conversation)
     return conversation

@@ -32,5 +32,5 @@ def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = 
         raise TakenBySomebodyElse
     conversation.assignee = by
     conversation.save(update_fields=["assignee"])
-    announce_to_agents(conversation.pk, conversation.last_message_id)
+    announce_to_agents(conversation)
     return conversation

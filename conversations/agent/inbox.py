@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 
 from conversations.agent.doorkeeper import AgentRequest, agents_only
 from conversations.bubbles import Face
-from conversations.models import Agent, Author, Conversation
+from conversations.models import Agent, Author, Conversation, Website
 from conversations.paging import number
 
 ROWS = 50
@@ -45,6 +45,7 @@ class View:
     status: str  # open or closed
     whose: str  # all, mine or nobody
     rows: int
+    website: str = ""  # its key, "" for all
 
     @classmethod
     def of(cls, request: HttpRequest) -> "View":
@@ -52,12 +53,13 @@ class View:
         status = "closed" if request.GET.get("status") == "closed" else "open"
         whose = request.GET.get("whose", "")
         pages = -(-min(number(request, "rows") or ROWS, MOST_ROWS) // ROWS)
-        return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS)
+        website = request.GET.get("website", "")[:40]
+        return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
     def query(self, **changes: Any) -> str:
         """As a query string, with some of it changed."""
-        words = {"status": self.status, "whose": self.whose, "rows": self.rows} | changes
-        defaults = {"status": "open", "whose": "all", "rows": ROWS}
+        words = {"status": self.status, "whose": self.whose, "website": self.website, "rows": self.rows} | changes
+        defaults = {"status": "open", "whose": "all", "website": "", "rows": ROWS}
         said = urlencode({name: word for name, word in words.items() if word != defaults[name]})
         return f"?{said}" if said else ""
 
@@ -86,10 +88,25 @@ class View:
             for key, name in status.items()
         ]
 
-    def conversations(self, agent: Agent) -> list[Conversation]:
+    def websites(self, seen: list[Website]) -> list[dict[str, Any]]:
+        """The websites to choose from, the same way; none where there is but one."""
+        if len(seen) < 2:
+            return []
+        every = [{"name": _("All websites"), "query": self.query(website="", rows=ROWS), "chosen": not self.website}]
+        return every + [
+            {
+                "name": website.name,
+                "query": self.query(website=website.key, rows=ROWS),
+                "chosen": website.key == self.website,
+            }
+            for website in seen
+        ]
+
+    def conversations(self, agent: Agent, seen: list[Website]) -> list[Conversation]:
         """The conversations, and one more if there are more. One query, the same however many there are in all."""
         whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
-        return agent.desk().inbox(agent, self.status.upper(), whose, self.rows + 1)
+        website = next((each.pk for each in seen if each.key == self.website), None)
+        return agent.desk().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
 
 
 @dataclass(frozen=True)
@@ -107,9 +124,10 @@ class Row:
     chosen: bool
     query: str
     language: str | None
+    website: str  # its name, "" where there is but one
 
     @classmethod
-    def of(cls, conversation: Any, reader: Agent, view: View, chosen: int | None) -> "Row":
+    def of(cls, conversation: Any, reader: Agent, view: View, chosen: int | None, website: str) -> "Row":
         """The row of a conversation that `inbox()` found."""
         name = conversation.assignee_name or conversation.assignee_username or ""
         return cls(
@@ -124,6 +142,7 @@ class Row:
             chosen=conversation.pk == chosen,
             query=view.here,
             language=get_language(),
+            website=website,
         )
 
 
@@ -136,13 +155,25 @@ def _drawn(row: Row) -> SafeString:
 def desk(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
     """What the list needs to be shown; `chosen` is the conversation that is open beside it."""
     view = View.of(request)
-    found = view.conversations(request.agent)
+    seen = Website.objects.seen_by(request.agent)
+    names = {website.pk: website.name for website in seen} if len(seen) > 1 else {}
+    found = view.conversations(request.agent, seen)
     more = view.query(rows=view.rows + ROWS) if len(found) > view.rows and view.rows < MOST_ROWS else ""
     chosen_id = chosen.pk if chosen else number(request, "chosen")
-    shown = [Row.of(conversation, request.agent, view, chosen_id) for conversation in found[: view.rows]]
+    shown = [
+        Row.of(conversation, request.agent, view, chosen_id, names.get(conversation.website_id, ""))
+        for conversation in found[: view.rows]
+    ]
     unread = sum(row.unread > 0 for row in shown)
     html = mark_safe("".join(_drawn(row) for row in shown))  # noqa: S308 (each was drawn by its template)
-    return {"view": view, "rows": html, "more": more, "unread": unread, "agent": request.agent}
+    return {
+        "view": view,
+        "rows": html,
+        "more": more,
+        "unread": unread,
+        "agent": request.agent,
+        "websites": view.websites(seen),
+    }
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:

@@ -11,13 +11,15 @@ from django.http import FileResponse, HttpRequest, HttpResponse
 from ninja import Router, Status
 from ninja.decorators import decorate_view
 
-from conversations import limits
+from conversations import identity, limits
 from conversations.actions import AlreadySent, post_message
-from conversations.api.authority import caller
-from conversations.api.schemas import Invalid, Limit, MessageIn, MessagesOut, Offset, Problem, Since, iso
-from conversations.models import Conversation, News
+from conversations.api.authority import WrongAuthority, caller
+from conversations.api.schemas import Invalid, Limit, MessageIn, MessagesOut, Offset, Problem, Since, iso, unfit
+from conversations.models import Contact, Conversation, News, Origin, Website
+from conversations.models.contact import Claim
 from conversations.models.conversation import as_uuid
 from conversations.models.message import Message
+from conversations.origin import from_elsewhere, may_speak
 from conversations.paging import LARGEST
 
 PAGE = 100
@@ -39,8 +41,18 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
     Agents (a member of the group `agent`, by session or token) write as AGE, everyone else as CUS.
     """
     who = caller(request)
-    conversation = Conversation.objects.named(body.conversation)
+    seen = who.agent.desk() if who.agent else Conversation.objects.all()
+    conversation = seen.named(body.conversation)
+    website = Website.objects.numbered(conversation.website_id) if conversation else _website(body.website)
+    if not may_speak(request, website):
+        raise WrongAuthority(403, "This website does not list the origin of your page.")
+    claim = None
     if who.agent is None:
+        claim = _claim(website, body.identity)
+        if conversation and claim and not Contact.objects.owns(claim, conversation):
+            conversation = None
+        if conversation is None and claim is None:
+            _ask(website, body)
         limits.allow_message(request, conversation.pk if conversation else None)
     try:
         message = post_message(
@@ -51,10 +63,33 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
             name=body.name or "",
             email=body.email or "",
             client_id=body.client_id,
+            website=website,
+            claim=claim,
         )
     except AlreadySent:
         return Status(409, {"detail": "This client_id was used for another message. Make a new one for each."})
     return _answer(message.conversation.uuid, since, LARGEST)
+
+
+def _website(key: str | None) -> Website:
+    website = Website.objects.keyed(key) if key else Website.objects.default()
+    if website is None:
+        raise unfit("website", "There is no website with this key.")
+    return website
+
+
+def _claim(website: Website, proof: str | None) -> Claim | None:
+    try:
+        return identity.proven(website, proof)
+    except identity.NotProven as error:
+        raise WrongAuthority(401, str(error)) from error
+
+
+def _ask(website: Website, body: MessageIn) -> None:
+    """What the website wants to know with the first message."""
+    for name, ask, said in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
+        if ask == Website.Ask.REQUIRED and not said:
+            raise unfit(name, f"This website asks for the customer's {name} with the first message.")
 
 
 def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -78,7 +113,15 @@ def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
 @decorate_view(straight)
 def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
     """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none."""
-    return _answer(as_uuid(uuid), since, limit, offset)
+    return _answer(_key(request, uuid), since, limit, offset)
+
+
+def _key(request: HttpRequest, uuid: str) -> UUID | None:
+    """The conversation to read, or None where the page that asks is of an origin that its website does not list."""
+    key = as_uuid(uuid)
+    if key and from_elsewhere(request) and not Origin.objects.reads(request.headers.get("Origin", ""), key):
+        return None
+    return key
 
 
 def _answer(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:

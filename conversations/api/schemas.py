@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from ninja import Field, Schema
+from ninja.errors import ValidationError
 from pydantic import AfterValidator, PlainSerializer
 
 from conversations.models import Conversation
@@ -44,6 +45,11 @@ class Invalid(Schema):
     detail: list[Mistake]
 
 
+def unfit(name: str, sentence: str) -> ValidationError:
+    """What to raise for a field that is wrong only in view of what we know."""
+    return ValidationError([{"type": "value_error", "loc": ["body", "body", name], "msg": sentence}])
+
+
 class MessageIn(Schema):
     """A message to post. Only `content` is required."""
 
@@ -55,6 +61,14 @@ class MessageIn(Schema):
     )
     name: Annotated[str, AfterValidator(check_name)] | None = Field(None, max_length=NAME_LENGTH)
     email: Annotated[str, AfterValidator(check_email)] | None = Field(None, max_length=EMAIL_LENGTH)
+    website: str | None = Field(
+        None,
+        max_length=40,
+        description="The key of the website that a new conversation begins on. Without one, the default.",
+    )
+    identity: str | None = Field(
+        None, max_length=4096, description="What the website's own server says of the customer: see docs/embedding.md."
+    )
     client_id: UUID | None = Field(
         None, description="The message's name, made by the client before its first try: a retry never doubles it."
     )
@@ -85,6 +99,10 @@ class ConversationOut(Schema):
     created_at: Moment
     customer_name: str
     customer_email: str
+    website: str = Field(alias="website.key", description="The key of the website that it began on.")
+    verified: bool = Field(
+        alias="is_verified", description="Whether the website's own server vouches for the customer."
+    )
     status: Literal["OPEN", "CLOSED"]
     assignee: int | None = Field(None, alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int

@@ -2,47 +2,47 @@
 
 import uuid
 
-from django.http import HttpRequest as DjangoRequest
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.clickjacking import xframe_options_exempt
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods
-from django_htmx.middleware import HtmxDetails
 
-from conversations import customer_cookie, limits, paging
+from conversations import identity, limits, paging
 from conversations.actions import AlreadySent, post_message
 from conversations.bubbles import bubbles
+from conversations.customer import assets
+from conversations.customer.visit import Visit, visited
+from conversations.customer.welcome import Welcome
 from conversations.forms import CustomerMessageForm
-from conversations.models import Conversation, News
-from conversations.origin import own_pages_only
+from conversations.models import News
+from conversations.models.website import ACCENT, DEFAULT
 from conversations.paging import PAGE, number, sent
 
 
-class HttpRequest(DjangoRequest):
-    """A request, and what htmx says of it."""
-
-    htmx: HtmxDetails
-
-
-@xframe_options_sameorigin
+@gzip_page
+@xframe_options_exempt
 @require_GET
-def page(request: HttpRequest) -> HttpResponse:
+@visited
+def page(visit: Visit) -> HttpResponse:
     """The chat page, with the newest messages or, from `?before=`, those before a message."""
-    return _page(request, _conversation(request), before=number(request, "before"))
+    return _page(visit, before=number(visit.request, "before"))
 
 
-@xframe_options_sameorigin
-@own_pages_only
+@xframe_options_exempt
 @require_http_methods(["GET", "POST"])
-def messages(request: HttpRequest) -> HttpResponse:
+@visited
+def messages(visit: Visit) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one."""
+    request = visit.request
     if request.method == "POST":
-        return _post(request)
+        return _post(visit)
     if before := number(request, "before"):
-        return _older(request, before)
+        return _older(visit, before)
     since = number(request, "since") or 0
-    news = News.continuing(customer_cookie.read(request.COOKIES), since, PAGE)
+    news = News.continuing(visit.secret, since, PAGE)
     if news is None:
         return HttpResponse(status=204)
     response = HttpResponse(status=204)
@@ -57,50 +57,74 @@ def messages(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def state(request: HttpRequest) -> HttpResponse:
+@visited
+def state(visit: Visit) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
-    return render(request, "customer/_state.html", {"conversation": _conversation(request)})
+    return render(visit.request, "customer/_state.html", {"conversation": visit.conversation})
 
 
-def _post(request: HttpRequest) -> HttpResponse:
-    conversation = _conversation(request)
-    form = CustomerMessageForm(request.POST)
-    if not form.is_valid():
-        return _refused(request, conversation, form, form.sentence(), 422)
+def address(name: str, visit: Visit) -> str:
+    """The address of one of the customer's pages, for the same chat in the same page and language."""
+    path = reverse(f"customer:{name}") if visit.key == DEFAULT else reverse(f"website:{name}", args=[visit.key])
+    return path + visit.query
+
+
+def _post(visit: Visit) -> HttpResponse:
+    visit.speak()
+    website = visit.website
+    form = CustomerMessageForm(visit.request.POST)
     try:
-        limits.allow_message(request, conversation.pk if conversation else None)
-        message = post_message(conversation=conversation, **form.cleaned_data)
+        claim, conversation = visit.claim, visit.own_conversation()
+    except identity.NotProven as error:
+        return _refused(visit, form, str(error), 401)
+    form.ask(website, is_first=conversation is None, is_known=claim is not None)
+    if not form.is_valid():
+        return _refused(visit, form, form.sentence(), 422)
+    try:
+        limits.allow_message(visit.request, conversation.pk if conversation else None)
+        message = post_message(conversation=conversation, website=website, claim=claim, **form.cleaned_data)
     except limits.TooMany as error:
-        response = _refused(request, conversation, form, str(error), 429)
+        response = _refused(visit, form, str(error), 429)
         response["Retry-After"] = str(error.retry_after)
         return response
     except AlreadySent:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
-        return _refused(request, conversation, form, sentence, 409)
-    response = sent(message) if request.htmx else redirect("customer:chat")
-    customer_cookie.give(response, message.conversation)
+        return _refused(visit, form, sentence, 409)
+    response = sent(message) if visit.request.htmx else redirect(address("chat", visit))
+    visit.remember(response, message.conversation)
     return response
 
 
-def _refused(
-    request: HttpRequest, conversation: Conversation | None, form: CustomerMessageForm, sentence: str, status: int
-) -> HttpResponse:
-    if request.htmx:
+def _refused(visit: Visit, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:
+    if visit.request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
-    return _page(request, conversation, form=form, error=sentence, status=status)
+    return _page(visit, form=form, error=sentence, status=status)
 
 
 def _page(
-    request: HttpRequest,
-    conversation: Conversation | None,
+    visit: Visit,
     *,
     before: int | None = None,
     form: CustomerMessageForm | None = None,
     error: str = "",
     status: int = 200,
 ) -> HttpResponse:
+    visit.speak()
+    website, conversation = visit.website, visit.conversation
     shown, older = paging.latest(conversation, before, reader=None) if conversation else ([], None)
     context = {
+        **assets.addresses(),
+        "visit": visit,
+        "website": website,
+        "welcome": Welcome.of(website, conversation),
+        "look": "" if website.accent == ACCENT else address("look", visit),
+        "here": address("chat", visit),
+        "news": address("messages", visit),
+        "state": address("state", visit),
+        "keep": address("known", visit),
+        "resume": address("resume", visit),
+        "alone": address("chat", visit).partition("?")[0] + visit.alone,
+        "earlier": conversation.earlier() if conversation else [],
         "conversation": conversation,
         "bubbles": shown,
         "older": older,
@@ -109,16 +133,15 @@ def _page(
         "error": error,
         "client_id": uuid.uuid4(),
     }
-    return render(request, "customer/chat.html", context, status=status)
+    response = render(visit.request, "customer/chat.html", context, status=status)
+    response.frame_ancestors = ["'self'", *visit.frame_ancestors]  # type: ignore[attr-defined]  # see chatsite/headers.py
+    return response
 
 
-def _older(request: HttpRequest, before: int) -> HttpResponse:
-    conversation = _conversation(request)
+def _older(visit: Visit, before: int) -> HttpResponse:
+    conversation = visit.conversation
     if conversation is None:
         return HttpResponse(status=204)
     shown, older = paging.latest(conversation, before, reader=None)
-    return render(request, "conversations/_older.html", {"bubbles": shown, "older": older, "news": request.path})
-
-
-def _conversation(request: HttpRequest) -> Conversation | None:
-    return Conversation.objects.named(customer_cookie.read(request.COOKIES))
+    context = {"bubbles": shown, "older": older, "news": address("messages", visit)}
+    return render(visit.request, "conversations/_older.html", context)

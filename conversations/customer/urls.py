@@ -1,12 +1,28 @@
-"""The customer's pages."""
+"""The customer's pages: of the default website under /chat/, of another one under /chat/KEY/."""
 
 from django.urls import path
 
-from conversations.customer import chat
+from conversations.customer import assets, chat, host, keeping
 
 app_name = "customer"
 urlpatterns = [
     path("", chat.page, name="chat"),
     path("messages/", chat.messages, name="messages"),
     path("state/", chat.state, name="state"),
+    path("look/", assets.look, name="look"),
+    path("known/", keeping.known, name="known"),
+    path("identify/", keeping.identify, name="identify"),
+    path("code/", keeping.code, name="code"),
+    path("enter/", keeping.enter, name="enter"),
+    path("resume/", keeping.resume, name="resume"),
+    path("here/", host.here, name="here"),
+    path("forget/", host.forget, name="forget"),
 ]
+files = (
+    [
+        path("chat.js", assets.loader, name="loader"),
+        path("chat/script-<slug:digest>.js", assets.script_file, name="script"),
+        path("chat/style-<slug:digest>.css", assets.style_file, name="style"),
+    ],
+    "assets",
+)

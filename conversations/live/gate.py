@@ -1,19 +1,28 @@
-"""Lets in the sockets of our own pages."""
+"""Lets in the sockets of our own pages, and those of widgets on the pages of websites that we chat for."""
 
 from io import BytesIO
 from typing import Any
 
+from channels.db import database_sync_to_async
 from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
+from conversations.models import Origin
 from conversations.origin import from_elsewhere
+
+FOREIGN = "chatsite.foreign_origin"
+"""Where a socket's scope has the origin of the page that opened it, if that is one of a website's and not ours."""
+
+WIDGETS = "/ws/messages/"
 
 
 class OwnPagesOnly:
     """Refuses all other sockets at the handshake, with 403: a browser sends its cookies whoever's page opens one.
 
     What is ours is asked of the same function as for pages, so hosts, proxies and trusted origins mean the same here.
+    The widgets' doorbell, where cookies mean nothing, is open to the origins of every website; whether a conversation
+    is of that website it asks itself.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -22,8 +31,12 @@ class OwnPagesOnly:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Let it in or refuse it."""
-        application = self.inner if is_ours(scope) else WebsocketDenier()
-        return await application(scope, receive, send)
+        if is_ours(scope):
+            return await self.inner(scope, receive, send)
+        origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
+        if scope["path"].startswith(WIDGETS) and await database_sync_to_async(Origin.objects.known)(origin):
+            return await self.inner({**scope, FOREIGN: origin}, receive, send)
+        return await WebsocketDenier()(scope, receive, send)
 
 
 def is_ours(scope: Any) -> bool:

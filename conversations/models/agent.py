@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, User, UserManager
 from django.db import models
+from django.db.models import Q
 
 from conversations.models.prepared import prepared
 
 if TYPE_CHECKING:
     from conversations.models.conversation import ConversationQuerySet
+    from conversations.models.website import Website
 
 GROUP = "agent"
 """Every active user in the group of this name is an agent."""
@@ -19,14 +21,20 @@ class AgentManager(UserManager["Agent"]):
     """Agents are found here, and nobody else is."""
 
     def get_queryset(self) -> models.QuerySet["Agent"]:
-        """Active users in the group."""
-        return super().get_queryset().filter(is_active=True, groups__name=GROUP)
+        """Active users in the group, and whether each is limited to some websites."""
+        from conversations.models.website import limited
+
+        return super().get_queryset().filter(is_active=True, groups__name=GROUP).annotate(limited=limited())
 
     def behind(self, user: Any) -> "Agent | None":
         """The agent that a signed-in `user` is, or None. Costs nothing for one that was found as an agent just now."""
         if isinstance(user, Agent):
             return user
         return self.filter(pk=user.pk).first() if user.is_authenticated else None
+
+    def answering(self, website: "Website") -> models.QuerySet["Agent"]:
+        """Those who see the website's conversations, by name."""
+        return self.filter(Q(limited=False) | Q(websites=website)).order_by("first_name", "username").distinct()
 
     def enlist(self, user: User) -> "Agent":
         """Make a user an agent."""
@@ -47,11 +55,17 @@ class Agent(User):
         """The name that colleagues and customers see."""
         return self.get_full_name() or self.username
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether they see some websites only."""
+        return bool(self.limited)  # type: ignore[attr-defined]  # every agent is found by the manager, which annotates it
+
     def desk(self) -> "ConversationQuerySet":
         """The conversations that this agent may see. Everything an agent does starts here."""
         from conversations.models.conversation import Conversation
 
-        return Conversation.objects.all()
+        seen = Conversation.objects.all()
+        return seen.filter(website__agents=self.pk) if self.is_limited else seen
 
 
 class AgentBackend(ModelBackend):

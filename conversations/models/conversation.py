@@ -1,7 +1,7 @@
 """A conversation between a customer and the agents."""
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from conversations.models.prepared import prepared
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
     from conversations.models.message import MessageQuerySet
+    from conversations.models.website import Website
 
 LAST_LINE = 120
 """Characters of the last message that the inbox shows."""
 
 LISTED = (
+    "website",
     "status",
     "customer_name",
     "customer_email",
@@ -83,13 +85,30 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Those that the agent has taken."""
         return self.filter(assignee_id=agent.pk)
 
+    def of(self, website: "Website") -> "ConversationQuerySet":
+        """Those of a website."""
+        return self.filter(website=website)
+
+    def silent_since(self, moment: datetime) -> "ConversationQuerySet":
+        """Those in which nothing has been written since then."""
+        return self.filter(last_message_at__lt=moment)
+
+    def usual_wait(self, least: int, most: int) -> int | None:
+        """Seconds of office hours until the first answer, in the middle one of the newest `most` that have one.
+
+        None if there are fewer than `least`, which would say little.
+        """
+        answered = self.exclude(first_answer_after=None).newest_first().values_list("first_answer_after", flat=True)
+        waits = sorted(wait for wait in answered[:most] if wait is not None)
+        return waits[len(waits) // 2] if len(waits) >= least else None
+
     def newest_first(self) -> "ConversationQuerySet":
         """By their last message, the newest first. An index serves it however many there are."""
         return self.order_by("-last_message_id")
 
     def newest_started_first(self) -> "ConversationQuerySet":
         """By when they began: an order in which paging with offsets does not shift while people write."""
-        return self.order_by("-id")
+        return self.select_related("website").order_by("-id")
 
     def last_message_id(self) -> int:
         """The id of the newest message in any of them, 0 where there is none."""
@@ -97,21 +116,29 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return newest or 0
 
     def inbox(
-        self, agent: "Agent", status: str, assignee: int | EllipsisType | None, most: int
+        self,
+        agent: "Agent",
+        status: str,
+        assignee: int | EllipsisType | None,
+        most: int,
+        website_id: int | None = None,
     ) -> "list[Conversation]":
         """The newest `most` of this status, as `with_unread` and with the assignee's name, for an agent's list.
 
-        `assignee` is an agent's id, None for those that nobody has taken, or ... for all.
+        `assignee` is an agent's id, None for those that nobody has taken, or ... for all; `website_id` None is all too.
         """
 
         def build() -> "ConversationQuerySet":
             found = self.filter(status="?").newest_first().with_unread(-1).with_assignee()
             if assignee is not ...:
                 found = found.filter(assignee=None if assignee is None else -2)
+            if website_id is not None:
+                found = found.filter(website_id=-3)
             return found[:most]
 
-        key = ("inbox", most, "all" if assignee is ... else "nobody" if assignee is None else "one")
-        return list(prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee}))
+        whose = "all" if assignee is ... else "nobody" if assignee is None else "one"
+        key = ("inbox", most, whose, website_id is not None)
+        return list(prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee, -3: website_id}))
 
     def with_assignee(self) -> "ConversationQuerySet":
         """Annotate the names of those who have taken them, and leave out the columns that a list does not show."""
@@ -140,11 +167,14 @@ class Conversation(models.Model):
         CLOSED = "CLOSED", gettext_lazy("closed")
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    website = models.ForeignKey("Website", models.PROTECT, related_name="conversations")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     status = models.CharField(max_length=6, choices=Status, default=Status.OPEN)
     customer = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="conversations"
     )
+    # The same person as the website's own server knows them, if it vouches for them.
+    contact = models.ForeignKey("Contact", models.SET_NULL, null=True, blank=True, related_name="conversations")
     customer_name = models.CharField(max_length=80, blank=True)
     customer_email = models.EmailField(blank=True)
     assignee = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
@@ -157,16 +187,22 @@ class Conversation(models.Model):
     # How many messages the customer has written, and how many of them had been when an agent last answered.
     customer_messages = models.PositiveIntegerField(default=0, editable=False)
     answered_messages = models.PositiveIntegerField(default=0, editable=False)
+    # Seconds of office hours until the first answer, or None while there is none.
+    first_answer_after = models.PositiveIntegerField(null=True, editable=False)
 
     objects = ConversationQuerySet.as_manager()
 
     if TYPE_CHECKING:
         messages: MessageQuerySet
+        website_id: int
+        contact_id: int | None
 
     class Meta:
         indexes = (
             models.Index(fields=["-last_message_id"], name="newest"),
             models.Index(fields=["status", "-last_message_id"], name="inbox_all"),
+            models.Index(fields=["website", "status", "-last_message_id"], name="inbox_website"),
+            models.Index(fields=["contact", "-last_message_id"], name="contact_newest"),
             models.Index(fields=["status", "assignee", "-last_message_id"], name="inbox_assignee"),
         )
 
@@ -181,9 +217,21 @@ class Conversation(models.Model):
         return self.status == self.Status.OPEN
 
     @property
+    def is_verified(self) -> bool:
+        """Whether the website's own server vouches for the customer. What they say of themselves proves nothing."""
+        return self.contact_id is not None
+
+    @property
     def state(self) -> str:
         """Everything about it that an agent's page shows above the messages, in a word, to see whether it changed."""
         return f"{self.status} {self.assignee_id or ''}"
+
+    def earlier(self, most: int = 20) -> "list[Conversation]":
+        """Other conversations of the same verified customer, the newest first."""
+        if self.contact_id is None:
+            return []
+        others = Conversation.objects.filter(contact_id=self.contact_id).exclude(pk=self.pk)
+        return list(others.newest_first()[:most])
 
     @property
     def is_waiting(self) -> bool:

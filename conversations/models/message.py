@@ -41,6 +41,10 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """Those newer than the message id `since`, oldest first."""
         return self.filter(id__gt=since).order_by("id")
 
+    def by_agents(self) -> "MessageQuerySet":
+        """Those that agents wrote."""
+        return self.filter(author=Author.AGENT)
+
     def latest_before(self, before: int | None, most: int) -> "list[Message]":
         """The newest `most` messages with ids below `before` (None: of all), oldest first, agents included."""
         messages = self.select_related("agent").order_by("-id")

@@ -31,6 +31,15 @@ function newName() {
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
 }
 
+// Two tabs that begin at the same moment must not begin two conversations: the second one waits for what the first is given.
+const alone = (name, deed) =>
+  navigator.locks
+    ? navigator.locks.request(name, deed).catch((error) => {
+        if (error.name === "SecurityError") return deed(); // a browser that keeps nothing has no locks either
+        throw error;
+      })
+    : deed();
+
 class ChatComposer extends HTMLElement {
   connectedCallback() {
     this.form = this.querySelector("form");
@@ -115,6 +124,8 @@ class ChatComposer extends HTMLElement {
     const text = this.field.value;
     this.field.focus();
     if (!text.trim() || this.tooLong) return;
+    const missing = this.form.querySelector(".who :invalid");
+    if (missing) return (missing.closest("details").open = true), missing.reportValidity();
     const name = newName();
     store.set(this.outbox, [...this.kept, { name, text }]);
     this.add(name, text);
@@ -166,9 +177,10 @@ class ChatComposer extends HTMLElement {
     body.set("client_id", item.name);
     let response;
     try {
-      // Two tabs that begin at the same moment must not begin two conversations: the second one waits for the cookie.
-      const isFirst = this.form.querySelector(".who") && navigator.locks;
-      response = await (isFirst ? navigator.locks.request("first message", () => this.post(body)) : this.post(body));
+      const keeper = document.querySelector("chat-keeper");
+      await keeper?.ready; // customers' pages have one: who we are is known from then on
+      const post = (more) => this.post(body, { ...keeper?.headers, ...more });
+      response = await (keeper?.isNew ? alone(this.form.action, () => keeper.settle(post)) : post());
     } catch {
       return this.later(item);
     }
@@ -179,10 +191,10 @@ class ChatComposer extends HTMLElement {
     return this.refuse(item, sentence || this.words.refused);
   }
 
-  post(body) {
+  post(body, more) {
     const signal = AbortSignal.timeout?.(TIMEOUT);
     const keepalive = `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
-    const headers = { "HX-Request": "true" };
+    const headers = { "HX-Request": "true", ...more };
     return fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
   }
 
@@ -191,8 +203,7 @@ class ChatComposer extends HTMLElement {
     item.id = id;
     this.say(item, this.words.sent);
     this.forget(item.name);
-    this.form.querySelector(".who")?.remove();
-    document.dispatchEvent(new CustomEvent("conversation-began"));
+    document.querySelector("chat-keeper")?.begin();
     document.body.dispatchEvent(new CustomEvent("messages"));
     if (!this.gone) this.settle();
     return null;

@@ -23,7 +23,12 @@ class DoorBell extends HTMLElement {
 
   // There is no conversation yet. It may begin here, or in another tab of the same browser.
   wait() {
-    const others = "BroadcastChannel" in window ? new BroadcastChannel("chat") : null;
+    let others = null;
+    try {
+      others = new BroadcastChannel(this.dataset.socket);
+    } catch {
+      // a browser that keeps pages from hearing of each other
+    }
     const begin = () => this.begun || this.begin();
     document.addEventListener("conversation-began", () => (others?.postMessage("began"), begin()), { once: true });
     document.addEventListener("messages-shown", begin, { once: true });
@@ -53,7 +58,7 @@ class DoorBell extends HTMLElement {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     let socket;
     try {
-      socket = this.socket = new WebSocket(`${scheme}//${location.host}${this.dataset.socket}`);
+      socket = this.socket = new WebSocket(`${scheme}//${location.host}${this.dataset.socket}`, document.querySelector("chat-keeper")?.protocols);
     } catch {
       return this.later();
     }

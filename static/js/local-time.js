@@ -1,4 +1,4 @@
-// <local-time data-as="time|day|ago|full"> shows its <time> in the page's words, by the reader's own clock.
+// <local-time data-as="time|day|ago|full|back"> shows its <time> in the page's words, by the reader's own clock.
 const page = document.documentElement.lang;
 const language = navigator.languages.find((each) => each.startsWith(page)) || page; // en-GB writes hours otherwise than en
 const format = (options) => new Intl.DateTimeFormat(language, options);
@@ -6,6 +6,7 @@ const time = format({ timeStyle: "short" });
 const weekday = format({ weekday: "long", day: "numeric", month: "long" });
 const year = format({ day: "numeric", month: "long", year: "numeric" });
 const short = format({ day: "numeric", month: "short" });
+const later = format({ weekday: "long", hour: "numeric", minute: "numeric" });
 const full = format({ dateStyle: "long", timeStyle: "short" });
 const minute = new Intl.NumberFormat(language, { style: "unit", unit: "minute" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
@@ -16,6 +17,7 @@ const daysAgo = (moment) => Math.round((midnight(Date.now()) - midnight(moment))
 const shown = {
   time: (moment) => time.format(moment),
   full: (moment) => full.format(moment),
+  back: (moment) => (daysAgo(moment) === 0 ? time : later).format(moment),
   day(moment) {
     const days = daysAgo(moment);
     const near = relative.format(-days, "day");

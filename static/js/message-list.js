@@ -25,6 +25,12 @@ class MessageList extends HTMLElement {
     this.toEnd();
   }
 
+  // All rows are others than before.
+  renew() {
+    this.markDays();
+    this.toEnd();
+  }
+
   disconnectedCallback() {
     document.removeEventListener("visibilitychange", this.whenVisible);
     this.resized.disconnect();

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from conversations.actions import close, post_message, take
-from conversations.models import Agent
+from conversations.models import Agent, Website
 
 CONVERSATIONS: list[tuple[str, str, list[str]]] = [
     (
@@ -46,6 +46,9 @@ class Command(BaseCommand):
         """Print how to sign in."""
         if not settings.DEBUG or User.objects.exists():
             return
+        website = Website.objects.default()
+        for host in ("localhost", "127.0.0.1"):
+            website.origins.get_or_create(origin=f"http://{host}:{settings.PORT}")
         password = secrets.token_urlsafe(9)
         user = User.objects.create_superuser("bob", "bob@example.com", password, first_name="Bob")
         agent = Agent.objects.enlist(user)

@@ -1,0 +1,208 @@
+"""The files that the chat loads: its scripts in one and its style in one, small, and kept by browsers for ever.
+
+They are put together from static/ when they are first asked for, so that there is no build step: each script stays one
+file and one behaviour, and the whole chat is still three requests. Their addresses change with what is in them.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import brotli
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.http import Http404, HttpRequest, HttpResponse
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+from rcssmin import cssmin
+from rjsmin import jsmin
+
+from conversations.models import Website
+from conversations.models.website import ACCENT
+
+HTMX = "django_htmx/htmx-2.min.js"
+SCRIPTS = ("local-time", "message-list", "chat-composer", "chat-keeper", "door-bell")
+YEAR = 365 * 24 * 3600  # seconds
+FIVE_MINUTES = 300  # seconds
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is sent."""
+
+    kind: str
+    plain: bytes
+
+    @property
+    def digest(self) -> str:
+        """A name for what is in it."""
+        return hashlib.sha256(self.plain).hexdigest()[:12]
+
+    def answer(self, request: HttpRequest, seconds: int) -> HttpResponse:
+        """Send it, as small as the browser can read it."""
+        accepted = request.headers.get("Accept-Encoding", "")
+        encoding = next((name for name in ("br", "gzip") if name in accepted), "")
+        response = HttpResponse(_packed(self.plain, encoding), content_type=self.kind)
+        if encoding:
+            response["Content-Encoding"] = encoding
+        response["Cache-Control"] = f"public, max-age={seconds}" + (", immutable" if seconds == YEAR else "")
+        response["X-Content-Type-Options"] = "nosniff"
+        patch_vary_headers(response, ["Accept-Encoding"])
+        return response
+
+
+@cache
+def _packed(content: bytes, encoding: str) -> bytes:
+    if encoding == "br":
+        return bytes(brotli.compress(content))
+    return gzip.compress(content, 9, mtime=0) if encoding else content
+
+
+def _text(name: str) -> str:
+    found = finders.find(name)
+    if not found:
+        raise FileNotFoundError(f"The static file {name} is missing.")
+    return Path(found).read_text()
+
+
+def _while_developing(make: Callable[[], Asset]) -> Callable[[], Asset]:
+    """Made once; in debug mode each time anew, so that a changed file is seen."""
+    kept = cache(make)
+    return lambda: make() if settings.DEBUG else kept()
+
+
+@_while_developing
+def script() -> Asset:
+    """htmx, then our own scripts, each a block with names of its own."""
+    ours = "\n".join("{" + jsmin(_text(f"js/{name}.js")) + "}" for name in SCRIPTS)
+    return Asset("text/javascript; charset=utf-8", f"{_text(HTMX)}\n{ours}".encode())
+
+
+@_while_developing
+def style() -> Asset:
+    """The style of the chat."""
+    text = cssmin(_text("css/chatsite.css")).replace("../icon.svg", static("icon.svg"))
+    return Asset("text/css; charset=utf-8", text.encode())
+
+
+def addresses() -> dict[str, str]:
+    """Where the script and the style of the chat are."""
+    return {
+        "script": reverse("assets:script", args=[script().digest]),
+        "style": reverse("assets:style", args=[style().digest]),
+    }
+
+
+@require_safe
+def script_file(request: HttpRequest, digest: str) -> HttpResponse:
+    """The scripts of the chat."""
+    return _kept(request, script(), digest)
+
+
+@require_safe
+def style_file(request: HttpRequest, digest: str) -> HttpResponse:
+    """The style of the chat."""
+    return _kept(request, style(), digest)
+
+
+def _kept(request: HttpRequest, asset: Asset, digest: str) -> HttpResponse:
+    if digest != asset.digest:  # a page of before an update: it gets what there is, and does not keep it
+        return asset.answer(request, 0)
+    return asset.answer(request, YEAR)
+
+
+@cache
+def _loader(looks: str, language: str) -> Asset:
+    with translation.override(language):
+        words = [_("Chat"), _("The chat cannot be reached right now."), _("Try again"), _("Close")]
+    text = jsmin(_text("js/loader.js")).replace("__LOOKS__", looks)
+    for mark, said in (("__WORDS__", words), ("__STYLE__", cssmin(_text("css/loader.css")))):
+        text = text.replace(mark, json.dumps(said, ensure_ascii=False))
+    return Asset("text/javascript; charset=utf-8", text.encode())
+
+
+@require_safe
+def loader(request: HttpRequest) -> HttpResponse:
+    """The script that a website has in its pages: `<script src="…/chat.js" data-website="KEY" async></script>`.
+
+    It comes with the colours and positions of the websites that the page's origin is listed by, so that the bubble is
+    right without asking a second time; the browser names the origin in `Referer`, unless the page forbids it. Its few
+    words are in the language that the browser prefers.
+    """
+    referer = request.headers.get("Referer", "")
+    origin = "/".join(referer.split("/")[:3])
+    looks = {
+        website.key: [website.accent, website.position]
+        for website in Website.objects.chatting_on(origin)
+        if (website.accent, website.position) != (ACCENT, Website.Position.RIGHT)
+    }
+    if settings.DEBUG:
+        _loader.cache_clear()
+    asset = _loader(json.dumps(looks, separators=(",", ":")), translation.get_language() or settings.LANGUAGE_CODE)
+    response = asset.answer(request, FIVE_MINUTES)
+    patch_vary_headers(response, ["Referer", "Accept-Language"])
+    response["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+@require_safe
+def look(request: HttpRequest, key: str = "default") -> HttpResponse:
+    """A website's accent colour, as the colours that the style is made of."""
+    website = Website.objects.keyed(key)
+    if website is None:
+        raise Http404
+    return Asset("text/css; charset=utf-8", colours(website.accent).encode()).answer(request, FIVE_MINUTES)
+
+
+WHITE, INK, NIGHT = (255.0, 255.0, 255.0), (22.0, 22.0, 29.0), (24.0, 24.0, 30.0)
+READABLE = 4.5
+"""The least contrast of text, WCAG 2.2 AA (https://www.w3.org/TR/WCAG22/#contrast-minimum)."""
+
+Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 255."""
+
+
+def colours(accent: str) -> str:
+    """The accent's colours in both modes, each readable where it is used."""
+    chosen: Colour = (int(accent[1:3], 16), int(accent[3:5], 16), int(accent[5:7], 16))
+    on = max((WHITE, INK), key=lambda ink: contrast(ink, chosen))
+    pressed = mixed(chosen, INK if on == WHITE else WHITE, 0.15)
+    light = {"accent-1": mixed(chosen, WHITE, 0.9), "accent-7": readable(chosen, mixed(chosen, WHITE, 0.9), INK)}
+    dark = {"accent-1": mixed(chosen, NIGHT, 0.75), "accent-7": readable(chosen, mixed(chosen, NIGHT, 0.75), WHITE)}
+    both = {"accent-5": chosen, "accent-6": pressed, "on-accent": on}
+    return f":root{{{_rules(both | light)}}}@media (prefers-color-scheme:dark){{:root{{{_rules(dark | both)}}}}}"
+
+
+def _rules(named: dict[str, Colour]) -> str:
+    return "".join(f"--{name}:rgb({red:.0f} {green:.0f} {blue:.0f});" for name, (red, green, blue) in named.items())
+
+
+def mixed(one: Colour, other: Colour, share: float) -> Colour:
+    """A colour with a share (0 to 1) of another one in it."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+def readable(colour: Colour, ground: Colour, towards: Colour) -> Colour:
+    """The colour, moved towards another one until it can be read on its ground."""
+    steps = (mixed(colour, towards, step / 20) for step in range(21))
+    return next((step for step in steps if contrast(step, ground) >= READABLE + 0.3), towards)
+
+
+def contrast(one: Colour, other: Colour) -> float:
+    """How well one is read on the other, 1 to 21 (https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio)."""
+    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: Colour) -> float:
+    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,97 @@
+"""What a browser keeps of its conversation, where, and for whom: asked by static/js/chat-keeper.js."""
+
+import secrets
+
+from django.core import signing
+from django.core.cache import cache
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from conversations import identity, limits
+from conversations.actions import identify as identify_action
+from conversations.customer.chat import address
+from conversations.customer.visit import Visit, visited
+from conversations.models import Conversation
+
+CODE_SECONDS = 60
+"""How long a code for another window holds. It holds once."""
+
+SALT = "conversations.window"
+
+
+@require_GET
+@visited
+def known(visit: Visit) -> HttpResponse:
+    """Whether the browser's cookie has come along: in `X-Known`, yes or no."""
+    return HttpResponse(status=204, headers={"X-Known": "yes" if visit.conversation else "no"})
+
+
+@require_POST
+@visited
+def identify(visit: Visit) -> HttpResponse:
+    """The website's server vouches for the customer: give them the newest of their conversations.
+
+    The conversation that this browser has had so far becomes theirs, unless it is another verified customer's. 401 if
+    the proof does not hold. No row is written for somebody who has not written a message.
+    """
+    try:
+        claim = visit.claim
+        if claim is None:
+            raise identity.NotProven(_("Please sign in on the website first, then write to us."))
+        limits.spend("identities of one address", limits.address(visit.request))
+        held = visit.own_conversation()
+        found = identify_action(claim=claim, website=visit.website, held=held)
+    except identity.NotProven as error:
+        return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
+    response = HttpResponse(status=204)
+    if found:
+        visit.remember(response, found)
+    elif visit.secret:
+        visit.forget(response)
+    return response
+
+
+@require_POST
+@visited
+def code(visit: Visit) -> HttpResponse:
+    """A code with which another window of this browser goes on with this conversation: once, for 60 seconds."""
+    if visit.conversation is None:
+        return HttpResponse(status=404)
+    said = {"conversation": visit.conversation.uuid.hex, "once": secrets.token_hex(8)}
+    return HttpResponse(signing.dumps(said, salt=SALT, compress=False), content_type="text/plain")
+
+
+@require_POST
+@visited
+def enter(visit: Visit) -> HttpResponse:
+    """Go on in this window with the conversation of a code; 403 once it is used or old."""
+    try:
+        said = signing.loads(visit.request.POST.get("code", ""), salt=SALT, max_age=CODE_SECONDS)
+    except signing.BadSignature:
+        said = None
+    conversation = Conversation.objects.named(said["conversation"]) if said else None
+    window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-keeper.js
+    if said and cache.get_or_set(f"window-{said['once']}", window, CODE_SECONDS) != window:
+        conversation = None
+    if conversation is None or conversation.website_id != visit.website.pk:
+        sentence = _("This window was opened too late. Please open it anew.")
+        return HttpResponse(sentence, status=403, content_type="text/plain; charset=utf-8")
+    response = HttpResponse(status=204)
+    visit.remember(response, conversation)
+    return response
+
+
+@require_POST
+@visited
+def resume(visit: Visit) -> HttpResponse:
+    """Go on with an earlier conversation of the same verified customer: 404 for any other."""
+    number = visit.request.POST.get("conversation", "")
+    earlier = visit.conversation.earlier() if visit.conversation else []
+    chosen = next((one for one in earlier if str(one.pk) == number), None)
+    if chosen is None:
+        raise Http404
+    response = redirect(address("chat", visit)) if not visit.header else HttpResponse(status=204)
+    visit.remember(response, chosen)
+    return response

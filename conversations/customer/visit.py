@@ -1,0 +1,157 @@
+"""One request of a customer: to which website's chat, in whose page, in which language, on what authority."""
+
+import uuid
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.http import Http404, HttpResponse
+from django.http import HttpRequest as DjangoRequest
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
+from django_htmx.middleware import HtmxDetails
+
+from conversations import customer_secret, identity
+from conversations.models import Contact, Conversation, Website
+from conversations.models.contact import Claim
+from conversations.models.website import DEFAULT, as_origin
+from conversations.origin import own_origin, own_pages_only
+
+
+class HttpRequest(DjangoRequest):
+    """A request, and what htmx says of it."""
+
+    htmx: HtmxDetails
+
+
+class Visit:
+    """What every customer's request says of itself.
+
+    `host` is the origin of the page that has the chat in it, "" where it stands alone. Whoever names a host that the
+    website does not list is taken to name none: what may frame the answer is then the website's list.
+    """
+
+    def __init__(self, request: HttpRequest, key: str) -> None:
+        """`key` is the website's."""
+        self.request = request
+        self.key = key
+        self.host = _origin(request.GET.get("host", ""))
+        self.cookie = customer_secret.cookie_name(key, self.host)
+        self.header = request.headers.get(customer_secret.HEADER)
+        self.secret: uuid.UUID | None = customer_secret.read(request.COOKIES, self.cookie, self.header)
+
+    @cached_property
+    def website(self) -> Website:
+        """The website. Raises Http404 if there is none with this key."""
+        if self.key == DEFAULT:
+            return Website.objects.default()
+        website = Website.objects.keyed(self.key)
+        if website is None:
+            raise Http404
+        return website
+
+    @cached_property
+    def conversation(self) -> Conversation | None:
+        """The conversation whose secret the browser shows, if it is one of this website's."""
+        found = Conversation.objects.named(self.secret)
+        return found if found and found.website_id == self.website.pk else None
+
+    @cached_property
+    def claim(self) -> Claim | None:
+        """Who the website's own server says it is, or None. Raises identity.NotProven."""
+        return identity.proven(self.website, self.request.headers.get(identity.HEADER))
+
+    def own_conversation(self) -> Conversation | None:
+        """The conversation to go on with: never one of another verified customer. Raises identity.NotProven."""
+        found, claim = self.conversation, self.claim
+        return None if found and claim and not Contact.objects.owns(claim, found) else found
+
+    @cached_property
+    def frame_ancestors(self) -> list[str]:
+        """Whose pages may have this chat in them: the host's, or where none is named all that the website lists."""
+        if self.host == own_origin(self.request):
+            return []
+        if self.host and self.website.lists(self.host):
+            return [self.host]
+        return [origin.origin for origin in self.website.origins.all()]
+
+    @cached_property
+    def query(self) -> str:
+        """What every further request of this page must say again, as a query string."""
+        said = {}
+        if self.host:
+            said["host"] = self.host
+        if self.language != _by_browser(self.request):
+            said["language"] = self.language
+        return f"?{urlencode(said)}" if said else ""
+
+    @property
+    def alone(self) -> str:
+        """The same for a window of its own, which stands in nobody's page."""
+        return "" if self.language == _by_browser(self.request) else f"?{urlencode({'language': self.language})}"
+
+    @cached_property
+    def language(self) -> str:
+        """The customer's language: what the page says, else what the browser does, among those that the website has."""
+        offered = self.website.languages.split() or [code for code, _ in settings.LANGUAGES]
+        for wanted in (self.request.GET.get("language", ""), _by_browser(self.request)):
+            code = _supported(wanted)
+            if code in offered:
+                return code
+        return offered[0] if self.website.languages else settings.LANGUAGE_CODE
+
+    def speak(self) -> None:
+        """Speak the customer's language from here on."""
+        translation.activate(self.language)
+        self.request.LANGUAGE_CODE = self.language
+
+    def remember(self, response: HttpResponse, conversation: Conversation) -> None:
+        """Let the browser hold the conversation's secret: in a cookie, or in its script's keeping if it asks for it."""
+        if self.request.headers.get("X-Keep") or self.header:
+            response["X-Secret"] = conversation.uuid.hex
+        if not self.header:
+            customer_secret.give(response, conversation, self.cookie, self.host)
+
+    def forget(self, response: HttpResponse) -> None:
+        """Let the browser forget it."""
+        response["X-Secret"] = ""
+        customer_secret.take_away(response, self.cookie, self.host)
+
+
+def visited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Give the view a Visit, and speak its language where the page has said which one that is.
+
+    Our own pages alone may write: see own_pages_only.
+    """
+
+    @wraps(view)
+    def guarded(request: HttpRequest, key: str = DEFAULT, **kwargs: Any) -> HttpResponse:
+        code = _supported(request.GET.get("language", ""))
+        if code:
+            translation.activate(code)
+        response = view(Visit(request, key), **kwargs)
+        patch_vary_headers(response, ["Cookie", customer_secret.HEADER])
+        return response
+
+    return own_pages_only(guarded)
+
+
+def _origin(text: str) -> str:
+    try:
+        return as_origin(text) if text else ""
+    except ValidationError:
+        return ""
+
+
+def _supported(code: str) -> str:
+    try:
+        return translation.get_supported_language_variant(code) if code else ""
+    except LookupError:
+        return ""
+
+
+def _by_browser(request: HttpRequest) -> str:
+    return translation.get_language_from_request(request)

@@ -1,0 +1,73 @@
+"""What a customer reads before writing: who is there, how long an answer usually takes, when somebody is back."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.cache import cache
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from conversations import presence
+from conversations.bubbles import Face
+from conversations.models import Agent, Conversation, Website
+
+FACES = 3
+"""Agents whose initials are shown."""
+
+LEAST, MOST = 5, 50
+"""The usual time until an answer is that of the newest answered conversations: at least and at most so many."""
+
+SECONDS = 60
+"""How long the usual time is kept before it is computed again."""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What stands in the head of the chat and before its first message."""
+
+    faces: list[Face]
+    reply: str  # how long an answer usually takes, or what the website says instead
+    back: datetime | None  # when somebody is there again, or None while somebody is
+    asks_email: bool  # because nobody is there to answer at once
+
+    @classmethod
+    def of(cls, website: Website, conversation: Conversation | None) -> "Welcome":
+        """At this moment."""
+        back = website.hours.back_at(timezone.now())
+        known = conversation is not None and (conversation.customer_email or conversation.contact_id)
+        if back:
+            return cls([], "", back, asks_email=not known)
+        faces = [Face.of(str(agent)) for agent in presence.there(Agent.objects.answering(website))[:FACES]]
+        return cls(faces, usual(website), None, asks_email=False)
+
+
+def usual(website: Website) -> str:
+    """How long an answer usually takes, from those that were given; the website's own words while there are few."""
+    key = f"usual-{website.pk}"
+    wait = cache.get(key)
+    if wait is None:
+        wait = Conversation.objects.of(website).usual_wait(LEAST, MOST)
+        cache.set(key, -1 if wait is None else wait, SECONDS)
+    return website.reply_time if wait is None or wait < 0 else in_words(wait)
+
+
+def in_words(seconds: int) -> str:
+    """A usual wait, rounded up as people would."""
+    minutes = -(-seconds // 60)
+    if minutes <= 1:
+        return _("Usually answers within a minute")
+    for most in (2, 3, 5, 10, 15, 30, 45):
+        if minutes <= most:
+            return ngettext(
+                "Usually answers within %(count)d minute", "Usually answers within %(count)d minutes", most
+            ) % {"count": most}
+    hours = -(-minutes // 60)
+    if hours <= 24:
+        return ngettext("Usually answers within %(count)d hour", "Usually answers within %(count)d hours", hours) % {
+            "count": hours
+        }
+    days = -(-hours // 24)
+    return ngettext("Usually answers within %(count)d day", "Usually answers within %(count)d days", days) % {
+        "count": days
+    }

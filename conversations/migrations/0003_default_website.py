@@ -1,0 +1,16 @@
+"""The website of everything that there was before there were websites."""
+
+from django.db import migrations
+
+
+def make(apps, schema_editor):
+    website, _ = apps.get_model("conversations", "Website").objects.get_or_create(
+        key="default", defaults={"name": "Chat with us"}
+    )
+    apps.get_model("conversations", "Conversation").objects.filter(website=None).update(website=website)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("conversations", "0002_websites")]
+
+    operations = [migrations.RunPython(make, migrations.RunPython.noop)]

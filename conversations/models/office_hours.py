@@ -1,0 +1,84 @@
+"""When somebody answers: weekly hours in a time zone."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from django.utils.translation import gettext as _
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+LINE = re.compile(r"([a-z]{3})(?:\s*[-\N{EN DASH}]\s*([a-z]{3}))?\s+(\d\d?):(\d\d)\s*[-\N{EN DASH}]\s*(\d\d?):(\d\d)")
+MIDNIGHT = 24 * 60
+
+Span = tuple[int, int, int]
+"""A day of the week (0: Monday), and from which minute of it to which."""
+
+
+@dataclass(frozen=True)
+class OfficeHours:
+    """Weekly hours. Without any, somebody is always there."""
+
+    spans: tuple[Span, ...]
+    zone: ZoneInfo
+
+    @classmethod
+    def of(cls, text: str, time_zone: str) -> "OfficeHours":
+        """Read lines such as “Mon-Fri 9:00-17:30”. Raises ValueError with a sentence about the line that is wrong."""
+        spans: set[Span] = set()
+        for line in filter(None, (line.strip() for line in text.splitlines())):
+            spans.update(_spans(line))
+        return cls(tuple(sorted(spans)), ZoneInfo(time_zone))
+
+    def are_on(self, moment: datetime) -> bool:
+        """Whether somebody is there."""
+        local = moment.astimezone(self.zone)
+        minute = local.hour * 60 + local.minute
+        return not self.spans or any(day == local.weekday() and start <= minute < end for day, start, end in self.spans)
+
+    def back_at(self, moment: datetime) -> datetime | None:
+        """When somebody will be there next, or None where somebody is there now."""
+        if self.are_on(moment):
+            return None
+        return min(start for start, _end in self._around(moment) if start > moment)
+
+    def seconds(self, since: datetime, until: datetime) -> int:
+        """How many seconds between two moments somebody was there; at most those of the last four weeks."""
+        since = max(since, until - timedelta(weeks=4))
+        if not self.spans:
+            return max(0, int((until - since).total_seconds()))
+        total = timedelta()
+        for week in range((until - since).days // 7 + 1):
+            for start, end in self._around(since + timedelta(weeks=week), days=range(7)):
+                total += max(timedelta(), min(end, until) - max(start, since))
+        return int(total.total_seconds())
+
+    def _around(self, moment: datetime, days: range = range(8)) -> list[tuple[datetime, datetime]]:
+        """The hours of the day of a moment and of those after it."""
+        today = moment.astimezone(self.zone).date()
+        found = []
+        for ahead in days:
+            date = today + timedelta(days=ahead)
+            for day, start, end in self.spans:
+                if day == date.weekday():
+                    found.append((self._at(date, start), self._at(date, end)))
+        return sorted(found)
+
+    def _at(self, date: object, minute: int) -> datetime:
+        midnight = datetime.combine(date, time(), self.zone)  # type: ignore[arg-type]
+        # By the clock on the wall, also on the two days of the year on which the clock jumps.
+        return midnight + timedelta(minutes=minute)
+
+
+def _spans(line: str) -> set[Span]:
+    found = LINE.fullmatch(line.lower())
+    wrong = _("“%(line)s” is not understood. Write it as in “Mon-Fri 9:00-17:30”.") % {"line": line}
+    if not found:
+        raise ValueError(wrong)
+    first, last, *numbers = found.groups()
+    start_hour, start_minute, end_hour, end_minute = map(int, numbers)
+    start, end = 60 * start_hour + start_minute, 60 * end_hour + end_minute
+    if not {first, last or first} <= set(DAYS) or max(start_minute, end_minute) > 59 or not start < end <= MIDNIGHT:
+        raise ValueError(wrong)
+    begin, count = DAYS.index(first), (DAYS.index(last or first) - DAYS.index(first)) % 7 + 1
+    return {((begin + day) % 7, start, end) for day in range(count)}

@@ -1,0 +1,254 @@
+"""A website that customers chat on: how its chat looks, when somebody answers, and who may have it on their pages."""
+
+import re
+import secrets
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext_lazy as _
+
+from conversations.models.office_hours import OfficeHours
+from conversations.models.prepared import prepared
+
+if TYPE_CHECKING:
+    from conversations.models.agent import Agent
+
+DEFAULT = "default"
+"""The key of the website that is always there, for chats that name none."""
+
+ACCENT = "#5558c8"
+"""The accent colour of a website that has chosen none."""
+
+RESERVED = {"messages", "state", "look", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
+"""Words that are addresses of the chat page already."""
+
+
+def new_key() -> str:
+    """A key that nobody else has. It is no secret: it stands on every page of its website."""
+    return "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(10))
+
+
+def check_key(key: str) -> None:
+    """Raises ValidationError for a key that would not do in an address."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,39}", key) or key in RESERVED:
+        raise ValidationError(_("A key has 2 to 40 small letters, digits and dashes, and is no word of ours."))
+
+
+def check_hours(text: str) -> None:
+    """Raises ValidationError with a sentence for hours that nobody understands."""
+    try:
+        OfficeHours.of(text, "UTC")
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def check_time_zone(name: str) -> None:
+    """Raises ValidationError for a time zone that does not exist."""
+    if name not in available_timezones():
+        raise ValidationError(_("There is no such time zone. One looks like Europe/Berlin."))
+
+
+def check_languages(text: str) -> None:
+    """Raises ValidationError for a language that Chatsite does not speak."""
+    known = dict(settings.LANGUAGES)
+    unknown = [code for code in text.split() if code not in known]
+    if unknown:
+        raise ValidationError(
+            _("Chatsite does not speak %(unknown)s. It speaks %(known)s.")
+            % {"unknown": ", ".join(unknown), "known": ", ".join(known)}
+        )
+
+
+def as_origin(text: str) -> str:
+    """The origin that `text` names, as browsers write it. Raises ValidationError if it is none."""
+    parts = urlsplit(text.strip().lower().rstrip("/"))
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or parts.path or parts.query:
+        raise ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
+    if not re.fullmatch(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]", parts.netloc.rpartition("@")[2].removesuffix(f":{port}")):
+        raise ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != usual else "")
+
+
+class WebsiteQuerySet(models.QuerySet["Website"]):
+    """How websites are found."""
+
+    def keyed(self, key: str) -> "Website | None":
+        """The website with this key, or None."""
+        return next(iter(prepared(self, "website keyed", lambda: self.filter(key="?"), {"?": key})), None)
+
+    def default(self) -> "Website":
+        """The website of chats that name none. It is made if it is missing, as in an empty database."""
+        return self.keyed(DEFAULT) or self.get_or_create(key=DEFAULT, defaults={"name": "Chat with us"})[0]
+
+    def numbered(self, pk: int) -> "Website":
+        """The website of a conversation, by its number."""
+        return next(iter(prepared(self, "website numbered", lambda: self.filter(pk=-1), {-1: pk})))
+
+    def chatting_on(self, origin: str) -> "list[Website]":
+        """Those whose chat pages of this origin may have."""
+        return list(prepared(self, "chatting on", lambda: self.filter(origins__origin="?"), {"?": origin}))
+
+    def seen_by(self, agent: "Agent") -> "list[Website]":
+        """Those whose conversations the agent may see, by name."""
+        mine = self.filter(agents=agent.pk) if agent.is_limited else self
+        return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}))
+
+
+class Website(models.Model):
+    """A website with a chat."""
+
+    class Ask(models.TextChoices):
+        OFF = "OFF", _("not asked")
+        OPTIONAL = "OPTIONAL", _("asked, may be left out")
+        REQUIRED = "REQUIRED", _("required before the first message")
+
+    class Position(models.TextChoices):
+        RIGHT = "right", _("at the end of the line: right, where text runs from left to right")
+        LEFT = "left", _("at its start")
+
+    name = models.CharField(_("name"), max_length=80, help_text=_("Customers read it above the chat."))
+    key = models.CharField(
+        _("key"), max_length=40, unique=True, default=new_key, validators=[check_key], help_text=_("It is no secret.")
+    )
+    accent = models.CharField(
+        _("accent colour"),
+        max_length=7,
+        default=ACCENT,
+        validators=[RegexValidator(r"^#[0-9a-fA-F]{6}$", _("A colour looks like #5558c8."))],
+    )
+    position = models.CharField(_("position"), max_length=5, choices=Position, default=Position.RIGHT)
+    greeting = models.CharField(_("greeting"), max_length=300, blank=True, help_text=_("Empty: Chatsite's own."))
+    reply_time = models.CharField(
+        _("reply time"),
+        max_length=120,
+        blank=True,
+        help_text=_("Said until there are enough answers to say how long they usually take."),
+    )
+    languages = models.CharField(
+        _("languages"),
+        max_length=120,
+        blank=True,
+        validators=[check_languages],
+        help_text=_("Codes such as “en de pt”, the first for everybody who speaks none of them. Empty: all there are."),
+    )
+    office_hours = models.TextField(
+        _("office hours"),
+        blank=True,
+        validators=[check_hours],
+        help_text=_("One line each, such as “Mon-Fri 9:00-17:30”. Empty: always."),
+    )
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", validators=[check_time_zone])
+    away_text = models.CharField(
+        _("away text"), max_length=300, blank=True, help_text=_("Said outside the hours. Empty: Chatsite's own.")
+    )
+    ask_name = models.CharField(_("name of the customer"), max_length=8, choices=Ask, default=Ask.OPTIONAL)
+    ask_email = models.CharField(_("e-mail of the customer"), max_length=8, choices=Ask, default=Ask.OPTIONAL)
+    identity_required = models.BooleanField(
+        _("identity required"),
+        default=False,
+        help_text=_("Only customers whom your own server vouches for may write."),
+    )
+    # Two that hold at the same time, so that a new one can be brought to your servers before the old one ends.
+    identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
+    identity_secret_before = models.CharField(_("identity secret before that"), max_length=64, blank=True)
+    retention_days = models.PositiveIntegerField(
+        _("days that conversations are kept"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        help_text=_("After their last message; `manage.py forgetold` deletes them then. Empty: for ever."),
+    )
+    agents = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="websites",
+        verbose_name=_("agents limited to it"),
+        help_text=_("Agents who are chosen on some websites see only those. Who is chosen on none sees all."),
+    )
+
+    objects = WebsiteQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("website")
+        verbose_name_plural = _("websites")
+
+    def __str__(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the one of chats that name none."""
+        return self.key == DEFAULT
+
+    @cached_property
+    def hours(self) -> OfficeHours:
+        """When somebody answers."""
+        return OfficeHours.of(self.office_hours, self.time_zone)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The identity secrets that hold."""
+        return [secret for secret in (self.identity_secret, self.identity_secret_before) if secret]
+
+    def lists(self, origin: str) -> bool:
+        """Whether pages of this origin may have its chat."""
+        return Origin.objects.of(origin, self.pk)
+
+
+class OriginQuerySet(models.QuerySet["Origin"]):
+    """How origins are found."""
+
+    def of(self, origin: str, website_id: int) -> bool:
+        """Whether the website lists the origin."""
+        values = {"?": origin, -1: website_id}
+        return bool(prepared(self, "origin of", lambda: self.filter(origin="?", website_id=-1), values))
+
+    def reads(self, origin: str, uuid: UUID) -> bool:
+        """Whether the website of the conversation with this uuid lists the origin."""
+        return self.filter(origin=origin, website__conversations__uuid=uuid).exists()
+
+    def known(self, origin: str) -> bool:
+        """Whether any website lists the origin."""
+        return bool(prepared(self, "origin known", lambda: self.filter(origin="?")[:1], {"?": origin}))
+
+
+class Origin(models.Model):
+    """An origin whose pages may have the website's chat, such as https://shop.example."""
+
+    website = models.ForeignKey(Website, models.CASCADE, related_name="origins")
+    origin = models.CharField(_("origin"), max_length=200, help_text=_("As in https://shop.example"))
+
+    objects = OriginQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("allowed origin")
+        verbose_name_plural = _("allowed origins")
+        constraints = (models.UniqueConstraint(fields=["origin", "website"], name="one_origin_each"),)
+
+    def __str__(self) -> str:
+        """The origin."""
+        return self.origin
+
+    def clean(self) -> None:
+        """Write it as browsers do."""
+        self.origin = as_origin(self.origin)
+
+
+def limited(agent_id: Any = "pk") -> Exists:
+    """Whether the agent of a query is limited to some websites."""
+    return Exists(Website.agents.through.objects.filter(user_id=OuterRef(agent_id)))

@@ -1,0 +1,237 @@
+// <chat-keeper> knows who keeps what makes this browser the customer: a cookie that no script sees, the page around the
+// chat, this frame's own storage or, where nothing is kept at all, this page for as long as it is open. It is the only one
+// that speaks with the page around the chat (loader.js): over a port, whose other end is in a page of exactly data-host.
+const PATIENCE = 3000; // milliseconds to wait for the page around the chat to say what it keeps
+
+class ChatKeeper extends HTMLElement {
+  connectedCallback() {
+    this.headers = {}; // what every request of this page brings along
+    this.open = !this.dataset.host;
+    this.seen = 0;
+    this.ready = new Promise((ready) => (this.settled = ready)); // nothing is sent before we know who we are
+    document.body.addEventListener("htmx:configRequest", ({ detail }) => Object.assign(detail.headers, this.headers));
+    document.addEventListener("messages-shown", () => this.count());
+    document.addEventListener("visibilitychange", () => this.count());
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
+    document.addEventListener("submit", (event) => this.submit(event));
+    document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
+    this.querySelector("[data-do=window]").addEventListener("click", () => this.openWindow());
+    addEventListener("message", (event) => this.greet(event));
+    this.start();
+  }
+
+  async start() {
+    const [, code] = location.hash.match(/^#code=(.+)/) || [];
+    if (code) {
+      history.replaceState(null, "", location.pathname + location.search);
+      const body = new URLSearchParams({ code, window: String(Math.random()) });
+      const response = await this.settle((more) => this.post("enter", body, more)).catch(() => null);
+      if (response?.ok) await this.refresh();
+      else if (response) this.say(await response.text());
+    } else if (this.isNew) {
+      const kept = this.stored();
+      if (kept) await this.recall(kept);
+      else if (this.dataset.host && window !== parent) {
+        setTimeout(this.settled, PATIENCE);
+        return;
+      }
+    }
+    this.settled();
+  }
+
+  // Whether there is no conversation yet.
+  get isNew() {
+    return "waits" in this.dataset;
+  }
+
+  address(name) {
+    return this.dataset.keep.replace("known/", `${name}/`);
+  }
+
+  post(name, body, more) {
+    return fetch(this.address(name), { method: "POST", body, headers: { ...this.headers, ...more, "HX-Request": "true" } });
+  }
+
+  // Ask for what makes us the customer. If the cookie that comes with it does not come back, ask once more, for the secret.
+  async settle(ask) {
+    let response = await ask({});
+    if (response.ok && !this.headers["X-Chat"] && response.headers.get("X-Secret") !== "" && !(await this.known())) {
+      response = await ask({ "X-Keep": "yes" });
+    }
+    const secret = response.headers.get("X-Secret");
+    if (secret) await this.keep(secret);
+    else if (secret === "") this.forget();
+    else if (response.ok) this.tell({ known: true });
+    return response;
+  }
+
+  async known() {
+    const response = await fetch(this.address("known"));
+    return response.headers.get("X-Known") === "yes";
+  }
+
+  async keep(secret) {
+    if (secret === this.headers["X-Chat"]) return;
+    this.headers["X-Chat"] = secret;
+    if (await this.ask({ keep: secret })) return;
+    this.store(secret);
+    this.querySelector(".forgetful").hidden = this.stored() === secret;
+  }
+
+  async recall(secret) {
+    this.headers["X-Chat"] = secret;
+    await this.refresh();
+    if (this.isNew) this.forget(); // it holds no longer
+  }
+
+  forget() {
+    delete this.headers["X-Chat"];
+    this.store("");
+    this.tell({ keep: "" });
+  }
+
+  get place() {
+    return `chat ${this.dataset.keep}`;
+  }
+
+  store(secret) {
+    try {
+      if (secret) localStorage.setItem(this.place, secret);
+      else localStorage.removeItem(this.place);
+    } catch {
+      // this browser keeps nothing here
+    }
+  }
+
+  stored() {
+    try {
+      return localStorage.getItem(this.place);
+    } catch {
+      return null;
+    }
+  }
+
+  // The protocols with which the doorbell's socket shows the secret: it can send no header of ours.
+  get protocols() {
+    return this.headers["X-Chat"] ? ["chat", this.headers["X-Chat"]] : [];
+  }
+
+  // The page again, as who we are now. What is being written stays.
+  async refresh() {
+    const response = await fetch(location.href, { headers: this.headers });
+    if (!response.ok) return;
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    for (const id of ["messages", "state", "earlier"]) {
+      document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
+      htmx.process(document.getElementById(id));
+    }
+    document.querySelector("message-list").renew();
+    if ("waits" in page.querySelector("chat-keeper").dataset) return this.begin(false);
+    this.begin();
+    this.count();
+  }
+
+  // There is a conversation from now on, or there is none any more.
+  begin(is = true) {
+    this.toggleAttribute("data-waits", !is);
+    if (!is) return;
+    document.querySelector(".who")?.remove();
+    document.dispatchEvent(new CustomEvent("conversation-began"));
+  }
+
+  say(sentence) {
+    const line = this.querySelector(".said");
+    line.textContent = sentence;
+    line.hidden = !sentence;
+  }
+
+  // The website's own server says who the customer is.
+  async identify(proof) {
+    this.headers["X-Identity"] = proof;
+    const response = await this.settle((more) => this.post("identify", null, more)).catch(() => null);
+    if (!response) return this.tell({ event: "refused", detail: "offline" });
+    if (!response.ok) {
+      delete this.headers["X-Identity"];
+      return this.tell({ event: "refused", detail: await response.text() });
+    }
+    this.querySelector(".sign-in")?.remove();
+    document.querySelector(".who")?.remove();
+    await this.refresh();
+    this.tell({ event: "identified" });
+  }
+
+  // Forms that make us the customer of another conversation, where no cookie does it.
+  async submit(event) {
+    const form = event.target;
+    if (!form.matches("[data-settles]") || !this.headers["X-Chat"]) return;
+    event.preventDefault();
+    const body = new URLSearchParams(new FormData(form, event.submitter));
+    const response = await fetch(form.action, { method: "POST", body, headers: this.headers });
+    const secret = response.headers.get("X-Secret");
+    if (secret) await this.keep(secret);
+    await this.refresh();
+  }
+
+  // A window of our own, which may remember what this frame may not. The code holds once, and for a minute.
+  async openWindow() {
+    const view = open("about:blank"); // now, while the click counts
+    const response = await this.post("code", null).catch(() => null);
+    if (!view) return;
+    if (response?.ok) view.location = new URL(`${this.dataset.alone}#code=${await response.text()}`, location.href);
+    else view.close();
+  }
+
+  // The page around the chat has something to say: only its own window, of exactly the origin we were told, may.
+  greet({ source, origin, data, ports }) {
+    if (source !== parent || origin !== this.dataset.host || data !== "chatsite" || !ports[0]) return;
+    this.port = ports[0];
+    this.port.onmessage = ({ data }) => this.heard(data);
+    document.body.classList.add("in-a-panel");
+    this.tell({ ready: true });
+  }
+
+  async heard(said) {
+    if (typeof said !== "object" || said === null) return;
+    if (typeof said.kept === "boolean") this.answered?.(said.kept);
+    if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
+    if (typeof said.open === "boolean") this.show(said.open);
+    if (said.hello) {
+      if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.recall(said.chat);
+      if (typeof said.proof === "string") await this.identify(said.proof);
+      this.settled();
+      this.count();
+    } else if (typeof said.proof === "string") this.identify(said.proof);
+  }
+
+  show(open) {
+    this.open = open;
+    if (open && matchMedia("(pointer: fine)").matches) document.querySelector("#content")?.focus({ preventScroll: true });
+    this.count();
+  }
+
+  tell(word) {
+    this.port?.postMessage(word);
+  }
+
+  // Tell the page around the chat, and whether it did what it was told.
+  ask(word) {
+    if (!this.port) return false;
+    return new Promise((answered) => {
+      this.answered = answered;
+      this.tell(word);
+      setTimeout(() => answered(false), PATIENCE);
+    });
+  }
+
+  // How many messages wait to be seen, for the bubble.
+  count() {
+    const ids = [...document.querySelectorAll("#messages > .theirs")].map((row) => Number(row.dataset.id));
+    if (this.open && !document.hidden) {
+      this.seen = Math.max(this.seen, ...ids);
+      this.tell({ seen: this.seen });
+    }
+    this.tell({ unread: ids.filter((id) => id > this.seen).length });
+  }
+}
+
+customElements.define("chat-keeper", ChatKeeper);

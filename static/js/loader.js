@@ -1,0 +1,188 @@
+// The chat in a page of somebody's website: a bubble, and the panel that it opens. It asks for nothing until then, unless
+// this customer has written before. Whatever fails here must not be noticed by the page.
+(() => {
+  const early = window.Chatsite;
+  const script = document.currentScript;
+  if (early?.open || !script) return; // it is here already
+
+  const { website: key = "default", accent, position, language } = script.dataset;
+  const look = __LOOKS__[key] || [];
+  const [chat, unreachable, again, shut] = __WORDS__;
+  const home = new URL(script.src).origin;
+  const base = `${home}/chat/${key === "default" ? "" : `${key}/`}`;
+  const host = `?host=${encodeURIComponent(location.origin)}`;
+  const place = `chatsite ${key}`;
+  const PATIENCE = 10000; // milliseconds until a chat that says nothing counts as out of reach
+  const LOOK = 60000; // between two looks for messages, while the chat is closed
+  const STEP = 1000; // between two looks at whether the page has changed its address
+
+  let memory = {};
+  const read = () => {
+    try {
+      return JSON.parse(localStorage.getItem(place)) || memory;
+    } catch {
+      return memory;
+    }
+  };
+  const write = (changes) => {
+    memory = { ...read(), ...changes };
+    try {
+      localStorage.setItem(place, JSON.stringify(memory));
+      return true;
+    } catch {
+      return false;
+    }
+  };
+
+  const heard = {}; // event: those who want to hear of it
+  const emit = (event, detail) => (heard[event] || []).forEach((hear) => attempt(() => hear(detail)));
+  const attempt = (deed) => {
+    try {
+      return deed();
+    } catch {
+      // the page around us goes on as if we were not here
+    }
+  };
+
+  const make = (name, properties, ...children) => {
+    const element = Object.assign(document.createElement(name), properties);
+    element.append(...children);
+    return element;
+  };
+  const element = document.createElement("div");
+  const root = element.attachShadow({ mode: "open" });
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  const badge = make("span", { className: "badge", hidden: true });
+  const bubble = make("button", { className: "bubble", type: "button", onclick: () => toggle() }, svg, badge);
+  const retry = make("button", { type: "button", textContent: again, onclick: () => attempt(load) });
+  const leave = make("button", { type: "button", textContent: shut, onclick: () => close() });
+  const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: unreachable }), retry, leave);
+  const panel = make("div", { className: "panel", hidden: true }, trouble);
+  let frame, port, timer, proof, seenAddress, looked;
+
+  const tell = (word) => port?.postMessage(word);
+
+  const label = (unread) => {
+    badge.hidden = !unread;
+    badge.textContent = unread > 9 ? "9+" : unread;
+    bubble.setAttribute("aria-label", unread ? `${chat} (${unread})` : chat);
+    emit("unread", unread);
+  };
+
+  const load = () => {
+    frame?.remove();
+    port = null;
+    trouble.hidden = true;
+    frame = make("iframe", { title: chat, src: base + host + (language ? `&language=${language}` : "") });
+    frame.onload = () => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = ({ data }) => attempt(() => hear(data, port1));
+      attempt(() => frame.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
+    };
+    clearTimeout(timer);
+    timer = setTimeout(() => (trouble.hidden = false), PATIENCE);
+    panel.prepend(frame);
+  };
+
+  const hear = (said, from) => {
+    if (said.ready) {
+      clearTimeout(timer);
+      trouble.hidden = true;
+      port = from;
+      const { chat, seen = 0 } = read();
+      tell({ hello: true, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, proof });
+    }
+    if (said.known) write({ chat: read().chat || 1 }), here();
+    if (said.keep === "") write({ chat: 0, seen: 0 });
+    else if (said.keep) tell({ kept: write({ chat: said.keep }) }), here();
+    if (said.seen) write({ seen: said.seen });
+    if ("unread" in said) label(said.unread);
+    if (said.close) close();
+    if (said.event) emit(said.event, said.detail);
+  };
+
+  // Which page the customer is on, for the agents, and whether there is something to read.
+  const send = (what) => {
+    const { chat, seen } = read();
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const said = { url: location.href, title: document.title, referrer: document.referrer, language: navigator.language, zone, seen, chat };
+    return fetch(`${base}${what}/${host}`, { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) });
+  };
+  const here = async () => {
+    seenAddress = location.href;
+    looked = Date.now();
+    if (!read().chat) return;
+    try {
+      const response = await send("here");
+      if (response.status !== 200 || port) return;
+      const { unread } = await response.json();
+      label(unread);
+      if (unread && !frame) load();
+    } catch {
+      // the next look
+    }
+  };
+
+  const open = () => {
+    if (!frame) load();
+    panel.hidden = false;
+    bubble.setAttribute("aria-expanded", "true");
+    write({ open: 1 });
+    tell({ open: true });
+    frame.focus();
+    emit("open");
+  };
+  const close = () => {
+    if (panel.hidden) return;
+    panel.hidden = true;
+    bubble.setAttribute("aria-expanded", "false");
+    write({ open: 0 });
+    tell({ open: false });
+    bubble.focus();
+    emit("close");
+  };
+  const toggle = () => (panel.hidden ? open() : close());
+  const identify = (said) => {
+    proof = said && typeof said === "object" ? `HMAC ${said.hmac} ${said.id}` : said;
+    tell({ proof });
+  };
+  const shutdown = async () => {
+    const gone = send("forget").catch(() => null);
+    close();
+    frame?.remove();
+    frame = port = proof = undefined;
+    clearTimeout(timer);
+    label(0);
+    memory = {};
+    attempt(() => localStorage.removeItem(place));
+    await gone;
+  };
+  const on = (event, hear) => (heard[event] ||= []).push(hear);
+  const calls = { open, close, toggle, identify, shutdown, on };
+  const push = (call) => attempt(() => calls[call[0]](...call.slice(1)));
+  window.Chatsite = { ...calls, push };
+
+  attempt(() => {
+    const sheet = new CSSStyleSheet();
+    const side = (position || look[1]) === "left" ? "inline-start" : "inline-end";
+    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replace("ACCENT", accent || look[0] || "#5558c8"));
+    root.adoptedStyleSheets = [sheet];
+    svg.setAttribute("viewBox", "0 0 32 32");
+    path.setAttribute("d", "M16 5c6.6 0 12 4.4 12 10s-5.4 10-12 10c-1.1 0-2.2-.1-3.2-.4L7 28v-5.4C5.100 20.600 4 18 4 15 4 9.400 9.400 5 16 5Z");
+    svg.append(path);
+    bubble.setAttribute("aria-expanded", "false");
+    panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
+    root.append(panel, bubble);
+    const stay = () => element.isConnected || document.documentElement.append(element); // beside <body>, which may be swapped
+    stay();
+    label(0);
+    if (read().open) open();
+    here();
+    setInterval(() => attempt(() => {
+      stay();
+      if (location.href !== seenAddress || (!port && !document.hidden && Date.now() - looked > LOOK)) here();
+    }), STEP);
+    if (Array.isArray(early)) early.forEach(push);
+  });
+})();
