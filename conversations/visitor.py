@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict, dataclass, fields
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from django.core.cache import cache
 
@@ -27,9 +28,17 @@ class Visitor:
     browser: str = ""
 
     @property
+    def digest(self) -> str:
+        """A short word that differs where anything in it does."""
+        return format(crc32(repr(self).encode(errors="replace")), "x")
+
+    @property
     def link(self) -> str:
         """The page they are on, if it is one that can be opened."""
-        return self.url if urlsplit(self.url).scheme in {"http", "https"} else ""
+        try:
+            return self.url if urlsplit(self.url).scheme in {"http", "https"} else ""
+        except ValueError:
+            return ""
 
 
 def told(said: object, browser: str) -> Visitor:

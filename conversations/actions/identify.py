@@ -21,7 +21,9 @@ def identify(*, claim: "Claim", website: "Website", held: Conversation | None) -
     if held and held.contact_id is None:
         held = Conversation.objects.lock(held.pk)
         held.contact = Contact.objects.note(website.pk, claim)
-        held.save(update_fields=["contact"])
+        held.customer_name = claim.name or held.customer_name
+        held.customer_email = claim.email or held.customer_email
+        held.save(update_fields=["contact", "customer_name", "customer_email"])
         announce_to_agents(held)
     contact = Contact.objects.called(website.pk, claim.sub)
     return contact.conversations.newest_first().first() if contact else None

@@ -88,6 +88,7 @@ def _write(
     if conversation.pk is None:
         insert(conversation)
     if claim:
+        name, email = claim.name or name, claim.email or email
         conversation.contact = Contact.objects.note(conversation.website_id, claim)
     message = Message(conversation=conversation, author=author, agent=agent, content=content, client_id=client_id)
     insert(message)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from conversations.actions import AlreadySent, TakenBySomebodyElse, close, mark_read, post_message, reopen, take
+from conversations.agent import about
 from conversations.agent.doorkeeper import AgentRequest, agents_only
 from conversations.agent.inbox import View, assignee_name, desk
 from conversations.bubbles import Face, bubbles
@@ -42,7 +43,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if news and len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"
-    elif request.GET.get("state", conversation.state) != conversation.state:
+    elif "state" in request.GET and request.GET["state"] != about.state(conversation):
         response["HX-Trigger"] = "state"
     return response
 
@@ -52,6 +53,15 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
 def state(request: AgentRequest, pk: int) -> HttpResponse:
     """Who has it and whether it is open, with the buttons to change that."""
     return render(request, "agent/_state.html", _state(request, _find(request, pk)))
+
+
+@agents_only
+@require_GET
+def details(request: AgentRequest, pk: int) -> HttpResponse:
+    """Who the customer is, and where."""
+    conversation = _find(request, pk)
+    context = {"about": about.About.of(conversation), "conversation": conversation, "view": View.of(request)}
+    return render(request, "agent/_about.html", context)
 
 
 @agents_only
@@ -140,6 +150,7 @@ def _here(request: AgentRequest, conversation: Conversation) -> str:
 def _state(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
     return {
         "conversation": conversation,
+        "state": about.state(conversation),
         "face": Face.of(str(conversation)),
         "assignee": assignee_name(conversation, request.agent),
         "mine": conversation.assignee_id == request.agent.pk,
@@ -160,6 +171,7 @@ def _page(
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
     context = _state(request, conversation) | {
+        "about": about.About.of(conversation),
         "bubbles": shown,
         "older": older,
         "before": before,

@@ -15,6 +15,7 @@ urlpatterns = [
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
     path("<int:pk>/state/", conversation.state, name="state"),
+    path("<int:pk>/about/", conversation.details, name="about"),
     path("<int:pk>/read/", conversation.read, name="read"),
     path("<int:pk>/take/", conversation.take_it, name="take"),
     path("<int:pk>/close/", conversation.close_it, name="close"),

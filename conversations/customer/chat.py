@@ -10,7 +10,7 @@ from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods
 
-from conversations import identity, limits, paging
+from conversations import identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
 from conversations.bubbles import bubbles
 from conversations.customer import assets
@@ -90,6 +90,8 @@ def _post(visit: Visit) -> HttpResponse:
     except AlreadySent:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
         return _refused(visit, form, sentence, 409)
+    told = {"zone": visit.request.POST.get("zone"), "language": visit.request.headers.get("Accept-Language", "")[:2]}
+    visitor.note(message.conversation_id, visitor.told(told, visit.request.headers.get("User-Agent", "")))
     response = sent(message) if visit.request.htmx else redirect(address("chat", visit))
     visit.remember(response, message.conversation)
     return response

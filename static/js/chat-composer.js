@@ -175,6 +175,7 @@ class ChatComposer extends HTMLElement {
     const body = new URLSearchParams(new FormData(this.form));
     body.set("content", item.text);
     body.set("client_id", item.name);
+    body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     let response;
     try {
       const keeper = document.querySelector("chat-keeper");
