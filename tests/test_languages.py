@@ -104,7 +104,7 @@ def test_django_reads_what_the_translators_wrote_last(locale: str) -> None:
             written[(key(entry), number) if "msgid_plural" in entry else key(entry)] = translation
     with catalogue(locale).with_suffix(".mo").open("rb") as file:
         compiled: Any = GNUTranslations(file)
-    assert compiled._catalog == written
+    assert compiled._catalog | {"": ""} == written | {"": ""}  # msgfmt leaves the date out of the head
 
 
 def test_make_messages_knows_all_languages() -> None:
