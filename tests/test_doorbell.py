@@ -17,7 +17,7 @@ from chatsite.asgi import protocols
 from conversations.actions import close, post_message, take
 from conversations.announce import customer_group
 from conversations.live import doorbell
-from conversations.models import Agent, Conversation
+from conversations.models import Agent, Conversation, Website
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -301,3 +301,81 @@ def test_a_doorbell_that_cannot_ring_never_fails_the_write(
     assert alice.says("Hello").status_code == 302
     assert Conversation.objects.count() == 1
     assert "no channel layer" in caplog.text
+
+
+# Websites -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(db: None) -> Website:
+    """A website on https://shop.example."""
+    website = Website.objects.create(key="shop", name="Shop")
+    website.origins.create(origin="https://shop.example")
+    return website
+
+
+async def test_widgets_of_a_listed_origin_hear_their_own_websites_conversations(
+    shop: Website, talk: Conversation
+) -> None:
+    theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
+    async with socket(f"/ws/messages/{theirs.uuid}/", origin=b"https://shop.example") as widget:
+        assert (await widget.connect())[0]
+        assert (await hears(widget))["last"] == theirs.last_message_id
+    async with socket(f"/ws/messages/{talk.uuid}/", origin=b"https://shop.example") as widget:
+        assert (await widget.connect())[0]
+        assert await closed_with(widget) == doorbell.NOT_FOUND
+
+
+@pytest.mark.parametrize("path", ["/ws/chat/", "/ws/chat/shop/", "/ws/inbox/"])
+async def test_a_listed_origin_opens_no_other_socket(path: str, shop: Website, talk: Conversation) -> None:
+    async with socket(path, cookies=f"chat={talk.uuid.hex}", origin=b"https://shop.example") as bell:
+        assert not (await bell.connect())[0]
+
+
+async def test_a_page_without_cookies_offers_its_secret_as_a_protocol(shop: Website) -> None:
+    theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
+    headers = [(b"host", b"testserver"), (b"origin", OURS)]
+    path = "/ws/chat/shop/?host=https%3A%2F%2Fshop.example"
+    bell = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", theirs.uuid.hex])
+    assert await bell.connect(timeout=5) == (True, "chat")
+    assert (await hears(bell))["last"] == theirs.last_message_id
+    await bell.disconnect()
+    wrong = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", "0" * 32])
+    await wrong.connect(timeout=5)
+    assert await closed_with(wrong) == doorbell.NOT_FOUND
+    await wrong.disconnect()
+
+
+async def test_an_agent_who_is_limited_hears_of_no_other_website(
+    shop: Website, bobs: Page, bob: Agent, carols: Page, carol: Agent
+) -> None:
+    await in_thread(shop.agents.add)(await in_thread(User.objects.get)(pk=bob.pk))
+    theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
+    async with (
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
+        socket("/ws/inbox/", cookies=session(carols)) as carol_hears,
+    ):
+        await bob_hears.connect()
+        await carol_hears.connect()
+        await hears(bob_hears)
+        await hears(carol_hears)
+        other = (await in_thread(post_message)(content="Elsewhere")).conversation
+        await in_thread(post_message)(content="More", conversation=theirs)
+        assert (await hears(carol_hears))["conversation"] == other.pk
+        assert (await hears(carol_hears))["conversation"] == theirs.pk
+        assert (await hears(bob_hears))["conversation"] == theirs.pk
+
+
+async def test_an_agent_who_gets_limited_hears_so_by_the_next_heartbeat(
+    shop: Website, bobs: Page, bob: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bob_hears:
+        await bob_hears.connect()
+        await hears(bob_hears)
+        await in_thread(shop.agents.add)(await in_thread(User.objects.get)(pk=bob.pk))
+        for _ in range(3):
+            await hears(bob_hears)
+        other = (await in_thread(post_message)(content="Elsewhere")).conversation
+        for _ in range(4):
+            assert (await hears(bob_hears)).get("conversation") != other.pk

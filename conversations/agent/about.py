@@ -75,6 +75,7 @@ def spoken(code: str) -> str:
 def clock(zone: str) -> datetime | None:
     """What time it is in a time zone, or None if there is no such zone."""
     try:
-        return timezone.now().astimezone(ZoneInfo(zone)) if zone else None
+        # Without its zone: templates would turn it to the server's.
+        return timezone.now().astimezone(ZoneInfo(zone)).replace(tzinfo=None) if zone else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None

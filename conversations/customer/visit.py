@@ -12,6 +12,7 @@ from django.http import Http404, HttpResponse
 from django.http import HttpRequest as DjangoRequest
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
+from django.utils.translation.trans_real import parse_accept_lang_header
 from django_htmx.middleware import HtmxDetails
 
 from conversations import customer_secret, identity
@@ -56,8 +57,8 @@ class Visit:
     @cached_property
     def conversation(self) -> Conversation | None:
         """The conversation whose secret the browser shows, if it is one of this website's."""
-        found = Conversation.objects.named(self.secret)
-        return found if found and found.website_id == self.website.pk else None
+        website, found = self.website, Conversation.objects.named(self.secret)
+        return found if found and found.website_id == website.pk else None
 
     @cached_property
     def claim(self) -> Claim | None:
@@ -97,7 +98,8 @@ class Visit:
     def language(self) -> str:
         """The customer's language: what the page says, else what the browser does, among those that the website has."""
         offered = self.website.languages.split() or [code for code, _ in settings.LANGUAGES]
-        for wanted in (self.request.GET.get("language", ""), _by_browser(self.request)):
+        spoken = parse_accept_lang_header(self.request.headers.get("Accept-Language", "").lower())
+        for wanted in (self.request.GET.get("language", ""), *(code for code, _ in spoken)):
             code = _supported(wanted)
             if code in offered:
                 return code

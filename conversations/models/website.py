@@ -31,6 +31,10 @@ RESERVED = {"messages", "state", "look", "known", "identify", "code", "enter", "
 """Words that are addresses of the chat page already."""
 
 
+ORIGIN = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+"""A host and perhaps a port, as browsers write them: names of other scripts in their xn-- form."""
+
+
 def new_key() -> str:
     """A key that nobody else has. It is no secret: it stands on every page of its website."""
     return "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(10))
@@ -69,15 +73,16 @@ def check_languages(text: str) -> None:
 
 def as_origin(text: str) -> str:
     """The origin that `text` names, as browsers write it. Raises ValidationError if it is none."""
-    parts = urlsplit(text.strip().lower().rstrip("/"))
+    wrong = ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
     try:
+        parts = urlsplit(text.strip().lower().rstrip("/"))
         port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or parts.path or parts.query:
-        raise ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
-    if not re.fullmatch(r"[a-z0-9.-]+|\[[0-9a-f:.]+\]", parts.netloc.rpartition("@")[2].removesuffix(f":{port}")):
-        raise ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme not in {"http", "https"} or not ORIGIN.fullmatch(parts.netloc) or not parts.hostname:
+        raise wrong
+    if parts.path or parts.query or parts.fragment:
+        raise wrong
     usual = {"http": 80, "https": 443}[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != usual else "")

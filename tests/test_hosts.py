@@ -1,0 +1,190 @@
+"""What the pages of a website ask for themselves: the loader, where the customer is, and to be forgotten."""
+
+import gzip
+import json
+import re
+from typing import Any
+
+import pytest
+
+from conversations import visitor
+from conversations.actions import post_message
+from conversations.customer.assets import READABLE, colours, contrast
+from conversations.models import Agent, Conversation, Website
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+SHOP = "https://shop.example"
+HERE = f"/chat/shop/here/?host={SHOP}"
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0"
+
+
+@pytest.fixture
+def shop() -> Website:
+    """A website on https://shop.example."""
+    website = Website.objects.create(key="shop", name="Fern & Fired", accent="#0a7d4f", position="left")
+    website.origins.create(origin=SHOP)
+    return website
+
+
+@pytest.fixture
+def chatting(alice: Page, shop: Website) -> Conversation:
+    """A conversation that alice has begun in the shop's page."""
+    alice.post(f"/chat/shop/messages/?host={SHOP}", {"content": "Hello"})
+    return Conversation.objects.get()
+
+
+def tells(page: Page, path: str = HERE, origin: str | None = SHOP, **said: Any) -> Any:
+    """What the loader says."""
+    headers = {"Origin": origin} if origin else {}
+    return page.post(path, json.dumps(said), content_type="text/plain", headers={**headers, "User-Agent": FIREFOX})
+
+
+def test_agents_see_where_their_customer_is(alice: Page, bobs: Page, chatting: Conversation) -> None:
+    answer = tells(
+        alice,
+        url="https://shop.example/pots/blue",
+        title="Blue pots",
+        referrer="https://search.example/",
+        language="pt-BR",
+        zone="America/New_York",
+    )
+    assert answer.json() == {"unread": 0}
+    assert answer["Access-Control-Allow-Origin"] == SHOP
+    assert answer["Access-Control-Allow-Credentials"] == "true"
+    about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+    for shown in ("Blue pots", "https://search.example/", "Firefox 128, Windows", "Portuguese", "America/New_York"):
+        assert shown in about, shown
+    assert 'href="https://shop.example/pots/blue"' in about
+
+
+def test_an_agents_page_hears_that_its_customer_went_elsewhere(alice: Page, bobs: Page, chatting: Conversation) -> None:
+    tells(alice, url="https://shop.example/a", title="A")
+    page = bobs.get(f"/inbox/{chatting.pk}/").content.decode()
+    found = re.search(r'id="shown-state" name="state" value="([^"]*)"', page)
+    assert found
+    poll = f"/inbox/{chatting.pk}/messages/"
+    asked = {"since": chatting.last_message_id, "state": found[1]}
+    assert "HX-Trigger" not in bobs.get(poll, asked)
+    tells(alice, url="https://shop.example/b", title="B")
+    assert bobs.get(poll, asked)["HX-Trigger"] == "state"
+
+
+def test_it_answers_how_many_messages_are_unseen(alice: Page, bob: Agent, chatting: Conversation) -> None:
+    seen = chatting.last_message_id
+    for text in ("Hi!", "Are you there?"):
+        post_message(content=text, conversation=chatting, agent=bob)
+    assert tells(alice, seen=seen).json() == {"unread": 2}
+    assert tells(alice, seen=seen + 2).json() == {"unread": 0}
+    assert tells(alice).json() == {"unread": 2}
+
+
+def test_where_there_is_no_cookie_the_secret_comes_in_the_body(chatting: Conversation) -> None:
+    assert tells(Page(), chat=chatting.uuid.hex).json() == {"unread": 0}
+    assert tells(Page(), chat="0" * 32).status_code == 204
+    assert tells(Page(), chat=1).status_code == 204
+
+
+def test_nothing_is_noted_of_who_has_not_written(mallory: Page, shop: Website) -> None:
+    assert tells(mallory, url="https://shop.example/").status_code == 204
+    assert not Conversation.objects.exists()
+
+
+def test_other_origins_are_refused_and_change_nothing(alice: Page, chatting: Conversation) -> None:
+    for origin in ("https://evil.example", "null", None):
+        for path in (
+            HERE,
+            "/chat/shop/here/",
+            "/chat/shop/here/?host=https://evil.example",
+            HERE.replace("here", "forget"),
+        ):
+            assert tells(alice, path, origin, url="https://evil.example/").status_code == 403, (origin, path)
+    assert tells(alice, HERE.replace("shop/", "nowhere/", 1)).status_code == 404
+    known = visitor.of(chatting.pk)
+    assert known is None or "evil" not in known.url
+    assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == ["Hello"]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{", "[]", "null", "1", '{"url": 1}', '{"seen": "x"}', '{"seen": -1}', "[" * 20000]
+)
+def test_whatever_it_is_told_does_no_harm(alice: Page, chatting: Conversation, body: str) -> None:
+    answer = alice.post(HERE, body, content_type="text/plain", headers={"Origin": SHOP})
+    assert answer.status_code == 200
+
+
+def test_what_a_browser_tells_is_shown_as_text_and_leads_nowhere_bad(
+    alice: Page, bobs: Page, chatting: Conversation
+) -> None:
+    bad = "<img src=x onerror=alert(1)>"
+    tells(alice, url="javascript:alert(1)", title=bad, referrer=bad, language=bad, zone="../../etc/passwd")
+    about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+    assert "<img" not in about
+    assert "&lt;img src=x onerror=alert(1)&gt;" in about
+    assert 'href="javascript' not in about
+    tells(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
+    assert len(visitor.of(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
+
+
+def test_a_customer_who_leaves_is_forgotten_and_the_secret_holds_no_longer(
+    alice: Page, bobs: Page, chatting: Conversation
+) -> None:
+    stolen = Page()
+    stolen.cookies.load({name: morsel.value for name, morsel in alice.cookies.items()})
+    assert texts(stolen.get(f"/chat/shop/?host={SHOP}")) == ["Hello"]
+    gone = tells(alice, f"/chat/shop/forget/?host={SHOP}")
+    assert gone.status_code == 204
+    assert all(cookie["max-age"] == 0 and "Partitioned" in cookie.OutputString() for cookie in gone.cookies.values())
+    assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == []
+    assert texts(stolen.get(f"/chat/shop/?host={SHOP}")) == []
+    assert alice.get(f"/api/messages/{chatting.uuid}/").json()["count"] == 0
+    assert "Hello" in bobs.get(f"/inbox/{chatting.pk}/").content.decode()
+
+
+def test_too_many_visits_are_told_to_wait(alice: Page, chatting: Conversation, settings: Any) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = {**settings.LIMITS, "visits of one address": (2, 60)}
+    answers = [tells(alice) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert int(answers[-1]["Retry-After"]) > 0
+
+
+# The loader ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_loader_knows_the_looks_of_the_page_that_asks_and_of_no_other(alice: Page, shop: Website) -> None:
+    Website.objects.create(key="secretclub", name="Club", accent="#aa0000").origins.create(
+        origin="https://club.example"
+    )
+    mine = alice.get("/chat.js", headers={"Referer": f"{SHOP}/"})
+    assert '{"shop":["#0a7d4f","left"]}' in mine.content.decode()
+    assert "secretclub" not in mine.content.decode()
+    assert 'shop":[' not in alice.get("/chat.js").content.decode()
+    assert {"Referer", "Accept-Language", "Accept-Encoding"} <= set(mine["Vary"].split(", "))
+    assert mine["Cache-Control"].startswith("public")
+    assert not mine.cookies
+
+
+def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:
+    page = alice.get("/chat/").content.decode()
+    for address in re.findall(r'(?:src|href)="(/chat/(?:script|style)-[^"]*)"', page):
+        plain = alice.get(address)
+        assert "immutable" in plain["Cache-Control"]
+        packed = alice.get(address, headers={"Accept-Encoding": "gzip"})
+        assert packed["Content-Encoding"] == "gzip"
+        assert gzip.decompress(packed.content) == plain.content
+        assert len(packed.content) < len(plain.content) / 2
+        old = alice.get(re.sub("-[0-9a-f]+", "-000000000000", address))
+        assert old.content == plain.content
+        assert "immutable" not in old["Cache-Control"]
+
+
+@pytest.mark.parametrize("accent", ["#5558c8", "#0a7d4f", "#ffdd00", "#ffffff", "#000000", "#808080", "#ff4fa3"])
+def test_any_accent_can_be_read_on_and_read(accent: str) -> None:
+    for mode in colours(accent).split("@media"):
+        named = {
+            name: tuple(float(part) for part in rgb.split())
+            for name, rgb in re.findall(r"--([\w-]+):rgb\(([\d ]+)\)", mode)
+        }
+        for ink, ground in (("on-accent", "accent-5"), ("accent-7", "accent-1")):
+            assert contrast(named[ink], named[ground]) >= READABLE, (accent, ink)  # type: ignore[arg-type]

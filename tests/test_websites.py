@@ -1,0 +1,433 @@
+"""Websites: each has a chat of its own, on its own pages and nobody else's, and agents see what they may."""
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from conversations.actions import post_message
+from conversations.models import Agent, Conversation, Website
+from conversations.models.website import RESERVED, as_origin
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+SHOP = "https://shop.example"
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def shop() -> Website:
+    """A website on https://shop.example, with the key shop."""
+    website = Website.objects.create(key="shop", name="Fern & Fired")
+    website.origins.create(origin=SHOP)
+    return website
+
+
+@pytest.fixture
+def club() -> Website:
+    """Another one."""
+    website = Website.objects.create(key="club", name="Tennis Club")
+    website.origins.create(origin="https://club.example")
+    return website
+
+
+def post(page: Page, **body: Any) -> Any:
+    """A call of the API."""
+    headers = body.pop("headers", {})
+    return page.post("/api/messages/", json.dumps(body), content_type="application/json", headers=headers)
+
+
+def test_there_is_a_default_website_from_the_start(alice: Page) -> None:
+    assert Website.objects.get().key == "default"
+    alice.says("Hello")
+    assert Conversation.objects.get().website.is_default
+
+
+def test_each_website_has_a_chat_of_its_own(alice: Page, shop: Website, club: Website) -> None:
+    assert "Fern &amp; Fired" in alice.get("/chat/shop/").content.decode()
+    alice.post("/chat/shop/messages/", {"content": "Hello shop"})
+    alice.post("/chat/club/messages/", {"content": "Hello club"})
+    assert texts(alice.get("/chat/shop/")) == ["Hello shop"]
+    assert texts(alice.get("/chat/club/")) == ["Hello club"]
+    assert texts(alice.get("/chat/")) == []
+    assert {one.website.key for one in Conversation.objects.all()} == {"shop", "club"}
+
+
+def test_a_conversation_of_one_website_is_unknown_to_another(alice: Page, shop: Website, club: Website) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Hello shop"})
+    secret = Conversation.objects.get().uuid.hex
+    assert texts(alice.get("/chat/shop/", headers={"X-Chat": secret})) == ["Hello shop"]
+    assert texts(alice.get("/chat/club/", headers={"X-Chat": secret})) == []
+    alice.post("/chat/club/messages/", {"content": "And here?"}, headers={"X-Chat": secret})
+    assert Conversation.objects.count() == 2
+
+
+def test_a_website_that_does_not_exist_is_404(alice: Page) -> None:
+    for path in ("/chat/nowhere/", "/chat/nowhere/look/", "/chat/nowhere/known/"):
+        assert alice.get(path).status_code == 404, path
+    assert alice.post("/chat/nowhere/messages/", {"content": "Hi"}).status_code == 404
+    assert not Conversation.objects.exists()
+
+
+def test_no_row_and_no_cookie_before_the_first_message(alice: Page, shop: Website) -> None:
+    response = alice.get(f"/chat/shop/?host={SHOP}")
+    assert response.status_code == 200
+    assert not response.cookies
+    assert not Conversation.objects.exists()
+
+
+# In the pages of a host ----------------------------------------------------------------------------------------------
+
+
+def ancestors(response: Any) -> list[str]:
+    """Whose pages may have it in a frame."""
+    found = re.search(r"frame-ancestors ([^;]*)", response["Content-Security-Policy"])
+    return found[1].split() if found else []
+
+
+def test_a_page_may_be_framed_by_the_host_it_names_if_that_is_listed(alice: Page, shop: Website, club: Website) -> None:
+    shop.origins.create(origin="https://other.example")
+    assert ancestors(alice.get(f"/chat/shop/?host={SHOP}")) == ["'self'", SHOP]
+    everybody = ["'self'", SHOP, "https://other.example"]
+    assert ancestors(alice.get("/chat/shop/")) == everybody
+    for stranger in (
+        "https://evil.example",
+        "https://shop.example.evil.example",
+        "null",
+        "x" * 3000,
+        "https://club.example",
+    ):
+        assert ancestors(alice.get("/chat/shop/", {"host": stranger})) == everybody
+    assert "X-Frame-Options" not in alice.get("/chat/shop/")
+
+
+def test_the_cookie_in_a_host_page_is_partitioned_and_the_hosts_own(alice: Page, shop: Website) -> None:
+    shop.origins.create(origin="https://other.example")
+    response = alice.post(f"/chat/shop/messages/?host={SHOP}", {"content": "From the shop"})
+    [cookie] = response.cookies.values()
+    said = cookie.OutputString()
+    assert all(word in said for word in ("HttpOnly", "Secure", "SameSite=None", "Partitioned"))
+    assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == ["From the shop"]
+    assert texts(alice.get("/chat/shop/?host=https://other.example")) == []
+    assert texts(alice.get("/chat/shop/")) == []
+
+
+def test_on_its_own_page_the_cookie_is_lax(alice: Page, shop: Website) -> None:
+    [cookie] = alice.post("/chat/shop/messages/", {"content": "Hi"}).cookies.values()
+    assert cookie["samesite"] == "Lax"
+    assert "Partitioned" not in cookie.OutputString()
+
+
+def test_the_secret_goes_to_a_script_only_if_it_asks(alice: Page, shop: Website) -> None:
+    name = "5d5d3a41-3a5b-4a0e-8f6e-0d8a8f6c1f00"
+    told = alice.post("/chat/shop/messages/", {"content": "Hi", "client_id": name})
+    assert "X-Secret" not in told
+    assert alice.get("/chat/shop/known/")["X-Known"] == "yes"
+    bare = Page()
+    assert bare.get("/chat/shop/known/")["X-Known"] == "no"
+    asked = bare.post("/chat/shop/messages/", {"content": "Hi", "client_id": name}, headers={"X-Keep": "yes"})
+    assert asked["X-Secret"] == Conversation.objects.get().uuid.hex
+
+
+def test_without_javascript_the_frame_keeps_its_host_and_language(alice: Page, shop: Website) -> None:
+    response = alice.post(f"/chat/shop/messages/?host={SHOP}&language=de", {"content": "Hallo"})
+    assert response["Location"] == "/chat/shop/?host=https%3A%2F%2Fshop.example&language=de"
+    page = alice.get(response["Location"]).content.decode()
+    assert '<html lang="de"' in page
+    assert 'action="/chat/shop/messages/?host=https%3A%2F%2Fshop.example&amp;language=de"' in page
+
+
+def test_a_website_speaks_its_own_languages(alice: Page, shop: Website) -> None:
+    shop.languages = "fr en"
+    shop.save()
+    for said, spoken in (("en", "en"), ("fr-CA", "fr"), ("de", "fr"), ("", "fr")):
+        page = alice.get("/chat/shop/", headers={"Accept-Language": said})
+        assert f'<html lang="{spoken}"' in page.content.decode(), said
+
+
+# Another window ------------------------------------------------------------------------------------------------------
+
+
+def test_a_code_opens_one_window_once(alice: Page, shop: Website) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Remember me"})
+    code = alice.post("/chat/shop/code/").content.decode()
+    assert Conversation.objects.get().uuid.hex[:8] not in code
+    window, mallory = Page(), Page()
+    assert window.post("/chat/shop/enter/", {"code": code, "window": "1"}).status_code == 204
+    assert texts(window.get("/chat/shop/")) == ["Remember me"]
+    assert mallory.post("/chat/shop/enter/", {"code": code, "window": "2"}).status_code == 403
+    assert texts(mallory.get("/chat/shop/")) == []
+
+
+def test_a_code_ends_after_a_minute(alice: Page, shop: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Remember me"})
+    code = alice.post("/chat/shop/code/").content.decode()
+    import time
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert Page().post("/chat/shop/enter/", {"code": code, "window": "1"}).status_code == 403
+
+
+def test_a_code_is_of_one_website_and_cannot_be_made_up(alice: Page, shop: Website, club: Website) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Remember me"})
+    code = alice.post("/chat/shop/code/").content.decode()
+    assert Page().post("/chat/club/enter/", {"code": code, "window": "1"}).status_code == 403
+    for made_up in ("", "x", code[:-2] + "xx", "a:b:c", "\x00"):
+        assert Page().post("/chat/shop/enter/", {"code": made_up}).status_code == 403
+    assert Page().post("/chat/shop/code/").status_code == 404
+
+
+# What a website asks -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_required_is_asked_with_the_first_message_alone(alice: Page, shop: Website) -> None:
+    shop.ask_name, shop.ask_email = Website.Ask.REQUIRED, Website.Ask.REQUIRED
+    shop.save()
+    page = alice.get("/chat/shop/").content.decode()
+    assert re.search(r'name="email"[^>]* required', page)
+    refused = alice.htmx("/chat/shop/messages/", {"content": "Hi", "name": "Alice"})
+    assert refused.status_code == 422
+    assert "e-mail" in refused.content.decode()
+    assert not Conversation.objects.exists()
+    first = {"content": "Hi", "name": "Alice", "email": "alice@example.com"}
+    assert alice.htmx("/chat/shop/messages/", first).status_code == 204
+    assert alice.htmx("/chat/shop/messages/", {"content": "More"}).status_code == 204
+
+
+def test_the_api_asks_for_the_same(alice: Page, shop: Website) -> None:
+    shop.ask_email = Website.Ask.REQUIRED
+    shop.save()
+    assert post(alice, content="Hi", website="shop").status_code == 422
+    assert not Conversation.objects.exists()
+    assert post(alice, content="Hi", website="shop", email="alice@example.com").status_code == 200
+
+
+def test_what_is_not_asked_is_not_on_the_page(alice: Page, shop: Website) -> None:
+    shop.ask_name, shop.ask_email = Website.Ask.OFF, Website.Ask.OFF
+    shop.save()
+    assert 'name="email"' not in alice.get("/chat/shop/").content.decode()
+
+
+# The API and other origins -------------------------------------------------------------------------------------------
+
+
+def test_the_api_takes_a_websites_key(alice: Page, shop: Website) -> None:
+    assert post(alice, content="Hi", website="shop").status_code == 200
+    assert Conversation.objects.get().website == shop
+    nowhere = post(alice, content="Hi", website="nowhere")
+    assert nowhere.status_code == 422
+    assert nowhere.json()["detail"][0]["loc"][-1] == "website"
+    assert Conversation.objects.count() == 1
+
+
+def preflight(page: Page, origin: str) -> Any:
+    """What a browser asks before a page of this origin may post JSON."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    return page.options("/api/messages/", headers=asked)
+
+
+def test_widgets_of_listed_origins_may_call_and_no_others(alice: Page, shop: Website) -> None:
+    allowed = preflight(alice, SHOP)
+    assert allowed["Access-Control-Allow-Origin"] == SHOP
+    assert "Access-Control-Allow-Credentials" not in allowed
+    answer = post(alice, content="Hi", website="shop", headers={"Origin": SHOP})
+    assert answer["Access-Control-Allow-Origin"] == SHOP
+    uuid = answer.json()["items"][0]["conversation"]
+    read = alice.get(f"/api/messages/{uuid}/?since=0", headers={"Origin": SHOP})
+    assert read["Access-Control-Allow-Origin"] == SHOP
+    assert read.json()["count"] == 1
+    for stranger in ("https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"):
+        assert "Access-Control-Allow-Origin" not in preflight(alice, stranger)
+        assert "Access-Control-Allow-Origin" not in alice.get(f"/api/messages/{uuid}/", headers={"Origin": stranger})
+        assert post(alice, content="Hi", website="shop", headers={"Origin": stranger}).status_code == 403
+    assert "Access-Control-Allow-Origin" not in alice.get("/api/conversation/", headers={"Origin": SHOP})
+
+
+def test_an_origin_speaks_for_its_own_websites_alone(alice: Page, shop: Website, club: Website) -> None:
+    theirs = post(alice, content="At the club", website="club").json()["items"][0]["conversation"]
+    assert alice.get(f"/api/messages/{theirs}/", headers={"Origin": SHOP}).json()["count"] == 0
+    assert alice.get(f"/api/messages/{theirs}/?since=0", headers={"Origin": SHOP}).json()["count"] == 0
+    assert post(alice, content="Hi", website="club", headers={"Origin": SHOP}).status_code == 403
+    assert post(alice, content="Hi", conversation=theirs, headers={"Origin": SHOP}).status_code == 403
+    assert alice.get(f"/api/messages/{theirs}/", headers={"Origin": "https://club.example"}).json()["count"] == 1
+
+
+# Agents --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_the_shop(bob: Agent, shop: Website) -> Agent:
+    """Bob, who is limited to the shop."""
+    shop.agents.add(User.objects.get(pk=bob.pk))
+    return Agent.objects.get(pk=bob.pk)
+
+
+def test_agents_see_the_website_and_choose_one(bobs: Page, shop: Website, club: Website) -> None:
+    post_message(content="At the shop", website=shop)
+    post_message(content="At the club", website=club)
+    everything = bobs.get("/inbox/").content.decode()
+    assert "At the shop" in everything
+    assert '<span class="site">Tennis Club</span>' in everything
+    assert 'href="/inbox/?website=club"' in everything
+    chosen = bobs.get("/inbox/?website=club").content.decode()
+    assert "At the club" in chosen
+    assert "At the shop" not in chosen
+
+
+def test_with_one_website_nobody_is_asked_which(bobs: Page, talk: Conversation) -> None:
+    page = bobs.get("/inbox/").content.decode()
+    assert 'class="site"' not in page
+    assert "All websites" not in page
+
+
+def test_an_agent_who_is_limited_sees_no_other_website(
+    bobs: Page, of_the_shop: Agent, shop: Website, club: Website
+) -> None:
+    mine = post_message(content="At the shop", website=shop).conversation
+    other = post_message(content="At the club", website=club).conversation
+    page = bobs.get("/inbox/").content.decode()
+    assert "At the shop" in page
+    assert "At the club" not in page
+    assert "Tennis Club" not in page
+    assert "At the club" not in bobs.get("/inbox/?website=club").content.decode()
+    assert bobs.get(f"/inbox/{mine.pk}/").status_code == 200
+    hidden, nothing = bobs.get(f"/inbox/{other.pk}/"), bobs.get("/inbox/999999/")
+    assert hidden.status_code == nothing.status_code == 404
+    assert hidden.content == nothing.content
+    for deed in ("take", "close", "open", "read", "messages"):
+        assert bobs.post(f"/inbox/{other.pk}/{deed}/", {"content": "x", "last": 1}).status_code == 404, deed
+    assert bobs.get("/api/conversation/").json()["count"] == 1
+    assert bobs.get(f"/inbox/{other.pk}/about/").status_code == 404
+    other.refresh_from_db()
+    assert other.assignee is None
+    assert other.messages.count() == 1
+
+
+def test_over_the_api_a_limited_agent_writes_in_no_other_website(
+    of_the_shop: Agent, alice: Page, club: Website
+) -> None:
+    from conversations.models import Token
+
+    other = post_message(content="At the club", website=club).conversation
+    token = Token.objects.mint(User.objects.get(pk=of_the_shop.pk), "bot", Token.Scope.WRITE)
+    post(alice, content="Psst", conversation=str(other.uuid), headers={"Authorization": f"Bearer {token}"})
+    assert other.messages.count() == 1
+
+
+# Setting them up -----------------------------------------------------------------------------------------------------
+
+
+def test_addwebsite_prints_the_line_for_the_pages(capsys: Printed) -> None:
+    call_command(
+        "addwebsite", "Shop", "https://Shop.example/", "http://localhost:3000", "--key", "shop", "--accent", "#0a7d4f"
+    )
+    line = capsys.readouterr().out
+    assert line == '<script src="https://chat.example.com/chat.js" data-website="shop" async></script>\n'
+    website = Website.objects.get(key="shop")
+    assert website.accent == "#0a7d4f"
+    assert {origin.origin for origin in website.origins.all()} == {SHOP, "http://localhost:3000"}
+    call_command("addwebsite", "Shop", "https://new.example", "--key", "shop")
+    assert Website.objects.get(key="shop").origins.count() == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["Shop", "shop.example"],
+        ["Shop", "https://shop.example/path"],
+        ["Shop", "https://*.shop.example"],
+        ["Shop", "javascript:alert(1)"],
+        ["Shop", "https://user@shop.example"],
+        ["Shop", SHOP, "--key", "messages"],
+        ["Shop", SHOP, "--key", "Ümlaut"],
+        ["Shop", SHOP, "--accent", "red"],
+        ["", SHOP],
+    ],
+)
+def test_addwebsite_refuses_what_will_not_do_and_changes_nothing(wrong: list[str]) -> None:
+    with pytest.raises(CommandError):
+        call_command("addwebsite", *wrong)
+    assert Website.objects.count() == 1
+
+
+def test_every_address_of_the_chat_is_a_reserved_word() -> None:
+    from conversations.customer.urls import urlpatterns
+
+    used = {str(pattern.pattern).split("/")[0] for pattern in urlpatterns}
+    assert used - {""} <= RESERVED
+
+
+def test_origins_are_written_as_browsers_write_them() -> None:
+    assert as_origin("HTTPS://Shop.Example:443/") == SHOP
+    assert as_origin("http://[::1]:3000") == "http://[::1]:3000"
+    for wrong in ("", "shop", "ftp://x.example", "https://", "https://x.example:99999999", "https://x y.example"):
+        with pytest.raises(ValidationError):
+            as_origin(wrong)
+
+
+def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> None:
+    client.force_login(admin_user)
+    page = client.get("/admin/conversations/website/add/")
+    assert page.status_code == 200
+    form = page.context["adminform"].form
+    values = {name: form[name].value() or "" for name in form.fields if name != "agents"}
+    values |= {"name": "Shop", "key": "shop", "office_hours": "Mon-Fri 9:00-17:00", "time_zone": "Europe/Berlin"}
+    values |= {"origins-TOTAL_FORMS": "1", "origins-INITIAL_FORMS": "0", "origins-0-origin": "https://Shop.example"}
+    values = {name: value for name, value in values.items() if value is not False}
+    saved = client.post("/admin/conversations/website/add/", values)
+    assert saved.status_code == 302, saved.context["adminform"].form.errors
+    website = Website.objects.get(key="shop")
+    assert [origin.origin for origin in website.origins.all()] == [SHOP]
+    change = client.get(f"/admin/conversations/website/{website.pk}/change/").content.decode()
+    assert "http://testserver/chat.js" in change
+    assert "data-website=&quot;shop&quot;" in change
+    for field, wrong in (
+        ("office_hours", "whenever"),
+        ("time_zone", "Mars/Base"),
+        ("accent", "red"),
+        ("languages", "xx"),
+    ):
+        refused = client.post("/admin/conversations/website/add/", {**values, "key": "other", field: wrong})
+        assert refused.status_code == 200, field
+        assert field in refused.context["adminform"].form.errors
+
+
+def test_a_new_identity_secret_leaves_the_one_before_it_in_force(client: Any, admin_user: User, shop: Website) -> None:
+    client.force_login(admin_user)
+    deed = {"action": "new_secret", "_selected_action": [shop.pk]}
+    for _ in range(2):
+        client.post("/admin/conversations/website/", deed)
+    shop.refresh_from_db()
+    assert len(shop.identity_secret) == len(shop.identity_secret_before) == 64
+    assert shop.identity_secret != shop.identity_secret_before
+
+
+def test_the_default_website_cannot_be_deleted(client: Any, admin_user: User) -> None:
+    client.force_login(admin_user)
+    default = Website.objects.default()
+    client.post(f"/admin/conversations/website/{default.pk}/delete/", {"post": "yes"})
+    assert Website.objects.filter(pk=default.pk).exists()
+
+
+def test_old_conversations_are_deleted_when_their_website_says_so(shop: Website, capsys: Printed) -> None:
+    old, new = (post_message(content=text, website=shop).conversation for text in ("Old", "New"))
+    kept = post_message(content="Kept for ever").conversation
+    long_ago = timezone.now() - timedelta(days=31)
+    Conversation.objects.filter(pk__in=[old.pk, kept.pk]).update(last_message_at=long_ago)
+    shop.retention_days = 30
+    shop.save()
+    for _ in range(2):
+        call_command("forgetold")
+    assert set(Conversation.objects.all()) == {new, kept}
+    assert capsys.readouterr().out == "Fern & Fired: 1 deleted.\n"

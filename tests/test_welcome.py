@@ -1,0 +1,168 @@
+"""What customers read before they write: office hours, who is there, how long an answer usually takes."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.core.cache import cache
+from django.utils import timezone
+
+from conversations import presence
+from conversations.actions import post_message
+from conversations.customer.welcome import in_words
+from conversations.models import Agent, Conversation, Website
+from conversations.models.office_hours import OfficeHours
+from tests.conftest import Page
+
+pytestmark = pytest.mark.django_db
+BERLIN = ZoneInfo("Europe/Berlin")
+WEEK = OfficeHours.of("Mon-Fri 9:00-17:30\nSat 10:00–12:00", "Europe/Berlin")
+
+
+def at(text: str) -> datetime:
+    """A moment in Berlin."""
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN)
+
+
+def test_hours_are_those_of_the_websites_own_clock() -> None:
+    assert WEEK.are_on(at("2026-11-24 09:00"))
+    assert WEEK.are_on(at("2026-11-24 17:29"))
+    assert not WEEK.are_on(at("2026-11-24 17:30"))
+    assert not WEEK.are_on(at("2026-11-24 08:59"))
+    assert WEEK.are_on(at("2026-11-28 11:00"))
+    assert not WEEK.are_on(at("2026-11-29 11:00"))
+    assert WEEK.are_on(datetime(2026, 11, 24, 16, 0, tzinfo=UTC))  # five in the afternoon in Berlin
+    assert not WEEK.are_on(datetime(2026, 11, 24, 17, 0, tzinfo=UTC))
+
+
+def test_somebody_is_back_at_the_next_hour_there_is() -> None:
+    assert WEEK.back_at(at("2026-11-24 12:00")) is None
+    assert WEEK.back_at(at("2026-11-24 08:00")) == at("2026-11-24 09:00")
+    assert WEEK.back_at(at("2026-11-24 20:00")) == at("2026-11-25 09:00")
+    assert WEEK.back_at(at("2026-11-28 13:00")) == at("2026-11-30 09:00")
+    once = OfficeHours.of("Tue 9:00-10:00", "UTC")
+    assert once.back_at(datetime(2026, 11, 24, 11, 0, tzinfo=UTC)) == datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
+
+
+def test_the_clock_jumps_and_the_hours_stay_on_the_wall() -> None:
+    assert WEEK.back_at(at("2026-10-25 12:00")) == at("2026-10-26 09:00")
+    assert WEEK.back_at(at("2026-03-29 12:00")) == at("2026-03-30 09:00")
+
+
+def test_without_hours_somebody_is_always_there() -> None:
+    always = OfficeHours.of("", "UTC")
+    assert always.are_on(timezone.now())
+    assert always.back_at(timezone.now()) is None
+
+
+def test_days_may_run_over_the_end_of_the_week() -> None:
+    weekend = OfficeHours.of("Sat-Mon 0:00-24:00", "UTC")
+    assert [weekend.are_on(datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (20, 21, 22, 23, 24)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["always", "Mon", "Mon 9-17", "Mon 17:00-9:00", "Mon 9:00-25:00", "Xyz 9:00-10:00", "Mon 9:60-10:00"]
+)
+def test_hours_that_nobody_understands_are_refused_with_the_line(wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        OfficeHours.of(f"Mon-Fri 9:00-17:00\n{wrong}", "UTC")
+
+
+def test_waiting_counts_office_hours_alone() -> None:
+    assert WEEK.seconds(at("2026-11-24 17:00"), at("2026-11-25 09:10")) == (30 + 10) * 60
+    assert WEEK.seconds(at("2026-11-27 17:00"), at("2026-11-30 09:05")) == (30 + 120 + 5) * 60
+    assert WEEK.seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
+    assert WEEK.seconds(at("2026-11-24 20:00"), at("2026-11-24 22:00")) == 0
+    assert OfficeHours.of("", "UTC").seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
+    assert WEEK.seconds(at("2026-11-02 00:00"), at("2026-11-16 00:00")) == 2 * (5 * 8.5 + 2) * 3600
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "within a minute"),
+        (61, "within 2 minutes"),
+        (240, "within 5 minutes"),
+        (1700, "within 30 minutes"),
+        (3500, "within 1 hour"),
+        (3700, "within 2 hours"),
+        (90_000, "within 2 days"),
+    ],
+)
+def test_a_wait_is_said_as_people_would(seconds: int, words: str) -> None:
+    assert in_words(seconds) == f"Usually answers {words}"
+
+
+def answered(website: Website, agent: Agent, after: int) -> None:
+    """A conversation whose first answer came after so many seconds."""
+    conversation = post_message(content="Hello?", website=website).conversation
+    Conversation.objects.filter(pk=conversation.pk).update(created_at=timezone.now() - timedelta(seconds=after))
+    post_message(content="Hi!", conversation=conversation, agent=agent)
+    post_message(content="Anything else?", conversation=conversation, agent=agent)
+
+
+def test_the_usual_time_is_that_of_real_answers_and_unsaid_while_there_are_few(alice: Page, bob: Agent) -> None:
+    website = Website.objects.default()
+    website.reply_time = "We are a small team"
+    website.save()
+    for seconds in (30, 100, 110, 170):
+        answered(website, bob, seconds)
+    assert "We are a small team" in alice.get("/chat/").content.decode()
+    answered(website, bob, 4000)
+    cache.clear()
+    assert "Usually answers within 2 minutes" in alice.get("/chat/").content.decode()
+
+
+def test_the_agents_who_are_there_show_their_faces(alice: Page, bob: Agent, carol: Agent) -> None:
+    assert 'class="faces"' not in alice.get("/chat/").content.decode()
+    presence.note(carol)
+    page = alice.get("/chat/").content.decode()
+    assert ">C</span>" in page
+    assert ">B</span>" not in page
+    other = Website.objects.create(key="other", name="Other")
+    other.agents.add(carol)
+    assert 'class="faces"' not in alice.get("/chat/").content.decode()
+    assert 'class="faces"' in alice.get("/chat/other/").content.decode()
+
+
+@pytest.fixture
+def closed_now() -> Website:
+    """The default website, whose hours were over an hour ago, all week."""
+    website = Website.objects.default()
+    now = timezone.now()
+    before, after = now - timedelta(hours=3), now - timedelta(hours=1)
+    spans = (
+        [f"{before:%a} {before:%H:%M}-{after:%H:%M}"] if before.date() == after.date() else [f"{now:%a} 23:58-23:59"]
+    )
+    website.office_hours = "\n".join(spans)
+    website.save()
+    return website
+
+
+def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs: Page, closed_now: Website) -> None:
+    page = alice.get("/chat/").content.decode()
+    assert "Away right now" in page
+    assert "Nobody is here right now, but your message will be read." in page
+    back = closed_now.hours.back_at(timezone.now())
+    assert back is not None
+    assert f'datetime="{back.isoformat()}"' in page
+    assert "Leave your e-mail, and we answer there" in page
+    alice.says("I will wait", email="alice@example.com")
+    assert "I will wait" in bobs.get("/inbox/").content.decode()
+    assert "Leave your e-mail" not in alice.get("/chat/").content.decode()
+
+
+def test_away_asks_for_an_email_also_where_it_is_not_asked_otherwise(alice: Page, closed_now: Website) -> None:
+    closed_now.ask_email = closed_now.ask_name = Website.Ask.OFF
+    closed_now.away_text = "Back after the fair."
+    closed_now.save()
+    page = alice.get("/chat/").content.decode()
+    assert "Back after the fair." in page
+    assert 'name="email"' in page
+    assert 'name="name"' not in page
