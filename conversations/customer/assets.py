@@ -7,16 +7,18 @@ file and one behaviour, and the whole chat is still three requests. Their addres
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import brotli
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.http import Http404, HttpRequest, HttpResponse
-from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
@@ -66,6 +68,28 @@ def _packed(content: bytes, encoding: str) -> bytes:
     return gzip.compress(content, 9, mtime=0) if encoding else content
 
 
+def small(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Send a page as small as the browser can read it.
+
+    There is no secret in our pages whose letters could be guessed from its size (https://breachattack.com).
+    """
+
+    @wraps(view)
+    def packed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        accepted = request.headers.get("Accept-Encoding", "")
+        if "br" in accepted:
+            response.content = brotli.compress(response.content, quality=5)
+            response["Content-Encoding"] = "br"
+        elif "gzip" in accepted:
+            response.content = gzip.compress(response.content, 6)
+            response["Content-Encoding"] = "gzip"
+        patch_vary_headers(response, ["Accept-Encoding"])
+        return response
+
+    return packed
+
+
 def _text(name: str) -> str:
     found = finders.find(name)
     if not found:
@@ -73,31 +97,38 @@ def _text(name: str) -> str:
     return Path(found).read_text()
 
 
-def _while_developing(make: Callable[[], Asset]) -> Callable[[], Asset]:
-    """Made once; in debug mode each time anew, so that a changed file is seen."""
-    kept = cache(make)
-    return lambda: make() if settings.DEBUG else kept()
-
-
-@_while_developing
 def script() -> Asset:
     """htmx, then our own scripts, each a block with names of its own."""
+    if settings.DEBUG:  # so that a changed file is seen
+        _script.cache_clear()
+    return _script()
+
+
+@cache
+def _script() -> Asset:
     ours = "\n".join("{" + jsmin(_text(f"js/{name}.js")) + "}" for name in SCRIPTS)
     return Asset("text/javascript; charset=utf-8", f"{_text(HTMX)}\n{ours}".encode())
 
 
-@_while_developing
-def style() -> Asset:
-    """The style of the chat."""
-    text = cssmin(_text("css/chatsite.css")).replace("../icon.svg", static("icon.svg"))
-    return Asset("text/css; charset=utf-8", text.encode())
+def style(accent: str) -> Asset:
+    """The style of the chat with a website's accent colour, and with the icon in it."""
+    if settings.DEBUG:
+        _style.cache_clear()
+    return _style(accent.lower())
 
 
-def addresses() -> dict[str, str]:
-    """Where the script and the style of the chat are."""
+@lru_cache(maxsize=100)
+def _style(accent: str) -> Asset:
+    icon = "data:image/svg+xml," + quote(_text("icon.svg"), safe=" =/:'<>")
+    text = cssmin(_text("css/chatsite.css")).replace("../icon.svg", icon.replace('"', "'"))
+    return Asset("text/css; charset=utf-8", (text + ("" if accent == ACCENT else colours(accent))).encode())
+
+
+def addresses(website: Website) -> dict[str, str]:
+    """Where the script and the style of a website's chat are."""
     return {
         "script": reverse("assets:script", args=[script().digest]),
-        "style": reverse("assets:style", args=[style().digest]),
+        "style": reverse("assets:style", args=[website.accent.lower().removeprefix("#"), style(website.accent).digest]),
     }
 
 
@@ -108,9 +139,11 @@ def script_file(request: HttpRequest, digest: str) -> HttpResponse:
 
 
 @require_safe
-def style_file(request: HttpRequest, digest: str) -> HttpResponse:
-    """The style of the chat."""
-    return _kept(request, style(), digest)
+def style_file(request: HttpRequest, accent: str, digest: str) -> HttpResponse:
+    """The style of the chat in a colour; 404 for what is no colour."""
+    if not re.fullmatch("[0-9a-f]{6}", accent):
+        raise Http404
+    return _kept(request, style(f"#{accent}"), digest)
 
 
 def _kept(request: HttpRequest, asset: Asset, digest: str) -> HttpResponse:
@@ -151,15 +184,6 @@ def loader(request: HttpRequest) -> HttpResponse:
     patch_vary_headers(response, ["Referer", "Accept-Language"])
     response["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
-
-
-@require_safe
-def look(request: HttpRequest, key: str = "default") -> HttpResponse:
-    """A website's accent colour, as the colours that the style is made of."""
-    website = Website.objects.keyed(key)
-    if website is None:
-        raise Http404
-    return Asset("text/css; charset=utf-8", colours(website.accent).encode()).answer(request, FIVE_MINUTES)
 
 
 WHITE, INK, NIGHT = (255.0, 255.0, 255.0), (22.0, 22.0, 29.0), (24.0, 24.0, 30.0)

@@ -7,7 +7,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_GET, require_http_methods
 
 from conversations import identity, limits, paging, visitor
@@ -18,11 +17,11 @@ from conversations.customer.visit import Visit, visited
 from conversations.customer.welcome import Welcome
 from conversations.forms import CustomerMessageForm
 from conversations.models import News
-from conversations.models.website import ACCENT, DEFAULT
+from conversations.models.website import DEFAULT
 from conversations.paging import PAGE, number, sent
 
 
-@gzip_page
+@assets.small
 @xframe_options_exempt
 @require_GET
 @visited
@@ -115,11 +114,10 @@ def _page(
     website, conversation = visit.website, visit.conversation
     shown, older = paging.latest(conversation, before, reader=None) if conversation else ([], None)
     context = {
-        **assets.addresses(),
+        **assets.addresses(website),
         "visit": visit,
         "website": website,
         "welcome": Welcome.of(website, conversation),
-        "look": "" if website.accent == ACCENT else address("look", visit),
         "here": address("chat", visit),
         "news": address("messages", visit),
         "state": address("state", visit),

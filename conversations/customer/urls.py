@@ -9,7 +9,6 @@ urlpatterns = [
     path("", chat.page, name="chat"),
     path("messages/", chat.messages, name="messages"),
     path("state/", chat.state, name="state"),
-    path("look/", assets.look, name="look"),
     path("known/", keeping.known, name="known"),
     path("identify/", keeping.identify, name="identify"),
     path("code/", keeping.code, name="code"),
@@ -22,7 +21,7 @@ files = (
     [
         path("chat.js", assets.loader, name="loader"),
         path("chat/script-<slug:digest>.js", assets.script_file, name="script"),
-        path("chat/style-<slug:digest>.css", assets.style_file, name="style"),
+        path("chat/style-<str:accent>-<slug:digest>.css", assets.style_file, name="style"),
     ],
     "assets",
 )

@@ -27,7 +27,7 @@ DEFAULT = "default"
 ACCENT = "#5558c8"
 """The accent colour of a website that has chosen none."""
 
-RESERVED = {"messages", "state", "look", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
+RESERVED = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
 """Words that are addresses of the chat page already."""
 
 
