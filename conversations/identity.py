@@ -44,6 +44,19 @@ def proven(website: Website, proof: str | None) -> Claim | None:
     raise NotProven(_("We could not make sure who you are. Please load the page again."))
 
 
+def believed(website: Website, proof: str | None) -> Claim | None:
+    """The same for somebody who writes: with a proof that does not hold they are anonymous, like with none.
+
+    Raises NotProven only where the website requires a proof.
+    """
+    try:
+        return proven(website, proof)
+    except NotProven:
+        if website.identity_required:
+            raise
+        return None
+
+
 def _by_token(token: str, secret: str) -> Claim | None:
     try:
         said: dict[str, Any] = jwt.decode(

@@ -142,13 +142,20 @@ def signed(user_id: str, secret: str = SECRET) -> str:
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_proof_that_does_not_hold_gives_nothing_and_writes_nothing(alice: Page, shop: Website, wrong: str) -> None:
+def test_a_proof_that_does_not_hold_leaves_them_anonymous_and_401_where_it_is_required(
+    alice: Page, shop: Website, wrong: str
+) -> None:
     says(Page(), "Alice's own", token("alice"))
     proof = WRONG[wrong]().encode().decode("latin1")
     assert identifies(alice, proof).status_code == 401
-    assert says(alice, "Let me in", proof).status_code == 401
     assert texts(alice.get(PATH)) == []
-    assert Conversation.objects.count() == 1
+    assert says(alice, "Let me in", proof).status_code == 204
+    assert texts(alice.get(PATH)) == ["Let me in"]
+    assert not Conversation.objects.order_by("pk")[1].is_verified
+    shop.identity_required = True
+    shop.save()
+    assert says(alice, "Let me in", proof).status_code == 401
+    assert Contact.objects.get().sub == "alice"
 
 
 def test_a_website_without_secrets_believes_nobody(alice: Page) -> None:

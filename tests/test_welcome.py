@@ -152,7 +152,7 @@ def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs:
     back = closed_now.hours.back_at(timezone.now())
     assert back is not None
     assert f'datetime="{back.isoformat()}"' in page
-    assert "Leave your e-mail, and we answer there" in page
+    assert "Leave your e-mail, so that we can reach you" in page
     alice.says("I will wait", email="alice@example.com")
     assert "I will wait" in bobs.get("/inbox/").content.decode()
     assert "Leave your e-mail" not in alice.get("/chat/").content.decode()

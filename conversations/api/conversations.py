@@ -20,6 +20,7 @@ def desk(
     status: Literal["OPEN", "CLOSED"] | None = None,
     assigned: bool | None = None,
     assigned_to_me: bool = False,
+    website: str | None = None,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> dict[str, object]:
@@ -32,6 +33,8 @@ def desk(
         found = found.taken() if assigned else found.unassigned()
     if assigned_to_me:
         found = found.assigned_to(agent)
+    if website is not None:
+        found = found.on(website)
     return {"items": list(found[offset : offset + limit]), "count": found.count()}
 
 

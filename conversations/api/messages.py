@@ -80,7 +80,7 @@ def _website(key: str | None) -> Website:
 
 def _claim(website: Website, proof: str | None) -> Claim | None:
     try:
-        return identity.proven(website, proof)
+        return identity.believed(website, proof)
     except identity.NotProven as error:
         raise WrongAuthority(401, str(error)) from error
 

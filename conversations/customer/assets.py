@@ -152,6 +152,11 @@ def _kept(request: HttpRequest, asset: Asset, digest: str) -> HttpResponse:
     return asset.answer(request, YEAR)
 
 
+def _ink(accent: str) -> str:
+    """What is read on the accent: white, or nearly black on a light one."""
+    return "#fff" if contrast(WHITE, _parts(accent)) >= contrast(INK, _parts(accent)) else "#16161d"
+
+
 @cache
 def _loader(looks: str, language: str) -> Asset:
     with translation.override(language):
@@ -173,7 +178,7 @@ def loader(request: HttpRequest) -> HttpResponse:
     referer = request.headers.get("Referer", "")
     origin = "/".join(referer.split("/")[:3])
     looks = {
-        website.key: [website.accent, website.position]
+        website.key: [website.accent, website.position, _ink(website.accent)]
         for website in Website.objects.chatting_on(origin)
         if (website.accent, website.position) != (ACCENT, Website.Position.RIGHT)
     }
@@ -196,7 +201,7 @@ Colour = tuple[float, float, float]
 
 def colours(accent: str) -> str:
     """The accent's colours in both modes, each readable where it is used."""
-    chosen: Colour = (int(accent[1:3], 16), int(accent[3:5], 16), int(accent[5:7], 16))
+    chosen = _parts(accent)
     on = max((WHITE, INK), key=lambda ink: contrast(ink, chosen))
     pressed = mixed(chosen, INK if on == WHITE else WHITE, 0.15)
     light = {"accent-1": mixed(chosen, WHITE, 0.9), "accent-7": readable(chosen, mixed(chosen, WHITE, 0.9), INK)}
@@ -225,6 +230,10 @@ def contrast(one: Colour, other: Colour) -> float:
     """How well one is read on the other, 1 to 21 (https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio)."""
     lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
+
+
+def _parts(accent: str) -> Colour:
+    return int(accent[1:3], 16), int(accent[3:5], 16), int(accent[5:7], 16)
 
 
 def _luminance(colour: Colour) -> float:

@@ -42,8 +42,8 @@ def messages(visit: Visit) -> HttpResponse:
         return _older(visit, before)
     since = number(request, "since") or 0
     news = News.continuing(visit.secret, since, PAGE)
-    if news is None:
-        return HttpResponse(status=204)
+    if news is None:  # a secret that holds no longer: the page asks anew who it is
+        return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if visit.secret else {})
     response = HttpResponse(status=204)
     if news.messages:
         shown = bubbles(news.messages, previous=news.previous, conversation=None, reader=None)
@@ -73,9 +73,10 @@ def _post(visit: Visit) -> HttpResponse:
     website = visit.website
     form = CustomerMessageForm(visit.request.POST)
     try:
-        claim, conversation = visit.claim, visit.own_conversation()
+        claim = visit.claim
     except identity.NotProven as error:
         return _refused(visit, form, str(error), 401)
+    conversation = visit.own_conversation(claim)
     form.ask(website, is_first=conversation is None, is_known=claim is not None)
     if not form.is_valid():
         return _refused(visit, form, form.sentence(), 422)

@@ -37,11 +37,11 @@ def identify(visit: Visit) -> HttpResponse:
     the proof does not hold. No row is written for somebody who has not written a message.
     """
     try:
-        claim = visit.claim
+        claim = identity.proven(visit.website, visit.proof)
         if claim is None:
             raise identity.NotProven(_("Please sign in on the website first, then write to us."))
         limits.spend("identities of one address", limits.address(visit.request))
-        held = visit.own_conversation()
+        held = visit.own_conversation(claim)
         found = identify_action(claim=claim, website=visit.website, held=held)
     except identity.NotProven as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")

@@ -60,14 +60,19 @@ class Visit:
         website, found = self.website, Conversation.objects.named(self.secret)
         return found if found and found.website_id == website.pk else None
 
+    @property
+    def proof(self) -> str | None:
+        """What is shown to prove who the customer is."""
+        return self.request.headers.get(identity.HEADER)
+
     @cached_property
     def claim(self) -> Claim | None:
-        """Who the website's own server says it is, or None. Raises identity.NotProven."""
-        return identity.proven(self.website, self.request.headers.get(identity.HEADER))
+        """Who the website's own server says it is, or None. Raises identity.NotProven where it must say so."""
+        return identity.believed(self.website, self.proof)
 
-    def own_conversation(self) -> Conversation | None:
-        """The conversation to go on with: never one of another verified customer. Raises identity.NotProven."""
-        found, claim = self.conversation, self.claim
+    def own_conversation(self, claim: Claim | None) -> Conversation | None:
+        """The conversation to go on with: never one of another verified customer."""
+        found = self.conversation
         return None if found and claim and not Contact.objects.owns(claim, found) else found
 
     @cached_property

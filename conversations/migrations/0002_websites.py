@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='Customers read it above the chat.', max_length=80, verbose_name='name')),
                 ('key', models.CharField(default=conversations.models.website.new_key, help_text='It is no secret.', max_length=40, unique=True, validators=[conversations.models.website.check_key], verbose_name='key')),
-                ('accent', models.CharField(default='#5558c8', max_length=7, validators=[django.core.validators.RegexValidator('^#[0-9a-fA-F]{6}$', 'A colour looks like #5558c8.')], verbose_name='accent colour')),
+                ('accent', models.CharField(default='#4a51c7', max_length=7, validators=[django.core.validators.RegexValidator('^#[0-9a-fA-F]{6}$', 'A colour looks like #4a51c7.')], verbose_name='accent colour')),
                 ('position', models.CharField(choices=[('right', 'at the end of the line: right, where text runs from left to right'), ('left', 'at its start')], default='right', max_length=5, verbose_name='position')),
                 ('greeting', models.CharField(blank=True, help_text="Empty: Chatsite's own.", max_length=300, verbose_name='greeting')),
                 ('reply_time', models.CharField(blank=True, help_text='Said until there are enough answers to say how long they usually take.', max_length=120, verbose_name='reply time')),

@@ -89,6 +89,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Those of a website."""
         return self.filter(website=website)
 
+    def on(self, key: str) -> "ConversationQuerySet":
+        """Those of the website with this key."""
+        return self.filter(website__key=key)
+
     def silent_since(self, moment: datetime) -> "ConversationQuerySet":
         """Those in which nothing has been written since then."""
         return self.filter(last_message_at__lt=moment)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """The key of the website that is always there, for chats that name none."""
 
-ACCENT = "#5558c8"
+ACCENT = "#4a51c7"
 """The accent colour of a website that has chosen none."""
 
 RESERVED = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
@@ -133,7 +133,7 @@ class Website(models.Model):
         _("accent colour"),
         max_length=7,
         default=ACCENT,
-        validators=[RegexValidator(r"^#[0-9a-fA-F]{6}$", _("A colour looks like #5558c8."))],
+        validators=[RegexValidator(r"^#[0-9a-fA-F]{6}$", _("A colour looks like #4a51c7."))],
     )
     position = models.CharField(_("position"), max_length=5, choices=Position, default=Position.RIGHT)
     greeting = models.CharField(_("greeting"), max_length=300, blank=True, help_text=_("Empty: Chatsite's own."))

@@ -16,6 +16,7 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("submit", (event) => this.submit(event));
     document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
     this.querySelector("[data-do=window]").addEventListener("click", () => this.openWindow());
+    document.body.addEventListener("stranger", () => this.isNew || this.lose());
     addEventListener("message", (event) => this.greet(event));
     this.start();
   }
@@ -82,6 +83,14 @@ class ChatKeeper extends HTMLElement {
     this.headers["X-Chat"] = secret;
     await this.refresh();
     if (this.isNew) this.forget(); // it holds no longer
+  }
+
+  // What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
+  async lose() {
+    this.begin(false);
+    const proof = this.headers["X-Identity"];
+    if (proof) await this.identify(proof);
+    else this.forget(), await this.refresh();
   }
 
   forget() {

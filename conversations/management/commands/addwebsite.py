@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("name", help="customers read it above the chat")
         parser.add_argument("origins", nargs="*", help="whose pages may have the chat, as in https://shop.example")
         parser.add_argument("--key", help="small letters, digits and dashes; without it, one is made")
-        parser.add_argument("--accent", help="a colour such as #5558c8")
+        parser.add_argument("--accent", help="a colour such as #4a51c7")
         parser.add_argument("--position", choices=["right", "left"])
         parser.add_argument("--at", default="https://chat.example.com", help="where this Chatsite is, for the line")
 
