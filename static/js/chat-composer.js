@@ -124,7 +124,7 @@ class ChatComposer extends HTMLElement {
     const text = this.field.value;
     this.field.focus();
     if (!text.trim() || this.tooLong) return;
-    const missing = this.form.querySelector(".who :invalid");
+    const missing = this.form.querySelector(".who [required]:invalid");
     if (missing) return (missing.closest("details").open = true), missing.reportValidity();
     const name = newName();
     store.set(this.outbox, [...this.kept, { name, text }]);

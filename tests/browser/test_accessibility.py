@@ -195,7 +195,7 @@ def test_the_focus_is_visible_wherever_the_tab_key_leads(stage: Stage, path: str
     for _ in range(12):
         person.page.keyboard.press("Tab")
         focused = person.page.evaluate("""() => {
-            const element = document.activeElement;
+            const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
             const style = getComputedStyle(element);
             const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
             return [element.outerHTML.slice(0, 80), element.tagName, ring || style.boxShadow !== "none"];
