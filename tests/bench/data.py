@@ -68,7 +68,7 @@ def fill(total: int, each: int) -> str:
     from django.db import transaction
     from django.utils import timezone
 
-    from conversations.models import Agent, Author, Conversation, Message, Reading
+    from conversations.models import Agent, Author, Conversation, Message, Reading, Website
 
     began = timezone.now() - timedelta(days=30)
     rate = timedelta(days=30) / (total * each)
@@ -76,11 +76,14 @@ def fill(total: int, each: int) -> str:
     def moment(message: int) -> datetime:
         return began + message * rate
 
+    website = Website.objects.default()
+
     def conversation(talk: Talk) -> Conversation:
         last = talk.each - 1
         answered = next((turn for turn in reversed(range(talk.each)) if talk.by_agent(turn)), 0)
         return Conversation(
             id=talk.number,
+            website=website,
             uuid=talk.uuid,
             created_at=moment(talk.number),
             status=talk.status,
