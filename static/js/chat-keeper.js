@@ -15,7 +15,9 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
     document.addEventListener("submit", (event) => this.submit(event));
     document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
-    this.querySelector("[data-do=window]").addEventListener("click", () => this.openWindow());
+    const offer = this.querySelector("[data-do=window]");
+    offer.hidden = window === top;
+    offer.addEventListener("click", () => this.openWindow());
     document.body.addEventListener("stranger", () => this.isNew || this.lose());
     addEventListener("message", (event) => this.greet(event));
     this.start();
