@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from conversations.actions import post_message
+from conversations.actions import post_message, revoke
 from conversations.models import Agent, Conversation, Website
 from conversations.models.website import RESERVED, as_origin
 from tests.conftest import Page, texts
@@ -431,3 +431,21 @@ def test_old_conversations_are_deleted_when_their_website_says_so(shop: Website,
         call_command("forgetold")
     assert set(Conversation.objects.all()) == {new, kept}
     assert capsys.readouterr().out == "Fern & Fired: 1 deleted.\n"
+
+
+def test_agents_filter_by_website_over_the_api_too(bobs: Page, shop: Website) -> None:
+    mine = post_message(content="At the shop", website=shop).conversation
+    post_message(content="Elsewhere")
+    found = bobs.get("/api/conversation/?website=shop").json()
+    assert [item["id"] for item in found["items"]] == [mine.pk]
+    assert found["items"][0]["website"] == "shop"
+    assert bobs.get("/api/conversation/?website=nowhere").json()["count"] == 0
+
+
+def test_a_page_whose_secret_holds_no_longer_is_told_to_ask_anew(alice: Page, shop: Website) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Hi"})
+    poll = "/chat/shop/messages/?since=99&state=OPEN"
+    assert "HX-Trigger" not in alice.get(poll)
+    revoke(conversation=Conversation.objects.get())
+    assert alice.get(poll)["HX-Trigger"] == "stranger"
+    assert "HX-Trigger" not in Page().get(poll)
