@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.cast import PATIENCE, Api, Stage
+from tests.browser.hosts import Browsers, Site, Sites, Street
 from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -74,3 +76,31 @@ def mortal(server: Server) -> Iterator[Server]:
 def api(server: Server) -> Api:
     """A program that speaks JSON."""
     return Api(server)
+
+
+@pytest.fixture(scope="package")
+def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
+    """Browsers that keep what they keep in one way or another."""
+    browsers = Browsers(chromium, chromium_path, ARGUMENTS)
+    yield browsers
+    browsers.close()
+
+
+@pytest.fixture(scope="package")
+def sites(server: Server) -> Iterator[Sites]:
+    """Three websites: two have the shop's chat, the first also the bakery's; nobody lists the third."""
+    shop, rival, mallory = Site(server.url), Site(server.url), Site(server.url)
+    both = [shop.near, shop.far, rival.near, rival.far]
+    server.manage("addwebsite", "The shop", *both, "--key", "shop")
+    server.manage("addwebsite", "The bakery", *both, "--key", "bakery")
+    yield shop, rival, mallory
+    for site in (shop, rival, mallory):
+        site.close()
+
+
+@pytest.fixture
+def street(browsers: Browsers, server: Server, badges: dict[str, Any], tmp_path: Path, sites: Sites) -> Iterator[Street]:
+    """The stage with websites on it; nothing may be refused and no script may fail there either."""
+    street = Street(browsers, server, badges, tmp_path, sites)
+    yield street
+    street.close()

@@ -1,0 +1,269 @@
+"""Websites that have the chat on their pages, and those who come there."""
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from threading import Thread
+from typing import Any, Unpack
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, FrameLocator, Locator, Page, expect
+
+from tests.browser.cast import PATIENCE, ROWS, TELL_VIOLATIONS, Customer, Options, Row, Stage, exactly
+from tests.conftest import Server
+
+PARTITIONING = "ThirdPartyStoragePartitioning"
+
+# What a browser says in the page's name when a frame is refused, or gone, which is what some tests are about.
+REFUSED = ("Framing 'http", "Failed to execute 'postMessage' on 'DOMWindow': The target origin", "Unsafe attempt to load URL")
+
+class Site:
+    """A website's own server. It answers to two names: one on the chat's site, and one on another site.
+
+    To a browser 127.0.0.1 and localhost are two sites, and two ports of either are two origins of the same site.
+    """
+
+    def __init__(self, chat: str) -> None:
+        """`chat` is where Chatsite is."""
+        self.chat = chat
+        self.pages: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.numbers = count(1)
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body, headers = site.pages.get(self.path.partition("?")[0], (b"", {}))
+                self.send_response(200 if body else 404)
+                for name, value in {"Content-Type": "text/html; charset=utf-8", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.near = f"http://127.0.0.1:{self.port}"
+        self.far = f"http://localhost:{self.port}"
+        self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self.thread.start()
+
+    def script(self, website: str = "shop", **data: str) -> str:
+        """The line that a website copies into its pages."""
+        more = "".join(f' data-{name}="{value}"' for name, value in data.items())
+        return f'<script src="{self.chat}/chat.js" data-website="{website}"{more} async></script>'
+
+    def page(self, *, script: str | None = None, body: str = "", html: str = 'lang="en"', policy: str = "") -> str:
+        """Put up a page; returns its path. Without `script` it has the usual line; `policy` is its CSP."""
+        path = f"/{next(self.numbers)}"
+        text = (
+            f'<!doctype html><html {html}><head><meta charset="utf-8"><title>Page {path}</title>'
+            f'<meta name="viewport" content="width=device-width"></head><body><main><h1>Bread and cakes</h1>'
+            f"<p>{'We bake all day. ' * 200}</p>{body}</main>{self.script() if script is None else script}</body></html>"
+        )
+        self.pages[path] = (text.encode(), {"Content-Security-Policy": policy} if policy else {})
+        return path
+
+    def file(self, name: str, kind: str, text: str) -> str:
+        """Put up a file; returns its path."""
+        self.pages[f"/{name}"] = (text.encode(), {"Content-Type": kind})
+        return f"/{name}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+Sites = tuple[Site, Site, Site]
+"""The shop and its rival, whose pages may have the chat, and mallory's, whose may not."""
+
+
+class Guest(Customer):
+    """Alice, on a page of somebody's website that has the chat on it."""
+
+    @property
+    def button(self) -> Locator:
+        """The round one that opens the chat."""
+        return self.page.locator("button.bubble")
+
+    @property
+    def badge(self) -> Locator:
+        """How many messages wait, on the button."""
+        return self.page.locator("button.bubble .badge")
+
+    @property
+    def panel(self) -> Locator:
+        """The chat, once it is open."""
+        return self.page.locator(".panel")
+
+    @property
+    def trouble(self) -> Locator:
+        """What is said in place of a chat that does not come."""
+        return self.page.locator(".trouble")
+
+    @property
+    def frame(self) -> FrameLocator:
+        """The chat page inside the panel."""
+        return self.page.frame_locator(".panel iframe")
+
+    @property
+    def inside(self) -> Frame:
+        """The same, to run script in."""
+        frame = self.page.locator(".panel iframe").element_handle().content_frame()
+        assert frame is not None
+        return frame
+
+    @property
+    def field(self) -> Locator:
+        return self.frame.locator("#content")
+
+    @property
+    def connection(self) -> Locator:
+        return self.frame.locator("door-bell")
+
+    @property
+    def pending(self) -> Locator:
+        return self.frame.locator(".message.pending")
+
+    @property
+    def forgetful(self) -> Locator:
+        """The line that says that nothing is kept."""
+        return self.frame.locator(".forgetful")
+
+    def bubble(self, text: str) -> Locator:
+        return self.frame.locator("#messages .bubble").filter(has_text=exactly(text))
+
+    def screen(self) -> list[Row]:
+        return [(number, text) for number, text in self.frame.locator("body").evaluate(ROWS)]
+
+    def comes(self, path: str = "/") -> None:
+        self.goes(path)
+        expect(self.button).to_be_visible()
+
+    def opens(self) -> None:
+        """Press the button."""
+        self.button.click()
+        expect(self.field).to_be_visible()
+        self.has_met_the_page()
+
+    def has_met_the_page(self) -> None:
+        """Wait until the chat and the page around it speak with each other."""
+        expect(self.frame.locator("body.in-a-panel")).to_be_attached()
+
+    def closes(self) -> None:
+        """Press the button again."""
+        self.button.click()
+        expect(self.panel).to_be_hidden()
+
+    def is_connected(self) -> None:
+        expect(self.frame.locator("body")).to_have_attribute("data-link", "live")
+
+    def loses_the_socket(self) -> None:
+        self.connection.evaluate("(bell) => bell.socket?.close()")
+
+    def calls(self, name: str, *arguments: Any) -> None:
+        """What the website's own script does: Chatsite.name(…)."""
+        self.page.evaluate("([name, more]) => void Chatsite[name](...more)", [name, list(arguments)])
+
+    def kept(self) -> dict[str, str]:
+        """What the website's own storage has."""
+        found: dict[str, str] = self.page.evaluate("() => ({ ...localStorage })")
+        return found
+
+    def cookies(self) -> list[dict[str, Any]]:
+        """The chat's cookies in this browser."""
+        return [dict(each) for each in self.page.context.cookies() if each["name"].startswith("chat")]
+
+
+class Requests:
+    """What a page asks Chatsite for."""
+
+    def __init__(self, page: Page, chat: str) -> None:
+        self.all: list[tuple[str, str, str]] = []
+        page.on("request", lambda request: self._note(request, chat))
+
+    def _note(self, request: Any, chat: str) -> None:
+        if request.url.startswith(chat):
+            self.all.append((request.method, request.url.removeprefix(chat), request.post_data or ""))
+
+    def to(self, end: str) -> list[dict[str, Any]]:
+        """What was posted to addresses that have this in them."""
+        return [json.loads(body) for method, path, body in self.all if method == "POST" and end in path]
+
+
+class Browsers:
+    """Browsers as people have them, each with its own idea of what a frame may keep."""
+
+    def __init__(self, chromium: Browser, path: str, arguments: list[str]) -> None:
+        """`chromium` is one that Playwright started: it lets frames keep things for all sites alike."""
+        self.lenient = chromium
+        self.path = path
+        page = chromium.new_page()
+        page.goto("chrome://version")
+        words = [f"--{word.strip()}" for word in page.locator("#command_line").inner_text().split(" --")]
+        page.close()
+        [self.default] = [word for word in words if word.startswith("--disable-features=") and PARTITIONING in word]
+        self.arguments = [*arguments, self.default.replace(f",{PARTITIONING}", "")]
+        assert PARTITIONING not in self.arguments[-1]
+        self.ordinary = chromium.browser_type.launch(
+            executable_path=path, args=self.arguments, ignore_default_args=[self.default]
+        )
+
+    def strict(self, profile: Path, preferences: dict[str, Any]) -> BrowserContext:
+        """A browser whose owner has chosen something else, with a profile of its own in a folder."""
+        (profile / "Default").mkdir(parents=True)
+        (profile / "Default" / "Preferences").write_text(json.dumps({"profile": preferences}))
+        return self.ordinary.browser_type.launch_persistent_context(
+            profile, executable_path=self.path, args=self.arguments, ignore_default_args=[self.default]
+        )
+
+    def close(self) -> None:
+        self.ordinary.close()
+
+
+NO_THIRD_PARTY_COOKIES = {"cookie_controls_mode": 1}
+NO_COOKIES = {"default_content_setting_values": {"cookies": 2}}
+KINDS = ("ordinary", "no third-party cookies", "nothing partitioned", "no cookies")
+
+
+class Street(Stage):
+    """A stage with websites on it, where everybody has an ordinary browser."""
+
+    def __init__(self, browsers: Browsers, server: Server, badges: dict[str, Any], home: Path, sites: Sites) -> None:
+        """`home` is a folder for browsers' profiles."""
+        super().__init__(browsers.ordinary, server, badges)
+        self.browsers = browsers
+        self.home = home
+        self.shop, self.rival, self.mallory = sites
+
+    def guest(
+        self, origin: str, path: str, *, context: BrowserContext | None = None, **options: Unpack[Options]
+    ) -> Guest:
+        """Alice comes to a page of a website, in a browser of her own or in this one."""
+        guest = Guest((context or self.browser(**options)).new_page(), origin)
+        guest.comes(path)
+        return guest
+
+    def browser_that_is(self, kind: str) -> BrowserContext:
+        """A browser of one of KINDS."""
+        if kind == "ordinary":
+            return self.browser()
+        if kind == "nothing partitioned":
+            return self._hear(self.browsers.lenient.new_context())
+        chosen = NO_COOKIES if kind == "no cookies" else NO_THIRD_PARTY_COOKIES
+        return self._hear(self.browsers.strict(self.home / kind.replace(" ", "-"), chosen))
+
+    def _hear(self, context: BrowserContext) -> BrowserContext:
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(TELL_VIOLATIONS)
+        context.on("console", self._note)
+        context.on("weberror", self._note_error)
+        self.contexts.append(context)
+        return context
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if not message.text.startswith(REFUSED):
+            super()._note(message)
