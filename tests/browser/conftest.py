@@ -99,7 +99,9 @@ def sites(server: Server) -> Iterator[Sites]:
 
 
 @pytest.fixture
-def street(browsers: Browsers, server: Server, badges: dict[str, Any], tmp_path: Path, sites: Sites) -> Iterator[Street]:
+def street(
+    browsers: Browsers, server: Server, badges: dict[str, Any], tmp_path: Path, sites: Sites
+) -> Iterator[Street]:
     """The stage with websites on it; nothing may be refused and no script may fail there either."""
     street = Street(browsers, server, badges, tmp_path, sites)
     yield street

@@ -15,7 +15,12 @@ from tests.conftest import Server
 PARTITIONING = "ThirdPartyStoragePartitioning"
 
 # What a browser says in the page's name when a frame is refused, or gone, which is what some tests are about.
-REFUSED = ("Framing 'http", "Failed to execute 'postMessage' on 'DOMWindow': The target origin", "Unsafe attempt to load URL")
+REFUSED = (
+    "Framing 'http",
+    "Failed to execute 'postMessage' on 'DOMWindow': The target origin",
+    "Unsafe attempt to load URL",
+)
+
 
 class Site:
     """A website's own server. It answers to two names: one on the chat's site, and one on another site.
@@ -195,11 +200,13 @@ class Requests:
 
 
 class Browsers:
-    """Browsers as people have them, each with its own idea of what a frame may keep."""
+    """Browsers as people have them, each with its own idea of what a frame may keep.
+
+    `ordinary` is one whose windows are private ones: they know nothing, and take no third-party cookies either.
+    """
 
     def __init__(self, chromium: Browser, path: str, arguments: list[str]) -> None:
-        """`chromium` is one that Playwright started: it lets frames keep things for all sites alike."""
-        self.lenient = chromium
+        """`chromium` is one that Playwright started in its own way, which lets frames keep things for all sites alike."""
         self.path = path
         page = chromium.new_page()
         page.goto("chrome://version")
@@ -212,21 +219,29 @@ class Browsers:
             executable_path=path, args=self.arguments, ignore_default_args=[self.default]
         )
 
-    def strict(self, profile: Path, preferences: dict[str, Any]) -> BrowserContext:
-        """A browser whose owner has chosen something else, with a profile of its own in a folder."""
+    def chosen(self, kind: str, profile: Path) -> BrowserContext:
+        """A browser of one of KINDS, with a profile of its own in a folder."""
         (profile / "Default").mkdir(parents=True)
-        (profile / "Default" / "Preferences").write_text(json.dumps({"profile": preferences}))
+        (profile / "Default" / "Preferences").write_text(json.dumps({"profile": KINDS[kind]}))
+        as_it_is = kind == "nothing partitioned"
         return self.ordinary.browser_type.launch_persistent_context(
-            profile, executable_path=self.path, args=self.arguments, ignore_default_args=[self.default]
+            profile,
+            executable_path=self.path,
+            args=self.arguments[:-1] if as_it_is else self.arguments,
+            ignore_default_args=[] if as_it_is else [self.default],
         )
 
     def close(self) -> None:
         self.ordinary.close()
 
 
-NO_THIRD_PARTY_COOKIES = {"cookie_controls_mode": 1}
-NO_COOKIES = {"default_content_setting_values": {"cookies": 2}}
-KINDS = ("ordinary", "no third-party cookies", "nothing partitioned", "no cookies")
+KINDS: dict[str, dict[str, Any]] = {
+    "ordinary": {"cookie_controls_mode": 0},
+    "no third-party cookies": {"cookie_controls_mode": 1},
+    "nothing partitioned": {"cookie_controls_mode": 0},
+    "no cookies": {"default_content_setting_values": {"cookies": 2}},
+}
+"""Browsers, and what their owners have chosen."""
 
 
 class Street(Stage):
@@ -249,12 +264,7 @@ class Street(Stage):
 
     def browser_that_is(self, kind: str) -> BrowserContext:
         """A browser of one of KINDS."""
-        if kind == "ordinary":
-            return self.browser()
-        if kind == "nothing partitioned":
-            return self._hear(self.browsers.lenient.new_context())
-        chosen = NO_COOKIES if kind == "no cookies" else NO_THIRD_PARTY_COOKIES
-        return self._hear(self.browsers.strict(self.home / kind.replace(" ", "-"), chosen))
+        return self._hear(self.browsers.chosen(kind, self.home / kind.replace(" ", "-")))
 
     def _hear(self, context: BrowserContext) -> BrowserContext:
         context.set_default_timeout(PATIENCE)

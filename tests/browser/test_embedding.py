@@ -1,17 +1,21 @@
 """The chat on other websites' pages: it remembers where it may, says so where it may not, and harms nobody."""
 
-import pytest
-from playwright.sync_api import expect
+import json
+from urllib.request import Request, urlopen
 
-from tests.browser.cast import somebody
-from tests.browser.hosts import KINDS, Street
+import pytest
+from playwright.sync_api import BrowserContext, Route, expect
+
+from tests.browser.cast import Agent, Customer, somebody
+from tests.browser.hosts import KINDS, Guest, Requests, Street
+from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
 NEAR_AND_FAR = pytest.mark.parametrize("where", ["near", "far"])
 
 
-# Who keeps what --------------------------------------------------------------------------------------------------------
+# Who keeps what -------------------------------------------------------------------------------------------------------
 
 
 @NEAR_AND_FAR
@@ -27,9 +31,9 @@ def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Stree
     bob.opens(hello)
     bob.answers("How can I help?")
     alice.shows(hello, "How can I help?")
-    print(kind, where, alice.cookies())
     if kind == "no cookies":
         expect(alice.forgetful).to_be_visible()
+        goes_on_in_a_window(alice, bob)
         return
     expect(alice.forgetful).to_be_hidden()
     alice.reloads()
@@ -41,3 +45,382 @@ def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Stree
     alice.shows(hello, "How can I help?", "Do you have bread?", "Always.")
     assert alice.screen() == bob.screen()
     alice.is_connected()
+
+
+def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
+    """Where nothing is kept, a window of its own remembers for as long as it is open; its code holds once."""
+    before = alice.screen()
+    codes: list[str] = []
+    alice.page.context.on("response", lambda answer: codes.append(answer.text()) if "/code/" in answer.url else None)
+    with alice.page.context.expect_page() as opened:
+        alice.frame.get_by_role("button", name="Open in a new window").click()
+    opened.value.wait_for_url("**/chat/shop/**")
+    window = Customer(opened.value, alice.url)
+    window.shows(*[text for _, text in before])
+    window.says("Now I am here.")
+    bob.sees("Now I am here.")
+    bob.answers("I can see that.")
+    window.shows(*[text for _, text in before], "Now I am here.", "I can see that.")
+    assert window.screen() == bob.screen()
+    assert "code" not in window.page.url
+    [code] = codes
+    another = Customer(alice.page.context.new_page(), alice.url)
+    another.page.goto(f"{window.page.url}#code={code}")
+    expect(another.page.get_by_role("alert").filter(has_text="opened too late")).to_be_visible()
+    assert another.screen() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_browsers_of_these_tests_are_what_they_are_called(street: Street, kind: str) -> None:
+    alice = street.guest(street.shop.far, street.shop.page(), context=street.browser_that_is(kind))
+    alice.opens()
+    alone = alice.page.context.new_page()
+    alone.goto(f"{street.server.url}/chat/")
+    cookie = "(document.cookie = 'third=1; SameSite=None; Secure', document.cookie.includes('third=1'))"
+    assert alice.inside.evaluate(cookie) == (kind in {"ordinary", "nothing partitioned"})
+    note = "(name) => { try { localStorage.setItem(name, 1); return localStorage.third } catch { return 'nothing' } }"
+    alone.evaluate(note, "third")
+    seen = {"no cookies": "nothing", "nothing partitioned": "1"}.get(kind)
+    assert alice.inside.evaluate(note, "fourth") == seen
+
+
+def refuses_cookies(context: BrowserContext, chat: str) -> None:
+    """A browser that takes no cookie of the chat, though its storages work."""
+
+    def answer_without_cookies(route: Route) -> None:
+        asked = route.request
+        if asked.is_navigation_request():
+            return route.continue_()  # it sets none; and a page that was made up here may open no socket
+        body = asked.post_data_buffer
+        headers = {name: value for name, value in asked.headers.items() if name not in {"cookie", "accept-encoding"}}
+        with urlopen(Request(asked.url, body, headers, method=asked.method), timeout=30) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() != "set-cookie"}
+            return route.fulfill(status=answer.status, headers=kept, body=answer.read())
+
+    context.route(f"{chat}/chat/**", answer_without_cookies)
+
+
+NO_STORAGE = (
+    """Object.defineProperty(window, "localStorage", { get() { throw new DOMException("No", "SecurityError") } })"""
+)
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("keeper", ["the page around it", "the frame itself"])
+def test_without_a_cookie_the_next_best_keeps_the_conversation(street: Street, keeper: str, where: str) -> None:
+    origin = street.shop.far if where == "far" else street.shop.near
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    if keeper == "the frame itself":
+        context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
+    alice = street.guest(origin, street.shop.page(), context=context)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    expect(alice.forgetful).to_be_hidden()
+    assert alice.cookies() == []
+    in_the_frame = alice.inside.evaluate("() => Object.values(localStorage).join()")
+    if keeper == "the frame itself":
+        secret = in_the_frame
+    else:
+        secret = json.loads(alice.kept()["chatsite shop"])["chat"]
+        assert secret not in in_the_frame
+    assert len(secret) == 32
+    alice.reloads()
+    if keeper == "the frame itself":
+        alice.opens()  # nobody remembers that it was open
+    alice.shows(hello)
+    bob = street.agent()
+    bob.opens(hello)
+    bob.answers("How can I help?")
+    alice.shows(hello, "How can I help?")
+    alice.says("Do you have bread?")
+    alice.shows(hello, "How can I help?", "Do you have bread?")
+    bob.sees("Do you have bread?")
+    alice.is_connected()
+    assert secret not in alice.inside.content() + alice.page.content()
+
+
+# Whose pages may have it, and what their policies say -----------------------------------------------------------------
+
+
+def test_a_page_that_is_not_listed_shows_no_chat_and_goes_on_unharmed(street: Street) -> None:
+    page = street.browser().new_page()
+    alice = Guest(page, street.mallory.far)
+    page.clock.install()
+    alice.comes(street.mallory.page(body="<button onclick=\"this.textContent = 'Bought'\">Buy</button>"))
+    alice.button.click()
+    expect(alice.panel).to_be_visible()
+    page.clock.run_for(9_000)
+    expect(alice.trouble).to_be_hidden()
+    page.clock.run_for(2_000)
+    expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
+    expect(alice.frame.locator("body")).not_to_contain_text("The shop")
+    alice.trouble.get_by_role("button", name="Try again").click()
+    expect(alice.trouble).to_be_hidden()
+    page.clock.run_for(11_000)
+    alice.trouble.get_by_role("button", name="Close").click()
+    expect(alice.panel).to_be_hidden()
+    page.get_by_role("button", name="Buy").click()
+    expect(page.get_by_role("button", name="Bought")).to_be_visible()
+    assert alice.kept() == {"chatsite shop": '{"open":0}'}
+
+
+@NEAR_AND_FAR
+def test_a_page_with_a_strict_policy_need_allow_nothing_but_the_chat(street: Street, where: str) -> None:
+    site = street.shop
+    policy = f"default-src 'self' {street.server.url}; require-trusted-types-for 'script'; trusted-types 'none'"
+    alice = street.guest(site.far if where == "far" else site.near, site.page(policy=policy))
+    alice.opens()
+    alice.says("Hello from behind a policy")
+    alice.shows("Hello from behind a policy")
+    alice.page.evaluate("history.pushState(null, '', '/elsewhere')")
+    expect(alice.button).to_have_css("position", "fixed")
+    box = alice.button.bounding_box()
+    assert box is not None
+    assert box["width"] == box["height"] == 56
+    alice.closes()
+    alice.opens()
+    alice.shows("Hello from behind a policy")
+    assert street.complaints == []  # not even one thing was refused
+
+
+@pytest.mark.parametrize("origins", ["two of one site", "two of two sites"])
+def test_two_websites_pages_never_share_a_conversation(street: Street, origins: str) -> None:
+    one, other = street.shop.near, street.rival.near if origins == "two of one site" else street.shop.far
+    alice = street.guest(one, street.shop.page())
+    path = street.rival.page() if origins == "two of one site" else street.shop.page()
+    elsewhere = street.guest(other, path, context=alice.page.context)
+    alice.opens()
+    alice.says("I am here")
+    alice.shows("I am here")
+    elsewhere.opens()
+    elsewhere.shows()
+    elsewhere.says("and here I am another")
+    elsewhere.shows("and here I am another")
+    for guest, text in ((alice, "I am here"), (elsewhere, "and here I am another")):
+        guest.reloads()
+        guest.shows(text)
+    assert len({cookie["value"] for cookie in alice.cookies()}) == 2
+
+
+def test_two_chats_of_one_website_are_two_conversations(street: Street) -> None:
+    shop = street.shop
+    alice = street.guest(shop.far, shop.page())
+    alice.opens()
+    alice.says("To the shop")
+    alice.shows("To the shop")
+    baker = street.guest(shop.far, shop.page(script=shop.script("bakery")), context=alice.page.context)
+    baker.opens()
+    expect(baker.frame.get_by_role("heading", name="The bakery")).to_be_visible()
+    baker.shows()
+    baker.says("To the bakery")
+    baker.shows("To the bakery")
+    alice.reloads()
+    alice.shows("To the shop")
+
+
+# The button and the panel ---------------------------------------------------------------------------------------------
+
+
+def test_a_page_asks_for_one_file_until_somebody_wants_to_chat(street: Street) -> None:
+    page = street.browser().new_page()
+    page.clock.install()
+    asked = Requests(page, street.server.url)
+    alice = Guest(page, street.shop.far)
+    alice.comes(street.shop.page())
+    page.clock.run_for(300_000)
+    page.evaluate("history.pushState(null, '', '/another')")
+    page.clock.run_for(5_000)
+    assert [path for _, path, _ in asked.all] == ["/chat.js"]
+    alice.opens()
+    assert any(path.startswith("/chat/shop/?host=") for _, path, _ in asked.all)
+
+
+def test_hands_on_the_keyboard_open_and_close_the_chat(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    keyboard = alice.page.keyboard
+    expect(alice.button).to_have_accessible_name("Chat")
+    expect(alice.button).to_have_attribute("aria-expanded", "false")
+    keyboard.press("Tab")
+    expect(alice.button).to_be_focused()
+    keyboard.press("Enter")
+    expect(alice.button).to_have_attribute("aria-expanded", "true")
+    expect(alice.page.locator(".panel iframe")).to_have_attribute("title", "Chat")
+    expect(alice.field).to_be_focused()
+    keyboard.type("By hand")
+    keyboard.press("Enter")
+    alice.shows("By hand")
+    keyboard.press("Escape")
+    expect(alice.panel).to_be_hidden()
+    expect(alice.button).to_be_focused()
+    expect(alice.button).to_have_attribute("aria-expanded", "false")
+    keyboard.press("Space")
+    expect(alice.field).to_be_focused()
+    alice.frame.get_by_role("button", name="Close").click()
+    expect(alice.panel).to_be_hidden()
+    expect(alice.button).to_be_focused()
+
+
+def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
+    alice.opens()
+    whole = {"x": 0, "y": 0, "width": 360, "height": 720}
+    assert alice.page.locator(".panel iframe").bounding_box() == whole
+    assert alice.page.evaluate("document.documentElement.scrollWidth") == 360
+    alice.frame.get_by_role("button", name="Close").click()
+    expect(alice.panel).to_be_hidden()
+
+
+def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Street) -> None:
+    hello = f"Hello from {somebody()}"
+    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    alice.closes()
+    expect(alice.badge).to_be_hidden()
+    bob.opens(hello)
+    bob.answers("One")
+    expect(alice.badge).to_have_text("1")
+    bob.answers("Two")
+    expect(alice.badge).to_have_text("2")
+    expect(alice.button).to_have_accessible_name("Chat (2)")
+    alice.reloads()
+    expect(alice.badge).to_have_text("2")
+    expect(alice.panel).to_be_hidden()
+    bob.answers("Three")
+    expect(alice.badge).to_have_text("3")
+    alice.button.click()
+    alice.shows(hello, "One", "Two", "Three")
+    expect(alice.badge).to_be_hidden()
+    expect(alice.button).to_have_accessible_name("Chat")
+    alice.closes()
+    alice.reloads()
+    expect(alice.button).to_be_visible()
+    with alice.page.expect_response("**/here/**") as answer:
+        alice.reloads()
+    assert answer.value.json() == {"unread": 0}
+    expect(alice.badge).to_be_hidden()
+
+
+def test_an_open_chat_is_open_on_the_next_page_and_a_closed_one_is_closed(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.comes(street.shop.page())
+    expect(alice.panel).to_be_visible()
+    expect(alice.field).to_be_visible()
+    expect(alice.button).to_have_attribute("aria-expanded", "true")
+    alice.closes()
+    alice.comes(street.shop.page())
+    expect(alice.panel).to_be_hidden()
+
+
+def test_the_line_twice_on_a_page_is_one_chat(street: Street) -> None:
+    shop = street.shop
+    alice = street.guest(shop.far, shop.page(script=shop.script() + shop.script() + shop.script("bakery")))
+    alice.page.wait_for_load_state("load")
+    expect(alice.button).to_have_count(1)
+    alice.opens()
+    assert len(alice.page.frames) == 2
+
+
+def test_what_was_called_before_the_chat_came_is_done_when_it_has(street: Street) -> None:
+    early = """<script>
+        window.Chatsite = [["on", "open", () => (document.title = "It is open")], ["open"], ["nonsense"], null];
+    </script>"""
+    alice = street.guest(street.shop.far, street.shop.page(script=early + street.shop.script()))
+    expect(alice.field).to_be_visible()
+    expect(alice.page).to_have_title("It is open")
+    alice.calls("push", ["close"])
+    expect(alice.panel).to_be_hidden()
+    alice.calls("toggle")
+    expect(alice.panel).to_be_visible()
+
+
+def test_a_page_that_changes_without_loading_keeps_the_chat_and_says_where_it_is(street: Street) -> None:
+    hello = f"Hello from {somebody()}"
+    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
+    asked = Requests(alice.page, street.server.url)
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    alice.types("and half a sentence")
+    with alice.page.expect_request(lambda request: "/here/" in request.url and "/cakes" in (request.post_data or "")):
+        alice.page.evaluate("""() => {
+            history.pushState(null, "", "/cakes");
+            document.title = "Cakes";
+            const body = document.createElement("body");
+            body.innerHTML = "<h1>Cakes</h1>";
+            document.body.replaceWith(body);
+        }""")
+    said = asked.to("/here/")[-1]
+    assert (said["url"], said["title"]) == (f"{street.shop.far}/cakes", "Cakes")
+    expect(alice.button).to_have_count(1)
+    expect(alice.field).to_have_value("and half a sentence")
+    bob.opens(hello)
+    expect(bob.page.get_by_role("link", name="Cakes")).to_have_attribute("href", f"{street.shop.far}/cakes")
+    bob.answers("Welcome")
+    alice.shows(hello, "Welcome")
+    alice.page.evaluate("document.documentElement.replaceChildren(document.createElement('body'))")
+    expect(alice.button).to_be_visible()
+    alice.shows(hello, "Welcome")  # the frame was moved, and so it loaded anew
+
+
+def test_a_page_has_one_name_more_and_nothing_else(street: Street) -> None:
+    names = "() => Object.keys(window).sort()"
+    page = street.browser().new_page()
+    page.goto(street.shop.far + street.shop.page(script=""))
+    before = page.evaluate(names)
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    assert sorted({*alice.page.evaluate(names)} - {*before}) == ["Chatsite"]
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [f"if (window === top) {{ {NO_STORAGE} }}", "if (window === top) delete window.fetch"],
+    ids=["no storage", "no fetch"],
+)
+def test_a_page_that_lacks_something_has_a_chat_all_the_same(street: Street, lack: str) -> None:
+    context = street.browser()
+    context.add_init_script(lack)
+    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice.opens()
+    alice.says("Hello all the same")
+    alice.shows("Hello all the same")
+    alice.page.evaluate("history.pushState(null, '', '/another')")
+    alice.closes()
+    alice.calls("identify", "nonsense")
+    alice.opens()
+    alice.calls("shutdown")
+    expect(alice.panel).to_be_hidden()
+    alice.opens()
+    expect(alice.field).to_be_visible()
+
+
+def test_a_page_is_unharmed_when_the_chat_is_out_of_reach(street: Street, mortal: Server) -> None:
+    shop = street.shop
+    line = shop.script().replace(street.server.url, mortal.url)
+    page = street.browser().new_page()
+    page.clock.install()
+    alice = Guest(page, shop.far)
+    alice.comes(shop.page(script=line))
+    mortal.kill()
+    alice.button.click()
+    page.clock.run_for(11_000)
+    expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
+    alice.calls("shutdown")
+    expect(alice.panel).to_be_hidden()
+    alice.button.click()
+    page.clock.run_for(11_000)
+    mortal.start()
+    alice.trouble.get_by_role("button", name="Try again").click()
+    expect(alice.field).to_be_visible()
+    page.clock.run_for(11_000)
+    expect(alice.trouble).to_be_hidden()
+    mortal.kill()
+    page.goto(shop.far + shop.page(script=line))
+    expect(page.get_by_role("heading", name="Bread and cakes")).to_be_visible()
+    expect(alice.button).to_have_count(0)
