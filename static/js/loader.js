@@ -148,7 +148,7 @@
     tell({ proof });
   };
   const shutdown = async () => {
-    const gone = send("forget").catch(() => null);
+    const gone = attempt(() => send("forget").catch(() => null));
     close();
     frame?.remove();
     frame = port = proof = undefined;
