@@ -205,7 +205,7 @@ class ChatKeeper extends HTMLElement {
     if (typeof said !== "object" || said === null) return;
     if (typeof said.kept === "boolean") this.answered?.(said.kept);
     if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
-    if (typeof said.open === "boolean") this.show(said.open);
+    if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
       if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.recall(said.chat);
       if (typeof said.proof === "string") await this.identify(said.proof);
@@ -214,9 +214,14 @@ class ChatKeeper extends HTMLElement {
     } else if (typeof said.proof === "string") this.identify(said.proof);
   }
 
-  show(open) {
+  // The focus may reach this frame a moment after the word that it is ours, and would be with nothing in it.
+  show(open, focus) {
     this.open = open;
-    if (open && matchMedia("(pointer: fine)").matches) document.querySelector("#content")?.focus({ preventScroll: true });
+    if (focus && matchMedia("(pointer: fine)").matches) {
+      const take = () => this.open && document.querySelector("#content")?.focus({ preventScroll: true });
+      take();
+      if (!document.hasFocus()) addEventListener("focus", take, { once: true });
+    }
     this.count();
   }
 

@@ -91,7 +91,7 @@
       trouble.hidden = true;
       port = from;
       const { chat, seen = 0 } = read();
-      tell({ hello: true, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, proof });
+      tell({ hello: true, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
     if (said.known) write({ chat: read().chat || 1 }), here();
     if (said.keep === "") write({ chat: 0, seen: 0 });
@@ -124,13 +124,14 @@
     }
   };
 
-  const open = () => {
+  const open = () => show(true);
+  const show = (focus) => {
     if (!frame) load();
     panel.hidden = false;
     bubble.setAttribute("aria-expanded", "true");
     write({ open: 1 });
-    tell({ open: true });
-    frame.focus();
+    if (focus) frame.focus();
+    tell({ open: true, focus });
     emit("open");
   };
   const close = () => {
@@ -177,7 +178,7 @@
     const stay = () => element.isConnected || document.documentElement.append(element); // beside <body>, which may be swapped
     stay();
     label(0);
-    if (read().open) open();
+    if (read().open) show(false); // the focus stays where the page has it
     here();
     setInterval(() => attempt(() => {
       stay();
