@@ -136,11 +136,12 @@
   };
   const close = () => {
     if (panel.hidden) return;
+    const { activeElement } = root;
     panel.hidden = true;
     bubble.setAttribute("aria-expanded", "false");
     write({ open: 0 });
     tell({ open: false });
-    bubble.focus();
+    if (activeElement) bubble.focus();
     emit("close");
   };
   const toggle = () => (panel.hidden ? open() : close());
