@@ -66,7 +66,7 @@ class Site:
         text = (
             f'<!doctype html><html {html}><head><meta charset="utf-8"><title>Page {path}</title>'
             f'<meta name="viewport" content="width=device-width"></head><body><main><h1>Bread and cakes</h1>'
-            f"<p>{'We bake all day. ' * 200}</p>{body}</main>{self.script() if script is None else script}</body></html>"
+            f"<p>{'We bake all day. ' * 9}</p>{body}</main>{self.script() if script is None else script}</body></html>"
         )
         self.pages[path] = (text.encode(), {"Content-Security-Policy": policy} if policy else {})
         return path

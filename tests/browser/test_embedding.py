@@ -8,7 +8,7 @@ from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.cast import Agent, Customer, somebody
 from tests.browser.hosts import KINDS, Guest, Requests, Street
-from tests.conftest import Server
+from tests.conftest import Server, free_port
 
 pytestmark = pytest.mark.browser
 
@@ -306,14 +306,22 @@ def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Stre
 
 
 def test_an_open_chat_is_open_on_the_next_page_and_a_closed_one_is_closed(street: Street) -> None:
+    search = street.shop.page(body='<input type="search" autofocus aria-label="Search">')
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
-    alice.comes(street.shop.page())
+    expect(alice.field).to_be_focused()
+    alice.comes(search)
     expect(alice.panel).to_be_visible()
     expect(alice.field).to_be_visible()
     expect(alice.button).to_have_attribute("aria-expanded", "true")
-    alice.closes()
-    alice.comes(street.shop.page())
+    alice.has_met_the_page()
+    expect(alice.page.get_by_role("searchbox")).to_be_focused()
+    alice.page.keyboard.type("bread")
+    expect(alice.page.get_by_role("searchbox")).to_have_value("bread")
+    alice.calls("close")
+    expect(alice.panel).to_be_hidden()
+    expect(alice.page.get_by_role("searchbox")).to_be_focused()
+    alice.comes(search)
     expect(alice.panel).to_be_hidden()
 
 
@@ -420,7 +428,13 @@ def test_a_page_is_unharmed_when_the_chat_is_out_of_reach(street: Street, mortal
     expect(alice.field).to_be_visible()
     page.clock.run_for(11_000)
     expect(alice.trouble).to_be_hidden()
-    mortal.kill()
-    page.goto(shop.far + shop.page(script=line))
+
+
+def test_a_page_is_unharmed_when_the_script_does_not_come(street: Street) -> None:
+    page = street.browser().new_page()
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    line = street.shop.script().replace(street.server.url, nowhere)
+    with page.expect_event("requestfailed", lambda request: request.url.startswith(nowhere)):
+        page.goto(street.shop.far + street.shop.page(script=line))
     expect(page.get_by_role("heading", name="Bread and cakes")).to_be_visible()
-    expect(alice.button).to_have_count(0)
+    assert page.evaluate("typeof Chatsite") == "undefined"
