@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -61,9 +61,9 @@ class Visit:
         return found if found and found.website_id == website.pk else None
 
     @property
-    def proof(self) -> str | None:
-        """What is shown to prove who the customer is."""
-        return self.request.headers.get(identity.HEADER)
+    def proof(self) -> str:
+        """What is shown to prove who the customer is, "" for nothing. Headers take only ASCII, so it is escaped."""
+        return unquote(self.request.headers.get(identity.HEADER, ""))
 
     @cached_property
     def claim(self) -> Claim | None:

@@ -2,6 +2,7 @@
 // chat, this frame's own storage or, where nothing is kept at all, this page for as long as it is open. It is the only one
 // that speaks with the page around the chat (loader.js): over a port, whose other end is in a page of exactly data-host.
 const PATIENCE = 3000; // milliseconds to wait for the page around the chat to say what it keeps
+const LONGEST = 5000; // characters of a proof, more than the server looks at
 
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
@@ -158,7 +159,7 @@ class ChatKeeper extends HTMLElement {
 
   // The website's own server says who the customer is.
   async identify(proof) {
-    this.headers["X-Identity"] = proof;
+    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
     const response = await this.settle((more) => this.post("identify", null, more)).catch(() => null);
     if (!response) return this.tell({ event: "refused", detail: "offline" });
     if (!response.ok) {
