@@ -171,7 +171,7 @@
     sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replace("INK", look[2] || "#fff").replace("ACCENT", accent || look[0] || "#4a51c7"));
     root.adoptedStyleSheets = [sheet];
     svg.setAttribute("viewBox", "0 0 32 32");
-    path.setAttribute("d", "M16 5c6.6 0 12 4.4 12 10s-5.4 10-12 10c-1.1 0-2.2-.1-3.2-.4L7 28v-5.4C5.100 20.600 4 18 4 15 4 9.400 9.400 5 16 5Z");
+    path.setAttribute("d", "M16 5c6.6 0 12 4.4 12 10s-5.4 10-12 10c-1.1 0-2.2-.1-3.2-.4L7 28v-5.4C5.1 20.6 4 18 4 15 4 9.4 9.4 5 16 5Z");
     svg.append(path);
     bubble.setAttribute("aria-expanded", "false");
     panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
