@@ -16,6 +16,7 @@ PARTITIONING = "ThirdPartyStoragePartitioning"
 
 # What a browser says in the page's name when a frame is refused, or gone, which is what some tests are about.
 REFUSED = (
+    "Access to fetch at",
     "Framing 'http",
     "Failed to execute 'postMessage' on 'DOMWindow': The target origin",
     "Unsafe attempt to load URL",
@@ -206,7 +207,7 @@ class Browsers:
     """
 
     def __init__(self, chromium: Browser, path: str, arguments: list[str]) -> None:
-        """`chromium` is one that Playwright started in its own way, which lets frames keep things for all sites alike."""
+        """`chromium` was started in Playwright's own way, which lets frames keep things for all sites alike."""
         self.path = path
         page = chromium.new_page()
         page.goto("chrome://version")

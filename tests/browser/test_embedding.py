@@ -1,13 +1,17 @@
 """The chat on other websites' pages: it remembers where it may, says so where it may not, and harms nobody."""
 
+import hmac
 import json
+import re
+import time
 from urllib.request import Request, urlopen
 
+import jwt
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.cast import Agent, Customer, somebody
-from tests.browser.hosts import KINDS, Guest, Requests, Street
+from tests.browser.cast import Agent, Api, Customer, eventually, somebody
+from tests.browser.hosts import KINDS, Guest, Requests, Site, Sites, Street
 from tests.conftest import Server, free_port
 
 pytestmark = pytest.mark.browser
@@ -438,3 +442,290 @@ def test_a_page_is_unharmed_when_the_script_does_not_come(street: Street) -> Non
         page.goto(street.shop.far + street.shop.page(script=line))
     expect(page.get_by_role("heading", name="Bread and cakes")).to_be_visible()
     assert page.evaluate("typeof Chatsite") == "undefined"
+
+
+# What others say to it ------------------------------------------------------------------------------------------------
+
+GREET_AGAIN = """(target) => new Promise((answered) => {
+    const { port1, port2 } = new MessageChannel();
+    window.mallorys = port1;
+    port1.onmessage = ({ data }) => answered(data);
+    target.contentWindow.postMessage("chatsite", "*", [port2]);
+})"""
+
+NONSENSE = """(target) => {
+    const much = "x".repeat(5_000_000);
+    const words = [null, 7, "chatsite", much, [], { hello: true, open: false }, { keep: much }, { kept: "yes" }];
+    for (const word of words) target.contentWindow.postMessage(word, "*");
+    target.contentWindow.postMessage("chat", "*", [new MessageChannel().port2]);
+}"""
+
+NONSENSE_BY_PORT = """() => {
+    const much = "x".repeat(5_000_000);
+    const words = [null, 7, much, [], {}, { seen: much }, { seen: 1e99 }, { open: "no" }, { kept: 1 }, { proof: 5 },
+        { chat: much, hello: true }, { proof: much }, { proof: "日本" }, { hello: true, chat: { a: 1 }, seen: [] }];
+    for (const word of words) window.mallorys.postMessage(word);
+}"""
+
+
+def test_nonsense_from_the_page_around_it_does_nothing(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Before")
+    alice.shows("Before")
+    asked = Requests(alice.page, street.server.url)
+    chat = alice.page.locator(".panel iframe")
+    chat.evaluate(NONSENSE)
+    assert chat.evaluate(GREET_AGAIN) == {"ready": True}  # all of it was heard before this
+    assert asked.all == []
+    alice.page.evaluate(NONSENSE_BY_PORT)
+    alice.says("After")
+    alice.shows("Before", "After")
+    assert max(len(body) for _, _, body in asked.all) < 1000
+
+
+def test_another_pages_words_to_the_page_with_the_chat_do_nothing(street: Street) -> None:
+    attack = """<script>
+        const words = [{ ready: true }, { keep: "0".repeat(32) }, { close: true }, { unread: 99 }, { known: true },
+            { event: "identified" }, "chatsite", "x".repeat(5_000_000)];
+        for (const word of words) parent.postMessage(word, "*", [new MessageChannel().port2]);
+        parent.postMessage("done", "*");
+    </script>"""
+    advertisement = street.mallory.near + street.mallory.page(script=attack)
+    heard = "<script>addEventListener('message', ({ data }) => data === 'done' && (document.title = 'Done'))</script>"
+    alice = street.guest(street.shop.far, street.shop.page(body=heard))
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    kept = alice.kept()
+    alice.page.evaluate(
+        "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))", advertisement
+    )
+    expect(alice.page).to_have_title("Done")
+    expect(alice.panel).to_be_visible()
+    expect(alice.badge).to_be_hidden()
+    alice.says("Still here")
+    alice.shows("Hello", "Still here")
+    assert {**json.loads(alice.kept()["chatsite shop"]), "seen": 0} == {**json.loads(kept["chatsite shop"]), "seen": 0}
+
+
+def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street: Street) -> None:
+    mallory = street.mallory
+    attack = """<script>
+        window.answers = [], window.tries = 0;
+        const attack = (address) => {
+            const chat = open(address);
+            setInterval(() => {
+                const { port1, port2 } = new MessageChannel();
+                port1.onmessage = ({ data }) => answers.push(data);
+                chat.postMessage("chatsite", "*", [port2]);
+                tries++;
+            }, 50);
+        };
+    </script>"""
+    page = street.browser().new_page()
+    page.goto(mallory.far + mallory.page(script=attack))
+    with page.expect_popup() as opened:
+        page.evaluate(f"attack('{street.server.url}/chat/shop/?host={mallory.far}')")
+    alice = Customer(opened.value, street.server.url)
+    alice.says("Hello")
+    alice.shows("Hello")
+    tried = page.evaluate("tries")
+    eventually(page, lambda: page.evaluate("tries") > tried + 10, "mallory tried again and again")
+    assert page.evaluate("answers") == []
+    expect(alice.page.locator("body.in-a-panel")).to_have_count(0)
+
+
+def test_a_frame_is_for_the_pages_of_the_host_it_names_alone(street: Street) -> None:
+    shop, rival, mallory = street.shop, street.rival, street.mallory
+
+    def framed_by(site: Site, host: str) -> str:
+        frame = f'<iframe src="{street.server.url}/chat/shop/?host={host}"></iframe>'
+        page = street.browser().new_page()
+        with page.expect_response(lambda answer: "/chat/shop/" in answer.url):
+            page.goto(site.far + site.page(script="", body=frame))
+        chat = page.locator("iframe").element_handle().content_frame()
+        assert chat is not None
+        chat.wait_for_load_state("load")
+        return str(chat.evaluate("document.querySelector('h1')?.textContent"))
+
+    assert framed_by(rival, rival.far) == "The shop"
+    assert framed_by(rival, shop.far) != "The shop"
+    assert framed_by(mallory, mallory.far) != "The shop"
+
+
+# Going, and coming as somebody ----------------------------------------------------------------------------------------
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("keeper", ["cookie", "page"])
+def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
+    street: Street, api: Api, keeper: str, where: str
+) -> None:
+    context = street.browser()
+    if keeper == "page":
+        refuses_cookies(context, street.server.url)
+    alice = street.guest(street.shop.far if where == "far" else street.shop.near, street.shop.page(), context=context)
+    alice.opens()
+    alice.says("Forget me")
+    alice.shows("Forget me")
+    [secret] = [cookie["value"] for cookie in alice.cookies()] or [json.loads(alice.kept()["chatsite shop"])["chat"]]
+    assert [text for _, text in api.read(secret)] == ["Forget me"]
+    alice.page.evaluate("Chatsite.shutdown()")
+    expect(alice.panel).to_be_hidden()
+    assert (alice.kept(), alice.cookies(), api.read(secret)) == ({}, [], [])
+    alice.reloads()
+    expect(alice.panel).to_be_hidden()
+    alice.opens()
+    alice.shows()
+    alice.says("Somebody new")
+    alice.shows("Somebody new")
+    assert api.read(secret) == []
+
+
+SECRET = "only-for-tests-" * 4
+
+
+def token(sub: str, secret: str = SECRET) -> str:
+    """What the website's own server says of somebody who is signed in there."""
+    now = int(time.time())
+    return jwt.encode({"sub": sub, "iat": now, "exp": now + 600, "name": sub.title()}, secret, "HS256")
+
+
+@pytest.fixture(scope="module")
+def members(server: Server, sites: Sites) -> Site:
+    """The shop's chat for its members, and its club where only members may write."""
+    shop = sites[0]
+    for key in ("members", "club"):
+        server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
+    server.manage(
+        "shell",
+        "-c",
+        "from conversations.models import Website\n"
+        f"Website.objects.filter(key__in=['members', 'club']).update(identity_secret='{SECRET}')\n"
+        "Website.objects.filter(key='club').update(identity_required=True)",
+    )
+    return shop
+
+
+def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, members: Site) -> None:
+    alice_sub, carol_sub = somebody(), somebody()
+    hello = f"Hello from {alice_sub}"
+    path = members.page(script=members.script("members"))
+    laptop, phone = street.guest(members.far, path), street.guest(members.far, path)
+    laptop.calls("identify", token(alice_sub))
+    laptop.opens()
+    laptop.says(hello)
+    laptop.shows(hello)
+    phone.opens()
+    phone.shows()
+    phone.calls("identify", token(alice_sub))
+    phone.shows(hello)
+    bob = street.agent()
+    bob.opens(hello)
+    bob.answers("I see you are a member.")
+    for device in (laptop, phone):
+        device.shows(hello, "I see you are a member.")
+    phone.says("I am.")
+    laptop.shows(hello, "I see you are a member.", "I am.")
+    laptop.calls("identify", token(carol_sub))
+    laptop.shows()
+    laptop.says("I am somebody else")
+    laptop.shows("I am somebody else")
+    laptop.reloads()
+    laptop.calls("identify", token(carol_sub))
+    laptop.shows("I am somebody else")
+    phone.shows(hello, "I see you are a member.", "I am.")
+    laptop.calls("identify", token(alice_sub))
+    laptop.shows(hello, "I see you are a member.", "I am.")
+
+
+def test_an_older_servers_signed_id_is_proof_too_in_any_script(street: Street, members: Site) -> None:
+    sub = f"愛麗絲 100% {somebody()}"
+    signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
+    laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
+    for device in (laptop, phone):
+        device.calls("identify", signed)
+        device.opens()
+    laptop.says("Hello from the laptop")
+    laptop.shows("Hello from the laptop")
+    phone.reloads()
+    phone.calls("identify", signed)
+    phone.shows("Hello from the laptop")
+
+
+@pytest.mark.parametrize("wrong", ["a token of somebody else's making", "no token at all", "日本"])
+def test_a_wrong_token_is_refused_and_the_chat_goes_on(street: Street, members: Site, wrong: str) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("members")))
+    alice.page.evaluate("Chatsite.on('refused', (why) => document.title = `Refused: ${why}`)")
+    alice.calls("identify", token("alice", "not-the-secret-" * 4) if wrong.startswith("a token") else wrong)
+    alice.opens()
+    expect(alice.page).to_have_title(re.compile("Refused: We could not make sure who you are"))
+    alice.says("I am nobody")
+    alice.shows("I am nobody")
+
+
+def test_where_only_members_may_write_others_are_told_and_members_can(street: Street, members: Site) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("club")))
+    alice.opens()
+    alice.says("Let me in")
+    expect(alice.pending.locator(".fate")).to_have_text(
+        "Not sent. Please sign in on the website first, then write to us."
+    )
+    alice.calls("identify", token(somebody()))
+    expect(alice.frame.get_by_text("Please sign in on The club to write.")).to_have_count(0)
+    alice.pending.get_by_role("button", name="Try again").click()
+    alice.shows("Let me in")
+    alice.says("Thank you")
+    alice.shows("Let me in", "Thank you")
+
+
+# Widgets of others' making --------------------------------------------------------------------------------------------
+
+WIDGET = """async ([chat, content]) => {
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ content, website: "shop" });
+    const posted = await fetch(`${chat}/api/messages/`, { method: "POST", headers, body }).then((it) => it.json());
+    const uuid = posted.items[0].conversation;
+    const read = await fetch(`${chat}/api/messages/${uuid}/?since=0`).then((it) => it.json());
+    const ring = await new Promise((answered) => {
+        const socket = new WebSocket(`${chat.replace("http", "ws")}/ws/messages/${uuid}/`);
+        socket.onmessage = ({ data }) => answered(JSON.parse(data));
+        socket.onclose = ({ code }) => answered(code);
+    });
+    return [uuid, read.items.map((item) => item.content), ring];
+}"""
+
+REFUSALS = """async ([chat, uuid]) => {
+    const asked = (path, more) => fetch(chat + path, more).then(({ status }) => status, () => "refused");
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ content: "Psst", website: "shop", conversation: uuid });
+    return [
+        await asked("/api/messages/", { method: "POST", headers, body }),
+        await asked("/api/messages/", { method: "POST", body }),
+        await asked(`/api/messages/${uuid}/?since=0`),
+        await new Promise((answered) => {
+            const socket = new WebSocket(`${chat.replace("http", "ws")}/ws/messages/${uuid}/`);
+            socket.onopen = () => answered("open");
+            socket.onclose = ({ code }) => answered(code);
+        }),
+    ];
+}"""
+
+
+def test_a_widget_works_on_a_listed_page_and_on_no_other(street: Street, api: Api) -> None:
+    page = street.browser().new_page()
+    page.goto(street.shop.far + street.shop.page(script=""))
+    uuid, read, ring = page.evaluate(WIDGET, [street.server.url, "Hello from a widget"])
+    assert read == ["Hello from a widget"]
+    assert ring == {"type": "messages", "last": api.read(uuid)[-1][0]}
+    errors: list[str] = []
+    page.on("websocket", lambda socket: socket.on("socketerror", lambda error: errors.append(str(error))))
+    page.goto(street.mallory.far + street.mallory.page(script=""))
+    assert page.evaluate(REFUSALS, [street.server.url, uuid]) == ["refused", "refused", "refused", 1006]
+    for origin, allowed in ((street.shop.far, street.shop.far), (street.mallory.far, None)):
+        with urlopen(Request(f"{api.url}{uuid}/?since=0", headers={"Origin": origin}), timeout=30) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == allowed
+            assert (uuid in answer.read().decode()) == (allowed is not None)
+    assert "403" in errors[0]
+    assert [text for _, text in api.read(uuid)] == ["Hello from a widget"]

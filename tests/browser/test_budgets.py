@@ -1,0 +1,128 @@
+"""What the chat costs the pages that it is on, measured on a server as it runs in earnest."""
+
+from collections.abc import Iterator
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import Page, Response, expect
+
+from tests.browser.cast import eventually
+from tests.browser.hosts import Guest, Site, Street
+from tests.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+LOADER = 3 * 1024  # bytes, gzipped
+FRAME = 25 * 1024  # bytes, as they come over the network, without their headers
+REQUESTS = 6  # of the frame
+
+
+@pytest.fixture(scope="module")
+def earnest(server: Server) -> Iterator[Server]:
+    """A server on the same database that is run as in earnest."""
+    earnest = Server(
+        {
+            "DEBUG": "off",
+            "SECRET_KEY": "only-for-tests-" * 4,
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "INSECURE_HTTP": "on",
+            "DATABASE_URL": server.environment["DATABASE_URL"],
+        }
+    )
+    earnest.manage("collectstatic", "--noinput", "--verbosity", "0")
+    earnest.start()
+    yield earnest
+    assert earnest.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def shop(earnest: Server) -> Iterator[Site]:
+    """A website that has its chat."""
+    shop = Site(earnest.url)
+    earnest.manage("addwebsite", "The shop", shop.far, "--key", "shop")
+    yield shop
+    shop.close()
+
+
+class Meter:
+    """What comes over the network for a page and the frames in it."""
+
+    def __init__(self, page: Page, chat: str) -> None:
+        self.answers: list[Response] = []
+        page.on("response", lambda answer: self.answers.append(answer) if answer.url.startswith(chat) else None)
+
+    def read(self) -> list[tuple[str, int]]:
+        """The address and the bytes of everything that came since the last time, all of which has come to its end."""
+        read = [(answer.url, answer.request.sizes()["responseBodySize"]) for answer in self.answers]
+        self.answers.clear()
+        return read
+
+
+def fetched(url: str, encoding: str) -> int:
+    """How many bytes a file has when it is asked for in this encoding."""
+    with urlopen(Request(url, headers={"Accept-Encoding": encoding}), timeout=30) as answer:
+        return len(answer.read())
+
+
+def table(files: list[tuple[str, int]]) -> str:
+    """A table of addresses with their bytes: as sent here, in gzip and in brotli."""
+    lines = [f"{'sent':>7}{'gzip':>7}{'brotli':>7}"]
+    sums = [0, 0, 0]
+    for url, sent in files:
+        sizes = (sent, fetched(url, "gzip"), fetched(url, "br"))
+        sums = [a + b for a, b in zip(sums, sizes, strict=True)]
+        lines.append("".join(f"{size:7}" for size in sizes) + f"  {url}")
+    return "\n".join([*lines, "".join(f"{size:7}" for size in sums) + "  in all"])
+
+
+def test_the_chat_costs_little_until_it_is_opened_and_not_much_then(street: Street, shop: Site) -> None:
+    page = street.browser().new_page()
+    meter = Meter(page, shop.chat)
+    alice = Guest(page, shop.far)
+    alice.comes(shop.page())
+    page.wait_for_load_state("networkidle")
+    on_the_page = meter.read()
+    alice.opens()
+    page.wait_for_load_state("networkidle")
+    in_the_frame = meter.read()
+    alice.says("Hello")
+    alice.shows("Hello")
+    alice.is_connected()
+    print(f"\nThe loader\n{table(on_the_page)}\n\nThe frame\n{table(in_the_frame)}")
+    [(_, loader)] = on_the_page
+    assert loader <= fetched(on_the_page[0][0], "gzip") <= LOADER
+    assert len(in_the_frame) <= REQUESTS, in_the_frame
+    total = sum(size for _, size in in_the_frame)
+    assert total <= FRAME, f"The frame has {total} bytes, {total - FRAME} more than it may:\n{table(in_the_frame)}"
+
+
+WATCH = """if (window === top) {
+    window.shifts = [];
+    window.tasks = [];
+    const watch = (type, into, what) =>
+        new PerformanceObserver((list) => into.push(...list.getEntries().map(what))).observe({ type, buffered: true });
+    watch("layout-shift", shifts, ({ value }) => value);
+    watch("longtask", tasks, ({ duration, startTime }) => `${duration} ms at ${Math.round(startTime)} ms`);
+}"""
+
+
+def test_nothing_on_the_page_moves_for_the_chat(street: Street, shop: Site) -> None:
+    context = street.browser()
+    context.add_init_script(WATCH)
+    alice = street.guest(shop.far, shop.page(body="<p>More to read</p>" * 60), context=context)
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    alice.closes()
+    alice.opens()
+    alice.reloads()
+    alice.shows("Hello")
+    alice.closes()
+    expect(alice.button).to_be_focused()
+    settled = "new Promise((settled) => requestAnimationFrame(() => requestAnimationFrame(settled)))"
+    alice.page.evaluate(settled)
+    print("\nTasks of more than 50 ms on the page:", alice.page.evaluate("tasks") or "none")
+    assert alice.page.evaluate("shifts") == []
+    alice.page.evaluate("document.querySelector('h1').style.marginBottom = '200px'")  # and this is what one looks like
+    alice.page.evaluate(settled)
+    eventually(alice.page, lambda: len(alice.page.evaluate("shifts")) == 1, "a page that moves is noticed")

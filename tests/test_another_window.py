@@ -1,0 +1,55 @@
+"""A code brings the conversation to one other window: once, soon, and in its own website alone."""
+
+import time
+
+import pytest
+
+from conversations.models import Conversation, Website
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db
+
+
+def code_of(talk: Conversation) -> str:
+    """What the customer's page is given for another window."""
+    page = Page()
+    page.cookies["chat"] = talk.uuid.hex
+    return str(page.post("/chat/code/").content.decode())
+
+
+def test_a_code_holds_once(alice: Page, mallory: Page, talk: Conversation) -> None:
+    code = code_of(talk)
+    assert alice.post("/chat/enter/", {"code": code, "window": "1"}).status_code == 204
+    assert texts(alice.get("/chat/")) == ["Hello, is anybody there?"]
+    refused = mallory.post("/chat/enter/", {"code": code, "window": "2"})
+    assert (refused.status_code, refused.cookies) == (403, {})
+    assert texts(mallory.get("/chat/")) == []
+
+
+def test_a_window_without_cookies_may_ask_again_for_the_secret(alice: Page, talk: Conversation) -> None:
+    entry = {"code": code_of(talk), "window": "1"}
+    assert "X-Secret" not in alice.post("/chat/enter/", entry)
+    assert alice.post("/chat/enter/", entry, headers={"X-Keep": "yes"})["X-Secret"] == talk.uuid.hex
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(55, 204), (65, 403)])
+def test_a_code_holds_for_a_minute(
+    alice: Page, talk: Conversation, monkeypatch: pytest.MonkeyPatch, seconds: int, status: int
+) -> None:
+    code, now = code_of(talk), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
+    assert alice.post("/chat/enter/", {"code": code}).status_code == status
+
+
+def test_a_code_holds_for_its_own_website_alone(alice: Page, talk: Conversation) -> None:
+    Website.objects.create(name="The bakery", key="bakery")
+    assert alice.post("/chat/bakery/enter/", {"code": code_of(talk)}).status_code == 403
+
+
+@pytest.mark.parametrize("code", ["", "nonsense", "a:b:c"])
+def test_what_is_no_code_opens_nothing(alice: Page, code: str) -> None:
+    assert alice.post("/chat/enter/", {"code": code}).status_code == 403
+
+
+def test_without_a_conversation_there_is_no_code(alice: Page) -> None:
+    assert alice.post("/chat/code/").status_code == 404
