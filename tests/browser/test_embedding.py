@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, eventually, somebody
 from tests.browser.hosts import KINDS, Guest, Requests, Site, Sites, Street
+from tests.browser.test_accessibility import AXE
 from tests.conftest import Server, free_port
 
 pytestmark = pytest.mark.browser
@@ -729,3 +730,66 @@ def test_a_widget_works_on_a_listed_page_and_on_no_other(street: Street, api: Ap
             assert (uuid in answer.read().decode()) == (allowed is not None)
     assert "403" in errors[0]
     assert [text for _, text in api.read(uuid)] == ["Hello from a widget"]
+
+
+# For everybody --------------------------------------------------------------------------------------------------------
+
+
+def objections(guest: Guest) -> list[str]:
+    """What axe finds on the page and, apart, in the chat: words between the two would be the page's own."""
+    found = []
+    frames = [guest.page.main_frame]
+    if guest.panel.is_visible() and guest.trouble.is_hidden():
+        frames.append(guest.inside)
+    for where in frames:
+        if not where.evaluate("typeof axe === 'object'"):
+            where.evaluate(AXE)
+        violations = where.evaluate(
+            "() => axe.run({ iframes: false, resultTypes: ['violations'] }).then((results) => results.violations)"
+        )
+        found += [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("html", ['lang="en"', 'lang="ar" dir="rtl"'])
+def test_axe_finds_nothing_on_the_page_nor_in_the_chat(street: Street, scheme: str, html: str) -> None:
+    is_arabic = "rtl" in html
+    line = street.shop.script(**({"language": "ar"} if is_arabic else {}))
+    alice = street.guest(street.shop.far, street.shop.page(html=html, script=line))
+    alice.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+    assert objections(alice) == []
+    alice.opens()
+    assert alice.inside.evaluate("[document.documentElement.lang, document.dir]") == (
+        ["ar", "rtl"] if is_arabic else ["en", "ltr"]
+    )
+    alice.says("Hello")
+    alice.shows("Hello")
+    alice.is_connected()
+    assert objections(alice) == []
+    for element in (alice.button, alice.panel):
+        box = element.bounding_box()
+        assert box is not None
+        assert (box["x"] < 100) == is_arabic  # at the end of the line, wherever that is
+
+
+def test_axe_finds_nothing_where_the_chat_does_not_come_or_is_not_remembered(street: Street) -> None:
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    context.add_init_script(NO_STORAGE)
+    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice.opens()
+    alice.says("Hello")
+    expect(alice.forgetful).to_be_visible()
+    page = street.browser().new_page()
+    page.clock.install()
+    lost = Guest(page, street.mallory.far)
+    lost.comes(street.mallory.page())
+    lost.button.click()
+    page.clock.run_for(11_000)
+    expect(lost.trouble).to_be_visible()
+    page.clock.resume()
+    for guest in (alice, lost):
+        for scheme in ("light", "dark"):
+            guest.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+            assert objections(guest) == []
