@@ -7,7 +7,7 @@ COPY . .
 # Collected while building, with settings that nothing else ever sees.
 RUN DEBUG=off ALLOWED_HOSTS=build SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built \
     python manage.py collectstatic --noinput --verbosity 0 \
-    && useradd --system chatsite && mkdir data && chown chatsite data
+    && useradd --system chatsite && mkdir data files && chown chatsite data files
 USER chatsite
 EXPOSE 8000
 CMD ["sh", "-c", "python manage.py migrate --verbosity 0 && exec python manage.py serve"]

@@ -148,13 +148,16 @@ LIMITS = {
     "messages of one address": (120, 60),
     "messages in one conversation": (40, 60),
     "conversations of one address": (30, 3600),
+    "files of one address": (60, 3600),
     "identities of one address": (120, 60),
     "visits of one address": (240, 60),
     "sign-ins of one address": (30, 900),
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),
 }
-DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # bytes; the longest message is 20,480 characters
+DATA_UPLOAD_MAX_MEMORY_SIZE = (
+    256 * 1024
+)  # bytes; the longest message is 20,480 characters. Files are on disk and not counted here
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
 
 # Words and times ----------------------------------------------------------------------------------------------------
@@ -180,6 +183,7 @@ TIME_ZONE = "UTC"
 
 # Mail and files -----------------------------------------------------------------------------------------------------
 vars().update(env.email(default="consolemail://"))
+MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # what came with messages: models/attachment.py
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "build" / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from conversations.models import Agent, Contact, Conversation, Message, Origin, Reading, Token, Website
+from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Any]
@@ -55,6 +55,7 @@ class WebsiteAdmin(Admin):
         (_("Words"), {"fields": ("greeting", "reply_time", "away_text")}),
         (_("Hours"), {"fields": ("office_hours", "time_zone")}),
         (_("Customers"), {"fields": ("ask_name", "ask_email", "retention_days")}),
+        (_("Files"), {"fields": ("attachments", "attachment_megabytes")}),
         (_("Identity"), {"fields": ("identity_required", "identity_secret", "identity_secret_before")}),
         (_("Agents"), {"fields": ("agents",)}),
     )
@@ -120,6 +121,14 @@ class MessageAdmin(ReadOnly):
     list_filter = ("author",)
     list_select_related = ("conversation", "agent")
     exclude = ("client_id",)
+
+
+@admin.register(Attachment)
+class AttachmentAdmin(ReadOnly):
+    """Files; they are opened in the inbox."""
+
+    list_display = ("name", "kind", "size", "message")
+    exclude = ("file", "small")
 
 
 @admin.register(Reading)

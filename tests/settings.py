@@ -17,6 +17,8 @@ STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.Static
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CHANNEL_LAYERS = globals()["CHANNEL_LAYERS"]
 
+MEDIA_ROOT = BASE_DIR / "build" / "test-files"
+
 # A test's threads end, and their connections with them: one that stays open would keep the database from being dropped.
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):

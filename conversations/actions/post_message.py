@@ -1,12 +1,13 @@
 """Somebody writes a message."""
 
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
 from conversations.announce import announce
-from conversations.models import Author, Contact, Conversation, Message, Website
+from conversations.models import Attachment, Author, Contact, Conversation, Message, Website
 from conversations.models.conversation import LAST_LINE
 from conversations.models.prepared import insert, update
 
@@ -47,30 +48,39 @@ def post_message(
     client_id: uuid.UUID | None = None,
     website: Website | None = None,
     claim: "Claim | None" = None,
+    attachments: Sequence[Attachment] = (),
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
     Without a conversation a new one is started. `agent` is who answers; without one it is the customer who writes,
     whose `name` and `email` are kept on the conversation, and a closed conversation opens again. `customer` is the
     signed-in user whom a new conversation belongs to, `website` the one that it begins on (None: the default one).
-    `claim` is what the website's own server says of the customer. `client_id` is the client's own name for the message:
-    the same one with the same content returns the first message. Raises AlreadySent if it named another one before.
+    `claim` is what the website's own server says of the customer. `attachments` are files that are not kept yet: they
+    are on disk before the conversation is held, and gone from there if the message is not written. `client_id` is the
+    client's own name for the message: the same one with the same content and files returns the first message. Raises
+    AlreadySent if it named another one before.
     """
     try:
+        for attachment in attachments:
+            attachment.store()
         with transaction.atomic():
             if conversation is not None:
                 held = Conversation.objects.lock(conversation.pk)
             else:
                 website = website or Website.objects.default()
                 held = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
-            return _write(held, content, agent, name, email, client_id, claim)
-    except IntegrityError:  # it has been sent before, perhaps at this very moment
-        twin = Message.objects.named(client_id)
+            return _write(held, content, agent, name, email, client_id, claim, attachments)
+    except Exception as error:
+        for attachment in attachments:
+            attachment.erase()
+        # It may have been sent before, perhaps at this very moment.
+        twin = Message.objects.named(client_id) if isinstance(error, IntegrityError) else None
         if twin is None:
             raise
     same_agent = twin.agent_id == (agent.pk if agent else None)
     same_place = conversation is None or twin.conversation_id == conversation.pk
-    if twin.content != content or not same_agent or not same_place:
+    same_files = [file.name for file in twin.attached] == [file.name for file in attachments]
+    if twin.content != content or not same_files or not same_agent or not same_place:
         raise AlreadySent
     return twin
 
@@ -83,6 +93,7 @@ def _write(
     email: str,
     client_id: uuid.UUID | None,
     claim: "Claim | None",
+    attachments: Sequence[Attachment],
 ) -> Message:
     author = Author.AGENT if agent else Author.CUSTOMER
     if conversation.pk is None:
@@ -90,11 +101,22 @@ def _write(
     if claim:
         name, email = claim.name or name, claim.email or email
         conversation.contact = Contact.objects.note(conversation.website_id, claim)
-    message = Message(conversation=conversation, author=author, agent=agent, content=content, client_id=client_id)
+    message = Message(
+        conversation=conversation,
+        author=author,
+        agent=agent,
+        content=content,
+        client_id=client_id,
+        files=len(attachments),
+    )
     insert(message)
+    for attachment in attachments:
+        attachment.message = message
+        attachment.save()
     conversation.last_message_id = message.pk
     conversation.last_message_at = message.created_at
-    conversation.last_line = " ".join(content[: 4 * LAST_LINE].split())[:LAST_LINE]
+    line = content or "📎 " + ", ".join(attachment.name for attachment in attachments)
+    conversation.last_line = " ".join(line[: 4 * LAST_LINE].split())[:LAST_LINE]
     conversation.last_author = author
     if agent:
         if conversation.first_answer_after is None and conversation.customer_messages:

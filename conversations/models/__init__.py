@@ -1,6 +1,7 @@
 """What is remembered. One noun per file; every read is a method here, so that nobody else builds a query."""
 
 from conversations.models.agent import Agent
+from conversations.models.attachment import Attachment
 from conversations.models.contact import Contact
 from conversations.models.conversation import Conversation
 from conversations.models.message import Author, Message
@@ -9,4 +10,16 @@ from conversations.models.reading import Reading
 from conversations.models.token import Token
 from conversations.models.website import Origin, Website
 
-__all__ = ["Agent", "Author", "Contact", "Conversation", "Message", "News", "Origin", "Reading", "Token", "Website"]
+__all__ = [
+    "Agent",
+    "Attachment",
+    "Author",
+    "Contact",
+    "Conversation",
+    "Message",
+    "News",
+    "Origin",
+    "Reading",
+    "Token",
+    "Website",
+]

@@ -10,13 +10,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from conversations.models.conversation import Conversation
-from conversations.models.message import Message
+from conversations.models.message import Message, with_files
 
 # Written by hand: the ORM takes about ten times as long to build and run such a query (docs/performance.md).
 # One row and no message: the conversation exists and has no news. No row: there is no such conversation.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id,
-           m.id, m.created_at, m.author, m.content, m.client_id, m.agent_id, u.first_name, u.last_name, u.username
+           m.id, m.created_at, m.author, m.content, m.client_id, m.files, m.agent_id,
+           u.first_name, u.last_name, u.username
     FROM conversations_conversation c
     LEFT JOIN conversations_message m ON m.conversation_id = c.id AND m.id >= %s
     LEFT JOIN auth_user u ON u.id = m.agent_id
@@ -64,7 +65,7 @@ class News:
         pk, status, last = rows[0][:3]
         if rows[-1][3] in (None, held):
             return cls(pk, status, last, [])
-        messages = [_message(row) for row in rows]
+        messages = with_files([_message(row) for row in rows])
         if held is None:
             return cls(pk, status, last, messages)
         previous = messages.pop(0) if messages[0].pk == held else None
@@ -72,7 +73,7 @@ class News:
 
 
 def _message(row: Sequence[Any]) -> Message:
-    pk, created_at, author, content, client_id, agent_id, first_name, last_name, username = row[3:]
+    pk, created_at, author, content, client_id, files, agent_id, first_name, last_name, username = row[3:]
     message = Message(
         id=pk,
         conversation_id=row[0],
@@ -80,6 +81,7 @@ def _message(row: Sequence[Any]) -> Message:
         author=author,
         content=content,
         client_id=_converted("client_id", client_id),
+        files=files,
         agent_id=agent_id,
     )
     if agent_id is not None:

@@ -170,6 +170,13 @@ class Website(models.Model):
     # Two that hold at the same time, so that a new one can be brought to your servers before the old one ends.
     identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
     identity_secret_before = models.CharField(_("identity secret before that"), max_length=64, blank=True)
+    attachments = models.BooleanField(_("files"), default=True, help_text=_("Whether messages may come with files."))
+    attachment_megabytes = models.PositiveSmallIntegerField(
+        _("megabytes of a file"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text=_("At most so many, 1 to 100."),
+    )
     retention_days = models.PositiveIntegerField(
         _("days that conversations are kept"),
         null=True,

@@ -12,9 +12,14 @@ NAME_LENGTH = 80
 EMAIL_LENGTH = 254
 
 
-def check_content(text: str) -> str:
-    """A message's text, exactly as it was written. Raises ValueError if it is empty, too long or not storable."""
+def check_content(text: str, *, has_files: bool = False) -> str:
+    """A message's text, exactly as it was written. Raises ValueError if it is empty, too long or not storable.
+
+    A message that has files needs no text: then it is "".
+    """
     if not text.strip():
+        if has_files:
+            return ""
         raise ValueError(_("Write something first: the message is empty."))
     if len(text) > MAX_LENGTH:
         sentence = ngettext(
