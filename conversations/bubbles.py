@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zlib import crc32
@@ -12,7 +12,7 @@ from django.utils.html import Urlizer
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
-from conversations.models import Agent, Author, Conversation, Message
+from conversations.models import Agent, Attachment, Author, Conversation, Message
 
 GROUP = timedelta(minutes=5)
 """Messages of one author that follow each other within this time share one name and one time."""
@@ -50,6 +50,23 @@ class Face:
         return cls(name, initials, (crc32(name.encode()) >> 8) % 8)
 
 
+FileAddress = Callable[[uuid.UUID], str]
+"""Where a reader finds the file with this uuid."""
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """A file that came with a message, on one reader's screen."""
+
+    attachment: Attachment
+    address: str
+
+    @property
+    def small(self) -> str:
+        """Where the small picture is."""
+        return f"{self.address}{'&' if '?' in self.address else '?'}small"
+
+
 @dataclass(frozen=True)
 class Bubble:
     """One message on one reader's screen. What `_message.html` needs, and all that it may show."""
@@ -61,6 +78,7 @@ class Bubble:
     starts_group: bool
     starts_day: bool
     echo: uuid.UUID | None  # the client_id, on the screen of the side that sent it
+    files: tuple[Enclosed, ...] = ()
 
     @property
     def text(self) -> SafeString:
@@ -74,7 +92,12 @@ class Bubble:
 
 
 def bubbles(
-    messages: Iterable[Message], *, previous: Message | None, conversation: Conversation | None, reader: Agent | None
+    messages: Iterable[Message],
+    *,
+    previous: Message | None,
+    conversation: Conversation | None,
+    reader: Agent | None,
+    file_address: FileAddress,
 ) -> list[Bubble]:
     """The messages as bubbles for a reader: an agent, or None for the customer.
 
@@ -96,6 +119,7 @@ def bubbles(
                 starts_group=previous is None or not _together(previous, message),
                 starts_day=previous is None or _day(previous.created_at) != _day(message.created_at),
                 echo=message.client_id if sent_here else None,
+                files=tuple(Enclosed(file, file_address(file.uuid)) for file in message.attached),
             )
         )
         previous = message

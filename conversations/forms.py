@@ -1,6 +1,7 @@
 """What people may send from pages, with the rules of `models.writing` behind it."""
 
 from collections.abc import Callable
+from functools import partial
 
 from django import forms
 from django.utils.translation import gettext as _
@@ -14,10 +15,12 @@ class MessageForm(forms.Form):
 
     content = forms.CharField(strip=False, required=False)
     client_id = forms.UUIDField(required=False)
+    has_files = False
 
     def clean_content(self) -> str:
         """The text as it was typed: forms send line ends as CRLF, whatever was typed."""
-        return self._checked(check_content, self.cleaned_data["content"].replace("\r\n", "\n"))
+        rule = partial(check_content, has_files=self.has_files)
+        return self._checked(rule, self.cleaned_data["content"].replace("\r\n", "\n"))
 
     def sentence(self) -> str:
         """The first thing that is wrong, for a person."""

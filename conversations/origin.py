@@ -6,7 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
@@ -54,7 +55,7 @@ def may_speak(request: HttpRequest, website: Website) -> bool:
     return not from_elsewhere(request) or website.lists(request.headers.get("Origin", ""))
 
 
-def own_pages_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def own_pages_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Refuse unsafe requests of other sites' pages with 403.
 
     It stands in for the CSRF token where the customer's cookie is the authority: the token would need a cookie of its
@@ -62,7 +63,7 @@ def own_pages_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespo
     """
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and from_elsewhere(request):
             raise PermissionDenied(_("This was sent from another website. Please write in the chat itself."))
         return view(request, *args, **kwargs)

@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest, HttpResponse
 
-from conversations.bubbles import Bubble, bubbles
+from conversations.bubbles import Bubble, FileAddress, bubbles
 from conversations.models import Agent, Conversation, Message
 
 PAGE = 50
@@ -18,11 +18,13 @@ def number(request: HttpRequest, name: str) -> int | None:
     return min(int(text), LARGEST) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def latest(conversation: Conversation, before: int | None, reader: Agent | None) -> tuple[list[Bubble], int | None]:
+def latest(
+    conversation: Conversation, before: int | None, reader: Agent | None, file_address: FileAddress
+) -> tuple[list[Bubble], int | None]:
     """The newest page of messages with ids below `before` (None: of all), and below which id there are older ones."""
     found = conversation.messages.latest_before(before, PAGE + 1)
     previous = found.pop(0) if len(found) > PAGE else None
-    shown = bubbles(found, previous=previous, conversation=conversation, reader=reader)
+    shown = bubbles(found, previous=previous, conversation=conversation, reader=reader, file_address=file_address)
     return shown, found[0].pk if previous else None
 
 

@@ -3,25 +3,41 @@
 import re
 import threading
 import uuid
+from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.db import connection, connections
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations.actions import AlreadySent, close, post_message, reopen, take
-from conversations.models import Agent, Author, Conversation, Message, News
+from conversations.models import Agent, Attachment, Author, Conversation, Message, News
 from tests.conftest import Page
 
+PICTURE = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 ROW = re.compile(r"<li id=\"message-.*?</li>", re.DOTALL)
 
 deeds = st.lists(
-    st.sampled_from(["alice writes", "bob answers", "carol answers", "take", "close", "reopen", "an hour", "a look"]),
+    st.sampled_from(
+        [
+            "alice writes",
+            "alice sends files",
+            "bob answers",
+            "bob sends files",
+            "carol answers",
+            "take",
+            "close",
+            "reopen",
+            "an hour",
+            "a look",
+        ]
+    ),
     min_size=1,
     max_size=25,
 )
@@ -55,7 +71,8 @@ def test_a_fresh_page_is_the_old_page_and_every_since_answer(
             last = re.findall(r'data-id="(\d+)"', shown[page][-1])[0]
             shown[page] += rows(browser.get(f"{poll}?since={last}"))
 
-    writers = {"alice writes": None, "bob answers": bob, "carol answers": carol}
+    writers = {"alice writes": None, "alice sends files": None, "bob answers": bob, "carol answers": carol}
+    writers["bob sends files"] = bob
     others: dict[str, Callable[[], Any]] = {
         "take": lambda: take(conversation=talk, by=bob),
         "close": lambda: close(conversation=talk),
@@ -66,7 +83,15 @@ def test_a_fresh_page_is_the_old_page_and_every_since_answer(
         now += timedelta(hours=9) if deed == "an hour" else timedelta(seconds=100)
         if deed in writers:
             agent = writers[deed]
-            message = post_message(content=f"{number} {deed}", conversation=talk, agent=agent, client_id=uuid.uuid4())
+            contents = [PICTURE, b"x"] if "files" in deed else []
+            files = [Attachment.of(str(number), ContentFile(content)) for content in contents]
+            message = post_message(
+                content="" if files else f"{number} {deed}",
+                conversation=talk,
+                agent=agent,
+                client_id=uuid.uuid4(),
+                attachments=files,
+            )
             Message.objects.filter(pk=message.pk).update(created_at=now)
         elif deed in others:
             others[deed]()

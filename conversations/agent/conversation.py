@@ -3,19 +3,20 @@
 import uuid
 from typing import Any
 
-from django.http import Http404, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
+from conversations import files
 from conversations.actions import AlreadySent, TakenBySomebodyElse, close, mark_read, post_message, reopen, take
 from conversations.agent import about
 from conversations.agent.doorkeeper import AgentRequest, agents_only
 from conversations.agent.inbox import View, assignee_name, desk
-from conversations.bubbles import Face, bubbles
+from conversations.bubbles import Face, FileAddress, bubbles
 from conversations.forms import MessageForm
-from conversations.models import Conversation, News, Reading
+from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.paging import PAGE, latest, number, sent
 
 
@@ -34,18 +35,37 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         return _answer(request, conversation)
     if before := number(request, "before"):
-        shown, older = latest(conversation, before, request.agent)
+        shown, older = latest(conversation, before, request.agent, file_address(conversation))
         return render(request, "conversations/_older.html", {"bubbles": shown, "older": older, "news": request.path})
     news = News.continuing(conversation.pk, number(request, "since") or 0, PAGE)
     response = HttpResponse(status=204)
     if news and news.messages:
-        shown = bubbles(news.messages, previous=news.previous, conversation=conversation, reader=request.agent)
+        shown = bubbles(
+            news.messages,
+            previous=news.previous,
+            conversation=conversation,
+            reader=request.agent,
+            file_address=file_address(conversation),
+        )
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if news and len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"
     elif "state" in request.GET and request.GET["state"] != about.state(conversation):
         response["HX-Trigger"] = "state"
     return response
+
+
+@agents_only
+@require_safe
+def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
+    """A file of the conversation, or with `?small` its small picture."""
+    return files.sent(request, Attachment.objects.of(_find(request, pk), uuid))
+
+
+def file_address(conversation: Conversation) -> FileAddress:
+    """Where agents find the files of a conversation."""
+    folder = reverse("agent:conversation", args=[conversation.pk])
+    return lambda uuid: f"{folder}files/{uuid}/"
 
 
 @agents_only
@@ -113,11 +133,19 @@ def _find(request: AgentRequest, pk: int) -> Conversation:
 
 
 def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
+    website = Website.objects.numbered(conversation.website_id)
+    files.bound(request, website)
     form = MessageForm(request.POST)
+    form.has_files = "files" in request.FILES
     status, sentence = 422, ""
     if form.is_valid():
         try:
-            message = post_message(conversation=conversation, agent=request.agent, **form.cleaned_data)
+            attachments = files.received(request, website, by_agent=True)
+            message = post_message(
+                conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
+            )
+        except files.Refused as error:
+            status, sentence = error.status, str(error)
         except AlreadySent:
             status = 409
             sentence = _("That answer was sent before with another text. Press send to send this one too.")
@@ -167,11 +195,12 @@ def _page(
     status: int = 200,
 ) -> HttpResponse:
     before = number(request, "before")
-    shown, older = latest(conversation, before, request.agent)
+    shown, older = latest(conversation, before, request.agent, file_address(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
     context = _state(request, conversation) | {
         "about": about.About.of(conversation),
+        "website": Website.objects.numbered(conversation.website_id),
         "bubbles": shown,
         "older": older,
         "before": before,

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from django_htmx.middleware import HtmxDetails
 
@@ -20,7 +21,7 @@ class AgentRequest(HttpRequest):
     htmx: HtmxDetails
 
 
-def agents_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def agents_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Give the view `request.agent`.
 
     Who is not signed in is sent to the sign-in page, or gets 401 where it is htmx that asks: the page then says so
@@ -28,7 +29,7 @@ def agents_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
     """
 
     @wraps(view)
-    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         agent = Agent.objects.behind(request.user)
         if agent is not None:
             request.agent = agent

@@ -14,6 +14,7 @@ urlpatterns = [
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
+    path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),
     path("<int:pk>/state/", conversation.state, name="state"),
     path("<int:pk>/about/", conversation.details, name="about"),
     path("<int:pk>/read/", conversation.read, name="read"),

@@ -2,21 +2,21 @@
 
 import uuid
 
-from django.http import HttpResponse
+from django.http import FileResponse, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from conversations import identity, limits, paging, visitor
+from conversations import files, identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
-from conversations.bubbles import bubbles
+from conversations.bubbles import FileAddress, bubbles
 from conversations.customer import assets
 from conversations.customer.visit import Visit, visited
 from conversations.customer.welcome import Welcome
 from conversations.forms import CustomerMessageForm
-from conversations.models import News
+from conversations.models import Attachment, News
 from conversations.models.website import DEFAULT
 from conversations.paging import PAGE, number, sent
 
@@ -46,7 +46,13 @@ def messages(visit: Visit) -> HttpResponse:
         return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if visit.secret else {})
     response = HttpResponse(status=204)
     if news.messages:
-        shown = bubbles(news.messages, previous=news.previous, conversation=None, reader=None)
+        shown = bubbles(
+            news.messages,
+            previous=news.previous,
+            conversation=None,
+            reader=None,
+            file_address=file_address(visit),
+        )
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"  # and more to fetch
@@ -62,16 +68,31 @@ def state(visit: Visit) -> HttpResponse:
     return render(visit.request, "customer/_state.html", {"conversation": visit.conversation})
 
 
+@require_safe
+@visited
+def file(visit: Visit, uuid: uuid.UUID) -> FileResponse:
+    """A file of the conversation, or with `?small` its small picture."""
+    return files.sent(visit.request, Attachment.objects.of(visit.conversation, uuid))
+
+
 def address(name: str, visit: Visit) -> str:
     """The address of one of the customer's pages, for the same chat in the same page and language."""
     path = reverse(f"customer:{name}") if visit.key == DEFAULT else reverse(f"website:{name}", args=[visit.key])
     return path + visit.query
 
 
+def file_address(visit: Visit) -> FileAddress:
+    """Where the customer finds the files of their conversation."""
+    page, query = address("chat", visit).removesuffix(visit.query), visit.query
+    return lambda uuid: f"{page}files/{uuid}/{query}"
+
+
 def _post(visit: Visit) -> HttpResponse:
     visit.speak()
     website = visit.website
+    files.bound(visit.request, website)
     form = CustomerMessageForm(visit.request.POST)
+    form.has_files = "files" in visit.request.FILES
     try:
         claim = visit.claim
     except identity.NotProven as error:
@@ -82,7 +103,12 @@ def _post(visit: Visit) -> HttpResponse:
         return _refused(visit, form, form.sentence(), 422)
     try:
         limits.allow_message(visit.request, conversation.pk if conversation else None)
-        message = post_message(conversation=conversation, website=website, claim=claim, **form.cleaned_data)
+        attachments = files.received(visit.request, website, by_agent=False)
+        message = post_message(
+            conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
+        )
+    except files.Refused as error:
+        return _refused(visit, form, str(error), error.status)
     except limits.TooMany as error:
         response = _refused(visit, form, str(error), 429)
         response["Retry-After"] = str(error.retry_after)
@@ -113,7 +139,8 @@ def _page(
 ) -> HttpResponse:
     visit.speak()
     website, conversation = visit.website, visit.conversation
-    shown, older = paging.latest(conversation, before, reader=None) if conversation else ([], None)
+    where = file_address(visit)
+    shown, older = paging.latest(conversation, before, None, where) if conversation else ([], None)
     context = {
         **assets.addresses(website),
         "visit": visit,
@@ -143,6 +170,6 @@ def _older(visit: Visit, before: int) -> HttpResponse:
     conversation = visit.conversation
     if conversation is None:
         return HttpResponse(status=204)
-    shown, older = paging.latest(conversation, before, reader=None)
+    shown, older = paging.latest(conversation, before, None, file_address(visit))
     context = {"bubbles": shown, "older": older, "news": address("messages", visit)}
     return render(visit.request, "conversations/_older.html", context)

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", chat.page, name="chat"),
     path("messages/", chat.messages, name="messages"),
     path("state/", chat.state, name="state"),
+    path("files/<uuid:uuid>/", chat.file, name="file"),
     path("known/", keeping.known, name="known"),
     path("identify/", keeping.identify, name="identify"),
     path("code/", keeping.code, name="code"),

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.http import HttpRequest as DjangoRequest
+from django.http.response import HttpResponseBase
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.utils.translation.trans_real import parse_accept_lang_header
@@ -128,14 +129,14 @@ class Visit:
         customer_secret.take_away(response, self.cookie, self.host)
 
 
-def visited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def visited(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Give the view a Visit, and speak its language where the page has said which one that is.
 
     Our own pages alone may write: see own_pages_only.
     """
 
     @wraps(view)
-    def guarded(request: HttpRequest, key: str = DEFAULT, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, key: str = DEFAULT, **kwargs: Any) -> HttpResponseBase:
         code = _supported(request.GET.get("language", ""))
         if code:
             translation.activate(code)
