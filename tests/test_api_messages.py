@@ -40,6 +40,7 @@ def test_a_message_alone_starts_a_conversation_and_its_uuid_comes_back() -> None
                 "date": message.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "content": "Hello",
                 "author": "CUS",
+                "attachments": [],
             }
         ],
         "count": 1,

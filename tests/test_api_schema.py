@@ -68,6 +68,8 @@ def test_every_call_is_described_with_its_errors() -> None:
     assert set(paths) == {
         "/api/messages/",
         "/api/messages/{uuid}/",
+        "/api/messages/{uuid}/files/",
+        "/api/messages/{uuid}/files/{file}/",
         "/api/conversation/",
         "/api/conversation/{id}/close",
         "/api/conversation/{id}/open",

@@ -31,19 +31,19 @@ class Caller:
     agent: Agent | None = None
 
 
-def caller(request: HttpRequest) -> Caller:
+def caller(request: HttpRequest, kind: str = "application/json") -> Caller:
     """Who makes this call. Raises WrongAuthority for a bad token, or a session without its CSRF token.
 
     A browser sends the session along whoever's page makes the call, so on unsafe calls the token must prove that it
     is ours: a foreign page must never speak as an agent. For the same reason it may not dodge the preflight that
-    JSON needs by calling it text.
+    JSON needs by calling it text: `kind` is what the call takes.
     """
     scheme, _, written = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _bearer(request, written.strip())
     unsafe = request.method not in SAFE
-    if unsafe and request.content_type != "application/json" and from_elsewhere(request):
-        raise WrongAuthority(403, "Send JSON as application/json.")
+    if unsafe and request.content_type != kind and from_elsewhere(request):
+        raise WrongAuthority(403, f"Send this as {kind}.")
     user: Any = request.user
     if not user.is_authenticated:
         return Caller()

@@ -7,15 +7,29 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 from uuid import UUID
 
-from django.http import FileResponse, HttpRequest, HttpResponse
-from ninja import Router, Status
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from ninja import File, Form, Router, Status
 from ninja.decorators import decorate_view
+from ninja.files import UploadedFile
 
 from conversations import identity, limits
 from conversations.actions import AlreadySent, post_message
 from conversations.api.authority import WrongAuthority, caller
-from conversations.api.schemas import Invalid, Limit, MessageIn, MessagesOut, Offset, Problem, Since, iso, unfit
-from conversations.models import Contact, Conversation, News, Origin, Website
+from conversations.api.schemas import (
+    FilesIn,
+    Invalid,
+    Limit,
+    MessageIn,
+    MessagesOut,
+    Offset,
+    Problem,
+    Since,
+    iso,
+    unfit,
+)
+from conversations.files import Refused, received, sent
+from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
+from conversations.models.attachment import PLAIN
 from conversations.models.contact import Claim
 from conversations.models.conversation import as_uuid
 from conversations.models.message import Message
@@ -31,6 +45,7 @@ LARGE = 1_000_000
 Answer = HttpResponse | FileResponse
 
 router = Router()
+TWICE = "This client_id was used for another message. Make a new one for each."
 Posted = {200: MessagesOut, 422: Invalid, **dict.fromkeys((400, 401, 403, 409, 413, 429), Problem)}
 
 
@@ -67,7 +82,7 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
             claim=claim,
         )
     except AlreadySent:
-        return Status(409, {"detail": "This client_id was used for another message. Make a new one for each."})
+        return Status(409, {"detail": TWICE})
     return _answer(message.conversation.uuid, since, LARGEST)
 
 
@@ -90,6 +105,66 @@ def _ask(website: Website, body: MessageIn) -> None:
     for name, ask, said in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
         if ask == Website.Ask.REQUIRED and not said:
             raise unfit(name, f"This website asks for the customer's {name} with the first message.")
+
+
+@router.post("{uuid}/files/", summary="Write a message with files", response={**Posted, 404: Problem})
+def post_files(
+    request: HttpRequest,
+    uuid: str,
+    body: Form[FilesIn],
+    files: File[list[UploadedFile]],
+    since: Since = 0,
+) -> Any:
+    """Write a message with files in a conversation that there is. Send it as multipart/form-data.
+
+    Answers as the call for messages without files does. Pictures (JPEG, PNG, GIF, WebP) are written anew, without what
+    the camera noted.
+    """
+    who = caller(request, "multipart/form-data")
+    seen = who.agent.desk() if who.agent else Conversation.objects.all()
+    conversation = seen.named(uuid)
+    if conversation is None:
+        raise Http404
+    website = Website.objects.numbered(conversation.website_id)
+    if not may_speak(request, website):
+        raise WrongAuthority(403, "This website does not list the origin of your page.")
+    claim = None
+    if who.agent is None:
+        claim = _claim(website, body.identity)
+        if claim and not Contact.objects.owns(claim, conversation):
+            raise Http404
+        limits.allow_message(request, conversation.pk)
+    try:
+        attachments = received(request, website, by_agent=who.agent is not None)
+        message = post_message(
+            content=body.content,
+            conversation=conversation,
+            agent=who.agent,
+            client_id=body.client_id,
+            claim=claim,
+            attachments=attachments,
+        )
+    except Refused as error:
+        if error.status == 413:
+            return Status(413, {"detail": str(error)})
+        raise unfit("files", str(error)) from error
+    except AlreadySent:
+        return Status(409, {"detail": TWICE})
+    return _answer(message.conversation.uuid, since, LARGEST)
+
+
+BYTES = {"content": {PLAIN: {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."}
+
+
+@router.get(
+    "{uuid}/files/{file}/",
+    summary="Read a file",
+    response={404: Problem},
+    openapi_extra={"responses": {200: BYTES}},
+)
+def read_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
+    """A file that came with a message; with `?small`, the small WebP of a picture."""
+    return sent(request, Attachment.objects.of(Conversation.objects.named(uuid), as_uuid(file)))
 
 
 def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -163,6 +238,17 @@ def _items(messages: list[Message], key: UUID | None) -> str:
             "date": iso(message.created_at),
             "content": message.content,
             "author": message.author,
+            "attachments": [
+                {
+                    "url": f"/api/messages/{key}/files/{file.uuid}/",
+                    "name": file.name,
+                    "kind": file.kind,
+                    "size": file.size,
+                    "width": file.width,
+                    "height": file.height,
+                }
+                for file in message.attached
+            ],
         }
         for message in messages
     ]

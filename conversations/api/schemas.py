@@ -1,6 +1,7 @@
 """The shapes of what the API takes and gives."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -74,6 +75,29 @@ class MessageIn(Schema):
     )
 
 
+class FilesIn(Schema):
+    """What may come with files."""
+
+    content: Annotated[str, AfterValidator(partial(check_content, has_files=True))] = Field("", max_length=MAX_LENGTH)
+    identity: str | None = Field(
+        None, max_length=4096, description="What the website's own server says of the customer: see docs/embedding.md."
+    )
+    client_id: UUID | None = Field(
+        None, description="The message's name, made by the client before its first try: a retry never doubles it."
+    )
+
+
+class AttachmentOut(Schema):
+    """A file that came with a message."""
+
+    url: str = Field(description="Where it is, on this host. It holds the conversation's uuid: keep it to yourself.")
+    name: str
+    kind: str = Field(description="image/jpeg, image/png, image/gif, image/webp, or application/octet-stream.")
+    size: int = Field(description="Bytes.")
+    width: int | None = Field(description="Pixels, of pictures.")
+    height: int | None
+
+
 class MessageOut(Schema):
     """A message."""
 
@@ -82,6 +106,7 @@ class MessageOut(Schema):
     date: Moment
     content: str
     author: Literal["CUS", "AGE"] = Field(description="CUS: the customer. AGE: an agent.")
+    attachments: list[AttachmentOut]
 
 
 class MessagesOut(Schema):
