@@ -2,6 +2,7 @@
 // own from before its first try (client_id), waits in the tab's storage until the server has it, and is tried again.
 const TIMEOUT = 15000; // milliseconds until a try counts as failed
 const LONGEST = 20000; // milliseconds between two tries, at most
+const SLOWEST = 10; // bytes in a millisecond, of a line that is waited for
 const KEPT_ALIVE = 60000; // bytes; browsers refuse more than 64 kB
 
 const store = {
@@ -40,12 +41,25 @@ const alone = (name, deed) =>
       })
     : deed();
 
+// Files that are not sent yet: those of a message by its name, those that wait for their message by the draft's. They are
+// here and in no storage, so that they outlast another conversation being opened, and not the page.
+const held = new Map();
+
+// Copies of files: what becomes of the ones on the disk must not stop a message. Folders and what cannot be read are left out.
+const copies = async (files) => {
+  const copy = (file) => file.arrayBuffer().then((bytes) => new File([bytes], file.name), () => null);
+  return (await Promise.all([...files].map(copy))).filter(Boolean);
+};
+
+const MEGABYTE = 1024 ** 2;
+
 class ChatComposer extends HTMLElement {
   connectedCallback() {
     this.form = this.querySelector("form");
     this.words = this.form.dataset;
     this.field = this.querySelector("textarea");
     this.problem = this.querySelector(".problem");
+    this.picker = this.querySelector("[type=file]");
     this.waiting = document.querySelector(".messages.waiting");
     this.draft = `draft ${this.dataset.draft}`;
     this.outbox = `outbox ${this.dataset.draft}`;
@@ -63,12 +77,16 @@ class ChatComposer extends HTMLElement {
     document.addEventListener("messages-shown", this.onShown);
     document.addEventListener("connected", this.onBack);
     addEventListener("online", this.onBack);
-    this.onLeave = (event) => this.items.some((item) => item.failed) && event.preventDefault();
+    this.onLeave = (event) => (held.size || this.items.some((item) => item.failed)) && event.preventDefault();
     addEventListener("beforeunload", this.onLeave);
 
-    for (const { name, text } of this.kept) {
+    if (this.picker) this.takeFiles();
+    for (const { name, text, files } of this.kept) {
       if (document.querySelector(`[data-echo="${CSS.escape(name)}"]`)) this.forget(name);
-      else this.add(name, text);
+      else {
+        this.add(name, text);
+        if (files && !held.has(name)) this.refuse(this.items.at(-1), this.words.lost, "edit");
+      }
     }
     this.flush();
     // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
@@ -102,9 +120,8 @@ class ChatComposer extends HTMLElement {
     const more = this.field.value.length > most ? [...this.field.value].length - most : 0; // counted as the server does
     this.tooLong = more > 0;
     if (this.tooLong) {
-      this.problem.hidden = false;
       const [over, parts] = [more, most].map((number) => number.toLocaleString(document.documentElement.lang));
-      this.problem.textContent = this.words.long.replace("{n}", over).replace("{most}", parts);
+      this.complain(this.words.long.replace("{n}", over).replace("{most}", parts));
     }
   }
 
@@ -119,15 +136,84 @@ class ChatComposer extends HTMLElement {
     this.form.requestSubmit();
   }
 
+  // Files are chosen, pasted or dropped.
+  takeFiles() {
+    this.picker.addEventListener("change", () => (this.attach(this.picker.files), (this.picker.value = "")));
+    this.field.addEventListener("paste", (event) => {
+      const { files } = event.clipboardData;
+      if (!files.length || event.clipboardData.getData("text")) return; // of a text with a picture of it, the text
+      event.preventDefault();
+      this.attach(files);
+    });
+    const drag = (event) => {
+      const { types, files } = event.dataTransfer;
+      if (!types.includes("Files")) return;
+      event.preventDefault();
+      this.parentElement.classList.toggle("dropping", event.type === "dragover");
+      if (event.type === "drop") this.attach(files);
+    };
+    for (const kind of ["dragover", "dragleave", "drop"]) this.parentElement.addEventListener(kind, drag);
+    this.files = this.files; // what was chosen before another conversation was opened
+  }
+
+  async attach(chosen) {
+    const { most, megabytes } = this.picker.dataset;
+    const large = [...chosen].find((file) => file.size > megabytes * MEGABYTE);
+    if (large) return this.complain(this.words.large.replace("{name}", large.name));
+    if (this.files.length + chosen.length > most) return this.complain(this.words.several.replace("{n}", most));
+    const files = await copies(chosen);
+    this.files = [...this.files, ...files];
+    this.problem.hidden = true;
+    this.field.focus();
+  }
+
+  get files() {
+    return held.get(this.draft) ?? [];
+  }
+
+  set files(files) {
+    if (files.length) held.set(this.draft, files);
+    else held.delete(this.draft);
+    this.show(this.form.querySelector(".files"), files, (file) => {
+      this.files = this.files.filter((other) => other !== file);
+      this.field.focus();
+    });
+  }
+
+  show(list, files, remove) {
+    const chip = (file) => {
+      const row = this.querySelector("template").content.querySelector(".file").cloneNode(true);
+      const [name, size, button] = row.children;
+      name.textContent = file.name;
+      const words = { style: "unit", unit: "megabyte", maximumFractionDigits: 1 };
+      size.textContent = Math.max(0.1, file.size / MEGABYTE).toLocaleString(document.documentElement.lang, words);
+      button.ariaLabel = this.words.remove.replace("{name}", file.name);
+      button.addEventListener("click", () => remove(file));
+      if (!remove) button.remove();
+      return row;
+    };
+    list.replaceChildren(...files.map(chip));
+  }
+
+  complain(sentence) {
+    this.problem.hidden = false;
+    this.problem.textContent = sentence;
+  }
+
   submit(event) {
     event.preventDefault();
-    const text = this.field.value;
+    const { files } = this;
+    const text = files.length && !this.field.value.trim() ? "" : this.field.value;
     this.field.focus();
-    if (!text.trim() || this.tooLong) return;
+    if ((!text.trim() && !files.length) || this.tooLong) return;
     const missing = this.form.querySelector(".who [required]:invalid");
     if (missing) return (missing.closest("details").open = true), missing.reportValidity();
     const name = newName();
-    store.set(this.outbox, [...this.kept, { name, text }]);
+    store.set(this.outbox, [...this.kept, { name, text, files: files.length }]);
+    if (files.length) {
+      held.set(name, files);
+      this.files = [];
+    }
     this.add(name, text);
     this.field.value = "";
     this.typed();
@@ -139,9 +225,12 @@ class ChatComposer extends HTMLElement {
   add(name, text) {
     const row = this.querySelector("template").content.firstElementChild.cloneNode(true);
     row.querySelector(".bubble").textContent = text;
+    row.querySelector(".bubble").hidden = !text;
+    const files = held.get(name) ?? [];
+    this.show(row.querySelector(".files"), files);
     const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
     row.classList.toggle("starts-group", !before?.matches(".mine"));
-    const item = { name, text, row, id: null, refused: false, failed: false };
+    const item = { name, text, files, row, id: null, refused: false, failed: false };
     row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
     row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
     this.say(item, this.words.sending);
@@ -155,6 +244,7 @@ class ChatComposer extends HTMLElement {
   }
 
   forget(name) {
+    held.delete(name);
     store.set(this.outbox, this.kept.filter((item) => item.name !== name));
   }
 
@@ -172,7 +262,10 @@ class ChatComposer extends HTMLElement {
 
   // Milliseconds until the next try, or null if there is nothing more to do for this one.
   async send(item) {
-    const body = new URLSearchParams(new FormData(this.form));
+    const form = new FormData(this.form);
+    form.delete("files");
+    const body = item.files.length ? form : new URLSearchParams(form);
+    item.files.forEach((file) => body.append("files", file));
     body.set("content", item.text);
     body.set("client_id", item.name);
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
@@ -180,7 +273,7 @@ class ChatComposer extends HTMLElement {
     try {
       const keeper = document.querySelector("chat-keeper");
       await keeper?.ready; // customers' pages have one: who we are is known from then on
-      const post = (more) => this.post(body, { ...keeper?.headers, ...more });
+      const post = (more) => this.post(body, item.files, { ...keeper?.headers, ...more });
       response = await (keeper?.isNew ? alone(this.form.action, () => keeper.settle(post)) : post());
     } catch {
       return this.later(item);
@@ -192,9 +285,9 @@ class ChatComposer extends HTMLElement {
     return this.refuse(item, sentence || this.words.refused);
   }
 
-  post(body, more) {
-    const signal = AbortSignal.timeout?.(TIMEOUT);
-    const keepalive = `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
+  post(body, files, more) {
+    const signal = AbortSignal.timeout?.(files.reduce((time, file) => time + file.size / SLOWEST, TIMEOUT));
+    const keepalive = !files.length && `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
     const headers = { "HX-Request": "true", ...more };
     return fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
   }
@@ -219,9 +312,9 @@ class ChatComposer extends HTMLElement {
     return Math.max(1000 * seconds, backOff);
   }
 
-  refuse(item, sentence) {
+  refuse(item, sentence, ...buttons) {
     item.refused = true;
-    this.say(item, `${this.words.unsent} ${sentence}`, "retry", "edit");
+    this.say(item, `${this.words.unsent} ${sentence}`, ...(buttons.length ? buttons : ["retry", "edit"]));
     return null;
   }
 
@@ -241,6 +334,7 @@ class ChatComposer extends HTMLElement {
   }
 
   edit(item) {
+    if (item.files.length) this.files = [...this.files, ...item.files];
     this.drop(item);
     this.field.value = [item.text, this.field.value].filter(Boolean).join("\n");
     this.typed();
