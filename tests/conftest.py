@@ -182,7 +182,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> 
     """A server with an agent bob, whose password is PASSWORD."""
     with django_db_blocker.unblock():
         for url in server_database(tmp_path_factory.mktemp("server")):
-            server = Server({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": url})
+            files = str(tmp_path_factory.mktemp("files"))
+            server = Server({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": url, "FILES": files})
             server.manage("migrate", "--verbosity", "0")
             server.manage("createagent", "bob", "--password", PASSWORD)
             server.manage("createagent", "carol", "--password", PASSWORD)

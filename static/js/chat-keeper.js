@@ -13,6 +13,8 @@ class ChatKeeper extends HTMLElement {
     document.body.addEventListener("htmx:configRequest", ({ detail }) => Object.assign(detail.headers, this.headers));
     document.addEventListener("messages-shown", () => this.count());
     document.addEventListener("visibilitychange", () => this.count());
+    document.body.addEventListener("htmx:afterSwap", () => this.showPictures());
+    document.addEventListener("click", (event) => this.openFile(event));
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
     document.addEventListener("submit", (event) => this.submit(event));
     document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
@@ -137,10 +139,33 @@ class ChatKeeper extends HTMLElement {
       document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
       htmx.process(document.getElementById(id));
     }
+    this.showPictures();
     document.querySelector("message-list").renew();
     if ("waits" in page.querySelector("chat-keeper").dataset) return this.begin(false);
     this.begin();
     this.count();
+  }
+
+  // A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
+  // fetch what they lead to.
+  showPictures() {
+    if (!this.headers["X-Chat"]) return;
+    document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => this.bring(picture, "src"));
+  }
+
+  async openFile(event) {
+    const link = event.target.closest(".files a[href]:not([href^=blob])");
+    if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
+    event.preventDefault();
+    if (await this.bring(link, "href")) link.click();
+  }
+
+  async bring(element, attribute) {
+    const address = element[attribute];
+    element.removeAttribute(attribute); // nothing is asked for without us
+    const response = await fetch(address, { headers: this.headers }).catch(() => null);
+    element[attribute] = response?.ok ? URL.createObjectURL(await response.blob()) : address;
+    return response?.ok;
   }
 
   // There is a conversation from now on, or there is none any more.

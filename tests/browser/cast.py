@@ -18,7 +18,7 @@ Row = tuple[int | None, str]
 """A message on a screen: its id, or None while it is not sent, and its text."""
 
 ROWS = """() => [...document.querySelectorAll(".messages > .message")].map(
-    (row) => [row.dataset.id ? Number(row.dataset.id) : null, row.querySelector(".bubble").textContent])"""
+    (row) => [row.dataset.id ? Number(row.dataset.id) : null, row.querySelector(".bubble")?.textContent ?? ""])"""
 
 # The page itself tells of what its policy refused: the console's own words differ from version to version.
 TELL_VIOLATIONS = """addEventListener("securitypolicyviolation",

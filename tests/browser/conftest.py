@@ -65,7 +65,7 @@ def stage(chromium: Browser, server: Server, badges: dict[str, Any]) -> Iterator
 @pytest.fixture
 def mortal(server: Server) -> Iterator[Server]:
     """A second server on the same database, to be killed."""
-    second = Server({name: server.environment[name] for name in ("DEBUG", "RATE_LIMITS", "DATABASE_URL")})
+    second = Server({name: server.environment[name] for name in ("DEBUG", "RATE_LIMITS", "DATABASE_URL", "FILES")})
     second.start()
     yield second
     if second.process and second.process.poll() is None:

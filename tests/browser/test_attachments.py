@@ -1,0 +1,260 @@
+"""Files that come with messages, as people send and see them."""
+
+import base64
+import re
+from io import BytesIO
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Dialog, FilePayload, Locator, Route, expect
+
+from tests.browser.cast import Agent, Api, Customer, Person, Stage, eventually, somebody
+
+pytestmark = pytest.mark.browser
+
+
+def photo(width: int = 800, height: int = 600) -> bytes:
+    """A picture."""
+    file = BytesIO()
+    Image.new("RGB", (width, height), "teal").save(file, "JPEG")
+    return file.getvalue()
+
+
+def payload(name: str, content: bytes) -> FilePayload:
+    """A file on somebody's disk."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def chooses(person: Person, *files: FilePayload) -> None:
+    """Choose files with the paperclip."""
+    person.page.get_by_label("Attach files").set_input_files(list(files))
+
+
+def chips(person: Person) -> Locator:
+    """The files that are chosen and not sent yet."""
+    return person.page.locator(".composer .file")
+
+
+def brings(person: Person, how: str, name: str, content: bytes, onto: str) -> None:
+    """Paste a file, or drop one."""
+    person.page.evaluate(
+        """([how, name, content, onto]) => {
+        const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], name));
+        const place = document.querySelector(onto);
+        const init = { bubbles: true, cancelable: true };
+        const event = how === "paste"
+            ? new ClipboardEvent("paste", { ...init, clipboardData: data })
+            : new DragEvent(how, { ...init, dataTransfer: data });
+        if (place.dispatchEvent(event)) throw new Error("The browser would have opened it itself.");
+    }""",
+        [how, name, base64.b64encode(content).decode(), onto],
+    )
+
+
+def pictures(person: Person) -> Locator:
+    """The pictures in the thread."""
+    return person.page.locator("#messages .files img")
+
+
+def are_seen(person: Person, count: int) -> None:
+    """Wait until so many pictures are there, and really shown."""
+    expect(pictures(person)).to_have_count(count)
+    shown = "(images) => images.every((image) => image.complete && image.naturalWidth > 0)"
+    eventually(person.page, lambda: bool(pictures(person).evaluate_all(shown)), "the pictures are shown")
+
+
+def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
+    alice, bob = stage.customer(), stage.agent()
+    chooses(alice, payload("beach.jpg", photo()), payload("offer.pdf", b"%PDF-1.7"))
+    expect(chips(alice)).to_have_count(2)
+    expect(chips(alice).first).to_have_text("beach.jpg 0.1 MB")
+    name = somebody()
+    alice.says(f"Look, says {name}")
+    alice.shows(f"Look, says {name}")
+    expect(chips(alice)).to_have_count(0)
+    bob.opens(name)
+    for person in (alice, bob):
+        are_seen(person, 1)
+        expect(person.page.locator("#messages a.file")).to_have_text(re.compile("offer.pdf"))
+    with bob.page.expect_download() as download:
+        bob.page.get_by_role("link", name="offer.pdf").click()
+    assert download.value.suggested_filename == "offer.pdf"
+    with bob.page.context.expect_page() as opened:
+        pictures(bob).click()
+    size = "() => [document.images[0].naturalWidth, document.images[0].naturalHeight]"
+    assert opened.value.evaluate(size) == [800, 600]
+    # A file's page runs no script, not even the one of stage.browser().
+    assert all(complaint.startswith("Blocked script execution") for complaint in stage.complaints), stage.complaints
+    stage.complaints.clear()
+    chooses(bob, payload("answer.png", photo()))
+    expect(chips(bob)).to_have_count(1)
+    bob.page.get_by_role("button", name="Send").click()
+    for person in (alice, bob):
+        are_seen(person, 2)
+    person.reloads()
+    are_seen(person, 2)
+
+
+def test_files_are_pasted_and_dropped_and_taken_away_again(stage: Stage) -> None:
+    alice = stage.customer(viewport={"width": 360, "height": 720})
+    brings(alice, "paste", "pasted.png", photo(), "#content")
+    expect(chips(alice)).to_have_count(1)
+    brings(alice, "dragover", "dropped.txt", b"x", ".thread")
+    expect(alice.page.locator(".dropping")).to_have_count(1)
+    brings(alice, "drop", f"dropped {'far ' * 20}.txt", b"dropped", ".thread")
+    expect(alice.page.locator(".dropping")).to_have_count(0)
+    expect(chips(alice)).to_have_count(2)
+    assert alice.page.locator(".composer").evaluate("(composer) => composer.scrollWidth") == 360
+    alice.page.get_by_role("button", name="Remove pasted.png").click()
+    expect(chips(alice)).to_have_count(1)
+    expect(alice.field).to_be_focused()
+    alice.field.press("Enter")
+    expect(alice.page.locator("#messages a.file .name")).to_have_text(re.compile("^dropped far"))
+    expect(alice.page.locator("#messages .message")).to_have_count(1)
+
+
+def test_what_is_too_large_or_too_many_is_said_at_once(stage: Stage) -> None:
+    alice = stage.customer()
+    chooses(alice, payload("film.mov", bytes(10 * 1024 * 1024 + 1)))
+    problem = alice.page.locator(".composer .problem")
+    expect(problem).to_have_text("“film.mov” is larger than 10 MB. Please send a smaller file.")
+    chooses(alice, *[payload(f"{number}.txt", b"x") for number in range(6)])
+    expect(problem).to_have_text("A message takes at most 5 files. Please send them in several.")
+    expect(chips(alice)).to_have_count(0)
+    chooses(alice, payload("small.txt", b"x"))
+    expect(chips(alice)).to_have_count(1)
+    expect(problem).to_be_hidden()
+
+
+def test_a_message_with_files_is_on_screen_at_once_and_sent_once_however_often_it_is_tried(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.says("First")
+    alice.shows("First")
+    tries: list[str | None] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if route.request.method == "POST":
+            tries.append(route.request.header_value("content-type"))
+            if len(tries) < 3:
+                route.fetch()
+                route.abort()
+                return
+        route.continue_()
+
+    alice.page.route("**/messages/*", lose_the_answer)
+    chooses(alice, payload("once.jpg", photo()))
+    expect(chips(alice)).to_have_count(1)
+    alice.field.press("Enter")
+    expect(alice.page.locator(".pending .file, #messages img")).to_have_count(1)
+    are_seen(alice, 1)
+    expect(alice.pending).to_have_count(0)
+    assert all(kind and kind.startswith("multipart/form-data") for kind in tries)
+    alice.reloads()
+    are_seen(alice, 1)
+
+
+def test_files_that_are_not_sent_are_warned_of_and_are_not_sent_as_less(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.page.route("**/messages/", lambda route: route.abort())
+    chooses(alice, payload("big.bin", b"x"))
+    expect(chips(alice)).to_have_count(1)
+    alice.says("With a file")
+    expect(alice.pending).to_have_count(1)
+    warned: list[str] = []
+
+    def leave(dialog: Dialog) -> None:
+        warned.append(dialog.type)
+        dialog.accept()
+
+    alice.page.once("dialog", leave)
+    alice.page.evaluate("location.reload()")
+    eventually(alice.page, lambda: warned == ["beforeunload"], "the browser asks whether to leave")
+    alice.page.unroute("**/messages/")
+    expect(alice.pending).to_contain_text("Please attach them again.")
+    alice.pending.get_by_role("button", name="Edit").click()
+    expect(alice.field).to_have_value("With a file")
+    expect(alice.pending).to_have_count(0)
+    alice.field.fill("")
+
+
+def test_an_agent_who_looks_elsewhere_finds_the_files_again(stage: Stage, api: Api) -> None:
+    one, two = somebody(), somebody()
+    for name in (one, two):
+        api.tells(f"Hello from {name}", name=name)
+    bob = stage.agent()
+    bob.opens(one)
+    chooses(bob, payload("for-one.txt", b"x"))
+    expect(chips(bob)).to_have_count(1)
+    bob.opens(two)
+    expect(chips(bob)).to_have_count(0)
+    bob.opens(one)
+    expect(chips(bob)).to_have_text(re.compile("for-one.txt"))
+    bob.field.press("Enter")
+    expect(bob.page.locator("#messages a.file")).to_have_count(1)
+
+
+def test_nothing_jumps_when_pictures_come(stage: Stage, api: Api) -> None:
+    alice = stage.customer()
+    chooses(alice, payload("tall.jpg", photo(600, 1200)), payload("wide.png", photo(1200, 100)))
+    expect(chips(alice)).to_have_count(2)
+    alice.says("Below?")
+    are_seen(alice, 2)
+    boxes = "(images) => images.map((image) => [image.offsetWidth, image.offsetHeight])"
+    loaded = pictures(alice).evaluate_all(boxes)
+    alice.page.route("**/files/**", lambda route: None)  # they do not come
+    alice.page.reload(wait_until="domcontentloaded")
+    expect(pictures(alice)).to_have_count(2)
+    assert pictures(alice).evaluate_all(boxes) == loaded
+    alice.page.unroute("**/files/**")
+
+
+def test_where_a_script_holds_the_secret_pictures_and_files_come_all_the_same(stage: Stage, api: Api) -> None:
+    """As in a frame whose cookies are blocked: the secret is in the frame's own storage, and sent in a header."""
+    secret = api.tells("Hello")
+    context = stage.browser()
+    context.add_init_script(f"localStorage.setItem('chat /chat/known/', '{secret}')")
+    alice = Customer(context.new_page(), stage.server.url)
+    alice.comes()
+    alice.shows("Hello")
+    chooses(alice, payload("beach.jpg", photo()), payload("note.txt", b"a note"))
+    expect(chips(alice)).to_have_count(2)
+    alice.says("No cookies here")
+    alice.shows("Hello", "No cookies here")
+    for _ in range(2):
+        are_seen(alice, 1)
+        assert str(pictures(alice).get_attribute("src")).startswith("blob:")
+        alice.reloads()
+    are_seen(alice, 1)
+    with alice.page.expect_download() as download:
+        alice.page.get_by_role("link", name="note.txt").click()
+    assert download.value.suggested_filename == "note.txt"
+    assert download.value.path().read_bytes() == b"a note"
+    with context.expect_page() as opened:
+        pictures(alice).click()
+    eventually(opened.value, lambda: opened.value.url.startswith("blob:"), "the picture is open")
+    assert context.cookies() == []
+    opened.value.close()
+    stage.complaints.clear()  # the new window has our policy, which takes none of the browser's own style for pictures
+
+
+def test_without_script_files_go_with_the_form(stage: Stage) -> None:
+    alice = stage.customer(java_script_enabled=False)
+    picker = alice.page.get_by_label("Attach files")
+    expect(picker).to_be_visible()
+    picker.set_input_files([payload("beach.jpg", photo())])
+    alice.field.fill("By a form")
+    alice.page.get_by_role("button", name="Send").click()
+    alice.sees("By a form")
+    are_seen_without_script(alice)
+    bob = stage.agent(java_script_enabled=False)
+    bob.row("By a form").click()
+    are_seen_without_script(bob)
+
+
+def are_seen_without_script(person: Customer | Agent) -> None:
+    """The picture is there, by its address alone."""
+    expect(pictures(person)).to_have_count(1)
+    address = f"{person.url}{pictures(person).get_attribute('src')}"
+    assert person.page.request.get(address).headers["content-type"] == "image/webp"
