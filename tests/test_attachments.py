@@ -360,6 +360,7 @@ def test_a_name_in_a_real_form_is_as_harmless(alice: Page, folder: Path, name: s
     assert [path.parent.parent for path in kept(folder)] == [folder] * Attachment.objects.count()
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns where we refuse
 @pytest.mark.parametrize(
     ("files", "status", "sentence"),
     [
@@ -533,6 +534,7 @@ def test_agents_send_files_over_the_api_and_foreign_pages_do_not(bob: Agent, mal
         headers={"Origin": "https://x.example"},
     )
     assert json_as_form.status_code == 403
+    assert json_as_form.json()["detail"] == "Send this as application/json."
 
 
 def test_a_twin_with_other_files_is_told(talk: Conversation) -> None:

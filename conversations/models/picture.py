@@ -49,7 +49,7 @@ def picture(file: IO[bytes]) -> Picture | None:
     with one_at_a_time:
         try:
             return _read(file)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        except Image.DecompressionBombError as error:
             sentence = _("A picture has more than %(most)s megapixels. Please make it smaller.")
             raise ValueError(sentence % {"most": MOST_PIXELS // 1_000_000}) from error
         except Exception:  # there is no end to what Pillow raises for files that are no pictures
@@ -97,5 +97,5 @@ def _small(image: Any) -> bytes:
 
 def _written(image: Any, form: str, profile: bytes | None) -> bytes:
     file = BytesIO()
-    image.save(file, form, quality=85, icc_profile=profile, exif=b"")
+    image.save(file, form, quality=85, icc_profile=profile)
     return file.getvalue()
