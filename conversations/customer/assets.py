@@ -68,7 +68,7 @@ def _packed(content: bytes, encoding: str) -> bytes:
     return gzip.compress(content, 9, mtime=0) if encoding else content
 
 
-def small(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def small(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Send a page as small as the browser can read it.
 
     There is no secret in our pages whose letters could be guessed from its size (https://breachattack.com).
@@ -76,7 +76,7 @@ def small(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
     @wraps(view)
     def packed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(request, *args, **kwargs)
+        response: HttpResponse = view(request, *args, **kwargs)
         accepted = request.headers.get("Accept-Encoding", "")
         if "br" in accepted:
             response.content = brotli.compress(response.content, quality=5)
