@@ -74,6 +74,10 @@ class WebsiteAdmin(Admin):
             kwargs["queryset"] = User.objects.filter(pk__in=Agent.objects.values("pk"))
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The key stands on the website's pages: once saved, it stays."""
+        return (*self.readonly_fields, "key") if obj else self.readonly_fields
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """All but the default one, which chats that name none belong to."""
         return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
@@ -81,6 +85,8 @@ class WebsiteAdmin(Admin):
     @admin.display(description=_("for its pages"))
     def snippet(self, website: Website) -> str:
         """The line for the website's pages."""
+        if website.pk is None:
+            return "-"
         line = '<script src="{}" data-website="{}" async></script>'
         return format_html("<code>{}</code>", line.format(getattr(self, "address", "/chat.js"), website.key))
 

@@ -15,6 +15,9 @@ from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
 
+Event = dict[str, Any]
+"""A ring, as the channel layer passes it on."""
+
 AGENTS = "agents"
 """The inboxes of agents who see every website."""
 
@@ -42,6 +45,11 @@ def announce_to_agents(conversation: Conversation) -> None:
     _after_commit(_agents(conversation), conversation)
 
 
+def announce_customer(conversation: Conversation) -> None:
+    """The same for what only concerns whoever has the conversation open, such as the page that the customer is on."""
+    _after_commit(_agents(conversation), conversation, beside=True)
+
+
 def ring_in_this_loop() -> None:
     """Remember the server's event loop. Queues of the channel layer belong to the loop of those who listen to them."""
     global _loop
@@ -53,30 +61,32 @@ def _agents(conversation: Conversation) -> list[str]:
     return [AGENTS, website_group(conversation.website_id)]
 
 
-def _after_commit(groups: list[str], conversation: Conversation) -> None:
-    pk, last = conversation.pk, conversation.last_message_id
+def _after_commit(groups: list[str], conversation: Conversation, beside: bool = False) -> None:
+    event: Event = {"type": "ring", "conversation": conversation.pk, "last": conversation.last_message_id}
+    if beside:
+        event["beside"] = True
     # Robust: a ring that fails never fails the write, and the screens' slow polls find the news all the same.
     # A lambda and no partial: Django logs the failed function by a name that a partial does not have.
-    transaction.on_commit(lambda: _ring(groups, pk, last), robust=True)
+    transaction.on_commit(lambda: _ring(groups, event), robust=True)
 
 
-def _ring(groups: list[str], conversation_id: int, last: int) -> None:
+def _ring(groups: list[str], event: Event) -> None:
     if _loop is not None and _loop.is_running():
-        _loop.call_soon_threadsafe(_start, groups, conversation_id, last)
+        _loop.call_soon_threadsafe(_start, groups, event)
     else:  # a command or a shell, which has no loop of its own
-        async_to_sync(_send)(groups, conversation_id, last)
+        async_to_sync(_send)(groups, event)
 
 
-def _start(groups: list[str], conversation_id: int, last: int) -> None:
-    ringing = asyncio.ensure_future(_send(groups, conversation_id, last))
+def _start(groups: list[str], event: Event) -> None:
+    ringing = asyncio.ensure_future(_send(groups, event))
     _on_their_way.add(ringing)  # the loop alone would not keep it
     ringing.add_done_callback(_arrived)
 
 
-async def _send(groups: list[str], conversation_id: int, last: int) -> None:
+async def _send(groups: list[str], event: Event) -> None:
     layer: Any = get_channel_layer()
     for group in groups:
-        await layer.group_send(group, {"type": "ring", "conversation": conversation_id, "last": last})
+        await layer.group_send(group, event)
 
 
 def _arrived(ringing: "asyncio.Future[None]") -> None:

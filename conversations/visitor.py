@@ -45,7 +45,11 @@ def told(said: object, browser: str) -> Visitor:
     """What a browser has said of itself, whatever that is: text under the names that we know, and no more of it."""
     known = said if isinstance(said, dict) else {}
     names = [field.name for field in fields(Visitor)]
-    words = {name: " ".join(known[name].split())[:LONGEST] for name in names if isinstance(known.get(name), str)}
+    words = {
+        name: " ".join(known[name].split())[:LONGEST].encode(errors="replace").decode()
+        for name in names
+        if isinstance(known.get(name), str)
+    }
     return Visitor(**{**words, "browser": browser[:LONGEST]})
 
 

@@ -23,8 +23,10 @@ def forget_old(*, website: Website) -> int:
     while True:
         with transaction.atomic():
             old = Conversation.objects.of(website).silent_since(before)[:AT_ONCE]
-            for conversation in old:
-                conversation.delete()
-        forgotten += len(old)
+            for found in old:
+                conversation = Conversation.objects.lock(found.pk)
+                if conversation.last_message_at < before:  # still, now that nobody can write in it
+                    conversation.delete()
+                    forgotten += 1
         if len(old) < AT_ONCE:
             return forgotten

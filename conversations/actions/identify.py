@@ -20,6 +20,7 @@ def identify(*, claim: "Claim", website: "Website", held: Conversation | None) -
     """
     if held and held.contact_id is None:
         held = Conversation.objects.lock(held.pk)
+    if held and held.contact_id is None:  # still, now that nobody else can change it
         held.contact = Contact.objects.note(website.pk, claim)
         held.customer_name = claim.name or held.customer_name
         held.customer_email = claim.email or held.customer_email

@@ -64,9 +64,8 @@ def post_message(
         for attachment in attachments:
             attachment.store()
         with transaction.atomic():
-            if conversation is not None:
-                held = Conversation.objects.lock(conversation.pk)
-            else:
+            held = Conversation.objects.lock(conversation.pk) if conversation else None
+            if held is None or (claim and not Contact.objects.owns(claim, held)):
                 website = website or Website.objects.default()
                 held = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
             return _write(held, content, agent, name, email, client_id, claim, attachments)
@@ -77,12 +76,25 @@ def post_message(
         twin = Message.objects.named(client_id) if isinstance(error, IntegrityError) else None
         if twin is None:
             raise
+    if conversation is None and not _began(twin, website, claim):
+        raise AlreadySent
     same_agent = twin.agent_id == (agent.pk if agent else None)
     same_place = conversation is None or twin.conversation_id == conversation.pk
     same_files = [file.name for file in twin.attached] == [file.name for file in attachments]
     if twin.content != content or not same_files or not same_agent or not same_place:
         raise AlreadySent
     return twin
+
+
+def _began(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
+    """Whether it is the first message of a conversation that whoever sends it anew may go on with.
+
+    It is theirs who know its client_id and its text, unless it is a verified customer's: then that is to be proven.
+    """
+    conversation = twin.conversation
+    website = website or Website.objects.default()
+    theirs = Contact.objects.owns(claim, conversation) if claim else conversation.contact_id is None
+    return theirs and conversation.website_id == website.pk and not conversation.messages.before(twin.pk).exists()
 
 
 def _write(

@@ -16,4 +16,5 @@ def revoke(*, conversation: Conversation) -> Conversation:
     conversation = Conversation.objects.lock(conversation.pk)
     conversation.uuid = uuid.uuid4()
     conversation.save(update_fields=["uuid"])
+    conversation.messages.update(client_id=None)  # to know one proves no longer that one was the customer
     return conversation

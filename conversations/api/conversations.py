@@ -7,7 +7,7 @@ from ninja import Router
 
 from conversations.actions import close, reopen, take
 from conversations.api.authority import Session, SessionOrToken, agent_of
-from conversations.api.schemas import ConversationOut, ConversationsOut, Invalid, Limit, Offset, Problem
+from conversations.api.schemas import ConversationOut, ConversationsOut, Invalid, Key, Limit, Offset, Problem
 from conversations.models import Conversation
 
 router = Router(auth=[SessionOrToken(), Session()])
@@ -20,7 +20,7 @@ def desk(
     status: Literal["OPEN", "CLOSED"] | None = None,
     assigned: bool | None = None,
     assigned_to_me: bool = False,
-    website: str | None = None,
+    website: Key | None = None,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> dict[str, object]:

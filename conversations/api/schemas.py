@@ -22,6 +22,7 @@ def iso(moment: datetime) -> str:
 
 Moment = Annotated[datetime, PlainSerializer(iso, return_type=str)]
 Since = Annotated[int, Field(ge=0, le=LARGEST, description="Only messages with a greater id.")]
+Key = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many items.")]
 Offset = Annotated[int, Field(ge=0, le=LARGEST, description="Without the first so many items.")]
 
@@ -64,7 +65,7 @@ class MessageIn(Schema):
     email: Annotated[str, AfterValidator(check_email)] | None = Field(None, max_length=EMAIL_LENGTH)
     website: str | None = Field(
         None,
-        max_length=40,
+        pattern="^[a-z0-9-]{2,40}$",
         description="The key of the website that a new conversation begins on. Without one, the default.",
     )
     identity: str | None = Field(

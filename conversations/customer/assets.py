@@ -7,7 +7,6 @@ file and one behaviour, and the whole chat is still three requests. Their addres
 import gzip
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
@@ -31,7 +30,7 @@ from conversations.models import Website
 from conversations.models.website import ACCENT
 
 HTMX = "django_htmx/htmx-2.min.js"
-SCRIPTS = ("local-time", "message-list", "chat-composer", "chat-keeper", "door-bell")
+SCRIPTS = ("local-time", "message-list", "chat-keeper", "chat-composer", "door-bell")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
 
@@ -61,7 +60,7 @@ class Asset:
         return response
 
 
-@cache
+@lru_cache(maxsize=100)
 def _packed(content: bytes, encoding: str) -> bytes:
     if encoding == "br":
         return bytes(brotli.compress(content))
@@ -140,8 +139,8 @@ def script_file(request: HttpRequest, digest: str) -> HttpResponse:
 
 @require_safe
 def style_file(request: HttpRequest, accent: str, digest: str) -> HttpResponse:
-    """The style of the chat in a colour; 404 for what is no colour."""
-    if not re.fullmatch("[0-9a-f]{6}", accent):
+    """The style of the chat in the colour of a website; 404 for every other."""
+    if not Website.objects.painted(f"#{accent}"):
         raise Http404
     return _kept(request, style(f"#{accent}"), digest)
 

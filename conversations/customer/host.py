@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from conversations import limits, visitor
 from conversations.actions import revoke
-from conversations.announce import announce_to_agents
+from conversations.announce import announce_customer
 from conversations.customer.visit import HttpRequest, Visit
 from conversations.models.conversation import as_uuid
 from conversations.models.website import DEFAULT
@@ -45,7 +45,7 @@ def here(request: HttpRequest, key: str) -> HttpResponse:
         return _readable(HttpResponse(status=204), visit)
     conversation = visit.conversation
     if visitor.note(conversation.pk, visitor.told(said, request.headers.get("User-Agent", ""))):
-        announce_to_agents(conversation)
+        announce_customer(conversation)
     seen = said.get("seen")
     seen = seen if isinstance(seen, int) and 0 <= seen < 2**62 else 0
     unread = conversation.messages.after(seen).by_agents().count() if conversation.last_message_id > seen else 0
@@ -68,7 +68,8 @@ def _word(request: HttpRequest, key: str) -> tuple[Visit, dict[str, Any]]:
     """Who speaks, and what it says. Raises PermissionDenied unless it is a page that may have this chat."""
     visit = Visit(request, key)
     origin = request.headers.get("Origin")
-    if origin != visit.host or not (origin == own_origin(request) or visit.website.lists(origin or "")):
+    by_us = origin == own_origin(request)
+    if not by_us and (origin != visit.host or not visit.website.lists(origin or "")):
         raise PermissionDenied("This origin is not one of the website's.")
     limits.spend("visits of one address", limits.address(request))
     try:

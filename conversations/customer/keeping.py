@@ -45,11 +45,17 @@ def identify(visit: Visit) -> HttpResponse:
         found = identify_action(claim=claim, website=visit.website, held=held)
     except identity.NotProven as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
+    except limits.TooMany as error:
+        response = HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8")
+        response["Retry-After"] = str(error.retry_after)
+        return response
     response = HttpResponse(status=204)
     if found:
         visit.remember(response, found)
     elif visit.secret:
         visit.forget(response)
+    if visit.conversation and held is None:
+        response["X-Another"] = "yes"  # what this tab still has to send is somebody else's
     return response
 
 
@@ -59,7 +65,7 @@ def code(visit: Visit) -> HttpResponse:
     """A code with which another window of this browser goes on with this conversation: once, for 60 seconds."""
     if visit.conversation is None:
         return HttpResponse(status=404)
-    said = {"conversation": visit.conversation.uuid.hex, "once": secrets.token_hex(8)}
+    said = {"conversation": visit.conversation.pk, "once": secrets.token_hex(8)}
     return HttpResponse(signing.dumps(said, salt=SALT, compress=False), content_type="text/plain")
 
 
@@ -71,7 +77,7 @@ def enter(visit: Visit) -> HttpResponse:
         said = signing.loads(visit.request.POST.get("code", ""), salt=SALT, max_age=CODE_SECONDS)
     except signing.BadSignature:
         said = None
-    conversation = Conversation.objects.named(said["conversation"]) if said else None
+    conversation = Conversation.objects.numbered(said["conversation"]) if said else None
     window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-keeper.js
     if said and cache.get_or_set(f"window-{said['once']}", window, CODE_SECONDS) != window:
         conversation = None

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('sub', models.CharField(max_length=200, verbose_name="the website's own id")),
+                ('digest', models.CharField(editable=False, max_length=64)),
                 ('name', models.CharField(blank=True, max_length=80, verbose_name='name')),
                 ('email', models.EmailField(blank=True, max_length=254, verbose_name='e-mail')),
                 ('proof', models.CharField(choices=[('TOKEN', 'signed token'), ('HMAC', 'signed user id, which never ends')], max_length=5, verbose_name='proof')),
@@ -104,6 +105,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='contact',
-            constraint=models.UniqueConstraint(fields=('website', 'sub'), name='one_contact_each'),
+            constraint=models.UniqueConstraint(fields=('website', 'digest'), name='one_contact_each'),
         ),
     ]

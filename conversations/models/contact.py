@@ -1,5 +1,6 @@
 """A customer whom a website's own server vouches for."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,17 @@ class Claim:
     email: str = ""
 
 
+def digest(sub: str) -> str:
+    """What stands for a website's own id where it is looked for."""
+    return hashlib.sha256(sub.encode()).hexdigest()
+
+
 class ContactQuerySet(models.QuerySet["Contact"]):
     """How contacts are found."""
 
     def called(self, website_id: int, sub: str) -> "Contact | None":
         """The contact whom the website calls `sub`, or None."""
-        return self.filter(website_id=website_id, sub=sub).first()
+        return self.filter(website_id=website_id, digest=digest(sub)).first()
 
     def owns(self, claim: Claim, conversation: "Conversation") -> bool:
         """Whether whom the claim is about may go on with it: it is theirs, or no verified customer's yet."""
@@ -43,18 +49,16 @@ class ContactQuerySet(models.QuerySet["Contact"]):
         """The contact whom the claim is about, with what it says of them; made if there is none yet."""
         contact, is_new = self.get_or_create(
             website_id=website_id,
-            sub=claim.sub,
-            defaults={"name": claim.name, "email": claim.email, "proof": claim.proof},
+            digest=digest(claim.sub),
+            defaults={"sub": claim.sub, "name": claim.name, "email": claim.email, "proof": claim.proof},
         )
-        if claim.proof == Contact.Proof.TOKEN and not is_new:
-            known = (contact.name, contact.email, contact.proof)
-            contact.name, contact.email, contact.proof = (
-                claim.name or contact.name,
-                claim.email or contact.email,
-                claim.proof,
-            )
-            if known != (contact.name, contact.email, contact.proof):
-                contact.save(update_fields=["name", "email", "proof"])
+        if not is_new:
+            said = {"name": claim.name or contact.name, "email": claim.email or contact.email, "proof": claim.proof}
+            changed = {name: word for name, word in said.items() if word != getattr(contact, name)}
+            for name, word in changed.items():
+                setattr(contact, name, word)
+            if changed:
+                contact.save(update_fields=list(changed))
         return contact
 
 
@@ -67,6 +71,8 @@ class Contact(models.Model):
 
     website = models.ForeignKey("Website", models.CASCADE, related_name="contacts")
     sub = models.CharField(_("the website's own id"), max_length=SUB_LENGTH)
+    # By this it is found: databases take Ab3 and aB3 for the same, which are two customers.
+    digest = models.CharField(max_length=64, editable=False)
     name = models.CharField(_("name"), max_length=80, blank=True)
     email = models.EmailField(_("e-mail"), blank=True)
     proof = models.CharField(_("proof"), max_length=5, choices=Proof)
@@ -80,7 +86,7 @@ class Contact(models.Model):
     class Meta:
         verbose_name = _("verified customer")
         verbose_name_plural = _("verified customers")
-        constraints = (models.UniqueConstraint(fields=["website", "sub"], name="one_contact_each"),)
+        constraints = (models.UniqueConstraint(fields=["website", "digest"], name="one_contact_each"),)
 
     def __str__(self) -> str:
         """Who it is."""

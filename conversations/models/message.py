@@ -45,6 +45,10 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """Those newer than the message id `since`, oldest first."""
         return self.filter(id__gt=since).order_by("id")
 
+    def before(self, pk: int) -> "MessageQuerySet":
+        """Those older than the message with this id."""
+        return self.filter(id__lt=pk)
+
     def by_agents(self) -> "MessageQuerySet":
         """Those that agents wrote."""
         return self.filter(author=Author.AGENT)

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext as _
@@ -47,11 +47,9 @@ class OfficeHours:
         since = max(since, until - timedelta(weeks=4))
         if not self.spans:
             return max(0, int((until - since).total_seconds()))
-        total = timedelta()
-        for week in range((until - since).days // 7 + 1):
-            for start, end in self._around(since + timedelta(weeks=week), days=range(7)):
-                total += max(timedelta(), min(end, until) - max(start, since))
-        return int(total.total_seconds())
+        days = (until.astimezone(self.zone).date() - since.astimezone(self.zone).date()).days + 1
+        spans = [(max(start, since), min(end, until)) for start, end in self._around(since, range(days))]
+        return int(sum(max(0.0, (end - start).total_seconds()) for start, end in spans))
 
     def _around(self, moment: datetime, days: range = range(8)) -> list[tuple[datetime, datetime]]:
         """The hours of the day of a moment and of those after it."""
@@ -66,8 +64,9 @@ class OfficeHours:
 
     def _at(self, date: object, minute: int) -> datetime:
         midnight = datetime.combine(date, time(), self.zone)  # type: ignore[arg-type]
-        # By the clock on the wall, also on the two days of the year on which the clock jumps.
-        return midnight + timedelta(minutes=minute)
+        # By the clock on the wall, also on the two days of the year on which the clock jumps. In UTC, because Python
+        # subtracts two times of one zone as if it never jumped.
+        return (midnight + timedelta(minutes=minute)).astimezone(UTC)
 
 
 def _spans(line: str) -> set[Span]:
@@ -78,7 +77,15 @@ def _spans(line: str) -> set[Span]:
     first, last, *numbers = found.groups()
     start_hour, start_minute, end_hour, end_minute = map(int, numbers)
     start, end = 60 * start_hour + start_minute, 60 * end_hour + end_minute
-    if not {first, last or first} <= set(DAYS) or max(start_minute, end_minute) > 59 or not start < end <= MIDNIGHT:
+    if (
+        not {first, last or first} <= set(DAYS)
+        or max(start_minute, end_minute) > 59
+        or max(start, end) > MIDNIGHT
+        or start == end
+    ):
         raise ValueError(wrong)
     begin, count = DAYS.index(first), (DAYS.index(last or first) - DAYS.index(first)) % 7 + 1
-    return {((begin + day) % 7, start, end) for day in range(count)}
+    days = [(begin + day) % 7 for day in range(count)]
+    if start < end:
+        return {(day, start, end) for day in days}
+    return {(day, start, MIDNIGHT) for day in days} | {((day + 1) % 7, 0, end) for day in days if end}  # over midnight

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import available_timezones
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
+from django.db import connection, models
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext_lazy as _
 
@@ -102,6 +103,10 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
     def numbered(self, pk: int) -> "Website":
         """The website of a conversation, by its number."""
         return next(iter(prepared(self, "website numbered", lambda: self.filter(pk=-1), {-1: pk})))
+
+    def painted(self, accent: str) -> bool:
+        """Whether any has this accent colour; the default one is always somebody's."""
+        return accent == ACCENT or self.filter(accent__iexact=accent).exists()
 
     def chatting_on(self, origin: str) -> "list[Website]":
         """Those whose chat pages of this origin may have."""
@@ -202,6 +207,12 @@ class Website(models.Model):
         """Its name."""
         return self.name
 
+    def clean(self) -> None:
+        """Raises ValidationError for what nobody could chat with."""
+        if self.identity_required and not self.secrets:
+            sentence = _("Identity cannot be required before there is an identity secret. Save, then make one.")
+            raise ValidationError({"identity_required": sentence})
+
     @property
     def is_default(self) -> bool:
         """Whether it is the one of chats that name none."""
@@ -232,7 +243,12 @@ class OriginQuerySet(models.QuerySet["Origin"]):
 
     def reads(self, origin: str, uuid: UUID) -> bool:
         """Whether the website of the conversation with this uuid lists the origin."""
-        return self.filter(origin=origin, website__conversations__uuid=uuid).exists()
+        mark = UUID(int=0)
+        written = apps.get_model("conversations", "Conversation")._meta.get_field("uuid").get_db_prep_value
+        values = {"?": origin, written(mark, connection): written(uuid, connection)}
+        return bool(
+            prepared(self, "origin reads", lambda: self.filter(origin="?", website__conversations__uuid=mark), values)
+        )
 
     def known(self, origin: str) -> bool:
         """Whether any website lists the origin."""

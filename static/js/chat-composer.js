@@ -77,7 +77,9 @@ class ChatComposer extends HTMLElement {
     document.addEventListener("messages-shown", this.onShown);
     document.addEventListener("connected", this.onBack);
     addEventListener("online", this.onBack);
-    this.onLeave = (event) => (held.size || this.items.some((item) => item.failed)) && event.preventDefault();
+    const unsent = () => held.size || this.items.some((item) => item.failed);
+    // A page around the chat is left as its own scripts and people will.
+    this.onLeave = (event) => window === top && unsent() && event.preventDefault();
     addEventListener("beforeunload", this.onLeave);
 
     if (this.picker) this.takeFiles();
@@ -274,7 +276,9 @@ class ChatComposer extends HTMLElement {
       const keeper = document.querySelector("chat-keeper");
       await keeper?.ready; // customers' pages have one: who we are is known from then on
       const post = (more) => this.post(body, item.files, { ...keeper?.headers, ...more });
-      response = await (keeper?.isNew ? alone(this.form.action, () => keeper.settle(post)) : post());
+      if (keeper?.isNew) response = await alone(this.form.action, () => this.first(keeper, post));
+      else response = await post();
+      await keeper?.take(response);
     } catch {
       return this.later(item);
     }
@@ -283,6 +287,11 @@ class ChatComposer extends HTMLElement {
     if (response.status >= 500) return this.later(item);
     const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
     return this.refuse(item, sentence || this.words.refused);
+  }
+
+  async first(keeper, post) {
+    await keeper.catchUp();
+    return keeper.isNew ? keeper.settle(post) : post();
   }
 
   post(body, files, more) {
@@ -351,6 +360,15 @@ class ChatComposer extends HTMLElement {
   settle() {
     const last = document.querySelector("message-list").last;
     this.items.filter((item) => item.id !== null && item.id <= last).forEach((item) => this.drop(item));
+  }
+
+  // Somebody else writes from now on.
+  abandon() {
+    this.items.forEach((item) => this.drop(item));
+    store.set(this.outbox, []);
+    this.field.value = "";
+    this.files = [];
+    this.typed();
   }
 
   drop(item) {

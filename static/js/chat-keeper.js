@@ -28,21 +28,23 @@ class ChatKeeper extends HTMLElement {
 
   async start() {
     const [, code] = location.hash.match(/^#code=(.+)/) || [];
-    if (code) {
-      history.replaceState(null, "", location.pathname + location.search);
-      const body = new URLSearchParams({ code, window: String(Math.random()) });
-      const response = await this.settle((more) => this.post("enter", body, more)).catch(() => null);
-      if (response?.ok) await this.refresh();
-      else if (response) this.say(await response.text());
-    } else if (this.isNew) {
-      const kept = this.stored();
-      if (kept) await this.recall(kept);
-      else if (this.dataset.host && window !== parent) {
-        setTimeout(this.settled, PATIENCE);
-        return;
-      }
+    if (code) history.replaceState(null, "", location.pathname + location.search);
+    const waits = this.isNew && this.dataset.host && window !== parent; // for the page around us to say what it keeps
+    if (waits) setTimeout(this.settled, PATIENCE);
+    try {
+      // A code that another page leads here with is none of ours: it would make us somebody else.
+      if (code && this.isNew && document.referrer.startsWith(`${location.origin}/`)) await this.enter(code);
+      else if (this.isNew && this.stored()) await this.recall(this.stored());
+    } finally {
+      if (!waits || !this.isNew) this.settled();
     }
-    this.settled();
+  }
+
+  async enter(code) {
+    const body = new URLSearchParams({ code, window: String(Math.random()) });
+    const response = await this.settle((more) => this.post("enter", body, more)).catch(() => null);
+    if (response?.ok) await this.refresh();
+    else if (response) this.say(await response.text());
   }
 
   // Whether there is no conversation yet.
@@ -51,7 +53,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   address(name) {
-    return this.dataset.keep.replace("known/", `${name}/`);
+    return this.dataset.keep.replace(/known\/(?=\?|$)/, `${name}/`);
   }
 
   post(name, body, more) {
@@ -61,33 +63,45 @@ class ChatKeeper extends HTMLElement {
   // Ask for what makes us the customer. If the cookie that comes with it does not come back, ask once more, for the secret.
   async settle(ask) {
     let response = await ask({});
-    if (response.ok && !this.headers["X-Chat"] && response.headers.get("X-Secret") !== "" && !(await this.known())) {
-      response = await ask({ "X-Keep": "yes" });
+    if (response.ok && !this.headers["X-Chat"] && response.headers.get("X-Secret") !== "") {
+      if (await this.known()) this.tell({ known: true });
+      else response = await ask({ "X-Keep": "yes" });
     }
-    const secret = response.headers.get("X-Secret");
-    if (secret) await this.keep(secret);
-    else if (secret === "") this.forget();
-    else if (response.ok) this.tell({ known: true });
+    await this.take(response);
     return response;
   }
 
+  // Whatever answers may bring another secret, or say that ours is worth nothing.
+  async take(response) {
+    const secret = response.headers.get("X-Secret");
+    if (secret) await this.keep(secret);
+    else if (secret === "") this.forget();
+  }
+
   async known() {
-    const response = await fetch(this.address("known"));
+    const response = await fetch(this.address("known"), { signal: AbortSignal.timeout?.(5 * PATIENCE) });
     return response.headers.get("X-Known") === "yes";
   }
 
   async keep(secret) {
     if (secret === this.headers["X-Chat"]) return;
     this.headers["X-Chat"] = secret;
-    if (await this.ask({ keep: secret })) return;
-    this.store(secret);
-    this.querySelector(".forgetful").hidden = this.stored() === secret;
+    const isKept = await this.ask({ keep: secret });
+    this.store(isKept ? "" : secret);
+    this.querySelector(".forgetful").hidden = isKept || this.stored() === secret;
+    if (!isKept) this.tell({ known: true });
   }
 
   async recall(secret) {
     this.headers["X-Chat"] = secret;
-    await this.refresh();
-    if (this.isNew) this.forget(); // it holds no longer
+    const isSure = await this.refresh().catch(() => false);
+    if (isSure && this.isNew) this.forget(); // it holds no longer
+  }
+
+  // Another tab may have begun meanwhile, and the page around us or this browser may keep what it was given.
+  async catchUp() {
+    const kept = !this.headers["X-Chat"] && (this.stored() || (await this.ask({ recall: true })));
+    if (kept) await this.recall(kept);
   }
 
   // What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
@@ -99,13 +113,28 @@ class ChatKeeper extends HTMLElement {
   }
 
   forget() {
+    const was = this.headers["X-Chat"];
     delete this.headers["X-Chat"];
+    if (this.stored() === was) this.store("");
+    this.tell({ keep: "", was });
+  }
+
+  // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs.
+  async wipe() {
+    const chat = this.headers["X-Chat"] || this.stored();
+    delete this.headers["X-Identity"];
     this.store("");
-    this.tell({ keep: "" });
+    try {
+      sessionStorage.clear();
+    } catch {
+      // nothing was kept
+    }
+    document.querySelector("chat-composer")?.abandon();
+    if (chat) await fetch(this.address("forget"), { method: "POST", body: JSON.stringify({ chat }) }).catch(() => null);
   }
 
   get place() {
-    return `chat ${this.dataset.keep}`;
+    return `chat ${location.pathname} ${this.dataset.host || ""}`;
   }
 
   store(secret) {
@@ -133,17 +162,20 @@ class ChatKeeper extends HTMLElement {
   // The page again, as who we are now. What is being written stays.
   async refresh() {
     const response = await fetch(location.href, { headers: this.headers });
-    if (!response.ok) return;
+    if (!response.ok) return false;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const id of ["messages", "state", "earlier"]) {
-      document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
-      htmx.process(document.getElementById(id));
+      const part = document.getElementById(id);
+      part.replaceChildren(...page.getElementById(id).childNodes);
+      [...part.children].forEach((child) => htmx.process(child)); // never the list itself, which may be asking right now
     }
     this.showPictures();
     document.querySelector("message-list").renew();
-    if ("waits" in page.querySelector("chat-keeper").dataset) return this.begin(false);
-    this.begin();
+    const is = !("waits" in page.querySelector("chat-keeper").dataset);
+    this.begin(is);
+    if (is) document.querySelector("door-bell").listenAnew();
     this.count();
+    return true;
   }
 
   // A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
@@ -184,9 +216,14 @@ class ChatKeeper extends HTMLElement {
 
   // The website's own server says who the customer is.
   async identify(proof) {
+    this.proof = proof;
     this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
     const response = await this.settle((more) => this.post("identify", null, more)).catch(() => null);
-    if (!response) return this.tell({ event: "refused", detail: "offline" });
+    if (!response || response.status === 429 || response.status >= 500) {
+      setTimeout(() => this.proof === proof && this.identify(proof), 5 * PATIENCE);
+      return;
+    }
+    if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
     if (!response.ok) {
       delete this.headers["X-Identity"];
       return this.tell({ event: "refused", detail: await response.text() });
@@ -229,10 +266,12 @@ class ChatKeeper extends HTMLElement {
 
   async heard(said) {
     if (typeof said !== "object" || said === null) return;
-    if (typeof said.kept === "boolean") this.answered?.(said.kept);
+    if ("answer" in said) this.answered?.(said.answer);
+    if (said.gone) await this.wipe(), this.tell({ gone: true });
     if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
     if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
+      if (said.fresh) await this.wipe();
       if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.recall(said.chat);
       if (typeof said.proof === "string") await this.identify(said.proof);
       this.settled();

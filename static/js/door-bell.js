@@ -76,6 +76,15 @@ class DoorBell extends HTMLElement {
     };
   }
 
+  // For another conversation than before.
+  listenAnew() {
+    if (!this.begun) return;
+    const { socket } = this;
+    this.socket = null;
+    socket?.close();
+    this.connect();
+  }
+
   // Full jitter, so that a thousand pages do not come back in the same second.
   later(least = 0) {
     const most = Math.min(LONGEST, 1000 * 2 ** this.tries++);
@@ -87,9 +96,10 @@ class DoorBell extends HTMLElement {
     this.silence = setTimeout(() => this.socket.close(), SILENCE);
   }
 
-  ring({ conversation }) {
+  ring({ conversation, beside }) {
     const here = document.querySelector("[data-conversation]")?.dataset.conversation;
-    this.look(conversation === undefined || String(conversation) === here);
+    const isHere = conversation === undefined || String(conversation) === here;
+    if (isHere || !beside) this.look(isHere);
   }
 
   look(messages = true) {

@@ -59,7 +59,7 @@
   const leave = make("button", { type: "button", textContent: shut, onclick: () => close() });
   const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: unreachable }), retry, leave);
   const panel = make("div", { className: "panel", hidden: true }, trouble);
-  let frame, port, timer, proof, seenAddress, looked;
+  let frame, port, timer, proof, seenAddress, looked, gone;
 
   const tell = (word) => port?.postMessage(word);
 
@@ -90,12 +90,15 @@
       clearTimeout(timer);
       trouble.hidden = true;
       port = from;
-      const { chat, seen = 0 } = read();
-      tell({ hello: true, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
+      const { chat, seen = 0, fresh } = read();
+      write({ fresh: 0 });
+      tell({ hello: true, fresh, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
     if (said.known) write({ chat: read().chat || 1 }), here();
-    if (said.keep === "") write({ chat: 0, seen: 0 });
-    else if (said.keep) tell({ kept: write({ chat: said.keep }) }), here();
+    if (said.keep === "" && (read().chat === said.was || read().chat === 1)) write({ chat: 0, seen: 0 });
+    if (said.keep) tell({ answer: write({ chat: said.keep }) }), here();
+    if (said.recall) tell({ answer: typeof read().chat === "string" && read().chat });
+    if (said.gone) gone?.();
     if (said.seen) write({ seen: said.seen });
     if ("unread" in said) label(said.unread);
     if (said.close) close();
@@ -150,15 +153,21 @@
     tell({ proof });
   };
   const shutdown = async () => {
-    const gone = attempt(() => send("forget").catch(() => null));
+    const forgotten = attempt(() => send("forget").catch(() => null));
+    const wiped = port && new Promise((done) => (gone = done) && setTimeout(done, STEP));
+    tell({ gone: true });
     close();
-    frame?.remove();
-    frame = port = proof = undefined;
     clearTimeout(timer);
     label(0);
     memory = {};
     attempt(() => localStorage.removeItem(place));
-    await gone;
+    const old = frame;
+    frame = port = proof = undefined;
+    old?.classList.add("old");
+    await wiped;
+    old?.remove();
+    if (!wiped) write({ fresh: 1 }); // the frame, when it comes, has something to wipe
+    await forgotten;
   };
   const on = (event, hear) => (heard[event] ||= []).push(hear);
   const calls = { open, close, toggle, identify, shutdown, on };

@@ -17,7 +17,7 @@ const daysAgo = (moment) => Math.round((midnight(Date.now()) - midnight(moment))
 const shown = {
   time: (moment) => time.format(moment),
   full: (moment) => full.format(moment),
-  back: (moment) => (daysAgo(moment) === 0 ? time : later).format(moment),
+  back: (moment) => (daysAgo(moment) === 0 ? time : daysAgo(moment) > -7 ? later : full).format(moment),
   day(moment) {
     const days = daysAgo(moment);
     const near = relative.format(-days, "day");

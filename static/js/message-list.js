@@ -29,6 +29,8 @@ class MessageList extends HTMLElement {
   renew() {
     this.markDays();
     this.toEnd();
+    const rows = [...this.list.querySelectorAll(":scope > [data-id]")];
+    document.dispatchEvent(new CustomEvent("messages-shown", { detail: rows }));
   }
 
   disconnectedCallback() {
@@ -54,18 +56,17 @@ class MessageList extends HTMLElement {
 
   ask(event) {
     if (event.detail.elt !== this.list) return;
-    this.asked = this.last;
-    event.detail.parameters.since = this.asked;
+    event.detail.parameters.since = this.last;
   }
 
   beforeSwap(event) {
     const newer = event.detail.requestConfig.elt === this.list;
-    if (newer && this.asked !== this.last) {
+    if (newer && Number(event.detail.requestConfig.parameters.since) !== this.last) {
       event.detail.shouldSwap = false; // an answer to a question of before: ask again
       document.body.dispatchEvent(new CustomEvent("messages"));
       return;
     }
-    this.before = newer ? this.asked : null;
+    this.before = newer ? this.last : null;
     if (!newer) this.hush();
     this.swapping = true;
     this.height = this.scrollHeight;
