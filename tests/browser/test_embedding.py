@@ -8,7 +8,7 @@ from urllib.request import Request, urlopen
 
 import jwt
 import pytest
-from playwright.sync_api import BrowserContext, Route, expect
+from playwright.sync_api import BrowserContext, Frame, Page, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, eventually, somebody
 from tests.browser.hosts import KINDS, Guest, Requests, Site, Sites, Street
@@ -510,31 +510,49 @@ def test_another_pages_words_to_the_page_with_the_chat_do_nothing(street: Street
     assert {**json.loads(alice.kept()["chatsite shop"]), "seen": 0} == {**json.loads(kept["chatsite shop"]), "seen": 0}
 
 
+ATTACK = """<script>
+    window.answers = [], window.tries = 0;
+    const attack = (chat) => setInterval(() => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = ({ data }) => answers.push(data);
+        chat.postMessage("chatsite", "*", [port2]);
+        tries++;
+    }, 50);
+</script>"""
+
+
+def learns_nothing(mallory: Page | Frame, page: Page) -> None:
+    """She tries again and again, and nobody answers."""
+    tried = mallory.evaluate("tries")
+    eventually(page, lambda: mallory.evaluate("tries") > tried + 10, "mallory tried again and again")
+    assert mallory.evaluate("answers") == []
+
+
 def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street: Street) -> None:
     mallory = street.mallory
-    attack = """<script>
-        window.answers = [], window.tries = 0;
-        const attack = (address) => {
-            const chat = open(address);
-            setInterval(() => {
-                const { port1, port2 } = new MessageChannel();
-                port1.onmessage = ({ data }) => answers.push(data);
-                chat.postMessage("chatsite", "*", [port2]);
-                tries++;
-            }, 50);
-        };
-    </script>"""
     page = street.browser().new_page()
-    page.goto(mallory.far + mallory.page(script=attack))
+    page.goto(mallory.far + mallory.page(script=ATTACK))
     with page.expect_popup() as opened:
-        page.evaluate(f"attack('{street.server.url}/chat/shop/?host={mallory.far}')")
+        page.evaluate(f"void attack(open('{street.server.url}/chat/shop/?host={mallory.far}'))")
     alice = Customer(opened.value, street.server.url)
     alice.says("Hello")
     alice.shows("Hello")
-    tried = page.evaluate("tries")
-    eventually(page, lambda: page.evaluate("tries") > tried + 10, "mallory tried again and again")
-    assert page.evaluate("answers") == []
+    learns_nothing(page, page)
     expect(alice.page.locator("body.in-a-panel")).to_have_count(0)
+
+
+def test_mallory_in_a_frame_beside_the_chat_learns_nothing_from_it(street: Street) -> None:
+    shop, mallory = street.shop, street.mallory
+    chat = f'<iframe src="{street.server.url}/chat/shop/?host={shop.far}"></iframe>'
+    attack = ATTACK.replace("</script>", "attack(parent.frames[0]);</script>")
+    advertisement = f'<iframe src="{mallory.near}{mallory.page(script=attack)}"></iframe>'
+    page = street.browser().new_page()
+    page.goto(shop.far + shop.page(script="", body=chat + advertisement))
+    expect(page.frame_locator("iframe").first.locator("#content")).to_be_visible()
+    _, _, beside = page.frames
+    assert beside.url.startswith(mallory.near)
+    learns_nothing(beside, page)
+    assert page.locator("iframe").first.evaluate(GREET_AGAIN) == {"ready": True}  # the page itself may
 
 
 def test_a_frame_is_for_the_pages_of_the_host_it_names_alone(street: Street) -> None:
