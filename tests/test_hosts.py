@@ -122,6 +122,8 @@ def test_what_a_browser_tells_is_shown_as_text_and_leads_nowhere_bad(
     assert "<img" not in about
     assert "&lt;img src=x onerror=alert(1)&gt;" in about
     assert 'href="javascript' not in about
+    tells(alice, title="half a \ud800 pair")
+    assert bobs.get(f"/inbox/{chatting.pk}/").status_code == 200
     tells(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
     assert len(visitor.of(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
 
@@ -177,6 +179,12 @@ def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:
         old = alice.get(re.sub("-[0-9a-f]{12}", "-000000000000", address))
         assert old.content == plain.content
         assert "immutable" not in old["Cache-Control"]
+
+
+def test_styles_are_made_for_the_colours_of_websites_alone(alice: Page, shop: Website) -> None:
+    assert alice.get("/chat/style-0a7d4f-000000000000.css").status_code == 200
+    for made_up in ("123456", "zzzzzz", "0a7d4", "0A7D4G"):
+        assert alice.get(f"/chat/style-{made_up}-000000000000.css").status_code == 404
 
 
 @pytest.mark.parametrize("accent", ["#4a51c7", "#0a7d4f", "#ffdd00", "#ffffff", "#000000", "#808080", "#ff4fa3"])

@@ -9,7 +9,9 @@ from typing import Any
 
 import jwt
 import pytest
+from django.core.exceptions import ValidationError
 
+from conversations.actions import revoke
 from conversations.models import Contact, Conversation, Website
 from tests.conftest import Page, texts
 
@@ -123,7 +125,6 @@ WRONG: dict[str, Callable[[], str]] = {
     "nobody": lambda: jwt.encode({"iat": 1, "exp": 9_999_999_999}, SECRET, algorithm="HS256"),
     "an empty name": lambda: token(" "),
     "a long name": lambda: token("a" * 201),
-    "a wrong address": lambda: token(email="no address"),
     "another algorithm": lambda: jwt.encode(
         {"sub": "alice", "iat": int(time.time()), "exp": 9_999_999_999}, SECRET, algorithm="HS512"
     ),
@@ -235,3 +236,75 @@ def test_proofs_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch, a
     compared.clear()
     identifies(alice, token(secret="x" * 64))
     assert len(compared) == 2
+
+
+def test_claims_that_cannot_be_kept_are_no_reason_to_disbelieve_the_rest(alice: Page, shop: Website) -> None:
+    proof = token(name="A" * 200, email="alice@intranet", aud="shop")
+    assert says(alice, "Hello", proof).status_code == 204
+    contact = Contact.objects.get()
+    assert (contact.name, contact.email) == ("A" * 80, "")
+
+
+def test_ids_that_differ_in_anything_are_two_customers(shop: Website) -> None:
+    for sub in ("Ab3", "aB3", "José", "Jose"):
+        says(Page(), f"Hello from {sub}", token(sub))
+    assert Contact.objects.count() == 4
+    device = Page()
+    identifies(device, token("aB3"))
+    assert texts(device.get(PATH)) == ["Hello from aB3"]
+
+
+def test_agents_see_which_proof_it_was_the_last_time(alice: Page, shop: Website, bobs: Page) -> None:
+    says(alice, "Hello", token("7"))
+    about = f"/inbox/{Conversation.objects.get().pk}/about/"
+    assert "never ends" not in bobs.get(about).content.decode()
+    says(alice, "Again", f"HMAC {signed('7')} 7")
+    assert "never ends" in bobs.get(about).content.decode()
+
+
+NAME = "5d5d3a41-3a5b-4a0e-8f6e-0d8a8f6c1f00"
+
+
+def test_knowing_a_verified_customers_message_opens_nothing(alice: Page, mallory: Page, shop: Website) -> None:
+    body = {"content": "Lost on its way", "client_id": NAME}
+    alice.htmx(f"{PATH}messages/", body, **{"X-Identity": token("alice")})
+    for proof in (token("mallory"), ""):
+        answer = mallory.htmx(f"{PATH}messages/", body, **{"X-Identity": proof, "X-Keep": "yes"})
+        assert answer.status_code == 409
+        assert "X-Secret" not in answer
+    again = Page().htmx(f"{PATH}messages/", body, **{"X-Identity": token("alice"), "X-Keep": "yes"})
+    assert again["X-Secret"] == Conversation.objects.get().uuid.hex
+
+
+def test_knowing_a_message_opens_nothing_on_another_website_nor_after_its_customer_has_left(
+    alice: Page, mallory: Page, shop: Website
+) -> None:
+    body = {"content": "Hello", "client_id": NAME}
+    alice.htmx(f"{PATH}messages/", body)
+    assert mallory.htmx("/chat/messages/", body, **{"X-Keep": "yes"}).status_code == 409
+    left = revoke(conversation=Conversation.objects.get())
+    answer = mallory.htmx(f"{PATH}messages/", body, **{"X-Keep": "yes"})
+    assert answer["X-Secret"] != left.uuid.hex
+    assert texts(mallory.get(PATH)) == ["Hello"]
+    assert Conversation.objects.count() == 2
+
+
+def test_a_retry_of_a_later_message_opens_nothing(alice: Page, mallory: Page, shop: Website) -> None:
+    says(alice, "The first")
+    body = {"content": "The second", "client_id": NAME}
+    alice.htmx(f"{PATH}messages/", body)
+    assert alice.htmx(f"{PATH}messages/", body).status_code == 204
+    assert mallory.htmx(f"{PATH}messages/", body).status_code == 409
+
+
+def test_too_many_identities_are_told_to_wait(alice: Page, shop: Website, settings: Any) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = {**settings.LIMITS, "identities of one address": (1, 60)}
+    assert identifies(alice, token()).status_code == 204
+    assert identifies(alice, token()).status_code == 429
+
+
+def test_identity_cannot_be_required_without_a_secret() -> None:
+    website = Website(name="Shop", key="shop", identity_required=True)
+    with pytest.raises(ValidationError, match="secret"):
+        website.full_clean()

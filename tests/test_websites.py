@@ -1,5 +1,6 @@
 """Websites: each has a chat of its own, on its own pages and nobody else's, and agents see what they may."""
 
+import base64
 import json
 import re
 from datetime import timedelta
@@ -157,7 +158,8 @@ def test_a_website_speaks_its_own_languages(alice: Page, shop: Website) -> None:
 def test_a_code_opens_one_window_once(alice: Page, shop: Website) -> None:
     alice.post("/chat/shop/messages/", {"content": "Remember me"})
     code = alice.post("/chat/shop/code/").content.decode()
-    assert Conversation.objects.get().uuid.hex[:8] not in code
+    said = base64.urlsafe_b64decode(code.split(":")[0] + "===").decode()
+    assert Conversation.objects.get().uuid.hex not in said
     window, mallory = Page(), Page()
     assert window.post("/chat/shop/enter/", {"code": code, "window": "1"}).status_code == 204
     assert texts(window.get("/chat/shop/")) == ["Remember me"]
@@ -221,6 +223,7 @@ def test_what_is_not_asked_is_not_on_the_page(alice: Page, shop: Website) -> Non
 def test_the_api_takes_a_websites_key(alice: Page, shop: Website) -> None:
     assert post(alice, content="Hi", website="shop").status_code == 200
     assert Conversation.objects.get().website == shop
+    assert post(alice, content="Hi", website="\x00").status_code == 422
     nowhere = post(alice, content="Hi", website="nowhere")
     assert nowhere.status_code == 422
     assert nowhere.json()["detail"][0]["loc"][-1] == "website"
@@ -321,7 +324,9 @@ def test_over_the_api_a_limited_agent_writes_in_no_other_website(
 
     other = post_message(content="At the club", website=club).conversation
     token = Token.objects.mint(User.objects.get(pk=of_the_shop.pk), "bot", Token.Scope.WRITE)
-    post(alice, content="Psst", conversation=str(other.uuid), headers={"Authorization": f"Bearer {token}"})
+    bearer = {"Authorization": f"Bearer {token}"}
+    post(alice, content="Psst", conversation=str(other.uuid), headers=bearer)
+    assert post(alice, content="Psst", website="club", headers=bearer).status_code == 422
     assert other.messages.count() == 1
 
 

@@ -66,8 +66,16 @@ def test_days_may_run_over_the_end_of_the_week() -> None:
     ]
 
 
+def test_hours_may_run_over_midnight() -> None:
+    night = OfficeHours.of("Sun 22:00-6:00", "UTC")
+    assert night.are_on(datetime(2026, 11, 22, 23, tzinfo=UTC))
+    assert night.are_on(datetime(2026, 11, 23, 5, tzinfo=UTC))
+    assert not night.are_on(datetime(2026, 11, 23, 6, tzinfo=UTC))
+    assert night.seconds(datetime(2026, 11, 22, 21, tzinfo=UTC), datetime(2026, 11, 23, 12, tzinfo=UTC)) == 8 * 3600
+
+
 @pytest.mark.parametrize(
-    "wrong", ["always", "Mon", "Mon 9-17", "Mon 17:00-9:00", "Mon 9:00-25:00", "Xyz 9:00-10:00", "Mon 9:60-10:00"]
+    "wrong", ["always", "Mon", "Mon 9-17", "Mon 9:00-9:00", "Mon 9:00-25:00", "Xyz 9:00-10:00", "Mon 9:60-10:00"]
 )
 def test_hours_that_nobody_understands_are_refused_with_the_line(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
@@ -80,6 +88,13 @@ def test_waiting_counts_office_hours_alone() -> None:
     assert WEEK.seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
     assert WEEK.seconds(at("2026-11-24 20:00"), at("2026-11-24 22:00")) == 0
     assert OfficeHours.of("", "UTC").seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
+    daily = OfficeHours.of("Mon-Sun 9:00-17:00", "UTC")
+    monday = datetime(2026, 11, 16, 23, tzinfo=UTC)
+    assert daily.seconds(monday, monday + timedelta(days=7, hours=-6)) == 7 * 8 * 3600
+    assert (
+        OfficeHours.of("Mon-Sun 0:00-24:00", "Europe/Berlin").seconds(at("2026-10-24 12:00"), at("2026-10-26 12:00"))
+        == 49 * 3600
+    )
     assert WEEK.seconds(at("2026-11-02 00:00"), at("2026-11-16 00:00")) == 2 * (5 * 8.5 + 2) * 3600
 
 
@@ -156,6 +171,15 @@ def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs:
     alice.says("I will wait", email="alice@example.com")
     assert "I will wait" in bobs.get("/inbox/").content.decode()
     assert "Leave your e-mail" not in alice.get("/chat/").content.decode()
+
+
+def test_without_javascript_the_hour_is_that_of_the_websites_clock(alice: Page) -> None:
+    website = Website.objects.default()
+    now = timezone.now().astimezone(ZoneInfo("America/New_York"))
+    day = (now + timedelta(days=2)).strftime("%a")
+    website.office_hours, website.time_zone = f"{day} 9:00-9:30", "America/New_York"
+    website.save()
+    assert "09:00 America/New_York" in alice.get("/chat/").content.decode()
 
 
 def test_away_asks_for_an_email_also_where_it_is_not_asked_otherwise(alice: Page, closed_now: Website) -> None:

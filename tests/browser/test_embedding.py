@@ -70,7 +70,7 @@ def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
     assert "code" not in window.page.url
     [code] = codes
     another = Customer(alice.page.context.new_page(), alice.url)
-    another.page.goto(f"{window.page.url}#code={code}")
+    another.page.goto(f"{window.page.url}#code={code}", referer=f"{alice.url}/")
     expect(another.page.get_by_role("alert").filter(has_text="opened too late")).to_be_visible()
     assert another.screen() == []
 
