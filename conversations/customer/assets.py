@@ -78,7 +78,7 @@ def small(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
         response: HttpResponse = view(request, *args, **kwargs)
         accepted = request.headers.get("Accept-Encoding", "")
         if "br" in accepted:
-            response.content = brotli.compress(response.content, quality=5)
+            response.content = brotli.compress(response.content, quality=9)
             response["Content-Encoding"] = "br"
         elif "gzip" in accepted:
             response.content = gzip.compress(response.content, 6)
@@ -159,7 +159,7 @@ def _ink(accent: str) -> str:
 @cache
 def _loader(looks: str, language: str) -> Asset:
     with translation.override(language):
-        words = [_("Chat"), _("The chat cannot be reached right now."), _("Try again"), _("Close")]
+        words = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
     text = jsmin(_text("js/loader.js")).replace("__LOOKS__", looks)
     for mark, said in (("__WORDS__", words), ("__STYLE__", cssmin(_text("css/loader.css")))):
         text = text.replace(mark, json.dumps(said, ensure_ascii=False))

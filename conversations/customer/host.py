@@ -44,6 +44,7 @@ def here(request: HttpRequest, key: str) -> HttpResponse:
     if visit.conversation is None:
         return _readable(HttpResponse(status=204), visit)
     conversation = visit.conversation
+    said.setdefault("language", request.headers.get("Accept-Language", "")[:5])
     if visitor.note(conversation.pk, visitor.told(said, request.headers.get("User-Agent", ""))):
         announce_customer(conversation)
     seen = said.get("seen")

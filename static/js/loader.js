@@ -7,7 +7,7 @@
 
   const { website: key = "default", accent, position, language } = script.dataset;
   const look = __LOOKS__[key] || [];
-  const [chat, unreachable, again, shut] = __WORDS__;
+  const [chat, sorry, shut] = __WORDS__;
   const home = new URL(script.src).origin;
   const base = `${home}/chat/${key === "default" ? "" : `${key}/`}`;
   const host = `?host=${encodeURIComponent(location.origin)}`;
@@ -55,18 +55,17 @@
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   const badge = make("span", { className: "badge", hidden: true });
   const bubble = make("button", { className: "bubble", type: "button", onclick: () => toggle() }, svg, badge);
-  const retry = make("button", { type: "button", textContent: again, onclick: () => attempt(load) });
   const leave = make("button", { type: "button", textContent: shut, onclick: () => close() });
-  const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: unreachable }), retry, leave);
+  const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: sorry }), leave);
   const panel = make("div", { className: "panel", hidden: true }, trouble);
-  let frame, port, timer, proof, seenAddress, looked, gone;
+  let frame, port, timer, proof, seenAt, looked, gone;
 
   const tell = (word) => port?.postMessage(word);
 
   const label = (unread) => {
     badge.hidden = !unread;
     badge.textContent = unread > 9 ? "9+" : unread;
-    bubble.setAttribute("aria-label", unread ? `${chat} (${unread})` : chat);
+    bubble.ariaLabel = unread ? `${chat} (${unread})` : chat;
     emit("unread", unread);
   };
 
@@ -109,11 +108,11 @@
   const send = (what) => {
     const { chat, seen } = read();
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const said = { url: location.href, title: document.title, referrer: document.referrer, language: navigator.language, zone, seen, chat };
+    const said = { url: location.href, title: document.title, referrer: document.referrer, zone, seen, chat };
     return fetch(`${base}${what}/${host}`, { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) });
   };
   const here = async () => {
-    seenAddress = location.href;
+    seenAt = location.href;
     looked = Date.now();
     if (!read().chat) return;
     try {
@@ -129,9 +128,9 @@
 
   const open = () => show(true);
   const show = (focus) => {
-    if (!frame) load();
+    if (!frame || !trouble.hidden) load();
     panel.hidden = false;
-    bubble.setAttribute("aria-expanded", "true");
+    bubble.ariaExpanded = true;
     write({ open: 1 });
     if (focus) frame.focus();
     tell({ open: true, focus });
@@ -141,7 +140,7 @@
     if (panel.hidden) return;
     const { activeElement } = root;
     panel.hidden = true;
-    bubble.setAttribute("aria-expanded", "false");
+    bubble.ariaExpanded = false;
     write({ open: 0 });
     tell({ open: false });
     if (activeElement) bubble.focus();
@@ -177,12 +176,12 @@
   attempt(() => {
     const sheet = new CSSStyleSheet();
     const side = (position || look[1]) === "left" ? "inline-start" : "inline-end";
-    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replace("INK", look[2] || "#fff").replace("ACCENT", accent || look[0] || "#4a51c7"));
+    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replaceAll("INK", look[2] || "#fff").replace("ACCENT", accent || look[0] || "#4a51c7"));
     root.adoptedStyleSheets = [sheet];
     svg.setAttribute("viewBox", "0 0 32 32");
-    path.setAttribute("d", "M16 5c6.6 0 12 4.4 12 10s-5.4 10-12 10c-1.1 0-2.2-.1-3.2-.4L7 28v-5.4C5.1 20.6 4 18 4 15 4 9.4 9.4 5 16 5Z");
+    path.setAttribute("d", "M8 9h16v11H15l-5 5v-5H8Z");
     svg.append(path);
-    bubble.setAttribute("aria-expanded", "false");
+    bubble.ariaExpanded = false;
     panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
     root.append(panel, bubble);
     const stay = () => element.isConnected || document.documentElement.append(element); // beside <body>, which may be swapped
@@ -192,7 +191,7 @@
     here();
     setInterval(() => attempt(() => {
       stay();
-      if (location.href !== seenAddress || (!port && !document.hidden && Date.now() - looked > LOOK)) here();
+      if (location.href !== seenAt || (!port && !document.hidden && Date.now() - looked > LOOK)) here();
     }), STEP);
     if (Array.isArray(early)) early.forEach(push);
   });
