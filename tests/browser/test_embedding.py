@@ -148,6 +148,69 @@ def test_without_a_cookie_the_next_best_keeps_the_conversation(street: Street, k
     assert secret not in alice.inside.content() + alice.page.content()
 
 
+def keeps_in_the_page(street: Street) -> tuple[BrowserContext, Guest]:
+    """A browser that takes no cookie of the chat, and a customer in it who has not written yet."""
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    return context, street.guest(street.shop.far, street.shop.page(), context=context)
+
+
+def test_two_tabs_without_a_cookie_are_one_conversation(street: Street) -> None:
+    context, first = keeps_in_the_page(street)
+    second = street.guest(street.shop.far, street.shop.page(), context=context)
+    for tab in (first, second):
+        tab.opens()
+    hello = f"From the first tab, {somebody()}"
+    first.says(hello)
+    first.shows(hello)
+    second.says("From the second tab")
+    second.shows(hello, "From the second tab")
+    first.shows(hello, "From the second tab")
+
+
+def test_what_is_kept_outlives_a_server_that_stumbles(street: Street) -> None:
+    context, alice = keeps_in_the_page(street)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    stumbles = {"once": True}
+
+    def stumble(route: Route) -> None:
+        if "x-chat" in route.request.headers and stumbles.pop("once", False):
+            return route.fulfill(status=503, body="")
+        return route.fallback()
+
+    context.route(f"{street.server.url}/chat/shop/?*", stumble)
+    alice.reloads()
+    expect(alice.field).to_be_visible()
+    eventually(alice.page, lambda: not stumbles, "the server has stumbled")
+    alice.reloads()
+    alice.shows(hello)
+
+
+def test_a_message_that_waited_over_a_reload_goes_where_it_belongs(street: Street) -> None:
+    context, alice = keeps_in_the_page(street)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    gone = {"is": True}
+
+    def lose(route: Route) -> None:
+        return route.abort() if gone["is"] and route.request.method == "POST" else route.fallback()
+
+    context.route(f"{street.server.url}/chat/shop/messages/*", lose)
+    alice.says("Written in a tunnel")
+    expect(alice.pending).to_have_count(1)
+    alice.reloads()
+    gone["is"] = False
+    alice.shows(hello, "Written in a tunnel")
+    bob = street.agent()
+    bob.opens("Written in a tunnel")
+    bob.shows(hello, "Written in a tunnel")
+
+
 # Whose pages may have it, and what their policies say -----------------------------------------------------------------
 
 
