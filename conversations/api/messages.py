@@ -61,7 +61,8 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
     website = Website.objects.numbered(conversation.website_id) if conversation else _website(body.website)
     if not may_speak(request, website):
         raise WrongAuthority(403, "This website does not list the origin of your page.")
-    if who.agent and website.pk not in {each.pk for each in Website.objects.seen_by(who.agent)}:
+    is_hidden = who.agent and not conversation and website not in Website.objects.seen_by(who.agent)
+    if is_hidden:
         raise unfit("website", "There is no website with this key.")
     claim = None
     if who.agent is None:
