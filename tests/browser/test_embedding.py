@@ -367,8 +367,6 @@ def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Stre
     expect(alice.badge).to_be_hidden()
     expect(alice.button).to_have_accessible_name("Chat")
     alice.closes()
-    alice.reloads()
-    expect(alice.button).to_be_visible()
     with alice.page.expect_response("**/here/**") as answer:
         alice.reloads()
     assert answer.value.json() == {"unread": 0}
