@@ -598,6 +598,7 @@ def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street
     page.goto(mallory.far + mallory.page(script=ATTACK))
     with page.expect_popup() as opened:
         page.evaluate(f"void attack(open('{street.server.url}/chat/shop/?host={mallory.far}'))")
+    opened.value.wait_for_load_state()
     alice = Customer(opened.value, street.server.url)
     alice.says("Hello")
     alice.shows("Hello")
