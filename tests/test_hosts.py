@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from conversations import visitor
 from conversations.actions import post_message
@@ -165,6 +166,13 @@ def test_the_loader_knows_the_looks_of_the_page_that_asks_and_of_no_other(alice:
     assert {"Referer", "Accept-Language", "Accept-Encoding"} <= set(mine["Vary"].split(", "))
     assert mine["Cache-Control"].startswith("public")
     assert not mine.cookies
+
+
+@pytest.mark.parametrize("language", [code for code, _ in settings.LANGUAGES])
+def test_the_loader_has_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
+    packed = alice.get("/chat.js", headers={"Accept-Encoding": "gzip", "Accept-Language": language})
+    assert packed["Content-Encoding"] == "gzip"
+    assert len(packed.content) <= 3 * 1024
 
 
 def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:

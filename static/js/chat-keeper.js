@@ -101,7 +101,7 @@ class ChatKeeper extends HTMLElement {
   // Another tab may have begun meanwhile, and the page around us or this browser may keep what it was given.
   async catchUp() {
     const kept = !this.headers["X-Chat"] && (this.stored() || (await this.ask({ recall: true })));
-    if (kept) await this.recall(kept);
+    if (typeof kept === "string") await this.recall(kept);
   }
 
   // What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.

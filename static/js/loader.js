@@ -35,7 +35,7 @@
   };
 
   const heard = {}; // event: those who want to hear of it
-  const emit = (event, detail) => (heard[event] || []).forEach((hear) => attempt(() => hear(detail)));
+  const emit = (event, detail) => heard[event]?.forEach((hear) => attempt(() => hear(detail)));
   const attempt = (deed) => {
     try {
       return deed();
@@ -54,8 +54,8 @@
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   const badge = make("span", { className: "badge", hidden: true });
-  const bubble = make("button", { className: "bubble", type: "button", onclick: () => toggle() }, svg, badge);
-  const leave = make("button", { type: "button", textContent: shut, onclick: () => close() });
+  const bubble = make("button", { className: "bubble", onclick: () => toggle() }, svg, badge);
+  const leave = make("button", { textContent: shut, onclick: () => close() });
   const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: sorry }), leave);
   const panel = make("div", { className: "panel", hidden: true }, trouble);
   let frame, port, timer, proof, seenAt, looked, gone;
@@ -91,12 +91,12 @@
       port = from;
       const { chat, seen = 0, fresh } = read();
       write({ fresh: 0 });
-      tell({ hello: true, fresh, chat: typeof chat === "string" ? chat : null, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
+      tell({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
     if (said.known) write({ chat: read().chat || 1 }), here();
     if (said.keep === "" && (read().chat === said.was || read().chat === 1)) write({ chat: 0, seen: 0 });
     if (said.keep) tell({ answer: write({ chat: said.keep }) }), here();
-    if (said.recall) tell({ answer: typeof read().chat === "string" && read().chat });
+    if (said.recall) tell({ answer: read().chat });
     if (said.gone) gone?.();
     if (said.seen) write({ seen: said.seen });
     if ("unread" in said) label(said.unread);
@@ -148,7 +148,7 @@
   };
   const toggle = () => (panel.hidden ? open() : close());
   const identify = (said) => {
-    proof = said && typeof said === "object" ? `HMAC ${said.hmac} ${said.id}` : said;
+    proof = said?.id ? `HMAC ${said.hmac} ${said.id}` : said;
     tell({ proof });
   };
   const shutdown = async () => {
@@ -193,6 +193,6 @@
       stay();
       if (location.href !== seenAt || (!port && !document.hidden && Date.now() - looked > LOOK)) here();
     }), STEP);
-    if (Array.isArray(early)) early.forEach(push);
+    early?.forEach?.(push);
   });
 })();
