@@ -155,9 +155,8 @@ LIMITS = {
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),
 }
-DATA_UPLOAD_MAX_MEMORY_SIZE = (
-    256 * 1024
-)  # bytes; the longest message is 20,480 characters. Files are on disk and not counted here
+# Bytes of a form or JSON; the longest message is 20,480 characters. Files are on disk and not counted here.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
 
 # Words and times ----------------------------------------------------------------------------------------------------

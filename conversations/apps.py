@@ -20,6 +20,6 @@ class ConversationsConfig(AppConfig):
         from conversations.origin import is_widget
 
         known: Any = Morsel
-        known._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001
-        known._flags.add("partitioned")  # noqa: SLF001
+        known._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001 (Python has no other way)
+        known._flags.add("partitioned")  # noqa: SLF001 (the same)
         check_request_enabled.connect(is_widget)

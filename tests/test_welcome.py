@@ -1,6 +1,7 @@
 """What customers read before they write: office hours, who is there, how long an answer usually takes."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -190,3 +191,11 @@ def test_away_asks_for_an_email_also_where_it_is_not_asked_otherwise(alice: Page
     assert "Back after the fair." in page
     assert 'name="email"' in page
     assert 'name="name"' not in page
+
+
+def test_the_page_comes_also_when_the_cache_is_gone(alice: Page, settings: Any) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}
+    }
+    assert alice.get("/chat/").status_code == 200
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -49,8 +49,7 @@ class Asset:
 
     def answer(self, request: HttpRequest, seconds: int) -> HttpResponse:
         """Send it, as small as the browser can read it."""
-        accepted = request.headers.get("Accept-Encoding", "")
-        encoding = next((name for name in ("br", "gzip") if name in accepted), "")
+        encoding = _encoding(request)
         response = HttpResponse(_packed(self.plain, encoding), content_type=self.kind)
         if encoding:
             response["Content-Encoding"] = encoding
@@ -58,6 +57,12 @@ class Asset:
         response["X-Content-Type-Options"] = "nosniff"
         patch_vary_headers(response, ["Accept-Encoding"])
         return response
+
+
+def _encoding(request: HttpRequest) -> str:
+    """The smallest that the browser can read, "" for none."""
+    accepted = request.headers.get("Accept-Encoding", "")
+    return next((name for name in ("br", "gzip") if name in accepted), "")
 
 
 @lru_cache(maxsize=100)
@@ -76,13 +81,11 @@ def small(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     @wraps(view)
     def packed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = view(request, *args, **kwargs)
-        accepted = request.headers.get("Accept-Encoding", "")
-        if "br" in accepted:
-            response.content = brotli.compress(response.content, quality=9)
-            response["Content-Encoding"] = "br"
-        elif "gzip" in accepted:
-            response.content = gzip.compress(response.content, 6)
-            response["Content-Encoding"] = "gzip"
+        encoding = _encoding(request)
+        if encoding:  # not as small as what is packed once: this is for each request anew
+            plain = response.content
+            response.content = brotli.compress(plain, quality=9) if encoding == "br" else gzip.compress(plain, 6)
+            response["Content-Encoding"] = encoding
         patch_vary_headers(response, ["Accept-Encoding"])
         return response
 
@@ -156,7 +159,7 @@ def _ink(accent: str) -> str:
     return "#fff" if contrast(WHITE, _parts(accent)) >= contrast(INK, _parts(accent)) else "#16161d"
 
 
-@cache
+@lru_cache(maxsize=100)
 def _loader(looks: str, language: str) -> Asset:
     with translation.override(language):
         words = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]

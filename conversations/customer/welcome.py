@@ -1,5 +1,6 @@
 """What a customer reads before writing: who is there, how long an answer usually takes, when somebody is back."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,11 +13,16 @@ from conversations import presence
 from conversations.bubbles import Face
 from conversations.models import Agent, Conversation, Website
 
+logger = logging.getLogger(__name__)
+
 FACES = 3
 """Agents whose initials are shown."""
 
 LEAST, MOST = 5, 50
 """The usual time until an answer is that of the newest answered conversations: at least and at most so many."""
+
+UNKNOWN = -1
+"""In the cache, where None is what is not there: too few answers to say anything."""
 
 SECONDS = 60
 """How long the usual time is kept before it is computed again."""
@@ -44,12 +50,17 @@ class Welcome:
 
 def usual(website: Website) -> str:
     """How long an answer usually takes, from those that were given; the website's own words while there are few."""
-    key = f"usual-{website.pk}"
-    wait = cache.get(key)
-    if wait is None:
-        wait = Conversation.objects.of(website).usual_wait(LEAST, MOST)
-        cache.set(key, -1 if wait is None else wait, SECONDS)
-    return website.reply_time if wait is None or wait < 0 else in_words(wait)
+    try:
+        wait = cache.get_or_set(f"usual-{website.pk}", lambda: _wait(website), SECONDS) or 0
+    except Exception:  # whatever the cache's library raises: the page comes all the same
+        logger.exception("The cache that keeps usual times does not answer.")
+        wait = _wait(website)
+    return website.reply_time if wait == UNKNOWN else in_words(wait)
+
+
+def _wait(website: Website) -> int:
+    wait = Conversation.objects.of(website).usual_wait(LEAST, MOST)
+    return UNKNOWN if wait is None else wait
 
 
 def in_words(seconds: int) -> str:

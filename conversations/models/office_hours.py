@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext as _
@@ -56,14 +56,14 @@ class OfficeHours:
         today = moment.astimezone(self.zone).date()
         found = []
         for ahead in days:
-            date = today + timedelta(days=ahead)
+            then = today + timedelta(days=ahead)
             for day, start, end in self.spans:
-                if day == date.weekday():
-                    found.append((self._at(date, start), self._at(date, end)))
+                if day == then.weekday():
+                    found.append((self._at(then, start), self._at(then, end)))
         return sorted(found)
 
-    def _at(self, date: object, minute: int) -> datetime:
-        midnight = datetime.combine(date, time(), self.zone)  # type: ignore[arg-type]
+    def _at(self, day: date, minute: int) -> datetime:
+        midnight = datetime.combine(day, time(), self.zone)
         # By the clock on the wall, also on the two days of the year on which the clock jumps. In UTC, because Python
         # subtracts two times of one zone as if it never jumped.
         return (midnight + timedelta(minutes=minute)).astimezone(UTC)
