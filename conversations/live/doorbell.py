@@ -155,6 +155,7 @@ def _desk(user: Any) -> Listener | None:
     if agent is None:
         return None
     presence.note(agent)
-    websites = Website.objects.seen_by(agent) if agent.is_limited else []
-    groups = tuple(website_group(website.pk) for website in websites) or (AGENTS,)
+    groups: tuple[str, ...] = (AGENTS,)
+    if agent.is_limited:
+        groups = tuple(website_group(website.pk) for website in Website.objects.seen_by(agent))
     return groups, agent.desk().last_message_id()
