@@ -14,13 +14,13 @@ from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
 from chatsite.one_hop import OneHop
-from conversations.announce import ring_in_this_loop
+from conversations.announce import let_rings_wait, ring_in_this_loop, ring_what_waits
 from conversations.live.gate import OwnPagesOnly
 from conversations.live.urls import urlpatterns
 
 protocols: Any = ProtocolTypeRouter(
     {
-        "http": OneHop(settings.THREADS),
+        "http": OneHop(settings.THREADS, begins=let_rings_wait, delivered=ring_what_waits),
         "websocket": OwnPagesOnly(SessionMiddlewareStack(URLRouter(urlpatterns))),
     }
 )

@@ -29,16 +29,26 @@ BUSY = 0.5
 
 Work = Callable[[], Any]
 Unwanted = Callable[[Any], None]
+Deed = Callable[[], None]
 Job = tuple[Work, "asyncio.Future[Any]", Unwanted]
+
+
+def nothing() -> None:
+    """Nothing is to be done."""
 
 
 class Crew:
     """A fixed number of threads, of which as few work at once as get something done."""
 
-    def __init__(self, threads: int) -> None:
-        """`threads` is how many jobs may be worked on at once, when each of them waits for something."""
+    def __init__(self, threads: int, begins: Deed = nothing, delivered: Deed = nothing) -> None:
+        """`threads` is how many jobs may be worked on at once, when each of them waits for something.
+
+        `begins` is done in each thread before its first job, `delivered` in the event loop after some job's end: what
+        jobs leave for the event loop need not wake it a second time.
+        """
         self.threads = threads
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self.delivered = delivered
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request", initializer=begins)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.jobs: deque[Job] = deque()
         self.done: deque[tuple[Job, Any, BaseException | None]] = deque()
@@ -117,6 +127,7 @@ class Crew:
                 result.set_exception(error)
             else:
                 result.set_result(value)
+        self.delivered()
         if self.awaited <= 0 and self.next_look is not None:
             self.next_look.cancel()
             self.next_look = None

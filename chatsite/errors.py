@@ -7,7 +7,6 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.utils.translation import activate
 from django.utils.translation import gettext_lazy as _
 
 SENTENCES = {
@@ -58,7 +57,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
 
 
 class ApiMiddleware:
-    """The API speaks English. A method that an address of it does not have is 405 in JSON; ninja says it in HTML."""
+    """A method that an address of it does not have is 405 in JSON; ninja says it in HTML."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""
@@ -66,8 +65,6 @@ class ApiMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer."""
-        if request.path.startswith("/api/"):
-            activate("en")
         response = self.get_response(request)
         if response.status_code != 405 or not request.path.startswith("/api/"):
             return response

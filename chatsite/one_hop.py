@@ -28,7 +28,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
-from chatsite.crew import Crew
+from chatsite.crew import Crew, Deed, nothing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -48,11 +48,14 @@ class OneHop(ASGIHandler):
     the signals around a request (in the thread that has its database connection), closing of responses.
     """
 
-    def __init__(self, threads: int) -> None:
-        """Load the middleware once; `threads` is how many requests are worked on at the same time."""
+    def __init__(self, threads: int, begins: Deed = nothing, delivered: Deed = nothing) -> None:
+        """Load the middleware once; `threads` is how many requests are worked on at the same time.
+
+        `begins` is done in each thread at first, `delivered` in the event loop after a thread's work: see crew.py.
+        """
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
-        self.crew = Crew(threads)
+        self.crew = Crew(threads, begins, delivered)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,6 +5,8 @@ A ring says that there is news, never what: whoever hears it fetches, through th
 
 import asyncio
 import logging
+import threading
+from collections import deque
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -23,6 +25,8 @@ AGENTS = "agents"
 
 _loop: asyncio.AbstractEventLoop | None = None
 _on_their_way: "set[asyncio.Future[None]]" = set()
+_waiting: deque[tuple[list[str], Event]] = deque()
+_thread = threading.local()
 
 
 def website_group(website_id: int) -> str:
@@ -57,6 +61,17 @@ def ring_in_this_loop() -> None:
         _loop = asyncio.get_running_loop()
 
 
+def let_rings_wait() -> None:
+    """In a thread whose work the event loop comes for: rings wait until then, to wake it once and not twice."""
+    _thread.rings_wait = True
+
+
+def ring_what_waits() -> None:
+    """In the event loop: ring what the threads have left for it."""
+    while _waiting:
+        _start(*_waiting.popleft())
+
+
 def _agents(conversation: Conversation) -> list[str]:
     return [AGENTS, website_group(conversation.website_id)]
 
@@ -72,7 +87,10 @@ def _after_commit(groups: list[str], conversation: Conversation, beside: bool = 
 
 def _ring(groups: list[str], event: Event) -> None:
     if _loop is not None and _loop.is_running():
-        _loop.call_soon_threadsafe(_start, groups, event)
+        if getattr(_thread, "rings_wait", False):
+            _waiting.append((groups, event))
+        else:
+            _loop.call_soon_threadsafe(_start, groups, event)
     else:  # a command or a shell, which has no loop of its own
         async_to_sync(_send)(groups, event)
 

@@ -42,13 +42,14 @@ class CustomerMessageForm(MessageForm):
 
     def ask(self, website: Website, *, is_first: bool, is_known: bool) -> None:
         """Ask what the website wants to know with the first message, of those whom its own server does not know."""
-        asked = is_first and not is_known
+        if not is_first or is_known:
+            return
         for name, ask, sentence in (
             ("name", website.ask_name, _("Please tell us your name first.")),
             ("email", website.ask_email, _("Please tell us your e-mail address first.")),
         ):
             field = self.fields[name]
-            field.required = asked and ask == Website.Ask.REQUIRED
+            field.required = ask == Website.Ask.REQUIRED
             field.error_messages["required"] = sentence
 
     def clean_name(self) -> str:

@@ -47,6 +47,35 @@ async def test_what_goes_wrong_is_raised_where_it_is_awaited_and_nowhere_else(hi
     assert good == 7
 
 
+async def test_what_jobs_leave_for_the_event_loop_is_fetched_even_if_nobody_waits_for_their_result() -> None:
+    left: list[str] = []
+    fetched: list[tuple[str, str]] = []
+    marks = threading.local()
+
+    def fetch() -> None:
+        fetched.extend((word, threading.current_thread().name) for word in left)
+        left.clear()
+
+    one = Crew(1, begins=lambda: setattr(marks, "begun", True), delivered=fetch)
+    go = threading.Event()
+
+    def work() -> None:
+        go.wait(10)
+        left.append("began" if marks.begun else "has not begun")
+
+    waiting = asyncio.create_task(one.run(work, ignore))
+    await asyncio.sleep(0)  # it is at work
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
+    go.set()
+    async with asyncio.timeout(10):
+        while not fetched:
+            await asyncio.sleep(0.001)
+    assert fetched == [("began", threading.main_thread().name)]
+    one.pool.shutdown()
+
+
 async def test_one_thread_does_it_all_while_it_gets_on(
     hire: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
 ) -> None:
