@@ -17,6 +17,7 @@ class DoorBell extends HTMLElement {
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
       document.body.addEventListener(failure, () => this.begun && this.state("lost"));
     }
+    document.addEventListener("conversation-began", () => this.hasBegun());
     if ("waits" in this.dataset) this.wait();
     else this.whenHeard(() => this.begin());
   }
@@ -26,13 +27,18 @@ class DoorBell extends HTMLElement {
     let others = null;
     try {
       others = new BroadcastChannel(this.dataset.socket);
+      others.onmessage = () => this.hasBegun();
     } catch {
       // a browser that keeps pages from hearing of each other
     }
-    const begin = () => this.begun || this.begin();
-    document.addEventListener("conversation-began", () => (others?.postMessage("began"), begin()), { once: true });
-    document.addEventListener("messages-shown", begin, { once: true });
-    if (others) others.onmessage = begin;
+    document.addEventListener("conversation-began", () => others?.postMessage("began"), { once: true });
+    document.addEventListener("messages-shown", ({ detail }) => detail.length && !this.begun && this.begin());
+  }
+
+  // A socket that was refused, as nobody's, is worth a try now.
+  hasBegun() {
+    if (this.begun) this.connect();
+    else this.begin();
   }
 
   // htmx listens from DOMContentLoaded on. The first ring is the catching-up: nobody would hear it before.

@@ -725,6 +725,14 @@ def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, 
     laptop.shows(hello, "I see you are a member.", "I am.")
 
 
+def test_a_member_who_has_never_written_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("members")))
+    alice.calls("identify", token(somebody()))
+    alice.opens()
+    alice.says("Hello")
+    alice.is_connected()
+
+
 def test_an_older_servers_signed_id_is_proof_too_in_any_script(street: Street, members: Site) -> None:
     sub = f"愛麗絲 100% {somebody()}"
     signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
