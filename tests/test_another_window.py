@@ -1,6 +1,7 @@
 """A code brings the conversation to one other window: once, soon, and in its own website alone."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_what_is_no_code_opens_nothing(alice: Page, code: str) -> None:
 
 def test_without_a_conversation_there_is_no_code(alice: Page) -> None:
     assert alice.post("/chat/code/").status_code == 404
+
+
+def test_while_it_is_not_known_which_codes_are_used_none_holds(alice: Page, talk: Conversation, settings: Any) -> None:
+    entry = {"code": code_of(talk), "window": "1"}
+    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/"}
+    working, settings.CACHES = settings.CACHES, {"default": cache}
+    refused = alice.post("/chat/enter/", entry)
+    assert (refused.status_code, refused.cookies) == (403, {})
+    settings.CACHES = working
+    assert alice.post("/chat/enter/", entry).status_code == 204

@@ -1,5 +1,6 @@
 """What a browser keeps of its conversation, where, and for whom: asked by static/js/chat-keeper.js."""
 
+import logging
 import secrets
 
 from django.core import signing
@@ -14,6 +15,8 @@ from conversations.actions import identify as identify_action
 from conversations.customer.chat import address
 from conversations.customer.visit import Visit, visited
 from conversations.models import Conversation
+
+logger = logging.getLogger(__name__)
 
 CODE_SECONDS = 60
 """How long a code for another window holds. It holds once."""
@@ -79,7 +82,7 @@ def enter(visit: Visit) -> HttpResponse:
         said = None
     conversation = Conversation.objects.numbered(said["conversation"]) if said else None
     window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-keeper.js
-    if said and cache.get_or_set(f"window-{said['once']}", window, CODE_SECONDS) != window:
+    if said and not _holds(said["once"], window):
         conversation = None
     if conversation is None or conversation.website_id != visit.website.pk:
         sentence = _("This window was opened too late. Please open it anew.")
@@ -87,6 +90,15 @@ def enter(visit: Visit) -> HttpResponse:
     response = HttpResponse(status=204)
     visit.remember(response, conversation)
     return response
+
+
+def _holds(once: str, window: str) -> bool:
+    """Whether no other window has used this code. While the cache that knows does not answer, none may."""
+    try:
+        return bool(cache.get_or_set(f"window-{once}", window, CODE_SECONDS) == window)
+    except Exception:  # whatever the cache's library raises
+        logger.exception("The cache that knows which codes are used does not answer.")
+        return False
 
 
 @require_POST
