@@ -1,6 +1,8 @@
 """Files that come with messages: who sees them, what becomes of them, and what mallory tries with them."""
 
 import json
+import os
+import time
 import uuid
 import zlib
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
 from django.db import transaction
 from PIL import Image, ImageDraw
 
@@ -192,6 +195,28 @@ def test_who_deletes_a_conversation_deletes_its_files_once_that_is_certain(
     for callback in callbacks:
         callback()
     assert kept(folder) == []
+
+
+def test_files_that_a_killed_process_left_are_swept_after_a_day(picture: Attachment, folder: Path) -> None:
+    belong = kept(folder)
+    lost, coming = (Attachment.of("lost.txt", ContentFile(b"lost")) for _ in range(2))
+    for attachment in (lost, coming):
+        attachment.store()
+    (folder / "notes.txt").write_text("somebody else's")
+    (folder / "ab").mkdir(exist_ok=True)
+    (folder / "ab" / "notes.txt").write_text("somebody else's")
+    days_ago = time.time() - 2 * 24 * 3600
+    for path in kept(folder):
+        if path != folder / coming.file.name:
+            os.utime(path, (days_ago, days_ago))
+    call_command("forgetold")
+    theirs = [folder / "notes.txt", folder / "ab" / "notes.txt"]
+    assert set(kept(folder)) == {*belong, folder / coming.file.name, *theirs}
+
+
+def test_without_any_file_there_is_nothing_to_sweep(folder: Path) -> None:
+    call_command("forgetold")
+    assert not folder.exists()
 
 
 def test_a_poll_without_files_costs_one_query_and_with_any_number_two(

@@ -1,6 +1,7 @@
 """Every write: one verb per file, keyword-only, one transaction."""
 
 from conversations.actions.close import close
+from conversations.actions.forget_files import forget_files
 from conversations.actions.forget_old import forget_old
 from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
@@ -13,6 +14,7 @@ __all__ = [
     "AlreadySent",
     "TakenBySomebodyElse",
     "close",
+    "forget_files",
     "forget_old",
     "identify",
     "mark_read",

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.files.base import ContentFile, File
 from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
@@ -43,6 +44,16 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
     def of(self, conversation: Conversation | None, name: uuid.UUID | None) -> "Attachment | None":
         """The attachment with this uuid, if it is one of the conversation's."""
         return self.filter(uuid=name, message__conversation=conversation).first() if conversation and name else None
+
+    def names(self, folder: str) -> set[str]:
+        """The names in a folder of the disk that belong to any attachment."""
+        return {
+            name
+            for pair in self.filter(Q(file__startswith=folder) | Q(small__startswith=folder)).values_list(
+                "file", "small"
+            )
+            for name in pair
+        }
 
 
 class Attachment(models.Model):

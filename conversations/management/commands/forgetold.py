@@ -1,10 +1,10 @@
-"""`manage.py forgetold`: delete what is older than its website keeps it."""
+"""`manage.py forgetold`: delete what is older than its website keeps it, and files that no message has."""
 
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from conversations.actions import forget_old
+from conversations.actions import forget_files, forget_old
 from conversations.models import Website
 
 
@@ -19,3 +19,5 @@ class Command(BaseCommand):
             forgotten = forget_old(website=website)
             if forgotten:
                 self.stdout.write(f"{website.name}: {forgotten} deleted.")
+        if files := forget_files():
+            self.stdout.write(f"{files} files that belong to no message deleted.")
