@@ -207,11 +207,11 @@ def test_files_that_a_killed_process_left_are_swept_after_a_day(picture: Attachm
     (folder / "ab" / "notes.txt").write_text("somebody else's")
     days_ago = time.time() - 2 * 24 * 3600
     for path in kept(folder):
-        if path != folder / coming.file.name:
+        if path != folder / str(coming.file.name):
             os.utime(path, (days_ago, days_ago))
     call_command("forgetold")
     theirs = [folder / "notes.txt", folder / "ab" / "notes.txt"]
-    assert set(kept(folder)) == {*belong, folder / coming.file.name, *theirs}
+    assert set(kept(folder)) == {*belong, folder / str(coming.file.name), *theirs}
 
 
 def test_without_any_file_there_is_nothing_to_sweep(folder: Path) -> None:
