@@ -18,6 +18,7 @@ class MessageList extends HTMLElement {
       if (this.pinned) this.toEnd();
     });
     this.resized.observe(this);
+    this.resized.observe(this.list.closest(".column")); // what stands in it may also grow by itself, as pictures do
     this.pinned = true;
     this.read = this.last;
     this.markDays();

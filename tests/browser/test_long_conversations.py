@@ -7,6 +7,8 @@ from tests.browser.cast import Api, Person, Stage, somebody
 
 pytestmark = pytest.mark.browser
 
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
 
 def long(api: Api, count: int = 120, name: str = "") -> tuple[str, list[str]]:
     """A conversation with many messages: its uuid and their texts."""
@@ -83,11 +85,21 @@ def test_who_reads_further_up_stays_there_while_the_composer_grows(stage: Stage,
     top = alice.bubble(texts[0])
     expect(alice.bubble(texts[-1])).to_be_in_viewport()
     top.scroll_into_view_if_needed()
+    alice.page.evaluate(TWO_FRAMES)  # nobody scrolls and types in the same one
     height = alice.field.bounding_box()
     alice.types("One\nTwo\nThree\nFour")
     grown = alice.field.bounding_box()
     assert height
     assert grown
     assert grown["height"] > height["height"]
-    alice.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    alice.page.evaluate(TWO_FRAMES)
     expect(top).to_be_in_viewport()
+
+
+def test_who_is_at_the_end_stays_there_while_what_is_above_grows(stage: Stage, api: Api) -> None:
+    uuid, texts = long(api, 50)
+    alice = stage.customer(conversation=uuid)
+    last = alice.bubble(texts[-1])
+    expect(last).to_be_in_viewport()
+    alice.bubble(texts[-2]).evaluate("(bubble) => (bubble.style.minHeight = '500px')")
+    expect(last).to_be_in_viewport()
