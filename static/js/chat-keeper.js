@@ -286,6 +286,9 @@ class ChatKeeper extends HTMLElement {
       const take = () => this.open && document.querySelector("#content")?.focus({ preventScroll: true });
       take();
       if (!document.hasFocus()) addEventListener("focus", take, { once: true });
+      // Safari gives it to nothing in a frame where nobody has done anything yet. Then the first key does.
+      const typed = ({ key }) => key !== "Tab" && document.activeElement === document.body && take();
+      addEventListener("keydown", typed, { once: true });
     }
     this.count();
   }

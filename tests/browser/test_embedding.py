@@ -333,6 +333,21 @@ def test_hands_on_the_keyboard_open_and_close_the_chat(street: Street) -> None:
     expect(alice.button).to_be_focused()
 
 
+def test_whoever_opens_the_chat_types_at_once_also_where_no_frame_may_take_the_focus(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.button.press("Enter")
+    expect(alice.field).to_be_focused()
+    alice.inside.evaluate("document.activeElement.blur()")  # as in Safari
+    alice.page.keyboard.press("Tab")
+    expect(alice.field).not_to_be_focused()
+    alice.button.press("Enter")
+    alice.button.press("Enter")
+    expect(alice.field).to_be_focused()
+    alice.inside.evaluate("document.activeElement.blur()")
+    alice.page.keyboard.type("At once")
+    expect(alice.field).to_have_value("At once")
+
+
 def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
     alice.opens()
