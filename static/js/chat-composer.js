@@ -129,7 +129,8 @@ class ChatComposer extends HTMLElement {
 
   fit() {
     this.field.style.height = "auto";
-    this.field.style.height = `${this.field.scrollHeight}px`;
+    const { scrollHeight, offsetHeight, clientHeight } = this.field;
+    this.field.style.height = `${scrollHeight + offsetHeight - clientHeight}px`; // with its borders
   }
 
   key(event) {

@@ -42,6 +42,16 @@ def test_enter_sends_and_shift_enter_begins_a_new_line(stage: Stage) -> None:
     expect(alice.field).to_be_focused()
 
 
+def test_the_field_grows_with_what_is_typed_and_scrolls_only_when_that_is_much(stage: Stage) -> None:
+    alice = stage.customer()
+    hidden = "(field) => field.scrollHeight - field.clientHeight"
+    for count in range(1, 7):
+        alice.types("\n".join(["Line"] * count))
+        assert alice.field.evaluate(hidden) <= 0
+    alice.types("\n".join(["Line"] * 7))
+    assert alice.field.evaluate(hidden) > 0
+
+
 def test_an_empty_message_is_not_sent(stage: Stage) -> None:
     alice = stage.customer()
     alice.says("   ")
