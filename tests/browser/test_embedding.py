@@ -47,7 +47,8 @@ def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Stree
     alice.shows(hello, "How can I help?", "Do you have bread?")
     bob.sees("Do you have bread?")
     bob.answers("Always.")
-    alice.shows(hello, "How can I help?", "Do you have bread?", "Always.")
+    for person in (alice, bob):
+        person.shows(hello, "How can I help?", "Do you have bread?", "Always.")
     assert alice.screen() == bob.screen()
     alice.is_connected()
 

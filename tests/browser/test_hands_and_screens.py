@@ -12,6 +12,7 @@ PHONE = {"width": 360, "height": 720}
 
 
 def test_an_agent_needs_no_mouse(stage: Stage, api: Api) -> None:
+    api.tells("I was here before", name=somebody())
     name = somebody()
     uuid = api.tells("Are you there?", name=name)
     bob = stage.agent()
