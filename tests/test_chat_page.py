@@ -20,6 +20,13 @@ def as_customer(talk: Conversation) -> Page:
     return page
 
 
+@pytest.mark.parametrize("path", ["/chat/", "/chat/default/"])
+def test_a_monitor_asks_for_the_head_of_a_page_alone(alice: Page, path: str) -> None:
+    whole, head = alice.get(path), alice.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head["Content-Type"] == whole["Content-Type"]
+
+
 def test_looking_leaves_no_cookie_and_no_row(alice: Page) -> None:
     for path in ["/chat/", "/chat/messages/?since=0", "/chat/state/"]:
         response = alice.get(path)

@@ -7,7 +7,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.http import require_GET, require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from conversations import files, identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
@@ -23,7 +23,7 @@ from conversations.paging import PAGE, number, sent
 
 @assets.small
 @xframe_options_exempt
-@require_GET
+@require_safe
 @visited
 def page(visit: Visit) -> HttpResponse:
     """The chat page, with the newest messages or, from `?before=`, those before a message."""
@@ -61,7 +61,7 @@ def messages(visit: Visit) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 @visited
 def state(visit: Visit) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
