@@ -6,7 +6,6 @@ from functools import cached_property, wraps
 from typing import Any
 from urllib.parse import unquote, urlencode
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.http import HttpRequest as DjangoRequest
@@ -40,6 +39,7 @@ class Visit:
         """`key` is the website's."""
         self.request = request
         self.key = key
+        self.by_browser = request.LANGUAGE_CODE  # see chatsite/language.py
         self.host = _origin(request.GET.get("host", ""))
         self.cookie = customer_secret.cookie_name(key, self.host)
         self.header = request.headers.get(customer_secret.HEADER)
@@ -91,25 +91,25 @@ class Visit:
         said = {}
         if self.host:
             said["host"] = self.host
-        if self.language != _by_browser(self.request):
+        if self.language != self.by_browser:
             said["language"] = self.language
         return f"?{urlencode(said)}" if said else ""
 
     @property
     def alone(self) -> str:
         """The same for a window of its own, which stands in nobody's page."""
-        return "" if self.language == _by_browser(self.request) else f"?{urlencode({'language': self.language})}"
+        return "" if self.language == self.by_browser else f"?{urlencode({'language': self.language})}"
 
     @cached_property
     def language(self) -> str:
         """The customer's language: what the page says, else what the browser does, among those that the website has."""
-        offered = self.website.languages.split() or [code for code, _ in settings.LANGUAGES]
+        said = _supported(self.request.GET.get("language", ""))
+        offered = self.website.languages.split()
+        if not offered:
+            return said or self.by_browser
         spoken = parse_accept_lang_header(self.request.headers.get("Accept-Language", "").lower())
-        for wanted in (self.request.GET.get("language", ""), *(code for code, _ in spoken)):
-            code = _supported(wanted)
-            if code in offered:
-                return code
-        return offered[0] if self.website.languages else settings.LANGUAGE_CODE
+        wanted = [said, *(_supported(code) for code, _ in spoken)]
+        return next((code for code in wanted if code in offered), offered[0])
 
     def speak(self) -> None:
         """Speak the customer's language from here on."""
@@ -159,7 +159,3 @@ def _supported(code: str) -> str:
         return translation.get_supported_language_variant(code) if code else ""
     except LookupError:
         return ""
-
-
-def _by_browser(request: HttpRequest) -> str:
-    return translation.get_language_from_request(request)
