@@ -1,7 +1,8 @@
 """The files that the chat loads: its scripts in one and its style in one, small, and kept by browsers for ever.
 
 They are put together from static/ when they are first asked for, so that there is no build step: each script stays one
-file and one behaviour, and the whole chat is still three requests. Their addresses change with what is in them.
+file and one behaviour, and the whole chat is still three requests. What most customers never do has a module of its own,
+which is asked for when somebody does it. Their addresses change with what is in them.
 """
 
 import gzip
@@ -30,7 +31,8 @@ from conversations.models import Website
 from conversations.models.website import ACCENT
 
 HTMX = "django_htmx/htmx-2.min.js"
-SCRIPTS = ("local-time", "message-list", "chat-keeper", "chat-composer", "door-bell")
+SCRIPTS = ("local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
+MODULES = ("chat-files",)
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
 
@@ -112,6 +114,18 @@ def _script() -> Asset:
     return Asset("text/javascript; charset=utf-8", f"{_text(HTMX)}\n{ours}".encode())
 
 
+def module(name: str) -> Asset:
+    """What a script asks for when it is first needed."""
+    if settings.DEBUG:
+        _module.cache_clear()
+    return _module(name)
+
+
+@cache
+def _module(name: str) -> Asset:
+    return Asset("text/javascript; charset=utf-8", jsmin(_text(f"js/{name}.js")).encode())
+
+
 def style(accent: str) -> Asset:
     """The style of the chat with a website's accent colour, and with the icon in it."""
     if settings.DEBUG:
@@ -127,9 +141,10 @@ def _style(accent: str) -> Asset:
 
 
 def addresses(website: Website) -> dict[str, str]:
-    """Where the script and the style of a website's chat are."""
+    """Where the script, the modules and the style of a website's chat are."""
     return {
         "script": reverse("assets:script", args=[script().digest]),
+        **{name.replace("-", "_"): reverse("assets:module", args=[name, module(name).digest]) for name in MODULES},
         "style": reverse("assets:style", args=[website.accent.lower().removeprefix("#"), style(website.accent).digest]),
     }
 
@@ -138,6 +153,14 @@ def addresses(website: Website) -> dict[str, str]:
 def script_file(request: HttpRequest, digest: str) -> HttpResponse:
     """The scripts of the chat."""
     return _kept(request, script(), digest)
+
+
+@require_safe
+def module_file(request: HttpRequest, name: str, digest: str) -> HttpResponse:
+    """A module of the chat; 404 for every other script."""
+    if name not in MODULES:
+        raise Http404
+    return _kept(request, module(name), digest)
 
 
 @require_safe

@@ -23,13 +23,11 @@ const store = {
   },
 };
 
-// crypto.randomUUID exists on secure pages alone.
+// The address of an object ends with a uuid of its own. crypto.randomUUID exists on secure pages alone.
 function newName() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 15) | 64;
-  bytes[8] = (bytes[8] & 63) | 128;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+  const address = URL.createObjectURL(new Blob());
+  URL.revokeObjectURL(address);
+  return address.slice(-36);
 }
 
 // Two tabs that begin at the same moment must not begin two conversations: the second one waits for what the first is given.
@@ -45,13 +43,7 @@ const alone = (name, deed) =>
 // here and in no storage, so that they outlast another conversation being opened, and not the page.
 const held = new Map();
 
-// Copies of files: what becomes of the ones on the disk must not stop a message. Folders and what cannot be read are left out.
-const copies = async (files) => {
-  const copy = (file) => file.arrayBuffer().then((bytes) => new File([bytes], file.name), () => null);
-  return (await Promise.all([...files].map(copy))).filter(Boolean);
-};
-
-const MEGABYTE = 1024 ** 2;
+let filing; // chat-files.js, once there has been a file
 
 class ChatComposer extends HTMLElement {
   connectedCallback() {
@@ -159,15 +151,15 @@ class ChatComposer extends HTMLElement {
     this.files = this.files; // what was chosen before another conversation was opened
   }
 
-  async attach(chosen) {
-    const { most, megabytes } = this.picker.dataset;
-    const large = [...chosen].find((file) => file.size > megabytes * MEGABYTE);
-    if (large) return this.complain(this.words.large.replace("{name}", large.name));
-    if (this.files.length + chosen.length > most) return this.complain(this.words.several.replace("{n}", most));
-    const files = await copies(chosen);
-    this.files = [...this.files, ...files];
-    this.problem.hidden = true;
-    this.field.focus();
+  // What is done with files comes with the first of them. The list that they are in is the browser's, and soon empty.
+  async attach([...chosen]) {
+    try {
+      filing ??= await import(this.dataset.files);
+    } catch {
+      this.dataset.files += "?"; // another name: a browser may remember that there was nothing under this one
+      return this.complain(this.words.offline);
+    }
+    filing.attach(this, chosen);
   }
 
   get files() {
@@ -177,25 +169,7 @@ class ChatComposer extends HTMLElement {
   set files(files) {
     if (files.length) held.set(this.draft, files);
     else held.delete(this.draft);
-    this.show(this.form.querySelector(".files"), files, (file) => {
-      this.files = this.files.filter((other) => other !== file);
-      this.field.focus();
-    });
-  }
-
-  show(list, files, remove) {
-    const chip = (file) => {
-      const row = this.querySelector("template").content.querySelector(".file").cloneNode(true);
-      const [name, size, button] = row.children;
-      name.textContent = file.name;
-      const words = { style: "unit", unit: "megabyte", maximumFractionDigits: 1 };
-      size.textContent = Math.max(0.1, file.size / MEGABYTE).toLocaleString(document.documentElement.lang, words);
-      button.ariaLabel = this.words.remove.replace("{name}", file.name);
-      button.addEventListener("click", () => remove(file));
-      if (!remove) button.remove();
-      return row;
-    };
-    list.replaceChildren(...files.map(chip));
+    filing?.show(this, this.form.querySelector(".files"), files, true);
   }
 
   complain(sentence) {
@@ -230,7 +204,7 @@ class ChatComposer extends HTMLElement {
     row.querySelector(".bubble").textContent = text;
     row.querySelector(".bubble").hidden = !text;
     const files = held.get(name) ?? [];
-    this.show(row.querySelector(".files"), files);
+    filing?.show(this, row.querySelector(".files"), files);
     const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
     row.classList.toggle("starts-group", !before?.matches(".mine"));
     const item = { name, text, files, row, id: null, refused: false, failed: false };
