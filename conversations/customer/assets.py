@@ -32,7 +32,7 @@ from conversations.models.website import ACCENT
 
 HTMX = "django_htmx/htmx-2.min.js"
 SCRIPTS = ("local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
-MODULES = ("chat-files",)
+MODULES = ("chat-files", "chat-secret")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
 

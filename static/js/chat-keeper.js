@@ -1,8 +1,9 @@
 // <chat-keeper> knows who keeps what makes this browser the customer: a cookie that no script sees, the page around the
 // chat, this frame's own storage or, where nothing is kept at all, this page for as long as it is open. It is the only one
 // that speaks with the page around the chat (loader.js): over a port, whose other end is in a page of exactly data-host.
+// Where a cookie keeps it, as mostly, this is all; what else may happen is in chat-secret.js, which comes when it does.
 const PATIENCE = 3000; // milliseconds to wait for the page around the chat to say what it keeps
-const LONGEST = 5000; // characters of a proof, more than the server looks at
+const AGAIN = 15000; // until the next try to say who the customer is
 
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
@@ -13,38 +14,40 @@ class ChatKeeper extends HTMLElement {
     document.body.addEventListener("htmx:configRequest", ({ detail }) => Object.assign(detail.headers, this.headers));
     document.addEventListener("messages-shown", () => this.count());
     document.addEventListener("visibilitychange", () => this.count());
-    document.body.addEventListener("htmx:afterSwap", () => this.showPictures());
     document.addEventListener("click", (event) => this.openFile(event));
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
-    document.addEventListener("submit", (event) => this.submit(event));
     document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
     const offer = this.querySelector("[data-do=window]");
     offer.hidden = window === top;
     offer.addEventListener("click", () => this.openWindow());
-    document.body.addEventListener("stranger", () => this.isNew || this.lose());
+    document.body.addEventListener("stranger", () => this.isNew || this.rarely("lose"));
     addEventListener("message", (event) => this.greet(event));
     this.start();
   }
 
   async start() {
-    const [, code] = location.hash.match(/^#code=(.+)/) || [];
-    if (code) history.replaceState(null, "", location.pathname + location.search);
     const waits = this.isNew && this.dataset.host && window !== parent; // for the page around us to say what it keeps
     if (waits) setTimeout(this.settled, PATIENCE);
     try {
-      // A code that another page leads here with is none of ours: it would make us somebody else.
-      if (code && this.isNew && document.referrer.startsWith(`${location.origin}/`)) await this.enter(code);
-      else if (this.isNew && this.stored()) await this.recall(this.stored());
+      if (location.hash.startsWith("#code=")) await this.rarely("enter");
+      if (this.isNew && this.stored()) await this.rarely("recall", this.stored());
+    } catch {
+      // it is tried again before the first message
     } finally {
       if (!waits || !this.isNew) this.settled();
     }
   }
 
-  async enter(code) {
-    const body = new URLSearchParams({ code, window: String(Math.random()) });
-    const response = await this.settle((more) => this.post("enter", body, more)).catch(() => null);
-    if (response?.ok) await this.refresh();
-    else if (response) this.say(await response.text());
+  // Something that few customers ever need.
+  async rarely(deed, ...details) {
+    let deeds;
+    try {
+      deeds = await import(this.dataset.secret);
+    } catch (error) {
+      this.dataset.secret += "?"; // another name: a browser may remember that there was nothing under this one
+      throw error;
+    }
+    return deeds[deed](...details);
   }
 
   // Whether there is no conversation yet.
@@ -54,10 +57,6 @@ class ChatKeeper extends HTMLElement {
 
   address(name) {
     return this.dataset.keep.replace(/known\/(?=\?|$)/, `${name}/`);
-  }
-
-  post(name, body, more) {
-    return fetch(this.address(name), { method: "POST", body, headers: { ...this.headers, ...more, "HX-Request": "true" } });
   }
 
   // Ask for what makes us the customer. If the cookie that comes with it does not come back, ask once more, for the secret.
@@ -71,11 +70,10 @@ class ChatKeeper extends HTMLElement {
     return response;
   }
 
-  // Whatever answers may bring another secret, or say that ours is worth nothing.
+  // Whatever answers may bring another secret, or say that ours is worth nothing: "".
   async take(response) {
     const secret = response.headers.get("X-Secret");
-    if (secret) await this.keep(secret);
-    else if (secret === "") this.forget();
+    if (secret !== null) await this.rarely("take", secret);
   }
 
   async known() {
@@ -83,48 +81,18 @@ class ChatKeeper extends HTMLElement {
     return response.headers.get("X-Known") === "yes";
   }
 
-  async keep(secret) {
-    if (secret === this.headers["X-Chat"]) return;
-    this.headers["X-Chat"] = secret;
-    const isKept = await this.ask({ keep: secret });
-    this.store(isKept ? "" : secret);
-    this.querySelector(".forgetful").hidden = isKept || this.stored() === secret;
-    if (!isKept) this.tell({ known: true });
-  }
-
-  async recall(secret) {
-    this.headers["X-Chat"] = secret;
-    const isSure = await this.refresh().catch(() => false);
-    if (isSure && this.isNew) this.forget(); // it holds no longer
-  }
-
   // Another tab may have begun meanwhile, and the page around us or this browser may keep what it was given.
   async catchUp() {
     const kept = !this.headers["X-Chat"] && (this.stored() || (await this.ask({ recall: true })));
-    if (typeof kept === "string") await this.recall(kept);
-  }
-
-  // What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
-  async lose() {
-    this.begin(false);
-    const proof = this.headers["X-Identity"];
-    if (proof) await this.identify(proof);
-    else this.forget(), await this.refresh();
-  }
-
-  forget() {
-    const was = this.headers["X-Chat"];
-    delete this.headers["X-Chat"];
-    if (this.stored() === was) this.store("");
-    this.tell({ keep: "", was });
+    if (typeof kept === "string") await this.rarely("recall", kept);
   }
 
   // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs.
   async wipe() {
     const chat = this.headers["X-Chat"] || this.stored();
     delete this.headers["X-Identity"];
-    this.store("");
     try {
+      localStorage.removeItem(this.place);
       sessionStorage.clear();
     } catch {
       // nothing was kept
@@ -135,15 +103,6 @@ class ChatKeeper extends HTMLElement {
 
   get place() {
     return `chat ${location.pathname} ${this.dataset.host || ""}`;
-  }
-
-  store(secret) {
-    try {
-      if (secret) localStorage.setItem(this.place, secret);
-      else localStorage.removeItem(this.place);
-    } catch {
-      // this browser keeps nothing here
-    }
   }
 
   stored() {
@@ -159,45 +118,18 @@ class ChatKeeper extends HTMLElement {
     return this.headers["X-Chat"] ? ["chat", this.headers["X-Chat"]] : [];
   }
 
-  // The page again, as who we are now. What is being written stays.
-  async refresh() {
-    const response = await fetch(location.href, { headers: this.headers });
-    if (!response.ok) return false;
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    for (const id of ["messages", "state", "earlier"]) {
-      const part = document.getElementById(id);
-      part.replaceChildren(...page.getElementById(id).childNodes);
-      [...part.children].forEach((child) => htmx.process(child)); // never the list itself, which may be asking right now
-    }
-    this.showPictures();
-    document.querySelector("message-list").renew();
-    const is = !("waits" in page.querySelector("chat-keeper").dataset);
-    this.begin(is);
-    if (is) document.querySelector("door-bell").listenAnew();
-    this.count();
-    return true;
-  }
-
-  // A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
-  // fetch what they lead to.
-  showPictures() {
-    if (!this.headers["X-Chat"]) return;
-    document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => this.bring(picture, "src"));
-  }
-
-  async openFile(event) {
+  // A link sends no header, and a new window not even the cookie of a chat that stands in a page.
+  openFile(event) {
     const link = event.target.closest(".files a[href]:not([href^=blob])");
     if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
     event.preventDefault();
-    if (await this.bring(link, "href")) link.click();
+    this.rarely("open", link).catch(() => null); // and pressed once more
   }
 
-  async bring(element, attribute) {
-    const address = element[attribute];
-    element.removeAttribute(attribute); // nothing is asked for without us
-    const response = await fetch(address, { headers: this.headers }).catch(() => null);
-    element[attribute] = response?.ok ? URL.createObjectURL(await response.blob()) : address;
-    return response?.ok;
+  // htmx is told of what is new: never of the list itself, which may be asking right now.
+  refill(part, nodes) {
+    part.replaceChildren(...nodes);
+    [...part.children].forEach((child) => htmx.process(child));
   }
 
   // There is a conversation from now on, or there is none any more.
@@ -208,51 +140,17 @@ class ChatKeeper extends HTMLElement {
     document.dispatchEvent(new CustomEvent("conversation-began"));
   }
 
-  say(sentence) {
-    const line = this.querySelector(".said");
-    line.textContent = sentence;
-    line.hidden = !sentence;
-  }
-
-  // The website's own server says who the customer is.
-  async identify(proof) {
+  // The website's own server says who the customer is. Where that does not go through, it is said again.
+  identify(proof) {
     this.proof = proof;
-    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
-    const response = await this.settle((more) => this.post("identify", null, more)).catch(() => null);
-    if (!response || response.status === 429 || response.status >= 500) {
-      setTimeout(() => this.proof === proof && this.identify(proof), 5 * PATIENCE);
-      return;
-    }
-    if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
-    if (!response.ok) {
-      delete this.headers["X-Identity"];
-      return this.tell({ event: "refused", detail: await response.text() });
-    }
-    this.querySelector(".sign-in")?.remove();
-    document.querySelector(".who")?.remove();
-    await this.refresh();
-    this.tell({ event: "identified" });
+    const again = () => this.proof === proof && this.identify(proof);
+    return this.rarely("identify", proof).catch(() => setTimeout(again, AGAIN));
   }
 
-  // Forms that make us the customer of another conversation, where no cookie does it.
-  async submit(event) {
-    const form = event.target;
-    if (!form.matches("[data-settles]") || !this.headers["X-Chat"]) return;
-    event.preventDefault();
-    const body = new URLSearchParams(new FormData(form, event.submitter));
-    const response = await fetch(form.action, { method: "POST", body, headers: this.headers });
-    const secret = response.headers.get("X-Secret");
-    if (secret) await this.keep(secret);
-    await this.refresh();
-  }
-
-  // A window of our own, which may remember what this frame may not. The code holds once, and for a minute.
-  async openWindow() {
+  // A window of our own, which may remember what this frame may not.
+  openWindow() {
     const view = open("about:blank"); // now, while the click counts
-    const response = await this.post("code", null).catch(() => null);
-    if (!view) return;
-    if (response?.ok) view.location = new URL(`${this.dataset.alone}#code=${await response.text()}`, location.href);
-    else view.close();
+    if (view) this.rarely("moveTo", view).catch(() => view.close());
   }
 
   // The page around the chat has something to say: only its own window, of exactly the origin we were told, may.
@@ -272,7 +170,7 @@ class ChatKeeper extends HTMLElement {
     if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
       if (said.fresh) await this.wipe();
-      if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.recall(said.chat);
+      if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.rarely("recall", said.chat).catch(() => null);
       if (typeof said.proof === "string") await this.identify(said.proof);
       this.settled();
       this.count();

@@ -1,0 +1,145 @@
+// How this page keeps the customer's secret where no cookie does, and how it becomes another customer's: chat-keeper.js
+// asks for this when it is needed. From then on the secret goes along in a header.
+const LONGEST = 5000; // characters of a proof, more than the server looks at
+
+const keeper = document.querySelector("chat-keeper");
+const { headers } = keeper;
+
+document.addEventListener("submit", (event) => resume(event));
+document.body.addEventListener("htmx:afterSwap", () => showPictures());
+
+function post(name, body, more) {
+  return fetch(keeper.address(name), { method: "POST", body, headers: { ...headers, ...more, "HX-Request": "true" } });
+}
+
+export async function take(secret) {
+  if (secret) await keep(secret);
+  else forget();
+}
+
+async function keep(secret) {
+  if (secret === headers["X-Chat"]) return;
+  headers["X-Chat"] = secret;
+  const isKept = await keeper.ask({ keep: secret });
+  store(isKept ? "" : secret);
+  keeper.querySelector(".forgetful").hidden = isKept || keeper.stored() === secret;
+  if (!isKept) keeper.tell({ known: true });
+}
+
+function forget() {
+  const was = headers["X-Chat"];
+  delete headers["X-Chat"];
+  if (keeper.stored() === was) store("");
+  keeper.tell({ keep: "", was });
+}
+
+function store(secret) {
+  try {
+    if (secret) localStorage.setItem(keeper.place, secret);
+    else localStorage.removeItem(keeper.place);
+  } catch {
+    // this browser keeps nothing here
+  }
+}
+
+export async function recall(secret) {
+  headers["X-Chat"] = secret;
+  const isSure = await refresh().catch(() => false);
+  if (isSure && keeper.isNew) forget(); // it holds no longer
+}
+
+// What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
+export async function lose() {
+  keeper.begin(false);
+  if (headers["X-Identity"]) await keeper.identify(keeper.proof);
+  else forget(), await refresh();
+}
+
+// The page again, as who we are now. What is being written stays.
+async function refresh() {
+  const response = await fetch(location.href, { headers });
+  if (!response.ok) return false;
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const id of ["messages", "state", "earlier"]) {
+    keeper.refill(document.getElementById(id), page.getElementById(id).childNodes);
+  }
+  showPictures();
+  document.querySelector("message-list").renew();
+  const is = !("waits" in page.querySelector("chat-keeper").dataset);
+  keeper.begin(is);
+  if (is) document.querySelector("door-bell").listenAnew();
+  keeper.count();
+  return true;
+}
+
+// The website's own server says who the customer is. Fails where that is to be said once more.
+export async function identify(proof) {
+  headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
+  const response = await keeper.settle((more) => post("identify", null, more));
+  if (response.status === 429 || response.status >= 500) throw new Error("later");
+  if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
+  if (!response.ok) {
+    delete headers["X-Identity"];
+    return keeper.tell({ event: "refused", detail: await response.text() });
+  }
+  keeper.querySelector(".sign-in")?.remove();
+  document.querySelector(".who")?.remove();
+  await refresh();
+  keeper.tell({ event: "identified" });
+}
+
+// A window that came with a code goes on with the conversation of the one that opened it.
+export async function enter() {
+  const code = location.hash.slice("#code=".length);
+  history.replaceState(null, "", location.pathname + location.search);
+  // A code that another page leads here with is none of ours: it would make us somebody else.
+  if (!keeper.isNew || !document.referrer.startsWith(`${location.origin}/`)) return;
+  const body = new URLSearchParams({ code, window: String(Math.random()) });
+  const response = await keeper.settle((more) => post("enter", body, more)).catch(() => null);
+  if (response?.ok) await refresh();
+  else if (response) say(await response.text());
+}
+
+// And this one opens it. The code holds once, and for a minute.
+export async function moveTo(view) {
+  const response = await post("code", null);
+  if (!response.ok) return view.close();
+  view.location = new URL(`${keeper.dataset.alone}#code=${await response.text()}`, location.href);
+}
+
+function say(sentence) {
+  const line = keeper.querySelector(".said");
+  line.textContent = sentence;
+  line.hidden = !sentence;
+}
+
+// Forms that make us the customer of another conversation, where no cookie does it.
+async function resume(event) {
+  const form = event.target;
+  if (!form.matches("[data-settles]") || !headers["X-Chat"]) return;
+  event.preventDefault();
+  const body = new URLSearchParams(new FormData(form, event.submitter));
+  const response = await fetch(form.action, { method: "POST", body, headers });
+  const secret = response.headers.get("X-Secret");
+  if (secret) await keep(secret);
+  await refresh();
+}
+
+// A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
+// fetch what they lead to.
+function showPictures() {
+  if (!headers["X-Chat"]) return;
+  document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => bring(picture, "src"));
+}
+
+export async function open(link) {
+  if (await bring(link, "href")) link.click();
+}
+
+async function bring(element, attribute) {
+  const address = element[attribute];
+  element.removeAttribute(attribute); // nothing is asked for without us
+  const response = await fetch(address, { headers }).catch(() => null);
+  element[attribute] = response?.ok ? URL.createObjectURL(await response.blob()) : address;
+  return response?.ok;
+}
