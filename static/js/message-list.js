@@ -20,9 +20,7 @@ class MessageList extends HTMLElement {
     this.resized.observe(this);
     this.resized.observe(this.list.closest(".column")); // what stands in it may also grow by itself, as pictures do
     this.pinned = true;
-    this.read = this.last;
     this.markDays();
-    this.markUnread();
     this.toEnd();
   }
 
@@ -112,13 +110,7 @@ class MessageList extends HTMLElement {
     if (document.hidden) return;
     this.unseen = 0;
     this.pill.hidden = true;
-    if (!this.dataset.read || this.last <= this.read) return;
-    this.read = this.last;
-    const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
-    const headers = { "X-CSRFToken": token, "HX-Request": "true" };
-    fetch(this.dataset.read, { method: "POST", headers, body: new URLSearchParams({ last: this.read }) })
-      .then(({ ok }) => (ok ? document.body.dispatchEvent(new CustomEvent("inbox")) : (this.read = 0)))
-      .catch(() => (this.read = 0)); // said again with the next message
+    this.dispatchEvent(new CustomEvent("seen"));
   }
 
   // The server separates days by its own clock; the reader's may turn elsewhere.
@@ -139,12 +131,6 @@ class MessageList extends HTMLElement {
       }
       before = day;
     }
-  }
-
-  markUnread() {
-    const row = document.getElementById(`message-${this.dataset.firstUnread}`);
-    row?.classList.add("first-unread");
-    row?.setAttribute("data-new", this.dataset.new);
   }
 }
 
