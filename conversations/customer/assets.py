@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import brotli
 from django.conf import settings
@@ -127,7 +126,7 @@ def _module(name: str) -> Asset:
 
 
 def style(accent: str) -> Asset:
-    """The style of the chat with a website's accent colour, and with the icon in it."""
+    """The style of the chat with a website's accent colour, and with the mark in it."""
     if settings.DEBUG:
         _style.cache_clear()
     return _style(accent.lower())
@@ -135,8 +134,8 @@ def style(accent: str) -> Asset:
 
 @lru_cache(maxsize=100)
 def _style(accent: str) -> Asset:
-    icon = "data:image/svg+xml," + quote(_text("icon.svg"), safe=" =/:'<>")
-    text = cssmin(_text("css/chatsite.css")).replace("../icon.svg", icon.replace('"', "'"))
+    mark = "data:image/svg+xml," + _text("mark.svg").strip().replace('"', "'")
+    text = cssmin(_text("css/chatsite.css")).replace("../mark.svg", mark)
     return Asset("text/css; charset=utf-8", (text + ("" if accent == ACCENT else colours(accent))).encode())
 
 

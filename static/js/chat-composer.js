@@ -15,8 +15,7 @@ const store = {
   },
   set(key, value) {
     try {
-      if (value === "" || value.length === 0) sessionStorage.removeItem(key);
-      else sessionStorage.setItem(key, JSON.stringify(value));
+      sessionStorage.setItem(key, JSON.stringify(value));
     } catch {
       // the same
     }
@@ -64,15 +63,13 @@ class ChatComposer extends HTMLElement {
     this.field.addEventListener("input", () => this.typed());
     this.field.addEventListener("keydown", (event) => this.key(event));
     this.form.addEventListener("submit", (event) => this.submit(event));
-    this.onShown = (event) => this.shown(event.detail);
-    this.onBack = () => this.flush();
-    document.addEventListener("messages-shown", this.onShown);
-    document.addEventListener("connected", this.onBack);
-    addEventListener("online", this.onBack);
+    this.gone = new AbortController();
+    document.addEventListener("messages-shown", (event) => this.shown(event.detail), this.gone);
+    document.addEventListener("connected", () => this.flush(), this.gone);
+    addEventListener("online", () => this.flush(), this.gone);
     const unsent = () => held.size || this.items.some((item) => item.failed);
     // A page around the chat is left as its own scripts and people will.
-    this.onLeave = (event) => window === top && unsent() && event.preventDefault();
-    addEventListener("beforeunload", this.onLeave);
+    addEventListener("beforeunload", (event) => window === top && unsent() && event.preventDefault(), this.gone);
 
     if (this.picker) this.takeFiles();
     for (const { name, text, files } of this.kept) {
@@ -89,11 +86,7 @@ class ChatComposer extends HTMLElement {
 
   // Another conversation was opened. What waits to be sent in this one is sent all the same.
   disconnectedCallback() {
-    this.gone = true;
-    document.removeEventListener("messages-shown", this.onShown);
-    document.removeEventListener("connected", this.onBack);
-    removeEventListener("online", this.onBack);
-    removeEventListener("beforeunload", this.onLeave);
+    this.gone.abort();
   }
 
   // Who they are is not asked twice, should the page be loaded anew before the first message.
@@ -134,20 +127,15 @@ class ChatComposer extends HTMLElement {
   // Files are chosen, pasted or dropped.
   takeFiles() {
     this.picker.addEventListener("change", () => (this.attach(this.picker.files), (this.picker.value = "")));
-    this.field.addEventListener("paste", (event) => {
-      const { files } = event.clipboardData;
-      if (!files.length || event.clipboardData.getData("text")) return; // of a text with a picture of it, the text
+    const place = this.parentElement;
+    const bring = (event) => {
+      const { types, files } = event.dataTransfer ?? event.clipboardData;
+      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // of a text with a picture of it, the text
       event.preventDefault();
-      this.attach(files);
-    });
-    const drag = (event) => {
-      const { types, files } = event.dataTransfer;
-      if (!types.includes("Files")) return;
-      event.preventDefault();
-      this.parentElement.classList.toggle("dropping", event.type === "dragover");
-      if (event.type === "drop") this.attach(files);
+      place.classList.toggle("dropping", event.type === "dragover");
+      if (event.type === "paste" || event.type === "drop") this.attach(files);
     };
-    for (const kind of ["dragover", "dragleave", "drop"]) this.parentElement.addEventListener(kind, drag);
+    for (const kind of ["paste", "dragover", "dragleave", "drop"]) place.addEventListener(kind, bring);
     this.files = this.files; // what was chosen before another conversation was opened
   }
 
@@ -207,7 +195,7 @@ class ChatComposer extends HTMLElement {
     filing?.show(this, row.querySelector(".files"), files);
     const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
     row.classList.toggle("starts-group", !before?.matches(".mine"));
-    const item = { name, text, files, row, id: null, refused: false, failed: false };
+    const item = { name, text, files, row };
     row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
     row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
     this.say(item, this.words.sending);
@@ -228,7 +216,7 @@ class ChatComposer extends HTMLElement {
   // One after the other, so that they arrive in the order in which they were written.
   async flush() {
     clearTimeout(this.timer);
-    const item = this.items.find((item) => item.id === null && !item.refused);
+    const item = this.items.find((item) => !item.id && !item.refused);
     if (!item || this.busy) return;
     this.busy = true;
     const wait = await this.send(item);
@@ -283,7 +271,7 @@ class ChatComposer extends HTMLElement {
     this.forget(item.name);
     document.querySelector("chat-keeper")?.begin();
     document.body.dispatchEvent(new CustomEvent("messages"));
-    if (!this.gone) this.settle();
+    if (this.isConnected) this.settle();
     return null;
   }
 
@@ -334,7 +322,7 @@ class ChatComposer extends HTMLElement {
 
   settle() {
     const last = document.querySelector("message-list").last;
-    this.items.filter((item) => item.id !== null && item.id <= last).forEach((item) => this.drop(item));
+    this.items.filter((item) => item.id <= last).forEach((item) => this.drop(item));
   }
 
   // Somebody else writes from now on.

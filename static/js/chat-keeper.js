@@ -8,6 +8,7 @@ const AGAIN = 15000; // until the next try to say who the customer is
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
     this.headers = {}; // what every request of this page brings along
+    this.htmx = htmx; // for modules, which do not see it
     this.open = !this.dataset.host;
     this.seen = 0;
     this.ready = new Promise((ready) => (this.settled = ready)); // nothing is sent before we know who we are
@@ -17,9 +18,6 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("click", (event) => this.openFile(event));
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
     document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
-    const offer = this.querySelector("[data-do=window]");
-    offer.hidden = window === top;
-    offer.addEventListener("click", () => this.openWindow());
     document.body.addEventListener("stranger", () => this.isNew || this.rarely("lose"));
     addEventListener("message", (event) => this.greet(event));
     this.start();
@@ -115,7 +113,7 @@ class ChatKeeper extends HTMLElement {
 
   // The protocols with which the doorbell's socket shows the secret: it can send no header of ours.
   get protocols() {
-    return this.headers["X-Chat"] ? ["chat", this.headers["X-Chat"]] : [];
+    return this.headers["X-Chat"] && ["chat", this.headers["X-Chat"]];
   }
 
   // A link sends no header, and a new window not even the cookie of a chat that stands in a page.
@@ -124,12 +122,6 @@ class ChatKeeper extends HTMLElement {
     if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
     event.preventDefault();
     this.rarely("open", link).catch(() => null); // and pressed once more
-  }
-
-  // htmx is told of what is new: never of the list itself, which may be asking right now.
-  refill(part, nodes) {
-    part.replaceChildren(...nodes);
-    [...part.children].forEach((child) => htmx.process(child));
   }
 
   // There is a conversation from now on, or there is none any more.
@@ -145,12 +137,6 @@ class ChatKeeper extends HTMLElement {
     this.proof = proof;
     const again = () => this.proof === proof && this.identify(proof);
     return this.rarely("identify", proof).catch(() => setTimeout(again, AGAIN));
-  }
-
-  // A window of our own, which may remember what this frame may not.
-  openWindow() {
-    const view = open("about:blank"); // now, while the click counts
-    if (view) this.rarely("moveTo", view).catch(() => view.close());
   }
 
   // The page around the chat has something to say: only its own window, of exactly the origin we were told, may.

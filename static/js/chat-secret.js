@@ -5,6 +5,9 @@ const LONGEST = 5000; // characters of a proof, more than the server looks at
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
 
+const offer = keeper.querySelector("[data-do=window]");
+offer.hidden = window === top;
+offer.addEventListener("click", () => openWindow());
 document.addEventListener("submit", (event) => resume(event));
 document.body.addEventListener("htmx:afterSwap", () => showPictures());
 
@@ -61,15 +64,33 @@ async function refresh() {
   if (!response.ok) return false;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   for (const id of ["messages", "state", "earlier"]) {
-    keeper.refill(document.getElementById(id), page.getElementById(id).childNodes);
+    const part = document.getElementById(id);
+    part.replaceChildren(...page.getElementById(id).childNodes);
+    [...part.children].forEach((child) => keeper.htmx.process(child)); // never the list itself, which may be asking right now
   }
   showPictures();
-  document.querySelector("message-list").renew();
+  showAnew();
   const is = !("waits" in page.querySelector("chat-keeper").dataset);
   keeper.begin(is);
-  if (is) document.querySelector("door-bell").listenAnew();
+  if (is) listenAnew();
   keeper.count();
   return true;
+}
+
+function showAnew() {
+  const list = document.querySelector("message-list");
+  list.markDays();
+  list.toEnd();
+  document.dispatchEvent(new CustomEvent("messages-shown", { detail: list.rows }));
+}
+
+// The doorbell of another conversation than before.
+function listenAnew() {
+  const bell = document.querySelector("door-bell");
+  const { socket } = bell;
+  bell.socket = null;
+  socket?.close();
+  bell.connect();
 }
 
 // The website's own server says who the customer is. Fails where that is to be said once more.
@@ -100,11 +121,13 @@ export async function enter() {
   else if (response) say(await response.text());
 }
 
-// And this one opens it. The code holds once, and for a minute.
-export async function moveTo(view) {
-  const response = await post("code", null);
-  if (!response.ok) return view.close();
-  view.location = new URL(`${keeper.dataset.alone}#code=${await response.text()}`, location.href);
+// A window of our own, which may remember what this frame may not. The code holds once, and for a minute.
+async function openWindow() {
+  const view = window.open("about:blank"); // now, while the click counts
+  const response = await post("code", null).catch(() => null);
+  if (!view) return;
+  if (response?.ok) view.location = new URL(`${keeper.dataset.alone}#code=${await response.text()}`, location.href);
+  else view.close();
 }
 
 function say(sentence) {

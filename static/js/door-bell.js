@@ -61,10 +61,10 @@ class DoorBell extends HTMLElement {
   connect() {
     clearTimeout(this.retry);
     if (this.socket && this.socket.readyState <= OPEN) return;
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const address = location.origin.replace("http", "ws") + this.dataset.socket;
     let socket;
     try {
-      socket = this.socket = new WebSocket(`${scheme}//${location.host}${this.dataset.socket}`, document.querySelector("chat-keeper")?.protocols);
+      socket = this.socket = new WebSocket(address, document.querySelector("chat-keeper")?.protocols);
     } catch {
       return this.later();
     }
@@ -72,7 +72,7 @@ class DoorBell extends HTMLElement {
       this.tries = 0;
       this.heard();
       this.state("live");
-      this.ring(JSON.parse(event.data));
+      this.look(JSON.parse(event.data));
     };
     socket.onclose = (event) => {
       if (socket !== this.socket) return;
@@ -80,15 +80,6 @@ class DoorBell extends HTMLElement {
       this.poll();
       this.later(event.code >= 4400 ? LONGEST : 0);
     };
-  }
-
-  // For another conversation than before.
-  listenAnew() {
-    if (!this.begun) return;
-    const { socket } = this;
-    this.socket = null;
-    socket?.close();
-    this.connect();
   }
 
   // Full jitter, so that a thousand pages do not come back in the same second.
@@ -102,15 +93,9 @@ class DoorBell extends HTMLElement {
     this.silence = setTimeout(() => this.socket.close(), SILENCE);
   }
 
-  ring({ conversation, beside }) {
-    const here = document.querySelector("[data-conversation]")?.dataset.conversation;
-    const isHere = conversation === undefined || String(conversation) === here;
-    if (isHere || !beside) this.look(isHere);
-  }
-
-  look(messages = true) {
-    if (messages) document.body.dispatchEvent(new CustomEvent("messages"));
-    document.body.dispatchEvent(new CustomEvent("inbox"));
+  // There may be news; `ring` is what the socket said of them.
+  look(ring = {}) {
+    document.body.dispatchEvent(new CustomEvent("ring", { detail: ring }));
   }
 
   poll() {
@@ -140,10 +125,7 @@ class DoorBell extends HTMLElement {
     if (state === before) return;
     document.body.dataset.link = state;
     this.textContent = this.dataset[state === "polling" ? "live" : state];
-    if (state === "out") {
-      const again = Object.assign(document.createElement("a"), { href: location.href, textContent: this.dataset.again });
-      this.append(" ", again);
-    }
+    this.dispatchEvent(new CustomEvent(state));
     if (state !== "lost" && (before === "lost" || before === undefined)) document.dispatchEvent(new CustomEvent("connected"));
     if (before === "lost" && !this.open) this.connect();
   }

@@ -24,6 +24,7 @@ class InboxList extends HTMLElement {
     this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
 
     const on = (name, hear) => document.body.addEventListener(name, ({ detail }) => hear(detail));
+    on("ring", (ring) => this.hear(ring));
     on("htmx:afterSettle", ({ target }) => this.settled(target));
     on("htmx:historyRestore", () => this.choose());
     on("htmx:historyCacheMiss", ({ xhr }) => this.travel(xhr));
@@ -36,6 +37,15 @@ class InboxList extends HTMLElement {
     }
     document.addEventListener("connected", () => this.goThereAgain());
     addEventListener("online", () => this.goThereAgain());
+    const bell = document.querySelector("door-bell");
+    bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
+  }
+
+  // A ring names its conversation, whose messages are fetched only where it is shown. `beside`: no list shows what is new.
+  hear({ conversation, beside }) {
+    const isHere = conversation === undefined || String(conversation) === this.chosen;
+    if (isHere) document.body.dispatchEvent(new CustomEvent("messages"));
+    if (isHere || !beside) document.body.dispatchEvent(new CustomEvent("inbox"));
   }
 
   settled(target) {
@@ -57,14 +67,18 @@ class InboxList extends HTMLElement {
 
   // You went back to something that does not come. What you left must not stand under its address.
   stranded() {
-    const again = Object.assign(document.createElement("a"), { href: location.href, textContent: this.dataset.again });
     const words = document.createElement("p");
-    words.append(`${this.dataset.missing} `, again);
+    words.append(`${this.dataset.missing} `, this.link(this));
     const box = Object.assign(document.createElement("div"), { className: "nothing stranded" });
     box.append(words);
     document.getElementById("conversation").replaceChildren(box);
     clearTimeout(this.again);
     this.again = setTimeout(() => this.goThereAgain(), AGAIN);
+  }
+
+  // To the page where you are, in the words of an element that has them.
+  link({ dataset }) {
+    return Object.assign(document.createElement("a"), { href: location.href, textContent: dataset.again });
   }
 
   // As if you had just gone there. Not by loading the page anew: should it fail again, there would be no page.

@@ -1,14 +1,12 @@
-// <local-time data-as="time|day|ago|full|back"> shows its <time> in the page's words, by the reader's own clock.
+// <local-time data-as="time|day|full|back"> shows its <time> in the page's words, by the reader's own clock.
 const page = document.documentElement.lang;
 const language = navigator.languages.find((each) => each.startsWith(page)) || page; // en-GB writes hours otherwise than en
 const format = (options) => new Intl.DateTimeFormat(language, options);
 const time = format({ timeStyle: "short" });
 const weekday = format({ weekday: "long", day: "numeric", month: "long" });
 const year = format({ day: "numeric", month: "long", year: "numeric" });
-const short = format({ day: "numeric", month: "short" });
 const later = format({ weekday: "long", hour: "numeric", minute: "numeric" });
 const full = format({ dateStyle: "long", timeStyle: "short" });
-const minute = new Intl.NumberFormat(language, { style: "unit", unit: "minute" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 
 const midnight = (moment) => new Date(moment).setHours(0, 0, 0, 0);
@@ -24,15 +22,11 @@ const shown = {
     if (days >= 0 && days < 2) return near[0].toUpperCase() + near.slice(1);
     return (days < 180 ? weekday : year).format(moment);
   },
-  ago(moment) {
-    const minutes = Math.floor((Date.now() - moment) / 60000);
-    if (minutes < 1) return relative.format(0, "second");
-    if (minutes < 60) return minute.format(minutes);
-    return daysAgo(moment) === 0 ? time.format(moment) : short.format(moment);
-  },
 };
 
 class LocalTime extends HTMLElement {
+  static language = language;
+
   connectedCallback() {
     this.show();
   }
@@ -41,10 +35,14 @@ class LocalTime extends HTMLElement {
     const element = this.querySelector("time");
     const moment = new Date(element?.dateTime);
     if (isNaN(moment)) return;
-    element.textContent = shown[this.dataset.as || "time"](moment);
+    element.textContent = this.words(moment);
     element.title = full.format(moment);
+  }
+
+  words(moment) {
+    return shown[this.dataset.as || "time"](moment);
   }
 }
 
 customElements.define("local-time", LocalTime);
-setInterval(() => document.querySelectorAll("local-time:is([data-as=ago], [data-as=day])").forEach((element) => element.show()), 30000);
+setInterval(() => document.querySelectorAll("local-time[data-as=day]").forEach((element) => element.show()), 30000);

@@ -11,8 +11,8 @@ class MessageList extends HTMLElement {
     this.list.addEventListener("htmx:afterSwap", (event) => this.afterSwap(event));
     this.pill.addEventListener("click", () => (this.toEnd(), this.focus()));
     this.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    this.whenVisible = () => this.atEnd && this.seen();
-    document.addEventListener("visibilitychange", this.whenVisible);
+    this.gone = new AbortController();
+    document.addEventListener("visibilitychange", () => this.atEnd && this.seen(), this.gone);
     this.resized = new ResizeObserver(() => {
       this.tall = this.clientHeight;
       if (this.pinned) this.toEnd();
@@ -24,23 +24,18 @@ class MessageList extends HTMLElement {
     this.toEnd();
   }
 
-  // All rows are others than before.
-  renew() {
-    this.markDays();
-    this.toEnd();
-    const rows = [...this.list.querySelectorAll(":scope > [data-id]")];
-    document.dispatchEvent(new CustomEvent("messages-shown", { detail: rows }));
+  disconnectedCallback() {
+    this.gone.abort();
+    this.resized.disconnect();
   }
 
-  disconnectedCallback() {
-    document.removeEventListener("visibilitychange", this.whenVisible);
-    this.resized.disconnect();
+  get rows() {
+    return [...this.list.querySelectorAll(":scope > [data-id]")];
   }
 
   // The id of the newest message on the screen. It is the only cursor there is.
   get last() {
-    const rows = this.list.querySelectorAll(":scope > [data-id]");
-    return rows.length ? Number(rows[rows.length - 1].dataset.id) : 0;
+    return Number(this.rows.at(-1)?.dataset.id ?? 0);
   }
 
   get atEnd() {
@@ -82,7 +77,7 @@ class MessageList extends HTMLElement {
       if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
       return;
     }
-    const fresh = [...this.list.querySelectorAll(":scope > [data-id]")].filter((row) => row.dataset.id > this.before);
+    const fresh = this.rows.filter((row) => row.dataset.id > this.before);
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
     if (this.pinned) this.toEnd();
     else {
@@ -116,7 +111,7 @@ class MessageList extends HTMLElement {
   // The server separates days by its own clock; the reader's may turn elsewhere.
   markDays() {
     let before = null;
-    for (const row of this.list.querySelectorAll(":scope > [data-id]")) {
+    for (const row of this.rows) {
       const time = row.querySelector(".when time");
       const day = new Date(time.dateTime).toDateString();
       const mark = row.querySelector(".day");
