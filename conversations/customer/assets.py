@@ -1,8 +1,8 @@
 """The files that the chat loads: its scripts in one and its style in one, small, and kept by browsers for ever.
 
 They are put together from static/ when they are first asked for, so that there is no build step: each script stays one
-file and one behaviour, and the whole chat is still three requests. What most customers never do has a module of its own,
-which is asked for when somebody does it. Their addresses change with what is in them.
+file and one behaviour, and the whole chat is still three requests. What few customers ever do is in modules of its own,
+which the scripts ask for when somebody does it. The addresses of all change with what is in them.
 """
 
 import gzip
@@ -30,10 +30,11 @@ from conversations.models import Website
 from conversations.models.website import ACCENT
 
 HTMX = "django_htmx/htmx-2.min.js"
-SCRIPTS = ("local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
-MODULES = ("chat-files", "chat-secret")
+SCRIPTS = ("htmx-config", "local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
+MODULES = ("chat-secret", "chat-seldom")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
+SHORT = 10_000  # bytes of a page: one that has just been opened, without messages or with few
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,11 @@ def small(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     def packed(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = view(request, *args, **kwargs)
         encoding = _encoding(request)
-        if encoding:  # not as small as what is packed once: this is for each request anew
+        if encoding:
             plain = response.content
-            response.content = brotli.compress(plain, quality=9) if encoding == "br" else gzip.compress(plain, 6)
+            # For each request anew, so not as small as what is packed once; and a long page only quickly.
+            quality = 10 if len(plain) < SHORT else 5
+            response.content = brotli.compress(plain, quality=quality) if encoding == "br" else gzip.compress(plain, 6)
             response["Content-Encoding"] = encoding
         patch_vary_headers(response, ["Accept-Encoding"])
         return response
@@ -113,16 +116,43 @@ def _script() -> Asset:
     return Asset("text/javascript; charset=utf-8", f"{_text(HTMX)}\n{ours}".encode())
 
 
-def module(name: str) -> Asset:
-    """What a script asks for when it is first needed."""
+def module(name: str, language: str) -> Asset:
+    """What a script asks for when it is first needed, with the words that are said then."""
     if settings.DEBUG:
         _module.cache_clear()
-    return _module(name)
+    return _module(name, language)
 
 
 @cache
-def _module(name: str) -> Asset:
-    return Asset("text/javascript; charset=utf-8", jsmin(_text(f"js/{name}.js")).encode())
+def _module(name: str, language: str) -> Asset:
+    with translation.override(language):
+        words = _secret_words() if name == "chat-secret" else _seldom_words()
+    text = jsmin(_text(f"js/{name}.js")).replace("__WORDS__", json.dumps(words, ensure_ascii=False))
+    return Asset("text/javascript; charset=utf-8", text.encode())
+
+
+def _secret_words() -> dict[str, str]:
+    return {
+        "forgetful": _("Your browser keeps nothing here: this chat will not be remembered."),
+        "window": _("Open in a new window"),
+    }
+
+
+def _seldom_words() -> dict[str, str]:
+    return {
+        "remove": _("Remove {name}"),
+        "large": _("“{name}” is larger than %(most)s MB. Please send a smaller file."),
+        # Translators: {n} is any number, so choose words that suit them all
+        "several": _("A message takes at most {n} files. Please send them in several."),
+        # Translators: {n} is any number, so choose words that suit them all
+        "long": _("That is {n} characters too long. Please send it in parts of {most}."),
+        # Translators: {when} is “in 3 minutes”
+        "many": _("Many at once: this one goes {when}"),
+        "unsent": _("Not sent."),
+        "refused": _("The server did not take it."),
+        "edit": _("Edit"),
+        "lost": _("The page was left before its files were sent. Please attach them again."),
+    }
 
 
 def style(accent: str) -> Asset:
@@ -143,9 +173,14 @@ def addresses(website: Website) -> dict[str, str]:
     """Where the script, the modules and the style of a website's chat are."""
     return {
         "script": reverse("assets:script", args=[script().digest]),
-        **{name.replace("-", "_"): reverse("assets:module", args=[name, module(name).digest]) for name in MODULES},
+        **{name.replace("-", "_"): _module_address(name) for name in MODULES},
         "style": reverse("assets:style", args=[website.accent.lower().removeprefix("#"), style(website.accent).digest]),
     }
+
+
+def _module_address(name: str) -> str:
+    language = translation.get_language() or settings.LANGUAGE_CODE
+    return reverse("assets:module", args=[name, language, module(name, language).digest])
 
 
 @require_safe
@@ -155,11 +190,11 @@ def script_file(request: HttpRequest, digest: str) -> HttpResponse:
 
 
 @require_safe
-def module_file(request: HttpRequest, name: str, digest: str) -> HttpResponse:
-    """A module of the chat; 404 for every other script."""
-    if name not in MODULES:
+def module_file(request: HttpRequest, name: str, language: str, digest: str) -> HttpResponse:
+    """A module of the chat in one of its languages; 404 for all else."""
+    if name not in MODULES or language not in dict(settings.LANGUAGES):
         raise Http404
-    return _kept(request, module(name), digest)
+    return _kept(request, module(name, language), digest)
 
 
 @require_safe

@@ -83,8 +83,11 @@ def address(name: str, visit: Visit) -> str:
 
 def file_address(visit: Visit) -> FileAddress:
     """Where the customer finds the files of their conversation."""
-    page, query = address("chat", visit).removesuffix(visit.query), visit.query
-    return lambda uuid: f"{page}files/{uuid}/{query}"
+    return lambda uuid: _beside(visit, f"files/{uuid}/")
+
+
+def _beside(visit: Visit, name: str) -> str:
+    return address("chat", visit).removesuffix(visit.query) + name + visit.query
 
 
 def _post(visit: Visit) -> HttpResponse:
@@ -149,7 +152,7 @@ def _page(
         "here": address("chat", visit),
         "news": address("messages", visit),
         "state": address("state", visit),
-        "keep": address("known", visit),
+        "keep": _beside(visit, "*/"),
         "resume": address("resume", visit),
         "alone": address("chat", visit).partition("?")[0] + visit.alone,
         "earlier": conversation.earlier() if conversation else [],

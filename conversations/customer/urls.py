@@ -22,7 +22,7 @@ files = (
     [
         path("chat.js", assets.loader, name="loader"),
         path("chat/script-<slug:digest>.js", assets.script_file, name="script"),
-        path("chat/module-<str:name>-<slug:digest>.js", assets.module_file, name="module"),
+        path("chat/<slug:name>.<slug:language>.<slug:digest>.js", assets.module_file, name="module"),
         path("chat/style-<str:accent>-<slug:digest>.css", assets.style_file, name="style"),
     ],
     "assets",

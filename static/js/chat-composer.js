@@ -1,5 +1,6 @@
 // <chat-composer> sends what is typed, once, in order, however often the line breaks: every message has a name of its
 // own from before its first try (client_id), waits in the tab's storage until the server has it, and is tried again.
+// Files, and words for what goes wrong, are in chat-seldom.js: it comes when there is a file, or something has gone wrong.
 const TIMEOUT = 15000; // milliseconds until a try counts as failed
 const LONGEST = 20000; // milliseconds between two tries, at most
 const SLOWEST = 10; // bytes in a millisecond, of a line that is waited for
@@ -42,7 +43,7 @@ const alone = (name, deed) =>
 // here and in no storage, so that they outlast another conversation being opened, and not the page.
 const held = new Map();
 
-let filing; // chat-files.js, once there has been a file
+let module; // chat-seldom.js, once it has come
 
 class ChatComposer extends HTMLElement {
   connectedCallback() {
@@ -57,7 +58,7 @@ class ChatComposer extends HTMLElement {
     this.items = [];
     this.tries = 0;
 
-    if (!this.field.value) this.field.value = store.get(this.draft, "");
+    this.field.value ||= store.get(this.draft, "");
     this.measure();
     this.form.querySelectorAll(".who input").forEach((input) => this.keep(input));
     this.field.addEventListener("input", () => this.typed());
@@ -73,12 +74,11 @@ class ChatComposer extends HTMLElement {
 
     if (this.picker) this.takeFiles();
     for (const { name, text, files } of this.kept) {
-      if (document.querySelector(`[data-echo="${CSS.escape(name)}"]`)) this.forget(name);
-      else {
-        this.add(name, text);
-        if (files && !held.has(name)) this.refuse(this.items.at(-1), this.words.lost, "edit");
-      }
+      const item = this.add(name, text);
+      item.refused = files > 0 && !held.has(name);
     }
+    this.shown(document.querySelector("message-list").rows);
+    for (const item of this.items) if (item.refused) this.seldom("lose", item);
     this.flush();
     // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
     if (matchMedia("(pointer: fine)").matches && window === top) this.field.focus({ preventScroll: true });
@@ -104,12 +104,8 @@ class ChatComposer extends HTMLElement {
   measure() {
     this.fit();
     const most = Number(this.field.dataset.most);
-    const more = this.field.value.length > most ? [...this.field.value].length - most : 0; // counted as the server does
-    this.tooLong = more > 0;
-    if (this.tooLong) {
-      const [over, parts] = [more, most].map((number) => number.toLocaleString(document.documentElement.lang));
-      this.complain(this.words.long.replace("{n}", over).replace("{most}", parts));
-    }
+    this.tooLong = this.field.value.length > most && [...this.field.value].length > most; // counted as the server does
+    if (this.tooLong) this.seldom("tooLong", most);
   }
 
   fit() {
@@ -126,28 +122,29 @@ class ChatComposer extends HTMLElement {
 
   // Files are chosen, pasted or dropped.
   takeFiles() {
-    this.picker.addEventListener("change", () => (this.attach(this.picker.files), (this.picker.value = "")));
+    const attach = ([...files]) => this.seldom("attach", files); // another list: theirs is the browser's, and soon empty
+    this.picker.addEventListener("change", () => (attach(this.picker.files), (this.picker.value = "")));
     const place = this.parentElement;
     const bring = (event) => {
       const { types, files } = event.dataTransfer ?? event.clipboardData;
       if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // of a text with a picture of it, the text
       event.preventDefault();
       place.classList.toggle("dropping", event.type === "dragover");
-      if (event.type === "paste" || event.type === "drop") this.attach(files);
+      if (event.type === "paste" || event.type === "drop") attach(files);
     };
     for (const kind of ["paste", "dragover", "dragleave", "drop"]) place.addEventListener(kind, bring);
     this.files = this.files; // what was chosen before another conversation was opened
   }
 
-  // What is done with files comes with the first of them. The list that they are in is the browser's, and soon empty.
-  async attach([...chosen]) {
+  // Something that is in chat-seldom.js.
+  async seldom(deed, ...details) {
     try {
-      filing ??= await import(this.dataset.files);
+      module = await import(this.dataset.module);
     } catch {
-      this.dataset.files += "?"; // another name: a browser may remember that there was nothing under this one
+      this.dataset.module += "?"; // another name: older browsers remember that there was nothing under this one
       return this.complain(this.words.offline);
     }
-    filing.attach(this, chosen);
+    return module[deed](this, ...details);
   }
 
   get files() {
@@ -157,7 +154,7 @@ class ChatComposer extends HTMLElement {
   set files(files) {
     if (files.length) held.set(this.draft, files);
     else held.delete(this.draft);
-    filing?.show(this, this.form.querySelector(".files"), files, true);
+    module?.show(this, this.form.querySelector(".files"), files, true);
   }
 
   complain(sentence) {
@@ -168,9 +165,9 @@ class ChatComposer extends HTMLElement {
   submit(event) {
     event.preventDefault();
     const { files } = this;
-    const text = files.length && !this.field.value.trim() ? "" : this.field.value;
+    const text = this.field.value.trim() && this.field.value;
     this.field.focus();
-    if ((!text.trim() && !files.length) || this.tooLong) return;
+    if ((!text && !files.length) || this.tooLong) return;
     const missing = this.form.querySelector(".who [required]:invalid");
     if (missing) return (missing.closest("details").open = true), missing.reportValidity();
     const name = newName();
@@ -189,18 +186,17 @@ class ChatComposer extends HTMLElement {
   // A message that the server does not have yet, or whose row has not come back yet.
   add(name, text) {
     const row = this.querySelector("template").content.firstElementChild.cloneNode(true);
-    row.querySelector(".bubble").textContent = text;
-    row.querySelector(".bubble").hidden = !text;
+    Object.assign(row.querySelector(".bubble"), { textContent: text, hidden: !text });
     const files = held.get(name) ?? [];
-    filing?.show(this, row.querySelector(".files"), files);
+    module?.show(this, row.querySelector(".files"), files);
     const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
     row.classList.toggle("starts-group", !before?.matches(".mine"));
-    const item = { name, text, files, row };
-    row.querySelector("[data-do=retry]").addEventListener("click", () => this.again(item));
-    row.querySelector("[data-do=edit]").addEventListener("click", () => this.edit(item));
+    const item = { name, text, files, row, refused: false };
+    row.querySelector("button").addEventListener("click", () => this.again(item));
     this.say(item, this.words.sending);
     this.waiting.append(row);
     this.items.push(item);
+    return item;
   }
 
   // What is not sent yet, as a reload would find it.
@@ -248,8 +244,7 @@ class ChatComposer extends HTMLElement {
     if (response.ok) return this.sent(item, Number(response.headers.get("X-Message")));
     if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
     if (response.status >= 500) return this.later(item);
-    const sentence = response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : "";
-    return this.refuse(item, sentence || this.words.refused);
+    return (await this.seldom("refuse", item, response)) ? null : this.later(item);
   }
 
   async first(keeper, post) {
@@ -278,24 +273,17 @@ class ChatComposer extends HTMLElement {
   // `seconds` is how long the server wants us to wait, if it said so.
   later(item, seconds = 0) {
     const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
-    const relative = new Intl.RelativeTimeFormat(document.documentElement.lang);
-    const when = relative.format(Math.ceil(seconds / 60), "minute");
-    this.say(item, seconds ? this.words.many.replace("{when}", when) : this.words.retrying, "retry");
+    this.say(item, this.words.retrying, true);
+    if (seconds) this.seldom("tooMany", item, seconds);
     return Math.max(1000 * seconds, backOff);
   }
 
-  refuse(item, sentence, ...buttons) {
-    item.refused = true;
-    this.say(item, `${this.words.unsent} ${sentence}`, ...(buttons.length ? buttons : ["retry", "edit"]));
-    return null;
-  }
-
-  say(item, fate, ...buttons) {
-    item.failed = buttons.length > 0;
+  say(item, fate, failed = false) {
+    item.failed = failed;
     item.row.querySelector(".fate").textContent = fate;
     item.row.classList.toggle("unsent", item.refused);
-    item.row.classList.toggle("retrying", item.failed && !item.refused);
-    for (const button of item.row.querySelectorAll("button")) button.hidden = !buttons.includes(button.dataset.do);
+    item.row.classList.toggle("retrying", failed && !item.refused);
+    item.row.querySelector("button").hidden = !failed;
   }
 
   again(item) {
@@ -303,14 +291,6 @@ class ChatComposer extends HTMLElement {
     this.say(item, this.words.sending);
     this.field.focus();
     this.flush();
-  }
-
-  edit(item) {
-    if (item.files.length) this.files = [...this.files, ...item.files];
-    this.drop(item);
-    this.field.value = [item.text, this.field.value].filter(Boolean).join("\n");
-    this.typed();
-    this.field.focus();
   }
 
   // Rows have come: what they bring need not wait any more.

@@ -17,7 +17,7 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("visibilitychange", () => this.count());
     document.addEventListener("click", (event) => this.openFile(event));
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
-    document.querySelector("[data-do=close]").addEventListener("click", () => this.tell({ close: true }));
+    document.querySelector(".close").addEventListener("click", () => this.tell({ close: true }));
     document.body.addEventListener("stranger", () => this.isNew || this.rarely("lose"));
     addEventListener("message", (event) => this.greet(event));
     this.start();
@@ -38,14 +38,14 @@ class ChatKeeper extends HTMLElement {
 
   // Something that few customers ever need.
   async rarely(deed, ...details) {
-    let deeds;
+    let module;
     try {
-      deeds = await import(this.dataset.secret);
+      module = await import(this.dataset.module);
     } catch (error) {
-      this.dataset.secret += "?"; // another name: a browser may remember that there was nothing under this one
+      this.dataset.module += "?"; // another name: older browsers remember that there was nothing under this one
       throw error;
     }
-    return deeds[deed](...details);
+    return module[deed](...details);
   }
 
   // Whether there is no conversation yet.
@@ -54,7 +54,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   address(name) {
-    return this.dataset.keep.replace(/known\/(?=\?|$)/, `${name}/`);
+    return this.dataset.keep.replace("*", name);
   }
 
   // Ask for what makes us the customer. If the cookie that comes with it does not come back, ask once more, for the secret.
@@ -156,11 +156,10 @@ class ChatKeeper extends HTMLElement {
     if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
       if (said.fresh) await this.wipe();
-      if (this.isNew && typeof said.chat === "string" && said.chat.length < 64) await this.rarely("recall", said.chat).catch(() => null);
-      if (typeof said.proof === "string") await this.identify(said.proof);
-      this.settled();
-      this.count();
-    } else if (typeof said.proof === "string") this.identify(said.proof);
+      if (this.isNew && typeof said.chat === "string") await this.rarely("recall", said.chat).catch(() => null);
+    }
+    if (typeof said.proof === "string") await this.identify(said.proof);
+    if (said.hello) this.settled(), this.count();
   }
 
   // The focus may reach this frame a moment after the word that it is ours, and would be with nothing in it.

@@ -1,13 +1,15 @@
 // How this page keeps the customer's secret where no cookie does, and how it becomes another customer's: chat-keeper.js
 // asks for this when it is needed. From then on the secret goes along in a header.
+const words = __WORDS__; // the server puts them in
 const LONGEST = 5000; // characters of a proof, more than the server looks at
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
 
-const offer = keeper.querySelector("[data-do=window]");
+const offer = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
 offer.hidden = window === top;
 offer.addEventListener("click", () => openWindow());
+keeper.querySelector(".forgetful").append(`${words.forgetful} `, offer);
 document.addEventListener("submit", (event) => resume(event));
 document.body.addEventListener("htmx:afterSwap", () => showPictures());
 
@@ -46,6 +48,7 @@ function store(secret) {
 }
 
 export async function recall(secret) {
+  if (secret.length >= 64) return; // the page around us says what it likes
   headers["X-Chat"] = secret;
   const isSure = await refresh().catch(() => false);
   if (isSure && keeper.isNew) forget(); // it holds no longer
@@ -131,9 +134,9 @@ async function openWindow() {
 }
 
 function say(sentence) {
-  const line = keeper.querySelector(".said");
-  line.textContent = sentence;
-  line.hidden = !sentence;
+  const line = Object.assign(document.createElement("p"), { className: "notice", textContent: sentence });
+  line.setAttribute("role", "alert");
+  keeper.prepend(line);
 }
 
 // Forms that make us the customer of another conversation, where no cookie does it.

@@ -11,11 +11,11 @@ class DoorBell extends HTMLElement {
     this.tries = 0;
     document.addEventListener("visibilitychange", () => this.wake());
     addEventListener("online", () => this.wake());
-    addEventListener("offline", () => this.begun && this.state("lost"));
+    addEventListener("offline", () => this.state("lost"));
     addEventListener("pageshow", (event) => event.persisted && this.wake());
     document.body.addEventListener("htmx:afterRequest", (event) => this.answered(event.detail));
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
-      document.body.addEventListener(failure, () => this.begun && this.state("lost"));
+      document.body.addEventListener(failure, () => this.state("lost"));
     }
     document.addEventListener("conversation-began", () => this.hasBegun());
     if ("waits" in this.dataset) this.wait();
@@ -24,14 +24,13 @@ class DoorBell extends HTMLElement {
 
   // There is no conversation yet. It may begin here, or in another tab of the same browser.
   wait() {
-    let others = null;
     try {
-      others = new BroadcastChannel(this.dataset.socket);
+      const others = new BroadcastChannel(this.dataset.socket);
       others.onmessage = () => this.hasBegun();
+      document.addEventListener("conversation-began", () => others.postMessage("began"), { once: true });
     } catch {
       // a browser that keeps pages from hearing of each other
     }
-    document.addEventListener("conversation-began", () => others?.postMessage("began"), { once: true });
     document.addEventListener("messages-shown", ({ detail }) => detail.length && !this.begun && this.begin());
   }
 
@@ -114,7 +113,7 @@ class DoorBell extends HTMLElement {
 
   // What became of a look: any answer means that we are connected, with a socket or without.
   answered({ xhr }) {
-    if (!this.begun || xhr.status === 0) return; // it failed, which is said apart, or was given up
+    if (xhr.status === 0) return; // it failed, which is said apart, or was given up
     if (xhr.status === 401) this.state("out");
     else if (xhr.status >= 500 && !this.open) this.state("lost");
     else this.state(this.open ? "live" : "polling");
@@ -122,7 +121,7 @@ class DoorBell extends HTMLElement {
 
   state(state) {
     const before = document.body.dataset.link;
-    if (state === before) return;
+    if (!this.begun || state === before) return;
     document.body.dataset.link = state;
     this.textContent = this.dataset[state === "polling" ? "live" : state];
     this.dispatchEvent(new CustomEvent(state));

@@ -48,15 +48,14 @@ class MessageList extends HTMLElement {
     if (this.atEnd) this.seen();
   }
 
-  ask(event) {
-    if (event.detail.elt !== this.list) return;
-    event.detail.parameters.since = this.last;
+  ask({ detail }) {
+    if (detail.elt === this.list) detail.parameters.since = this.last;
   }
 
-  beforeSwap(event) {
-    const newer = event.detail.requestConfig.elt === this.list;
-    if (newer && Number(event.detail.requestConfig.parameters.since) !== this.last) {
-      event.detail.shouldSwap = false; // an answer to a question of before: ask again
+  beforeSwap({ detail }) {
+    const newer = detail.requestConfig.elt === this.list;
+    if (newer && Number(detail.requestConfig.parameters.since) !== this.last) {
+      detail.shouldSwap = false; // an answer to a question of before: ask again
       document.body.dispatchEvent(new CustomEvent("messages"));
       return;
     }
@@ -91,8 +90,8 @@ class MessageList extends HTMLElement {
   // Older messages are no news, and are not read out as such.
   hush() {
     const log = this.list.parentElement;
-    log.setAttribute("aria-live", "off");
-    setTimeout(() => log.removeAttribute("aria-live"), 1000);
+    log.ariaLive = "off";
+    setTimeout(() => (log.ariaLive = null), 1000);
   }
 
   toEnd() {
@@ -117,12 +116,8 @@ class MessageList extends HTMLElement {
       const mark = row.querySelector(".day");
       if (day === before) mark?.remove();
       else if (!mark) {
-        const label = document.createElement("p");
-        label.className = "day";
-        label.innerHTML = '<local-time data-as="day"><time></time></local-time>';
-        label.querySelector("time").dateTime = time.dateTime;
-        row.prepend(label);
-        label.firstChild.show();
+        const when = `<time datetime="${time.dateTime}"></time>`;
+        row.insertAdjacentHTML("afterbegin", `<p class="day"><local-time data-as="day">${when}</local-time></p>`);
       }
       before = day;
     }
