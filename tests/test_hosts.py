@@ -177,16 +177,31 @@ def test_the_loader_has_three_kilobytes_in_every_language(alice: Page, language:
 
 def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:
     page = alice.get("/chat/").content.decode()
-    for address in re.findall(r'(?:src|href)="(/chat/(?:script|style)-[^"]*)"', page):
+    addresses = re.findall(r'="(/chat/[^"/]*\.(?:js|css))"', page)
+    assert len(addresses) == 4  # the style, the script and two modules
+    for address in addresses:
         plain = alice.get(address)
         assert "immutable" in plain["Cache-Control"]
         packed = alice.get(address, headers={"Accept-Encoding": "gzip"})
         assert packed["Content-Encoding"] == "gzip"
         assert gzip.decompress(packed.content) == plain.content
         assert len(packed.content) < len(plain.content) / 2
-        old = alice.get(re.sub("-[0-9a-f]{12}", "-000000000000", address))
+        assert b"__WORDS__" not in plain.content
+        old = alice.get(re.sub("[0-9a-f]{12}", "000000000000", address))
         assert old.content == plain.content
         assert "immutable" not in old["Cache-Control"]
+
+
+def test_modules_are_made_for_the_languages_of_chats_alone(alice: Page) -> None:
+    assert "Bearbeiten" in alice.get("/chat/chat-seldom.de.000000000000.js").content.decode()
+    for made_up in ("chat-seldom.xx", "loader.en", "chat-keeper.en", "chat-seldom.EN"):
+        assert alice.get(f"/chat/{made_up}.000000000000.js").status_code == 404
+
+
+def test_what_signed_in_customers_need_comes_along_where_there_are_some(alice: Page, shop: Website) -> None:
+    assert "modulepreload" not in alice.get("/chat/shop/").content.decode()
+    Website.objects.filter(pk=shop.pk).update(identity_secret="only-for-tests-" * 4)
+    assert 'rel="modulepreload" href="/chat/chat-secret.en.' in alice.get("/chat/shop/").content.decode()
 
 
 def test_styles_are_made_for_the_colours_of_websites_alone(alice: Page, shop: Website) -> None:

@@ -1,0 +1,147 @@
+"""What few ever do is loaded when somebody does it; where it does not come, that is said, and it can be done again."""
+
+import re
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from tests.browser.cast import Api, Person, Stage, eventually, somebody
+from tests.browser.hosts import Requests, Street
+from tests.browser.test_attachments import brings, chips, chooses, payload, photo
+from tests.browser.test_embedding import refuses_cookies
+
+pytestmark = pytest.mark.browser
+
+NOTE = payload("note.txt", b"a note")
+OFFLINE = "That did not go through: there was no connection. Try again."
+
+
+def modules(asked: Requests) -> list[str]:
+    """The names of the modules that were asked for."""
+    return [found[1] for _, path, _ in asked.all if (found := re.match(r"/chat/([\w-]+)\.en\.\w+\.js", path))]
+
+
+def is_missing(where: Page | BrowserContext, name: str) -> None:
+    """This module does not come until `where` is told to unroute it."""
+    where.route(f"**/chat/{name}.*", lambda route: route.abort())
+
+
+def comes_again(where: Page | BrowserContext, name: str) -> None:
+    """And now it does."""
+    where.unroute(f"**/chat/{name}.*")
+
+
+def test_whoever_sends_text_loads_nothing_more(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    asked = Requests(alice.page, street.server.url)
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    alice.reloads()
+    alice.shows("Hello")
+    assert [path for _, path, _ in asked.all if path.startswith("/chat/script-")]
+    assert modules(asked) == []
+
+
+def test_files_load_what_they_need_once(stage: Stage, api: Api) -> None:
+    name = somebody()
+    api.tells(f"Hello from {name}", name=name)
+    alice, bob = stage.customer(), stage.agent()
+    bob.opens(name)
+    for person in (alice, bob):
+        asked = Requests(person.page, person.url)
+        person.types("Here it is")
+        assert modules(asked) == []
+        chooses(person, NOTE)
+        expect(chips(person)).to_have_count(1)
+        brings(person, "paste", "pasted.png", photo(), "#content")
+        expect(chips(person)).to_have_count(2)
+        assert modules(asked) == ["chat-seldom"]
+
+
+def tries_in_vain_and_then_again(person: Person, *, dropping: bool) -> None:
+    """Bring a file while the module does not come, and once it does."""
+
+    def bring() -> None:
+        if dropping:
+            brings(person, "drop", "dropped.txt", b"x", ".thread")
+        else:
+            chooses(person, NOTE)
+
+    problem = person.page.locator(".composer .problem")
+    is_missing(person.page, "chat-seldom")
+    bring()
+    expect(problem).to_have_text(OFFLINE)
+    expect(chips(person)).to_have_count(0)
+    comes_again(person.page, "chat-seldom")
+    bring()
+    expect(chips(person)).to_have_count(1)
+    expect(problem).to_be_hidden()
+    person.field.press("Enter")
+    expect(person.page.locator("#messages a.file")).to_have_count(1)
+
+
+@pytest.mark.parametrize("dropping", [False, True], ids=["chosen", "dropped"])
+def test_a_file_is_brought_again_where_its_module_did_not_come(stage: Stage, api: Api, dropping: bool) -> None:
+    name = somebody()
+    api.tells(f"Hello from {name}", name=name)
+    bob = stage.agent()
+    bob.opens(name)
+    for person in (stage.customer(), bob):
+        tries_in_vain_and_then_again(person, dropping=dropping)
+
+
+def test_a_message_that_is_too_long_is_not_sent_whatever_comes(stage: Stage) -> None:
+    alice = stage.customer()
+    problem = alice.page.locator(".composer .problem")
+    is_missing(alice.page, "chat-seldom")
+    alice.says("x" * 20481)
+    expect(problem).to_have_text(OFFLINE)
+    expect(alice.pending).to_have_count(0)
+    comes_again(alice.page, "chat-seldom")
+    alice.field.press("End")
+    alice.page.keyboard.type("y")
+    expect(problem).to_have_text("That is 2 characters too long. Please send it in parts of 20,480.")
+    alice.says("Short")
+    alice.shows("Short")
+
+
+def test_what_the_server_refuses_is_said_as_soon_as_it_can_be(stage: Stage) -> None:
+    alice = stage.customer()
+    answers = {"refusing": True}
+
+    def refuse(route: Route) -> None:
+        if route.request.method == "POST" and answers["refusing"]:
+            return route.fulfill(status=422, content_type="text/plain; charset=utf-8", body="No bread today.")
+        return route.continue_()
+
+    alice.page.route("**/messages/*", refuse)
+    is_missing(alice.page, "chat-seldom")
+    alice.says("Bread, please")
+    expect(alice.pending).to_contain_text("Not sent yet, trying again…")
+    comes_again(alice.page, "chat-seldom")
+    expect(alice.pending.locator(".fate")).to_have_text("Not sent. No bread today.")
+    expect(alice.pending.get_by_role("button")).to_have_text(["Try again", "Edit"])
+    alice.pending.get_by_role("button", name="Try again").click()
+    expect(alice.pending.get_by_role("button")).to_have_text(["Try again", "Edit"])
+    answers["refusing"] = False
+    alice.pending.get_by_role("button", name="Edit").click()
+    expect(alice.field).to_have_value("Bread, please")
+    alice.field.press("Enter")
+    alice.shows("Bread, please")
+
+
+def test_a_secret_is_kept_even_if_what_keeps_it_comes_late(street: Street) -> None:
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    is_missing(context, "chat-secret")
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    expect(alice.pending).to_contain_text("Not sent yet, trying again…")
+    comes_again(context, "chat-secret")
+    alice.shows(hello)
+    eventually(alice.page, lambda: "chat" in alice.kept().get("chatsite shop", ""), "the page keeps the secret")
+    alice.reloads()
+    alice.shows(hello)
