@@ -65,7 +65,7 @@ class ChatComposer extends HTMLElement {
     this.field.addEventListener("keydown", (event) => this.key(event));
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.gone = new AbortController();
-    document.addEventListener("messages-shown", (event) => this.shown(event.detail), this.gone);
+    document.addEventListener("messages-shown", (event) => this.settle(event.detail), this.gone);
     document.addEventListener("connected", () => this.flush(), this.gone);
     addEventListener("online", () => this.flush(), this.gone);
     const unsent = () => held.size || this.items.some((item) => item.failed);
@@ -77,7 +77,7 @@ class ChatComposer extends HTMLElement {
       const item = this.add(name, text);
       item.refused = files > 0 && !held.has(name);
     }
-    this.shown(document.querySelector("message-list").rows);
+    this.settle(document.querySelector("message-list").rows);
     for (const item of this.items) if (item.refused) this.seldom("lose", item);
     this.flush();
     // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
@@ -102,16 +102,12 @@ class ChatComposer extends HTMLElement {
   }
 
   measure() {
-    this.fit();
-    const most = Number(this.field.dataset.most);
-    this.tooLong = this.field.value.length > most && [...this.field.value].length > most; // counted as the server does
-    if (this.tooLong) this.seldom("tooLong", most);
-  }
-
-  fit() {
     this.field.style.height = "auto";
     const { scrollHeight, offsetHeight, clientHeight } = this.field;
     this.field.style.height = `${scrollHeight + offsetHeight - clientHeight}px`; // with its borders
+    const most = Number(this.field.dataset.most);
+    this.tooLong = this.field.value.length > most && [...this.field.value].length > most; // counted as the server does
+    if (this.tooLong) this.seldom("tooLong", most);
   }
 
   key(event) {
@@ -293,22 +289,16 @@ class ChatComposer extends HTMLElement {
     this.flush();
   }
 
-  // Rows have come: what they bring need not wait any more.
-  shown(rows) {
-    const names = new Set(rows.map((row) => row.dataset.echo));
-    this.items.filter((item) => names.has(item.name)).forEach((item) => this.drop(item));
-    this.settle();
-  }
-
-  settle() {
-    const last = document.querySelector("message-list").last;
-    this.items.filter((item) => item.id <= last).forEach((item) => this.drop(item));
+  // What has come, with these rows or before, need not wait any more.
+  settle(rows = []) {
+    const { last } = document.querySelector("message-list");
+    const echoes = rows.map((row) => row.dataset.echo);
+    for (const item of this.items) if (item.id <= last || echoes.includes(item.name)) this.drop(item);
   }
 
   // Somebody else writes from now on.
   abandon() {
     this.items.forEach((item) => this.drop(item));
-    store.set(this.outbox, []);
     this.field.value = "";
     this.files = [];
     this.typed();

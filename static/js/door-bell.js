@@ -59,7 +59,7 @@ class DoorBell extends HTMLElement {
 
   connect() {
     clearTimeout(this.retry);
-    if (this.socket && this.socket.readyState <= OPEN) return;
+    if (this.socket?.readyState <= OPEN) return;
     const address = location.origin.replace("http", "ws") + this.dataset.socket;
     let socket;
     try {

@@ -13,8 +13,8 @@ const midnight = (moment) => new Date(moment).setHours(0, 0, 0, 0);
 const daysAgo = (moment) => Math.round((midnight(Date.now()) - midnight(moment)) / 86400000);
 
 const shown = {
-  time: (moment) => time.format(moment),
-  full: (moment) => full.format(moment),
+  time: time.format,
+  full: full.format,
   back: (moment) => (daysAgo(moment) === 0 ? time : daysAgo(moment) > -7 ? later : full).format(moment),
   day(moment) {
     const days = daysAgo(moment);
