@@ -2,6 +2,7 @@
 // The server puts the words in.
 const words = __WORDS__;
 const MEGABYTE = 1024 ** 2;
+const UNITS = ["byte", "kilobyte", "megabyte"];
 const language = document.documentElement.lang;
 
 const chip = document.createElement("template");
@@ -31,14 +32,20 @@ export function show(composer, list, files, isDraft) {
     const row = chip.content.firstElementChild.cloneNode(true);
     const [name, size, button] = row.children;
     name.textContent = file.name;
-    const unit = { style: "unit", unit: "megabyte", maximumFractionDigits: 1 };
-    size.textContent = Math.max(0.1, file.size / MEGABYTE).toLocaleString(language, unit);
+    size.textContent = sizeOf(file);
     button.ariaLabel = words.remove.replace("{name}", file.name);
     button.addEventListener("click", () => remove(composer, file));
     if (!isDraft) button.remove();
     return row;
   };
   list.replaceChildren(...files.map(row));
+}
+
+// As the server says it once the file is sent.
+function sizeOf({ size }) {
+  const step = size < 1024 ? 0 : size < MEGABYTE ? 1 : 2;
+  const unit = { style: "unit", unit: UNITS[step], unitDisplay: step ? "short" : "long", maximumFractionDigits: 1 };
+  return (size / 1024 ** step).toLocaleString(language, unit);
 }
 
 function remove(composer, file) {

@@ -6,13 +6,32 @@ from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any, Unpack
+from urllib.request import Request, urlopen
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, FrameLocator, Locator, Page, expect
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Frame,
+    FrameLocator,
+    Locator,
+    Page,
+    Route,
+    expect,
+)
 
 from tests.browser.cast import PATIENCE, ROWS, TELL_VIOLATIONS, Customer, Options, Row, Stage, exactly
 from tests.conftest import Server
 
+NEAR_AND_FAR = pytest.mark.parametrize("where", ["near", "far"])
+
 PARTITIONING = "ThirdPartyStoragePartitioning"
+
+NO_STORAGE = (
+    """Object.defineProperty(window, "localStorage", { get() { throw new DOMException("No", "SecurityError") } })"""
+)
+"""A script that takes its storage from a page."""
 
 # What a browser says in the page's name when a frame is refused, or gone, which is what some tests are about.
 REFUSED = (
@@ -198,6 +217,22 @@ class Requests:
     def to(self, end: str) -> list[dict[str, Any]]:
         """What was posted to addresses that have this in them."""
         return [json.loads(body) for method, path, body in self.all if method == "POST" and end in path]
+
+
+def refuses_cookies(context: BrowserContext, chat: str) -> None:
+    """A browser that takes no cookie of the chat, though its storages work."""
+
+    def answer_without_cookies(route: Route) -> None:
+        asked = route.request
+        if asked.is_navigation_request():
+            return route.continue_()  # it sets none; and a page that was made up here may open no socket
+        body = asked.post_data_buffer
+        headers = {name: value for name, value in asked.headers.items() if name not in {"cookie", "accept-encoding"}}
+        with urlopen(Request(asked.url, body, headers, method=asked.method), timeout=30) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() != "set-cookie"}
+            return route.fulfill(status=answer.status, headers=kept, body=answer.read())
+
+    context.route(f"{chat}/chat/**", answer_without_cookies)
 
 
 class Browsers:

@@ -6,9 +6,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.cast import Api, Person, Stage, eventually, somebody
-from tests.browser.hosts import Requests, Street
+from tests.browser.hosts import Requests, Street, refuses_cookies
 from tests.browser.test_attachments import brings, chips, chooses, payload, photo
-from tests.browser.test_embedding import refuses_cookies
 
 pytestmark = pytest.mark.browser
 

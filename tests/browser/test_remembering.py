@@ -1,0 +1,321 @@
+"""The chat on other websites' pages remembers its customer where it may, and says so where it may not."""
+
+import hmac
+import json
+import re
+import time
+
+import jwt
+import pytest
+from playwright.sync_api import BrowserContext, Route, expect
+
+from tests.browser.cast import Agent, Api, Customer, eventually, somebody
+from tests.browser.hosts import KINDS, NEAR_AND_FAR, NO_STORAGE, Guest, Site, Sites, Street, refuses_cookies
+from tests.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+
+# Who keeps what -------------------------------------------------------------------------------------------------------
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Street, kind: str, where: str) -> None:
+    hello = f"Hello from {somebody()}"
+    origin = street.shop.far if where == "far" else street.shop.near
+    alice = street.guest(origin, street.shop.page(), context=street.browser_that_is(kind))
+    bob = street.agent()
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    bob.opens(hello)
+    bob.answers("How can I help?")
+    alice.shows(hello, "How can I help?")
+    if kind == "no cookies":
+        expect(alice.forgetful).to_be_visible()
+        goes_on_in_a_window(alice, bob)
+        return
+    expect(alice.forgetful).to_be_hidden()
+    alice.reloads()
+    alice.shows(hello, "How can I help?")
+    alice.says("Do you have bread?")
+    alice.shows(hello, "How can I help?", "Do you have bread?")
+    bob.sees("Do you have bread?")
+    bob.answers("Always.")
+    for person in (alice, bob):
+        person.shows(hello, "How can I help?", "Do you have bread?", "Always.")
+    assert alice.screen() == bob.screen()
+    alice.is_connected()
+
+
+def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
+    """Where nothing is kept, a window of its own remembers for as long as it is open; its code holds once."""
+    before = alice.screen()
+    codes: list[str] = []
+    alice.page.context.on("response", lambda answer: codes.append(answer.text()) if "/code/" in answer.url else None)
+    with alice.page.context.expect_page() as opened:
+        alice.frame.get_by_role("button", name="Open in a new window").click()
+    opened.value.wait_for_url("**/chat/shop/**")
+    window = Customer(opened.value, alice.url)
+    window.shows(*[text for _, text in before])
+    window.says("Now I am here.")
+    bob.sees("Now I am here.")
+    bob.answers("I can see that.")
+    window.shows(*[text for _, text in before], "Now I am here.", "I can see that.")
+    assert window.screen() == bob.screen()
+    assert "code" not in window.page.url
+    [code] = codes
+    another = Customer(alice.page.context.new_page(), window.page.url.partition("/chat/")[0])
+    another.goes("/chat/")  # a page of ours, whose codes are believed
+    another.page.evaluate("(address) => location.assign(address)", f"{window.page.url}#code={code}")
+    expect(another.page.get_by_role("alert").filter(has_text="opened too late")).to_be_visible()
+    assert another.screen() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_browsers_of_these_tests_are_what_they_are_called(street: Street, kind: str) -> None:
+    alice = street.guest(street.shop.far, street.shop.page(), context=street.browser_that_is(kind))
+    alice.opens()
+    alone = alice.page.context.new_page()
+    alone.goto(f"{street.server.url}/chat/")
+    cookie = "(document.cookie = 'third=1; SameSite=None; Secure', document.cookie.includes('third=1'))"
+    assert alice.inside.evaluate(cookie) == (kind in {"ordinary", "nothing partitioned"})
+    note = "(name) => { try { localStorage.setItem(name, 1); return localStorage.third } catch { return 'nothing' } }"
+    alone.evaluate(note, "third")
+    seen = {"no cookies": "nothing", "nothing partitioned": "1"}.get(kind)
+    assert alice.inside.evaluate(note, "fourth") == seen
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("keeper", ["the page around it", "the frame itself"])
+def test_without_a_cookie_the_next_best_keeps_the_conversation(street: Street, keeper: str, where: str) -> None:
+    origin = street.shop.far if where == "far" else street.shop.near
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    if keeper == "the frame itself":
+        context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
+    alice = street.guest(origin, street.shop.page(), context=context)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    expect(alice.forgetful).to_be_hidden()
+    assert alice.cookies() == []
+    in_the_frame = alice.inside.evaluate("() => Object.values(localStorage).join()")
+    if keeper == "the frame itself":
+        secret = in_the_frame
+    else:
+        secret = json.loads(alice.kept()["chatsite shop"])["chat"]
+        assert secret not in in_the_frame
+    assert len(secret) == 32
+    alice.reloads()
+    if keeper == "the frame itself":
+        alice.opens()  # nobody remembers that it was open
+    alice.shows(hello)
+    bob = street.agent()
+    bob.opens(hello)
+    bob.answers("How can I help?")
+    alice.shows(hello, "How can I help?")
+    alice.says("Do you have bread?")
+    alice.shows(hello, "How can I help?", "Do you have bread?")
+    bob.sees("Do you have bread?")
+    alice.is_connected()
+    assert secret not in alice.inside.content() + alice.page.content()
+
+
+def keeps_in_the_page(street: Street) -> tuple[BrowserContext, Guest]:
+    """A browser that takes no cookie of the chat, and a customer in it who has not written yet."""
+    context = street.browser()
+    refuses_cookies(context, street.server.url)
+    return context, street.guest(street.shop.far, street.shop.page(), context=context)
+
+
+def test_two_tabs_without_a_cookie_are_one_conversation(street: Street) -> None:
+    context, first = keeps_in_the_page(street)
+    second = street.guest(street.shop.far, street.shop.page(), context=context)
+    for tab in (first, second):
+        tab.opens()
+    hello = f"From the first tab, {somebody()}"
+    first.says(hello)
+    first.shows(hello)
+    second.says("From the second tab")
+    second.shows(hello, "From the second tab")
+    first.shows(hello, "From the second tab")
+
+
+def test_what_is_kept_outlives_a_server_that_stumbles(street: Street) -> None:
+    context, alice = keeps_in_the_page(street)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    stumbles = {"once": True}
+
+    def stumble(route: Route) -> None:
+        if "x-chat" in route.request.headers and stumbles.pop("once", False):
+            return route.fulfill(status=503, body="")
+        return route.fallback()
+
+    context.route(f"{street.server.url}/chat/shop/?*", stumble)
+    alice.reloads()
+    expect(alice.field).to_be_visible()
+    eventually(alice.page, lambda: not stumbles, "the server has stumbled")
+    alice.reloads()
+    alice.shows(hello)
+
+
+def test_a_message_that_waited_over_a_reload_goes_where_it_belongs(street: Street) -> None:
+    context, alice = keeps_in_the_page(street)
+    hello = f"Hello from {somebody()}"
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    gone = {"is": True}
+
+    def lose(route: Route) -> None:
+        return route.abort() if gone["is"] and route.request.method == "POST" else route.fallback()
+
+    context.route(f"{street.server.url}/chat/shop/messages/*", lose)
+    alice.says("Written in a tunnel")
+    expect(alice.pending).to_have_count(1)
+    alice.reloads()
+    gone["is"] = False
+    alice.shows(hello, "Written in a tunnel")
+    bob = street.agent()
+    bob.opens("Written in a tunnel")
+    bob.shows(hello, "Written in a tunnel")
+
+
+# Going, and coming as somebody ----------------------------------------------------------------------------------------
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("keeper", ["cookie", "page"])
+def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
+    street: Street, api: Api, keeper: str, where: str
+) -> None:
+    context = street.browser()
+    if keeper == "page":
+        refuses_cookies(context, street.server.url)
+    alice = street.guest(street.shop.far if where == "far" else street.shop.near, street.shop.page(), context=context)
+    alice.opens()
+    alice.says("Forget me")
+    alice.shows("Forget me")
+    [secret] = [cookie["value"] for cookie in alice.cookies()] or [json.loads(alice.kept()["chatsite shop"])["chat"]]
+    assert [text for _, text in api.read(secret)] == ["Forget me"]
+    alice.page.evaluate("Chatsite.shutdown()")
+    expect(alice.panel).to_be_hidden()
+    assert (alice.kept(), alice.cookies(), api.read(secret)) == ({}, [], [])
+    alice.reloads()
+    expect(alice.panel).to_be_hidden()
+    alice.opens()
+    alice.shows()
+    alice.says("Somebody new")
+    alice.shows("Somebody new")
+    assert api.read(secret) == []
+
+
+SECRET = "only-for-tests-" * 4
+
+
+def token(sub: str, secret: str = SECRET) -> str:
+    """What the website's own server says of somebody who is signed in there."""
+    now = int(time.time())
+    return jwt.encode({"sub": sub, "iat": now, "exp": now + 600, "name": sub.title()}, secret, "HS256")
+
+
+@pytest.fixture(scope="module")
+def members(server: Server, sites: Sites) -> Site:
+    """The shop's chat for its members, and its club where only members may write."""
+    shop = sites[0]
+    for key in ("members", "club"):
+        server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
+    server.manage(
+        "shell",
+        "-c",
+        "from conversations.models import Website\n"
+        f"Website.objects.filter(key__in=['members', 'club']).update(identity_secret='{SECRET}')\n"
+        "Website.objects.filter(key='club').update(identity_required=True)",
+    )
+    return shop
+
+
+def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, members: Site) -> None:
+    alice_sub, carol_sub = somebody(), somebody()
+    hello = f"Hello from {alice_sub}"
+    path = members.page(script=members.script("members"))
+    laptop, phone = street.guest(members.far, path), street.guest(members.far, path)
+    laptop.calls("identify", token(alice_sub))
+    laptop.opens()
+    laptop.says(hello)
+    laptop.shows(hello)
+    phone.opens()
+    phone.shows()
+    phone.calls("identify", token(alice_sub))
+    phone.shows(hello)
+    bob = street.agent()
+    bob.opens(hello)
+    bob.answers("I see you are a member.")
+    for device in (laptop, phone):
+        device.shows(hello, "I see you are a member.")
+    phone.says("I am.")
+    laptop.shows(hello, "I see you are a member.", "I am.")
+    laptop.calls("identify", token(carol_sub))
+    laptop.shows()
+    laptop.says("I am somebody else")
+    laptop.shows("I am somebody else")
+    laptop.reloads()
+    laptop.calls("identify", token(carol_sub))
+    laptop.shows("I am somebody else")
+    phone.shows(hello, "I see you are a member.", "I am.")
+    laptop.calls("identify", token(alice_sub))
+    laptop.shows(hello, "I see you are a member.", "I am.")
+
+
+def test_a_member_who_has_never_written_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("members")))
+    alice.calls("identify", token(somebody()))
+    alice.opens()
+    alice.says("Hello")
+    alice.is_connected()
+
+
+def test_an_older_servers_signed_id_is_proof_too_in_any_script(street: Street, members: Site) -> None:
+    sub = f"愛麗絲 100% {somebody()}"
+    signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
+    laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
+    for device in (laptop, phone):
+        device.calls("identify", signed)
+        device.opens()
+    laptop.says("Hello from the laptop")
+    laptop.shows("Hello from the laptop")
+    phone.reloads()
+    phone.calls("identify", signed)
+    phone.shows("Hello from the laptop")
+
+
+@pytest.mark.parametrize("wrong", ["a token of somebody else's making", "no token at all", "日本"])
+def test_a_wrong_token_is_refused_and_the_chat_goes_on(street: Street, members: Site, wrong: str) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("members")))
+    alice.page.evaluate("Chatsite.on('refused', (why) => document.title = `Refused: ${why}`)")
+    alice.calls("identify", token("alice", "not-the-secret-" * 4) if wrong.startswith("a token") else wrong)
+    alice.opens()
+    expect(alice.page).to_have_title(re.compile("Refused: We could not make sure who you are"))
+    alice.says("I am nobody")
+    alice.shows("I am nobody")
+
+
+def test_where_only_members_may_write_others_are_told_and_members_can(street: Street, members: Site) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("club")))
+    alice.opens()
+    alice.says("Let me in")
+    expect(alice.pending.locator(".fate")).to_have_text(
+        "Not sent. Please sign in on the website first, then write to us."
+    )
+    alice.calls("identify", token(somebody()))
+    expect(alice.frame.get_by_text("Please sign in on The club to write.")).to_have_count(0)
+    alice.pending.get_by_role("button", name="Try again").click()
+    alice.shows("Let me in")
+    alice.says("Thank you")
+    alice.shows("Let me in", "Thank you")

@@ -1,0 +1,193 @@
+"""What others say to the chat on somebody's pages, and the widgets that others make."""
+
+import json
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import Frame, Page, expect
+
+from tests.browser.cast import Api, Customer, eventually
+from tests.browser.hosts import Requests, Site, Street
+
+pytestmark = pytest.mark.browser
+
+
+# What others say to it ------------------------------------------------------------------------------------------------
+
+GREET_AGAIN = """(target) => new Promise((answered) => {
+    const { port1, port2 } = new MessageChannel();
+    window.mallorys = port1;
+    port1.onmessage = ({ data }) => answered(data);
+    target.contentWindow.postMessage("chatsite", "*", [port2]);
+})"""
+
+NONSENSE = """(target) => {
+    const much = "x".repeat(5_000_000);
+    const words = [null, 7, "chatsite", much, [], { hello: true, open: false }, { keep: much }, { kept: "yes" }];
+    for (const word of words) target.contentWindow.postMessage(word, "*");
+    target.contentWindow.postMessage("chat", "*", [new MessageChannel().port2]);
+}"""
+
+NONSENSE_BY_PORT = """() => {
+    const much = "x".repeat(5_000_000);
+    const words = [null, 7, much, [], {}, { seen: much }, { seen: 1e99 }, { open: "no" }, { kept: 1 }, { proof: 5 },
+        { chat: much, hello: true }, { proof: much }, { proof: "日本" }, { hello: true, chat: { a: 1 }, seen: [] }];
+    for (const word of words) window.mallorys.postMessage(word);
+}"""
+
+
+def test_nonsense_from_the_page_around_it_does_nothing(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Before")
+    alice.shows("Before")
+    asked = Requests(alice.page, street.server.url)
+    chat = alice.page.locator(".panel iframe")
+    chat.evaluate(NONSENSE)
+    assert chat.evaluate(GREET_AGAIN) == {"ready": True}  # all of it was heard before this
+    # The chat looks for news, and the page says where it is, whenever they like: what they do so is no answer.
+    assert [path for method, path, _ in asked.all if method == "POST" and "/here/" not in path] == []
+    alice.page.evaluate(NONSENSE_BY_PORT)
+    alice.says("After")
+    alice.shows("Before", "After")
+    assert max(len(body) for _, _, body in asked.all) < 1000
+
+
+def test_another_pages_words_to_the_page_with_the_chat_do_nothing(street: Street) -> None:
+    attack = """<script>
+        const words = [{ ready: true }, { keep: "0".repeat(32) }, { close: true }, { unread: 99 }, { known: true },
+            { event: "identified" }, "chatsite", "x".repeat(5_000_000)];
+        for (const word of words) parent.postMessage(word, "*", [new MessageChannel().port2]);
+        parent.postMessage("done", "*");
+    </script>"""
+    advertisement = street.mallory.near + street.mallory.page(script=attack)
+    heard = "<script>addEventListener('message', ({ data }) => data === 'done' && (document.title = 'Done'))</script>"
+    alice = street.guest(street.shop.far, street.shop.page(body=heard))
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    kept = alice.kept()
+    alice.page.evaluate(
+        "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))", advertisement
+    )
+    expect(alice.page).to_have_title("Done")
+    expect(alice.panel).to_be_visible()
+    expect(alice.badge).to_be_hidden()
+    alice.says("Still here")
+    alice.shows("Hello", "Still here")
+    assert {**json.loads(alice.kept()["chatsite shop"]), "seen": 0} == {**json.loads(kept["chatsite shop"]), "seen": 0}
+
+
+ATTACK = """<script>
+    window.answers = [], window.tries = 0;
+    const attack = (chat) => setInterval(() => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = ({ data }) => answers.push(data);
+        chat.postMessage("chatsite", "*", [port2]);
+        tries++;
+    }, 50);
+</script>"""
+
+
+def learns_nothing(mallory: Page | Frame, page: Page) -> None:
+    """She tries again and again, and nobody answers."""
+    tried = mallory.evaluate("tries")
+    eventually(page, lambda: mallory.evaluate("tries") > tried + 10, "mallory tried again and again")
+    assert mallory.evaluate("answers") == []
+
+
+def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street: Street) -> None:
+    mallory = street.mallory
+    page = street.browser().new_page()
+    page.goto(mallory.far + mallory.page(script=ATTACK))
+    with page.expect_popup() as opened:
+        page.evaluate(f"void attack(open('{street.server.url}/chat/shop/?host={mallory.far}'))")
+    opened.value.wait_for_load_state()
+    alice = Customer(opened.value, street.server.url)
+    alice.says("Hello")
+    alice.shows("Hello")
+    learns_nothing(page, page)
+    expect(alice.page.locator("body.in-a-panel")).to_have_count(0)
+
+
+def test_mallory_in_a_frame_beside_the_chat_learns_nothing_from_it(street: Street) -> None:
+    shop, mallory = street.shop, street.mallory
+    chat = f'<iframe src="{street.server.url}/chat/shop/?host={shop.far}"></iframe>'
+    attack = ATTACK.replace("</script>", "attack(parent.frames[0]);</script>")
+    advertisement = f'<iframe src="{mallory.near}{mallory.page(script=attack)}"></iframe>'
+    page = street.browser().new_page()
+    page.goto(shop.far + shop.page(script="", body=chat + advertisement))
+    expect(page.frame_locator("iframe").first.locator("#content")).to_be_visible()
+    _, _, beside = page.frames
+    assert beside.url.startswith(mallory.near)
+    learns_nothing(beside, page)
+    assert page.locator("iframe").first.evaluate(GREET_AGAIN) == {"ready": True}  # the page itself may
+
+
+def test_a_frame_is_for_the_pages_of_the_host_it_names_alone(street: Street) -> None:
+    shop, rival, mallory = street.shop, street.rival, street.mallory
+
+    def framed_by(site: Site, host: str) -> str:
+        frame = f'<iframe src="{street.server.url}/chat/shop/?host={host}"></iframe>'
+        page = street.browser().new_page()
+        with page.expect_response(lambda answer: "/chat/shop/" in answer.url):
+            page.goto(site.far + site.page(script="", body=frame))
+        chat = page.locator("iframe").element_handle().content_frame()
+        assert chat is not None
+        chat.wait_for_load_state("load")
+        return str(chat.evaluate("document.querySelector('h1')?.textContent"))
+
+    assert framed_by(rival, rival.far) == "The shop"
+    assert framed_by(rival, shop.far) != "The shop"
+    assert framed_by(mallory, mallory.far) != "The shop"
+
+
+# Widgets of others' making --------------------------------------------------------------------------------------------
+
+WIDGET = """async ([chat, content]) => {
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ content, website: "shop" });
+    const posted = await fetch(`${chat}/api/messages/`, { method: "POST", headers, body }).then((it) => it.json());
+    const uuid = posted.items[0].conversation;
+    const read = await fetch(`${chat}/api/messages/${uuid}/?since=0`).then((it) => it.json());
+    const ring = await new Promise((answered) => {
+        const socket = new WebSocket(`${chat.replace("http", "ws")}/ws/messages/${uuid}/`);
+        socket.onmessage = ({ data }) => answered(JSON.parse(data));
+        socket.onclose = ({ code }) => answered(code);
+    });
+    return [uuid, read.items.map((item) => item.content), ring];
+}"""
+
+REFUSALS = """async ([chat, uuid]) => {
+    const asked = (path, more) => fetch(chat + path, more).then(({ status }) => status, () => "refused");
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ content: "Psst", website: "shop", conversation: uuid });
+    return [
+        await asked("/api/messages/", { method: "POST", headers, body }),
+        await asked("/api/messages/", { method: "POST", body }),
+        await asked(`/api/messages/${uuid}/?since=0`),
+        await new Promise((answered) => {
+            const socket = new WebSocket(`${chat.replace("http", "ws")}/ws/messages/${uuid}/`);
+            socket.onopen = () => answered("open");
+            socket.onclose = ({ code }) => answered(code);
+        }),
+    ];
+}"""
+
+
+def test_a_widget_works_on_a_listed_page_and_on_no_other(street: Street, api: Api) -> None:
+    page = street.browser().new_page()
+    page.goto(street.shop.far + street.shop.page(script=""))
+    uuid, read, ring = page.evaluate(WIDGET, [street.server.url, "Hello from a widget"])
+    assert read == ["Hello from a widget"]
+    assert ring == {"type": "messages", "last": api.read(uuid)[-1][0]}
+    errors: list[str] = []
+    page.on("websocket", lambda socket: socket.on("socketerror", lambda error: errors.append(str(error))))
+    page.goto(street.mallory.far + street.mallory.page(script=""))
+    assert page.evaluate(REFUSALS, [street.server.url, uuid]) == ["refused", "refused", "refused", 1006]
+    for origin, allowed in ((street.shop.far, street.shop.far), (street.mallory.far, None)):
+        with urlopen(Request(f"{api.url}{uuid}/?since=0", headers={"Origin": origin}), timeout=30) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == allowed
+            assert (uuid in answer.read().decode()) == (allowed is not None)
+    assert "403" in errors[0]
+    assert [text for _, text in api.read(uuid)] == ["Hello from a widget"]
