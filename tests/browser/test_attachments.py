@@ -172,8 +172,8 @@ def test_files_that_are_not_sent_are_warned_of_and_are_not_sent_as_less(stage: S
     alice.page.once("dialog", leave)
     alice.page.evaluate("location.reload()")
     eventually(alice.page, lambda: warned == ["beforeunload"], "the browser asks whether to leave")
-    alice.page.unroute("**/messages/")
     expect(alice.pending).to_contain_text("Please attach them again.")
+    alice.page.unroute("**/messages/")  # not before: it would have been sent from the page that is left
     alice.pending.get_by_role("button", name="Edit").click()
     expect(alice.field).to_have_value("With a file")
     expect(alice.pending).to_have_count(0)
