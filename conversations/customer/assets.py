@@ -160,7 +160,7 @@ def _seldom_words() -> dict[str, str]:
 
 
 def style(accent: str) -> Asset:
-    """The style of the chat with a website's accent colour, and with the mark in it."""
+    """The style of the chat with a website's accent colour."""
     if settings.DEBUG:
         _style.cache_clear()
     return _style(accent.lower())
@@ -168,8 +168,7 @@ def style(accent: str) -> Asset:
 
 @lru_cache(maxsize=100)
 def _style(accent: str) -> Asset:
-    mark = "data:image/svg+xml," + _text("mark.svg").strip().replace('"', "'")
-    text = cssmin(_text("css/chatsite.css")).replace("../mark.svg", mark)
+    text = cssmin(_text("css/chatsite.css"))
     return Asset("text/css; charset=utf-8", (text + ("" if accent == ACCENT else colours(accent))).encode())
 
 

@@ -1,4 +1,4 @@
-"""What a browser keeps of its conversation, where, and for whom: asked by static/js/chat-keeper.js."""
+"""What a browser keeps of its conversation, where, and for whom: asked by chat-keeper.js and chat-secret.js."""
 
 import logging
 import secrets
@@ -81,7 +81,7 @@ def enter(visit: Visit) -> HttpResponse:
     except signing.BadSignature:
         said = None
     conversation = Conversation.objects.numbered(said["conversation"]) if said else None
-    window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-keeper.js
+    window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-secret.js
     if said and not _holds(said["once"], window):
         conversation = None
     if conversation is None or conversation.website_id != visit.website.pk:

@@ -78,7 +78,6 @@ class ChatComposer extends HTMLElement {
       item.refused = files > 0 && !held.has(name);
     }
     this.settle(document.querySelector("message-list").rows);
-    for (const item of this.items) if (item.refused) this.seldom("lose", item);
     this.flush();
     // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
     if (matchMedia("(pointer: fine)").matches && window === top) this.field.focus({ preventScroll: true });
@@ -208,6 +207,7 @@ class ChatComposer extends HTMLElement {
   // One after the other, so that they arrive in the order in which they were written.
   async flush() {
     clearTimeout(this.timer);
+    for (const item of this.items) if (item.refused && !item.failed) this.seldom("lose", item);
     const item = this.items.find((item) => !item.id && !item.refused);
     if (!item || this.busy) return;
     this.busy = true;
@@ -237,9 +237,10 @@ class ChatComposer extends HTMLElement {
     } catch {
       return this.later(item);
     }
-    if (response.ok) return this.sent(item, Number(response.headers.get("X-Message")));
+    const id = Number(response.headers.get("X-Message"));
+    if (id) return this.sent(item, id);
     if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
-    if (response.status >= 500) return this.later(item);
+    if (response.ok || response.status >= 500) return this.later(item); // ok, but not ours: somebody stands between us
     return (await this.seldom("refuse", item, response)) ? null : this.later(item);
   }
 

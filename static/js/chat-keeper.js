@@ -3,7 +3,8 @@
 // that speaks with the page around the chat (loader.js): over a port, whose other end is in a page of exactly data-host.
 // Where a cookie keeps it, as mostly, this is all; what else may happen is in chat-secret.js, which comes when it does.
 const PATIENCE = 3000; // milliseconds to wait for the page around the chat to say what it keeps
-const AGAIN = 15000; // until the next try to say who the customer is
+const AGAIN = 15000; // until the next try of what has to be done
+const LONGEST = 5000; // characters of a proof, more than the server looks at
 
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
@@ -16,9 +17,9 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("messages-shown", () => this.count());
     document.addEventListener("visibilitychange", () => this.count());
     document.addEventListener("click", (event) => this.openFile(event));
-    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.tell({ close: true }));
+    document.addEventListener("keydown", (event) => this.key(event));
     document.querySelector(".close").addEventListener("click", () => this.tell({ close: true }));
-    document.body.addEventListener("stranger", () => this.isNew || this.rarely("lose"));
+    document.body.addEventListener("stranger", () => this.isNew || this.insist("lose"));
     addEventListener("message", (event) => this.greet(event));
     this.start();
   }
@@ -26,14 +27,9 @@ class ChatKeeper extends HTMLElement {
   async start() {
     const waits = this.isNew && this.dataset.host && window !== parent; // for the page around us to say what it keeps
     if (waits) setTimeout(this.settled, PATIENCE);
-    try {
-      if (location.hash.startsWith("#code=")) await this.rarely("enter");
-      if (this.isNew && this.stored()) await this.rarely("recall", this.stored());
-    } catch {
-      // it is tried again before the first message
-    } finally {
-      if (!waits || !this.isNew) this.settled();
-    }
+    if (location.hash.startsWith("#code=")) await this.insist("enter");
+    if (this.isNew && this.stored()) await this.insist("recall", this.stored());
+    if (!waits || !this.isNew) this.settled();
   }
 
   // Something that few customers ever need.
@@ -46,6 +42,11 @@ class ChatKeeper extends HTMLElement {
       throw error;
     }
     return module[deed](...details);
+  }
+
+  // The same, again and again while it does not come and there is no conversation yet.
+  insist(...deed) {
+    return this.rarely(...deed).catch(() => setTimeout(() => this.isNew && this.insist(...deed), AGAIN));
   }
 
   // Whether there is no conversation yet.
@@ -90,8 +91,8 @@ class ChatKeeper extends HTMLElement {
     const chat = this.headers["X-Chat"] || this.stored();
     delete this.headers["X-Identity"];
     try {
-      localStorage.removeItem(this.place);
       sessionStorage.clear();
+      localStorage.removeItem(this.place);
     } catch {
       // nothing was kept
     }
@@ -135,8 +136,9 @@ class ChatKeeper extends HTMLElement {
   // The website's own server says who the customer is. Where that does not go through, it is said again.
   identify(proof) {
     this.proof = proof;
+    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
     const again = () => this.proof === proof && this.identify(proof);
-    return this.rarely("identify", proof).catch(() => setTimeout(again, AGAIN));
+    return this.rarely("identify").catch(() => setTimeout(again, AGAIN));
   }
 
   // The page around the chat has something to say: only its own window, of exactly the origin we were told, may.
@@ -156,7 +158,7 @@ class ChatKeeper extends HTMLElement {
     if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
       if (said.fresh) await this.wipe();
-      if (this.isNew && typeof said.chat === "string") await this.rarely("recall", said.chat).catch(() => null);
+      if (this.isNew && typeof said.chat === "string") await this.insist("recall", said.chat);
     }
     if (typeof said.proof === "string") await this.identify(said.proof);
     if (said.hello) this.settled(), this.count();
@@ -166,14 +168,20 @@ class ChatKeeper extends HTMLElement {
   show(open, focus) {
     this.open = open;
     if (focus && matchMedia("(pointer: fine)").matches) {
-      const take = () => this.open && document.querySelector("#content")?.focus({ preventScroll: true });
-      take();
-      if (!document.hasFocus()) addEventListener("focus", take, { once: true });
-      // Safari gives it to nothing in a frame where nobody has done anything yet. Then the first key does.
-      const typed = ({ key }) => key !== "Tab" && document.activeElement === document.body && take();
-      addEventListener("keydown", typed, { once: true });
+      this.takeFocus();
+      if (!document.hasFocus()) addEventListener("focus", () => this.takeFocus(), { once: true });
     }
     this.count();
+  }
+
+  takeFocus() {
+    if (this.open) document.querySelector("#content")?.focus({ preventScroll: true });
+  }
+
+  // Safari gives the focus to nothing in a frame where nobody has done anything yet. Then the first letter does.
+  key({ key, ctrlKey, metaKey }) {
+    if (key === "Escape") this.tell({ close: true });
+    if (key.length === 1 && !ctrlKey && !metaKey && document.activeElement === document.body) this.takeFocus();
   }
 
   tell(word) {

@@ -1,7 +1,6 @@
 // How this page keeps the customer's secret where no cookie does, and how it becomes another customer's: chat-keeper.js
 // asks for this when it is needed. From then on the secret goes along in a header.
 const words = __WORDS__; // the server puts them in
-const LONGEST = 5000; // characters of a proof, more than the server looks at
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
@@ -56,6 +55,7 @@ export async function recall(secret) {
 
 // What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
 export async function lose() {
+  if (keeper.isNew) return; // it is known already
   keeper.begin(false);
   if (headers["X-Identity"]) await keeper.identify(keeper.proof);
   else forget(), await refresh();
@@ -97,8 +97,7 @@ function listenAnew() {
 }
 
 // The website's own server says who the customer is. Fails where that is to be said once more.
-export async function identify(proof) {
-  headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
+export async function identify() {
   const response = await keeper.settle((more) => post("identify", null, more));
   if (response.status === 429 || response.status >= 500) throw new Error("later");
   if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
@@ -163,6 +162,7 @@ export async function open(link) {
 }
 
 async function bring(element, attribute) {
+  if (!element.hasAttribute(attribute)) return false; // it is on its way
   const address = element[attribute];
   element.removeAttribute(attribute); // nothing is asked for without us
   const response = await fetch(address, { headers }).catch(() => null);

@@ -41,7 +41,7 @@ export function show(composer, list, files, isDraft) {
   list.replaceChildren(...files.map(row));
 }
 
-// As the server says it once the file is sent.
+// Nearly as the server says it once the file is sent.
 function sizeOf({ size }) {
   const step = size < 1024 ? 0 : size < MEGABYTE ? 1 : 2;
   const unit = { style: "unit", unit: UNITS[step], unitDisplay: step ? "short" : "long", maximumFractionDigits: 1 };

@@ -90,8 +90,8 @@ class MessageList extends HTMLElement {
   // Older messages are no news, and are not read out as such.
   hush() {
     const log = this.list.parentElement;
-    log.ariaLive = "off";
-    setTimeout(() => (log.ariaLive = null), 1000);
+    log.setAttribute("aria-live", "off");
+    setTimeout(() => log.removeAttribute("aria-live"), 1000);
   }
 
   toEnd() {

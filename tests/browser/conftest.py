@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.cast import PATIENCE, Api, Stage
-from tests.browser.hosts import Browsers, Site, Sites, Street
+from tests.browser.hosts import SECRET, Browsers, Site, Sites, Street
 from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -106,3 +106,19 @@ def street(
     street = Street(browsers, server, badges, tmp_path, sites)
     yield street
     street.close()
+
+
+@pytest.fixture(scope="module")
+def members(server: Server, sites: Sites) -> Site:
+    """The shop's chat for its members, and its club where only members may write."""
+    shop = sites[0]
+    for key in ("members", "club"):
+        server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
+    server.manage(
+        "shell",
+        "-c",
+        "from conversations.models import Website\n"
+        f"Website.objects.filter(key__in=['members', 'club']).update(identity_secret='{SECRET}')\n"
+        "Website.objects.filter(key='club').update(identity_required=True)",
+    )
+    return shop

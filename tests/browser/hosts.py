@@ -1,6 +1,7 @@
 """Websites that have the chat on their pages, and those who come there."""
 
 import json
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -8,6 +9,7 @@ from threading import Thread
 from typing import Any, Unpack
 from urllib.request import Request, urlopen
 
+import jwt
 import pytest
 from playwright.sync_api import (
     Browser,
@@ -23,6 +25,9 @@ from playwright.sync_api import (
 
 from tests.browser.cast import PATIENCE, ROWS, TELL_VIOLATIONS, Customer, Options, Row, Stage, exactly
 from tests.conftest import Server
+
+SECRET = "only-for-tests-" * 4
+"""What the websites of `members` sign with."""
 
 NEAR_AND_FAR = pytest.mark.parametrize("where", ["near", "far"])
 
@@ -233,6 +238,12 @@ def refuses_cookies(context: BrowserContext, chat: str) -> None:
             return route.fulfill(status=answer.status, headers=kept, body=answer.read())
 
     context.route(f"{chat}/chat/**", answer_without_cookies)
+
+
+def token(sub: str, secret: str = SECRET) -> str:
+    """What the website's own server says of somebody who is signed in there."""
+    now = int(time.time())
+    return jwt.encode({"sub": sub, "iat": now, "exp": now + 600, "name": sub.title()}, secret, "HS256")
 
 
 class Browsers:

@@ -3,15 +3,22 @@
 import hmac
 import json
 import re
-import time
 
-import jwt
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, eventually, somebody
-from tests.browser.hosts import KINDS, NEAR_AND_FAR, NO_STORAGE, Guest, Site, Sites, Street, refuses_cookies
-from tests.conftest import Server
+from tests.browser.hosts import (
+    KINDS,
+    NEAR_AND_FAR,
+    NO_STORAGE,
+    SECRET,
+    Guest,
+    Site,
+    Street,
+    refuses_cookies,
+    token,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -214,31 +221,6 @@ def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
     alice.says("Somebody new")
     alice.shows("Somebody new")
     assert api.read(secret) == []
-
-
-SECRET = "only-for-tests-" * 4
-
-
-def token(sub: str, secret: str = SECRET) -> str:
-    """What the website's own server says of somebody who is signed in there."""
-    now = int(time.time())
-    return jwt.encode({"sub": sub, "iat": now, "exp": now + 600, "name": sub.title()}, secret, "HS256")
-
-
-@pytest.fixture(scope="module")
-def members(server: Server, sites: Sites) -> Site:
-    """The shop's chat for its members, and its club where only members may write."""
-    shop = sites[0]
-    for key in ("members", "club"):
-        server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
-    server.manage(
-        "shell",
-        "-c",
-        "from conversations.models import Website\n"
-        f"Website.objects.filter(key__in=['members', 'club']).update(identity_secret='{SECRET}')\n"
-        "Website.objects.filter(key='club').update(identity_required=True)",
-    )
-    return shop
 
 
 def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, members: Site) -> None:

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Download, Page, Route, expect
 
 from tests.browser.cast import Api, Person, Stage, eventually, somebody
-from tests.browser.hosts import Requests, Street, refuses_cookies
+from tests.browser.hosts import Requests, Site, Street, refuses_cookies, token
 from tests.browser.test_attachments import brings, chips, chooses, payload, photo
 
 pytestmark = pytest.mark.browser
@@ -144,3 +144,55 @@ def test_a_secret_is_kept_even_if_what_keeps_it_comes_late(street: Street) -> No
     eventually(alice.page, lambda: "chat" in alice.kept().get("chatsite shop", ""), "the page keeps the secret")
     alice.reloads()
     alice.shows(hello)
+
+
+def test_who_somebody_is_goes_along_even_if_what_settles_it_comes_late(street: Street, members: Site) -> None:
+    alice = street.guest(members.far, members.page(script=members.script("club")))
+    is_missing(alice.page, "chat-secret")
+    alice.calls("identify", token(somebody()))
+    alice.opens()
+    alice.says("Hello from a member")
+    alice.shows("Hello from a member")
+
+
+def test_a_message_whose_files_are_gone_says_so_as_soon_as_it_can(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.page.route("**/messages/", lambda route: route.abort())
+    chooses(alice, NOTE)
+    expect(chips(alice)).to_have_count(1)
+    alice.says("With a file")
+    expect(alice.pending).to_contain_text("Not sent yet, trying again…")
+    is_missing(alice.page, "chat-seldom")
+    alice.page.once("dialog", lambda dialog: dialog.accept())
+    alice.page.evaluate("location.reload()")
+    expect(alice.page.locator(".composer .problem")).to_have_text(OFFLINE)
+    comes_again(alice.page, "chat-seldom")
+    alice.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(alice.pending).to_contain_text("Please attach them again.")
+    expect(alice.pending.get_by_role("button")).to_have_text(["Edit"])
+
+
+def test_an_answer_of_somebody_in_between_is_none(stage: Stage) -> None:
+    alice = stage.customer()
+    alice.says("Hello")
+    alice.shows("Hello")
+    alice.page.route("**/messages/", lambda route: route.fulfill(status=200, body="Welcome to our hotel"), times=1)
+    alice.says("Is it there?")
+    alice.shows("Hello", "Is it there?")
+
+
+def test_a_file_that_is_pressed_twice_is_saved_once(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Here it is")
+    alice.shows("Here it is")
+    alice.frame.get_by_label("Attach files").set_input_files([NOTE])
+    expect(alice.frame.locator(".composer .file")).to_have_count(1)
+    alice.field.press("Enter")
+    link = alice.frame.locator("#messages a.file")
+    expect(link).to_have_count(1)
+    saved: list[Download] = []
+    alice.page.on("download", lambda download: saved.append(download))
+    link.dblclick()
+    eventually(alice.page, lambda: len(saved) == 1, "the file is saved")
+    assert saved[0].path().read_bytes() == b"a note"
