@@ -168,7 +168,7 @@ class ChatKeeper extends HTMLElement {
   show(open, focus) {
     this.open = open;
     if (focus && matchMedia("(pointer: fine)").matches) {
-      this.takeFocus();
+      requestAnimationFrame(() => this.takeFocus()); // not before a frame that was hidden is drawn again
       if (!document.hasFocus()) addEventListener("focus", () => this.takeFocus(), { once: true });
     }
     this.count();

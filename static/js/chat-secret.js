@@ -71,11 +71,13 @@ async function refresh() {
     part.replaceChildren(...page.getElementById(id).childNodes);
     [...part.children].forEach((child) => keeper.htmx.process(child)); // never the list itself, which may be asking right now
   }
+  const bell = document.querySelector("door-bell");
+  const { socket } = bell;
   showPictures();
-  showAnew();
+  showAnew(); // a bell that waited begins with it, or with keeper.begin()
   const is = !("waits" in page.querySelector("chat-keeper").dataset);
   keeper.begin(is);
-  if (is) listenAnew();
+  if (is && socket && socket === bell.socket) listenAnew(bell);
   keeper.count();
   return true;
 }
@@ -88,8 +90,7 @@ function showAnew() {
 }
 
 // The doorbell of another conversation than before.
-function listenAnew() {
-  const bell = document.querySelector("door-bell");
+function listenAnew(bell) {
   const { socket } = bell;
   bell.socket = null;
   socket?.close();
