@@ -54,6 +54,22 @@ def eventually(page: Page, holds: Callable[[], bool], what: str, patience: float
         page.wait_for_timeout(20)
 
 
+def see_the_same(*people: "Person") -> list[Row]:
+    """Wait until nobody's message is on its way any more and all screens are alike; returns what they show.
+
+    Who is written to may have a message before who wrote it has the answer to the sending of it.
+    """
+    first = people[0]
+
+    def alike() -> bool:
+        return not any(person.pending.count() for person in people) and all(
+            person.screen() == first.screen() for person in people
+        )
+
+    eventually(first.page, alike, "they see the same")
+    return first.screen()
+
+
 class Person:
     """Somebody in front of a page."""
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from playwright.sync_api import Error, Route, expect
 
-from tests.browser.cast import Api, Stage, eventually, exactly, somebody
+from tests.browser.cast import Api, Stage, eventually, exactly, see_the_same, somebody
 
 pytestmark = pytest.mark.browser
 
@@ -125,7 +125,7 @@ def test_both_see_the_same_after_a_reload(stage: Stage) -> None:
     bob.opens("Reload me")
     bob.answers("Three")
     alice.sees("Three")
-    before = alice.screen()
+    before = see_the_same(alice, bob)
     assert [text for _, text in before] == ["One", "Reload me", "Three"]
     alice.reloads()
     bob.reloads()

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.cast import Agent, Api, Customer, eventually, somebody
+from tests.browser.cast import Agent, Api, Customer, eventually, see_the_same, somebody
 from tests.browser.hosts import (
     KINDS,
     NEAR_AND_FAR,
@@ -52,7 +52,7 @@ def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Stree
     bob.answers("Always.")
     for person in (alice, bob):
         person.shows(hello, "How can I help?", "Do you have bread?", "Always.")
-    assert alice.screen() == bob.screen()
+    see_the_same(alice, bob)
     alice.is_connected()
 
 
@@ -70,7 +70,7 @@ def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
     bob.sees("Now I am here.")
     bob.answers("I can see that.")
     window.shows(*[text for _, text in before], "Now I am here.", "I can see that.")
-    assert window.screen() == bob.screen()
+    see_the_same(window, bob)
     assert "code" not in window.page.url
     [code] = codes
     another = Customer(alice.page.context.new_page(), window.page.url.partition("/chat/")[0])

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.cast import Agent, Customer, Stage, somebody
+from tests.browser.cast import Agent, Customer, Stage, see_the_same, somebody
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +40,7 @@ def test_a_conversation_goes_on_without_sockets(stage: Stage, refuse: object) ->
     alice.says("Open up!")
     bob.sees("Open up!")
     expect(bob.head).to_contain_text("Open")
-    assert alice.screen() == bob.screen()
+    see_the_same(alice, bob)
     for person in people:
         expect(person.page.locator("body")).to_have_attribute("data-link", "polling")
         expect(person.connection).to_have_text("Connected")
