@@ -10,6 +10,7 @@ from django.conf import settings
 
 from conversations import visitor
 from conversations.actions import post_message
+from conversations.customer import assets
 from conversations.customer.assets import READABLE, colours, contrast
 from conversations.models import Agent, Conversation, Website
 from tests.conftest import Page, texts
@@ -69,6 +70,57 @@ def test_an_agents_page_hears_that_its_customer_went_elsewhere(alice: Page, bobs
     assert "HX-Trigger" not in bobs.get(poll, asked)
     tells(alice, url="https://shop.example/b", title="B")
     assert bobs.get(poll, asked)["HX-Trigger"] == "state"
+
+
+def test_agents_see_where_a_visit_began_and_not_each_page_before_this_one(
+    alice: Page, bobs: Page, chatting: Conversation
+) -> None:
+    def came_from() -> str:
+        about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+        return re.sub(r"<[^>]+>|\s", "", about.partition("Came from")[2].partition("</dd>")[0])
+
+    tells(alice, url=f"{SHOP}/pots", referrer=f"{SHOP}/")
+    assert came_from() == f"{SHOP}/"
+    tells(alice, url=f"{SHOP}/", referrer="https://search.example/")
+    tells(alice, url=f"{SHOP}/blue", referrer=f"{SHOP}/")
+    assert came_from() == "https://search.example/"
+    tells(alice, url=f"{SHOP}/", referrer="https://another.example/")
+    assert came_from() == "https://another.example/"
+
+
+def test_agents_see_that_their_customer_has_left_the_page(alice: Page, bobs: Page, chatting: Conversation) -> None:
+    def has_left() -> bool:
+        return "Left the page" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+
+    tells(alice, url=f"{SHOP}/a")
+    assert not has_left()
+    tells(alice, url=f"{SHOP}/a", left=1)
+    assert has_left()
+    tells(alice, url=f"{SHOP}/b")
+    tells(alice, url=f"{SHOP}/a", left=1)  # it comes late
+    assert not has_left()
+    tells(alice, url=f"{SHOP}/b", left=1)
+    alice.post(f"/chat/shop/messages/?host={SHOP}", {"content": "Here I am again"})
+    assert not has_left()
+    assert not Conversation.objects.exclude(pk=chatting.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "shown"),
+    [
+        ("de,en-US;q=0.7,en;q=0.3", "German"),
+        ("zh", "Simplified Chinese"),
+        ("zh-TW,zh;q=0.9", "Traditional Chinese"),
+        ("fil-PH", "fil-ph"),
+    ],
+)
+def test_agents_see_the_language_that_a_browser_likes_best(
+    alice: Page, bobs: Page, chatting: Conversation, accepted: str, shown: str
+) -> None:
+    alice.post(HERE, "{}", content_type="text/plain", headers={"Origin": SHOP, "Accept-Language": accepted})
+    assert f"<dd>{shown}</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+    tells(alice, language="ar")  # the page has chosen it
+    assert "<dd>Arabic</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
 
 
 def test_it_answers_how_many_messages_are_unseen(alice: Page, bob: Agent, chatting: Conversation) -> None:
@@ -168,6 +220,34 @@ def test_the_loader_knows_the_looks_of_the_page_that_asks_and_of_no_other(alice:
     assert not mine.cookies
 
 
+def test_the_loader_speaks_the_language_of_its_chat(alice: Page, shop: Website) -> None:
+    def words(address: str, referer: str = "", accepted: str = "en") -> str:
+        headers = {"Referer": referer, "Accept-Language": accepted}
+        return alice.get(address, headers=headers).content.decode()
+
+    sorry = {"en": "cannot be reached", "de": "nicht erreichbar", "fr": "joignable"}
+    assert sorry["de"] in words("/chat.js", accepted="de")
+    assert sorry["de"] in words("/chat.js?language=de")
+    assert sorry["en"] in words("/chat.js?language=klingon")
+    shop.languages = "fr de"
+    shop.save()
+    assert sorry["fr"] in words("/chat.js", f"{SHOP}/")
+    assert sorry["de"] in words("/chat.js", f"{SHOP}/", "de")
+    assert sorry["en"] in words("/chat.js", "https://elsewhere.example/")
+
+
+def test_the_chat_is_the_same_where_scripts_cannot_be_made_as_small(alice: Page, monkeypatch: Any) -> None:
+    monkeypatch.setattr(assets, "SMALLEST", False)
+    made = (assets._loader, assets._script, assets._module)
+    for asset in made:
+        asset.cache_clear()
+    assert "window.Chatsite=" in alice.get("/chat.js").content.decode()
+    assert "class ChatKeeper" in alice.get(assets.addresses(Website.objects.default())["script"]).content.decode()
+    for asset in made:
+        asset.cache_clear()
+
+
+@pytest.mark.skipif(not assets.SMALLEST, reason="scripts are not made as small as they are served elsewhere")
 @pytest.mark.parametrize("language", [code for code, _ in settings.LANGUAGES])
 def test_the_loader_has_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
     packed = alice.get("/chat.js", headers={"Accept-Encoding": "gzip", "Accept-Language": language})

@@ -14,6 +14,7 @@ from conversations.models import Contact, Conversation, Website
 from conversations.visitor import Visitor
 
 BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
+CHINESE = {"zh": "zh-hans"}  # Django has names for its kinds only
 SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "CrOS", "Linux")
 
 
@@ -30,6 +31,7 @@ class About:
     browser: str
     language: str
     clock: datetime | None  # what the customer's clock says
+    left: datetime | None  # when they left the page that they were on last
 
     @classmethod
     def of(cls, conversation: Conversation) -> "About":
@@ -46,6 +48,7 @@ class About:
             browser=in_short(seen.browser) if seen else "",
             language=spoken(seen.language) if seen else "",
             clock=clock(seen.zone) if seen else None,
+            left=datetime.fromisoformat(seen.left) if seen and seen.left else None,
         )
 
 
@@ -67,7 +70,7 @@ def in_short(user_agent: str) -> str:
 def spoken(code: str) -> str:
     """A language's name in the agent's own words, or its code where nobody has a name for it."""
     try:
-        return str(translation.gettext(translation.get_language_info(code.split("-")[0].lower())["name"]))
+        return str(translation.gettext(translation.get_language_info(CHINESE.get(code.lower(), code.lower()))["name"]))
     except KeyError:
         return code
 

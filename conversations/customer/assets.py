@@ -26,8 +26,17 @@ from django.views.decorators.http import require_safe
 from rcssmin import cssmin
 from rjsmin import jsmin
 
+from conversations.customer.visit import language_of
 from conversations.models import Website
 from conversations.models.website import ACCENT
+
+try:
+    import minify
+except ImportError:
+    SMALLEST = False
+else:
+    SMALLEST = True
+    """Whether scripts get short names too: what does that is not made for every machine, see requirements/run.in."""
 
 HTMX = "django_htmx/htmx-2.min.js"
 SCRIPTS = ("htmx-config", "local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
@@ -102,9 +111,9 @@ def _text(name: str) -> str:
     return Path(found).read_text()
 
 
-def _small_script(name: str) -> str:
-    """One of our scripts without what only people read. Its statements all end with a semicolon, so no line has to."""
-    return str(jsmin(_text(f"js/{name}.js"))).replace("}\n", "}").replace(";}", "}")
+def _small(script: str) -> str:
+    """A script without what only people read, and, where we can, with short names for what it keeps to itself."""
+    return str(minify.string("text/javascript", script) if SMALLEST else jsmin(script))
 
 
 def script() -> Asset:
@@ -116,7 +125,7 @@ def script() -> Asset:
 
 @cache
 def _script() -> Asset:
-    ours = "".join("{" + _small_script(name) + "}" for name in SCRIPTS)
+    ours = _small("".join("{" + _text(f"js/{name}.js") + "}" for name in SCRIPTS))
     return Asset("text/javascript; charset=utf-8", f"{_text(HTMX)}\n{ours}".encode())
 
 
@@ -131,7 +140,7 @@ def module(name: str, language: str) -> Asset:
 def _module(name: str, language: str) -> Asset:
     with translation.override(language):
         words = _secret_words() if name == "chat-secret" else _seldom_words()
-    text = _small_script(name).replace("__WORDS__", json.dumps(words, ensure_ascii=False))
+    text = _small(_text(f"js/{name}.js")).replace("__WORDS__", json.dumps(words, ensure_ascii=False))
     return Asset("text/javascript; charset=utf-8", text.encode())
 
 
@@ -223,7 +232,7 @@ def _ink(accent: str) -> str:
 def _loader(looks: str, language: str) -> Asset:
     with translation.override(language):
         words = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
-    text = jsmin(_text("js/loader.js")).replace("__LOOKS__", looks)
+    text = _small(_text("js/loader.js")).replace("__LOOKS__", looks)
     for mark, said in (("__WORDS__", words), ("__STYLE__", cssmin(_text("css/loader.css")))):
         text = text.replace(mark, json.dumps(said, ensure_ascii=False))
     return Asset("text/javascript; charset=utf-8", text.encode())
@@ -235,18 +244,20 @@ def loader(request: HttpRequest) -> HttpResponse:
 
     It comes with the colours and positions of the websites that the page's origin is listed by, so that the bubble is
     right without asking a second time; the browser names the origin in `Referer`, unless the page forbids it. Its few
-    words are in the language that the browser prefers.
+    words are in the language that the chat will have, as far as that can be known: `?language=`, else the browser's.
     """
     referer = request.headers.get("Referer", "")
     origin = "/".join(referer.split("/")[:3])
+    websites = Website.objects.chatting_on(origin)
     looks = {
         website.key: [website.accent, website.position, _ink(website.accent)]
-        for website in Website.objects.chatting_on(origin)
+        for website in websites
         if (website.accent, website.position) != (ACCENT, Website.Position.RIGHT)
     }
     if settings.DEBUG:
         _loader.cache_clear()
-    asset = _loader(json.dumps(looks, separators=(",", ":")), translation.get_language() or settings.LANGUAGE_CODE)
+    language = language_of(request, websites[0].languages.split() if websites else [])
+    asset = _loader(json.dumps(looks, separators=(",", ":")), language)
     response = asset.answer(request, FIVE_MINUTES)
     patch_vary_headers(response, ["Referer", "Accept-Language"])
     response["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -119,7 +119,8 @@ def _post(visit: Visit) -> HttpResponse:
     except AlreadySent:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
         return _refused(visit, form, sentence, 409)
-    told = {"zone": visit.request.POST.get("zone"), "language": visit.request.headers.get("Accept-Language", "")[:2]}
+    language = visit.request.GET.get("language") or visitor.preferred(visit.request.headers.get("Accept-Language", ""))
+    told = {"zone": visit.request.POST.get("zone"), "language": language}
     visitor.note(message.conversation_id, visitor.told(told, visit.request.headers.get("User-Agent", "")))
     response = sent(message) if visit.request.htmx else redirect(address("chat", visit))
     visit.remember(response, message.conversation)

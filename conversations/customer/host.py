@@ -36,16 +36,19 @@ def for_hosts(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 def here(request: HttpRequest, key: str) -> HttpResponse:
     """Note which page the customer is on; answers how many messages they have not seen: `{"unread": 2}`.
 
-    The body is JSON, called text so that the browser need not ask first: `{"url", "title", "referrer", "language",
-    "zone", "seen", "chat"?}`; `seen` is the id of the last message that they saw, `chat` the secret where there is no
-    cookie. 204 and nothing noted for whoever has no conversation.
+    The body is JSON, called text so that the browser need not ask first: `{"url", "title", "referrer", "language"?,
+    "zone", "seen", "chat"?, "left"?}`; `language` is the one that the page has chosen for the chat, `seen` the id of
+    the last message that they saw, `chat` the secret where there is no cookie, and `left` is there when they leave the
+    page. 204 and nothing noted for whoever has no conversation.
     """
     visit, said = _word(request, key)
     if visit.conversation is None:
         return _readable(HttpResponse(status=204), visit)
     conversation = visit.conversation
-    said.setdefault("language", request.headers.get("Accept-Language", "")[:5])
-    if visitor.note(conversation.pk, visitor.told(said, request.headers.get("User-Agent", ""))):
+    said.setdefault("language", visitor.preferred(request.headers.get("Accept-Language", "")))
+    them = visitor.told(said, request.headers.get("User-Agent", ""))
+    news = visitor.leave(conversation.pk, them.url) if said.get("left") else visitor.note(conversation.pk, them)
+    if news:
         announce_customer(conversation)
     seen = said.get("seen")
     seen = seen if isinstance(seen, int) and 0 <= seen < 2**62 else 0

@@ -103,13 +103,7 @@ class Visit:
     @cached_property
     def language(self) -> str:
         """The customer's language: what the page says, else what the browser does, among those that the website has."""
-        said = _supported(self.request.GET.get("language", ""))
-        offered = self.website.languages.split()
-        if not offered:
-            return said or self.by_browser
-        spoken = parse_accept_lang_header(self.request.headers.get("Accept-Language", "").lower())
-        wanted = [said, *(_supported(code) for code, _ in spoken)]
-        return next((code for code in wanted if code in offered), offered[0])
+        return language_of(self.request, self.website.languages.split())
 
     def speak(self) -> None:
         """Speak the customer's language from here on."""
@@ -152,6 +146,16 @@ def _origin(text: str) -> str:
         return as_origin(text) if text else ""
     except ValidationError:
         return ""
+
+
+def language_of(request: DjangoRequest, offered: list[str]) -> str:
+    """What the page says, else what the browser does, among the languages that are offered: all, if none is named."""
+    said = _supported(request.GET.get("language", ""))
+    if not offered:
+        return said or request.LANGUAGE_CODE
+    spoken = parse_accept_lang_header(request.headers.get("Accept-Language", "").lower())
+    wanted = [said, *(_supported(code) for code, _ in spoken)]
+    return next((code for code in wanted if code in offered), offered[0])
 
 
 def _supported(code: str) -> str:

@@ -13,8 +13,8 @@
   const host = `?host=${encodeURIComponent(location.origin)}`;
   const place = `chatsite ${key}`;
   const PATIENCE = 10000; // milliseconds until a chat that says nothing counts as out of reach
-  const LOOK = 60000; // between two looks for messages, while the chat is closed
-  const STEP = 1000; // between two looks at whether the page has changed its address
+  const LOOK = 60000; // between two looks for messages and words to the agents that somebody is here
+  const STEP = 1000; // between two looks at whether it is another page by now, or its title
 
   let memory = {};
   const read = () => {
@@ -104,26 +104,27 @@
     if (said.event) emit(said.event, said.detail);
   };
 
-  // Which page the customer is on, for the agents, and whether there is something to read.
-  const send = (what) => {
+  // Which page the customer is on, for the agents, or has left, and whether there is something to read.
+  const send = async (what, left) => {
     const { chat, seen } = read();
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const said = { url: location.href, title: document.title, referrer: document.referrer, zone, seen, chat };
-    return fetch(`${base}${what}/${host}`, { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) });
-  };
-  const here = async () => {
-    seenAt = location.href;
-    looked = Date.now();
-    if (!read().chat) return;
+    const said = { url: location.href, title: document.title, referrer: document.referrer, language, zone, seen, chat, left };
+    const post = { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) };
     try {
-      const response = await send("here");
-      if (response.status !== 200 || port) return;
-      const { unread } = await response.json();
-      label(unread);
-      if (unread && !frame) load();
+      const answer = await fetch(`${base}${what}/${host}`, post);
+      return answer.status === 200 && (await answer.json());
     } catch {
-      // the next look
+      return 0; // there is another look
     }
+  };
+  const now = () => location.href + document.title;
+  const here = async (left) => {
+    seenAt = now();
+    looked = !left && Date.now(); // a page that is left may be come back to, as it was
+    const answer = read().chat && (await send("here", left));
+    if (!answer || port) return;
+    label(answer.unread);
+    if (answer.unread && !frame) load();
   };
 
   const open = () => show(true);
@@ -152,7 +153,7 @@
     tell({ proof });
   };
   const shutdown = async () => {
-    const forgotten = attempt(() => send("forget").catch(() => null));
+    const forgotten = send("forget");
     const wiped = port && new Promise((done) => (gone = done) && setTimeout(done, STEP));
     tell({ gone: true });
     close();
@@ -191,8 +192,10 @@
     here();
     setInterval(() => attempt(() => {
       stay();
-      if (location.href !== seenAt || (!port && !document.hidden && Date.now() - looked > LOOK)) here();
+      if (document.hidden) looked = 0; // who comes back to this page is on it at once
+      else if (now() !== seenAt || Date.now() - looked > LOOK) here();
     }), STEP);
+    addEventListener("pagehide", () => here(1));
     early?.forEach?.(push);
   });
 })();

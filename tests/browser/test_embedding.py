@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.cast import somebody
+from tests.browser.cast import eventually, somebody
 from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Street, refuses_cookies
 from tests.browser.test_accessibility import AXE
 from tests.conftest import Server, free_port
@@ -252,11 +252,44 @@ def test_a_page_that_changes_without_loading_keeps_the_chat_and_says_where_it_is
     expect(alice.field).to_have_value("and half a sentence")
     bob.opens(hello)
     expect(bob.page.get_by_role("link", name="Cakes")).to_have_attribute("href", f"{street.shop.far}/cakes")
+    alice.page.evaluate("document.title = 'Cakes and pies'")
+    expect(bob.page.get_by_role("link", name="Cakes and pies")).to_be_visible()
     bob.answers("Welcome")
     alice.shows(hello, "Welcome")
     alice.page.evaluate("document.documentElement.replaceChildren(document.createElement('body'))")
     expect(alice.button).to_be_visible()
     alice.shows(hello, "Welcome")  # the frame was moved, and so it loaded anew
+
+
+def test_an_agent_sees_when_the_customer_has_left_the_page_and_when_they_are_back(street: Street) -> None:
+    hello = f"Hello from {somebody()}"
+    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
+    alice.opens()
+    alice.says(hello)
+    alice.shows(hello)
+    page = alice.page.title()
+    bob.opens(hello)
+    expect(bob.page.get_by_role("link", name=page)).to_be_visible()
+    expect(bob.page.get_by_text("Left the page")).to_have_count(0)
+    alice.page.goto("about:blank")
+    expect(bob.page.get_by_text("Left the page")).to_be_visible()
+    expect(bob.page.get_by_role("link", name=page)).to_be_visible()
+    alice.page.go_back()
+    expect(bob.page.get_by_text("Left the page")).to_have_count(0)
+
+
+def test_who_stays_on_a_page_with_the_chat_open_is_known_to_be_there(street: Street) -> None:
+    page = street.browser().new_page()
+    page.clock.install()
+    asked = Requests(page, street.server.url)
+    alice = Guest(page, street.shop.far)
+    alice.comes(street.shop.page())
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    before = len(asked.to("/here/"))
+    page.clock.run_for(130_000)
+    eventually(page, lambda: len(asked.to("/here/")) >= before + 2, "the page says once a minute that it is looked at")
 
 
 def test_a_page_has_one_name_more_and_nothing_else(street: Street) -> None:
