@@ -34,6 +34,11 @@ def read(cookies: Mapping[str, str], name: str, header: str | None = None) -> uu
     return as_uuid(header or cookies.get(name))
 
 
+def mark(secret: uuid.UUID | None) -> str:
+    """A short word for a secret, "" for none: pages say with it whose messages they show. It tells no secret."""
+    return hashlib.sha256(secret.bytes).hexdigest()[:8] if secret else ""
+
+
 def give(response: HttpResponse, conversation: Conversation, name: str, host: str) -> None:
     """Let the browser hold the secret: no script can read it.
 

@@ -454,3 +454,24 @@ def test_a_page_whose_secret_holds_no_longer_is_told_to_ask_anew(alice: Page, sh
     revoke(conversation=Conversation.objects.get())
     assert alice.get(poll)["HX-Trigger"] == "stranger"
     assert "HX-Trigger" not in Page().get(poll)
+
+
+def test_a_page_that_shows_anothers_messages_gets_none_of_this_browsers(
+    alice: Page, mallory: Page, shop: Website
+) -> None:
+    def shown(page: Page) -> str:
+        found = re.search(r'id="shown-state" name="state" value="([^"]*)"', page.get("/chat/shop/").content.decode())
+        assert found
+        return found[1]
+
+    assert shown(alice) == ""
+    alice.post("/chat/shop/messages/", {"content": "Private of alice"})
+    mallory.post("/chat/shop/messages/", {"content": "Private of mallory"})
+    hers: dict[str, str | int] = {"state": shown(alice)}
+    poll = "/chat/shop/messages/"
+    assert "Private of alice" in alice.get(poll, hers).content.decode()
+    for page in (mallory, Page()):  # as if alice's tab were still open in their browser
+        for asked in ({**hers, "since": 1}, {**hers, "before": 99}):
+            answer = page.get(poll, asked)
+            assert (answer.status_code, answer["HX-Trigger"], answer.content) == (204, "another", b"")
+        assert page.get("/chat/shop/state/", hers)["HX-Trigger"] == "another"

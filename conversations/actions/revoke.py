@@ -4,6 +4,7 @@ import uuid
 
 from django.db import transaction
 
+from conversations.announce import announce
 from conversations.models import Conversation
 
 
@@ -17,4 +18,5 @@ def revoke(*, conversation: Conversation) -> Conversation:
     conversation.uuid = uuid.uuid4()
     conversation.save(update_fields=["uuid"])
     conversation.messages.update(client_id=None)  # to know one proves no longer that one was the customer
+    announce(conversation)  # pages that still show it find out at once
     return conversation

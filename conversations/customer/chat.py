@@ -9,14 +9,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from conversations import files, identity, limits, paging, visitor
+from conversations import customer_secret, files, identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
 from conversations.bubbles import FileAddress, bubbles
 from conversations.customer import assets
 from conversations.customer.visit import Visit, visited
 from conversations.customer.welcome import Welcome
 from conversations.forms import CustomerMessageForm
-from conversations.models import Attachment, News
+from conversations.models import Attachment, Conversation, News
 from conversations.models.website import DEFAULT
 from conversations.paging import PAGE, number, sent
 
@@ -34,10 +34,15 @@ def page(visit: Visit) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @visited
 def messages(visit: Visit) -> HttpResponse:
-    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one."""
+    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
+
+    A page says in `state` what it shows: how the conversation stands, and the mark of its secret.
+    """
     request = visit.request
     if request.method == "POST":
         return _post(visit)
+    if _shows_anothers(visit):
+        return _another()
     if before := number(request, "before"):
         return _older(visit, before)
     since = number(request, "since") or 0
@@ -56,16 +61,36 @@ def messages(visit: Visit) -> HttpResponse:
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"  # and more to fetch
-    elif request.GET.get("state", news.status) != news.status:
+    elif request.GET.get("state", news.status).partition(" ")[0] != news.status:
         response["HX-Trigger"] = "state"
     return response
+
+
+def _shows_anothers(visit: Visit) -> bool:
+    """Whether the page shows another conversation than the one that this browser has by now.
+
+    Somebody has left, or come, in another tab: what is new in theirs must not come below what is old in this one.
+    """
+    mark = visit.request.GET.get("state", "").partition(" ")[2]
+    return bool(mark) and mark != customer_secret.mark(visit.secret)
+
+
+def _another() -> HttpResponse:
+    return HttpResponse(status=204, headers={"HX-Trigger": "another"})
+
+
+def _shown_state(conversation: Conversation | None) -> str:
+    return f"{conversation.status} {customer_secret.mark(conversation.uuid)}" if conversation else ""
 
 
 @require_safe
 @visited
 def state(visit: Visit) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
-    return render(visit.request, "customer/_state.html", {"conversation": visit.conversation})
+    if _shows_anothers(visit):
+        return _another()
+    context = {"conversation": visit.conversation, "shown_state": _shown_state(visit.conversation)}
+    return render(visit.request, "customer/_state.html", context)
 
 
 @require_safe
@@ -158,6 +183,7 @@ def _page(
         "alone": address("chat", visit).partition("?")[0] + visit.alone,
         "earlier": conversation.earlier() if conversation else [],
         "conversation": conversation,
+        "shown_state": _shown_state(conversation),
         "bubbles": shown,
         "older": older,
         "before": before,

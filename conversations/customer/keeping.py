@@ -57,6 +57,10 @@ def identify(visit: Visit) -> HttpResponse:
         visit.remember(response, found)
     elif visit.secret:
         visit.forget(response)
+    else:
+        response["X-Secret"] = ""  # there is none to keep, nor to ask for
+    if found == visit.conversation:
+        response["X-Same"] = "yes"
     if visit.conversation and held is None:
         response["X-Another"] = "yes"  # what this tab still has to send is somebody else's
     return response

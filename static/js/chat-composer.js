@@ -230,13 +230,14 @@ class ChatComposer extends HTMLElement {
     try {
       const keeper = document.querySelector("chat-keeper");
       await keeper?.ready; // customers' pages have one: who we are is known from then on
-      const post = (more) => this.post(body, item.files, { ...keeper?.headers, ...more });
+      const post = (more) => this.post(item, body, { ...keeper?.headers, ...more });
       if (keeper?.isNew) response = await alone(this.form.action, () => this.first(keeper, post));
       else response = await post();
-      await keeper?.take(response);
+      if (!item.abandoned) await keeper?.take(response);
     } catch {
-      return this.later(item);
+      if (!item.abandoned) return this.later(item);
     }
+    if (item.abandoned) return null;
     const id = Number(response.headers.get("X-Message"));
     if (id) return this.sent(item, id);
     if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
@@ -249,11 +250,13 @@ class ChatComposer extends HTMLElement {
     return keeper.isNew ? keeper.settle(post) : post();
   }
 
-  post(body, files, more) {
-    const signal = AbortSignal.timeout?.(files.reduce((time, file) => time + file.size / SLOWEST, TIMEOUT));
+  post({ files, abandoned }, body, more) {
+    if (abandoned) throw new Error("abandoned");
+    const trying = (this.trying = new AbortController());
+    setTimeout(() => trying.abort(), files.reduce((time, file) => time + file.size / SLOWEST, TIMEOUT));
     const keepalive = !files.length && `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
     const headers = { "HX-Request": "true", ...more };
-    return fetch(this.form.action, { method: "POST", body, headers, signal, keepalive });
+    return fetch(this.form.action, { method: "POST", body, headers, signal: trying.signal, keepalive });
   }
 
   sent(item, id) {
@@ -299,7 +302,8 @@ class ChatComposer extends HTMLElement {
 
   // Somebody else writes from now on.
   abandon() {
-    this.items.forEach((item) => this.drop(item));
+    this.items.forEach((item) => (this.drop(item), (item.abandoned = true)));
+    this.trying?.abort();
     this.field.value = "";
     this.files = [];
     this.typed();

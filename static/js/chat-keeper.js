@@ -20,6 +20,7 @@ class ChatKeeper extends HTMLElement {
     document.addEventListener("keydown", (event) => this.key(event));
     document.querySelector(".close").addEventListener("click", () => this.tell({ close: true }));
     document.body.addEventListener("stranger", () => this.isNew || this.insist("lose"));
+    document.body.addEventListener("another", () => this.change());
     addEventListener("message", (event) => this.greet(event));
     this.start();
   }
@@ -86,8 +87,15 @@ class ChatKeeper extends HTMLElement {
     if (typeof kept === "string") await this.rarely("recall", kept);
   }
 
-  // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs.
-  async wipe() {
+  // In another tab somebody has left, or come: the conversation here is not this browser's any more. Polls ask for it again.
+  change() {
+    return this.rarely("change").catch(() => null);
+  }
+
+  // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs. What
+  // is on its way is stopped first: its answer would bring a secret.
+  // Where that was in another tab, the cookie is somebody else's by now, for all we know.
+  async wipe(elsewhere) {
     const chat = this.headers["X-Chat"] || this.stored();
     delete this.headers["X-Identity"];
     try {
@@ -97,7 +105,7 @@ class ChatKeeper extends HTMLElement {
       // nothing was kept
     }
     document.querySelector("chat-composer")?.abandon();
-    if (chat) await fetch(this.address("forget"), { method: "POST", body: JSON.stringify({ chat }) }).catch(() => null);
+    if (chat || !elsewhere) await fetch(this.address("forget"), { method: "POST", body: JSON.stringify({ chat }) }).catch(() => null);
   }
 
   get place() {
@@ -153,11 +161,11 @@ class ChatKeeper extends HTMLElement {
   async heard(said) {
     if (typeof said !== "object" || said === null) return;
     if ("answer" in said) this.answered?.(said.answer);
-    if (said.gone) await this.wipe(), this.tell({ gone: true });
+    if (said.gone) await this.wipe(said.elsewhere), this.tell({ gone: true });
     if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
     if (typeof said.open === "boolean") this.show(said.open, said.focus);
     if (said.hello) {
-      if (said.fresh) await this.wipe();
+      if (said.fresh) await this.wipe(true), this.isNew || (await this.change());
       if (this.isNew && typeof said.chat === "string") await this.insist("recall", said.chat);
     }
     if (typeof said.proof === "string") await this.identify(said.proof);

@@ -4,6 +4,7 @@ const words = __WORDS__; // the server puts them in
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
+let identified = false; // on this page
 
 const offer = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
 offer.hidden = window === top;
@@ -61,6 +62,12 @@ export async function lose() {
   else forget(), await refresh();
 }
 
+// This browser is somebody else's by now, or nobody's. What a verified customer wrote here is theirs all the same.
+export async function change() {
+  if (!headers["X-Identity"]) document.querySelector("chat-composer")?.abandon();
+  if ((await refresh()) && keeper.isNew) forget();
+}
+
 // The page again, as who we are now. What is being written stays.
 async function refresh() {
   const response = await fetch(location.href, { headers });
@@ -78,6 +85,7 @@ async function refresh() {
   const is = !("waits" in page.querySelector("chat-keeper").dataset);
   keeper.begin(is);
   if (is && socket && socket === bell.socket) listenAnew(bell);
+  if (!is && bell.begun) waitAnew(bell);
   keeper.count();
   return true;
 }
@@ -97,6 +105,16 @@ function listenAnew(bell) {
   bell.connect();
 }
 
+// There is no conversation any more. The next one may begin here, or in another tab.
+function waitAnew(bell) {
+  const { socket } = bell;
+  bell.socket = null;
+  bell.begun = false;
+  for (const timer of ["timer", "retry", "silence"]) clearTimeout(bell[timer]);
+  socket?.close();
+  bell.wait();
+}
+
 // The website's own server says who the customer is. Fails where that is to be said once more.
 export async function identify() {
   const response = await keeper.settle((more) => post("identify", null, more));
@@ -108,7 +126,9 @@ export async function identify() {
   }
   keeper.querySelector(".sign-in")?.remove();
   document.querySelector(".who")?.remove();
-  await refresh();
+  const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // what is being read stays where it is
+  identified = true;
+  if (!isSame) await refresh();
   keeper.tell({ event: "identified" });
 }
 

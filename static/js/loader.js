@@ -69,19 +69,21 @@
     emit("unread", unread);
   };
 
-  const load = () => {
+  const load = async () => {
     frame?.remove();
     port = null;
     trouble.hidden = true;
-    frame = make("iframe", { title: chat, src: base + host + (language ? `&language=${language}` : "") });
-    frame.onload = () => {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = ({ data }) => attempt(() => hear(data, port1));
-      attempt(() => frame.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
-    };
+    const mine = (frame = make("iframe", { title: chat }));
     clearTimeout(timer);
     timer = setTimeout(() => (trouble.hidden = false), PATIENCE);
-    panel.prepend(frame);
+    panel.prepend(mine);
+    if (read().fresh) await send("forget"); // before anything is shown: an answer that came late has kept them after all
+    mine.onload = () => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = ({ data }) => attempt(() => hear(data, port1));
+      attempt(() => mine.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
+    };
+    mine.src = base + host + (language ? `&language=${language}` : "");
   };
 
   const hear = (said, from) => {
@@ -152,23 +154,27 @@
     proof = said?.id ? `HMAC ${said.hmac} ${said.id}` : said;
     tell({ proof });
   };
-  const shutdown = async () => {
-    const forgotten = send("forget");
+  // An answer that was on its way may still bring a secret: `fresh` has the next frame wipe that before it shows anything.
+  const end = async (elsewhere) => {
+    const forgotten = elsewhere || send("forget");
     const wiped = port && new Promise((done) => (gone = done) && setTimeout(done, STEP));
-    tell({ gone: true });
+    tell({ gone: true, elsewhere });
     close();
     clearTimeout(timer);
     label(0);
     memory = {};
-    attempt(() => localStorage.removeItem(place));
+    if (!elsewhere) {
+      attempt(() => localStorage.removeItem(place));
+      write({ fresh: 1 });
+    }
     const old = frame;
     frame = port = proof = undefined;
     old?.classList.add("old");
     await wiped;
     old?.remove();
-    if (!wiped) write({ fresh: 1 }); // the frame, when it comes, has something to wipe
     await forgotten;
   };
+  const shutdown = () => end();
   const on = (event, hear) => (heard[event] ||= []).push(hear);
   const calls = { open, close, toggle, identify, shutdown, on };
   const push = (call) => attempt(() => calls[call[0]](...call.slice(1)));
@@ -196,6 +202,7 @@
       else if (now() !== seenAt || Date.now() - looked > LOOK) here();
     }), STEP);
     addEventListener("pagehide", () => here(1));
+    addEventListener("storage", ({ key, newValue }) => key === place && newValue === null && end(1)); // in another tab
     early?.forEach?.(push);
   });
 })();

@@ -137,12 +137,12 @@ class Guest(Customer):
     @property
     def frame(self) -> FrameLocator:
         """The chat page inside the panel."""
-        return self.page.frame_locator(".panel iframe")
+        return self.page.frame_locator(".panel iframe:not(.old)")
 
     @property
     def inside(self) -> Frame:
         """The same, to run script in."""
-        frame = self.page.locator(".panel iframe").element_handle().content_frame()
+        frame = self.page.locator(".panel iframe:not(.old)").element_handle().content_frame()
         assert frame is not None
         return frame
 
@@ -213,11 +213,17 @@ class Requests:
 
     def __init__(self, page: Page, chat: str) -> None:
         self.all: list[tuple[str, str, str]] = []
+        self.answered: list[str] = []
         page.on("request", lambda request: self._note(request, chat))
+        page.on("requestfinished", lambda request: self.answered.append(request.url))
 
     def _note(self, request: Any, chat: str) -> None:
         if request.url.startswith(chat):
             self.all.append((request.method, request.url.removeprefix(chat), request.post_data or ""))
+
+    def ended(self, end: str) -> list[str]:
+        """The addresses, of those that have this in them, that were answered."""
+        return [path for path in self.answered if end in path]
 
     def to(self, end: str) -> list[dict[str, Any]]:
         """What was posted to addresses that have this in them."""

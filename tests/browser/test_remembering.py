@@ -1,11 +1,12 @@
 """The chat on other websites' pages remembers its customer where it may, and says so where it may not."""
 
+import contextlib
 import hmac
 import json
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Route, expect
+from playwright.sync_api import BrowserContext, Error, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, eventually, see_the_same, somebody
 from tests.browser.hosts import (
@@ -14,6 +15,7 @@ from tests.browser.hosts import (
     NO_STORAGE,
     SECRET,
     Guest,
+    Requests,
     Site,
     Street,
     refuses_cookies,
@@ -213,7 +215,8 @@ def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
     assert [text for _, text in api.read(secret)] == ["Forget me"]
     alice.page.evaluate("Chatsite.shutdown()")
     expect(alice.panel).to_be_hidden()
-    assert (alice.kept(), alice.cookies(), api.read(secret)) == ({}, [], [])
+    eventually(alice.page, lambda: alice.kept() == {"chatsite shop": '{"fresh":1}'}, "nothing of hers is kept")
+    assert (alice.cookies(), api.read(secret)) == ([], [])
     alice.reloads()
     expect(alice.panel).to_be_hidden()
     alice.opens()
@@ -221,6 +224,114 @@ def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
     alice.says("Somebody new")
     alice.shows("Somebody new")
     assert api.read(secret) == []
+
+
+@NEAR_AND_FAR
+@pytest.mark.parametrize("storage", ["storage", "no storage"])
+def test_who_leaves_in_one_tab_has_left_in_the_others_too(street: Street, storage: str, where: str) -> None:
+    origin, path = street.shop.far if where == "far" else street.shop.near, street.shop.page()
+    context = street.browser()
+    if storage == "no storage":
+        context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
+    alice, tab = (street.guest(origin, path, context=context) for _ in range(2))
+    alice.opens()
+    alice.says("Private")
+    alice.shows("Private")
+    tab.opens()
+    tab.shows("Private")
+    tab.types("Half a sen")
+    alice.calls("shutdown")
+    if storage == "storage":
+        expect(tab.panel).to_be_hidden()
+        tab.opens()
+    tab.shows()
+    expect(tab.field).to_have_value("")
+    alice.opens()
+    alice.says("I am another")
+    tab.shows("I am another")
+    tab.says("In this tab too")
+    see_the_same(alice, tab)
+    alice.shows("I am another", "In this tab too")
+
+
+def test_what_another_person_writes_never_comes_below_what_is_left_on_the_screen(street: Street) -> None:
+    context = street.browser()
+    context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")  # so that the pages do not hear of each other
+    alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
+    alice.opens()
+    alice.says("Private")
+    alice.shows("Private")
+    tab.opens()
+    tab.shows("Private")
+    seen = tab.inside.evaluate_handle("""() => {
+        const seen = new Set();
+        new MutationObserver(() => seen.add(document.querySelector("#messages").innerText.replace(/\\s+/g, " ")))
+            .observe(document.querySelector("#messages"), { childList: true });
+        return seen;
+    }""")
+    alice.page.evaluate("Chatsite.shutdown()")
+    alice.opens()
+    alice.says("I am another")
+    alice.shows("I am another")
+    tab.shows("I am another")
+    assert not [text for text in seen.evaluate("(seen) => [...seen]") if "Private" in text and "another" in text]
+
+
+@pytest.mark.parametrize("moment", ["the first message", "the second message"])
+def test_what_was_on_its_way_when_the_customer_left_brings_nothing_back(street: Street, moment: str) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    if moment == "the second message":
+        alice.says("Hello")
+        alice.shows("Hello")
+    held: list[Route] = []
+    address = "**/messages/?host=*"
+    alice.page.route(address, lambda route: held.append(route) if route.request.method == "POST" else route.fallback())
+    alice.says("Private")
+    eventually(alice.page, lambda: len(held) == 1, "it is on its way")
+    alice.page.evaluate("Chatsite.shutdown()")
+    alice.page.unroute(address)
+    with contextlib.suppress(Error):  # it is not waited for any more
+        held[0].continue_()
+    alice.reloads()
+    alice.opens()
+    alice.shows()
+    alice.says("I am another")
+    alice.shows("I am another")
+
+
+def test_what_an_answer_brought_back_after_the_customer_left_is_wiped_before_it_is_shown(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Private")
+    alice.shows("Private")
+    alice.page.evaluate("""localStorage.setItem("chatsite shop", '{"fresh":1}')""")  # as it is until all is wiped
+    alice.reloads()
+    shown: list[str] = []
+    alice.page.on("response", lambda answer: shown.append(answer.text()) if "/chat/shop/?host" in answer.url else None)
+    alice.opens()
+    alice.shows()
+    assert shown
+    assert not [page for page in shown if "Private" in page]
+
+
+def test_a_fresh_proof_moves_nothing_that_is_being_read(street: Street, members: Site, api: Api) -> None:
+    sub = somebody()
+    alice = street.guest(members.far, members.page(script=members.script("members")))
+    asked = Requests(alice.page, street.server.url)
+    alice.calls("identify", token(sub))
+    alice.opens()
+    eventually(alice.page, lambda: bool(asked.ended("/identify/")), "the website has said who she is")
+    assert len([path for _, path, _ in asked.all if "/chat/" in path]) <= 6
+    alice.says("Hello")
+    alice.shows("Hello")
+    row = alice.frame.locator("#messages > .message").element_handle()
+    before = len(asked.ended("/identify/"))
+    alice.calls("identify", token(sub))
+    eventually(alice.page, lambda: len(asked.ended("/identify/")) > before, "she has been vouched for once more")
+    alice.says("Still here")
+    alice.shows("Hello", "Still here")
+    assert row.evaluate("(row) => row.isConnected")
 
 
 def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, members: Site) -> None:
