@@ -100,6 +100,27 @@ def test_waiting_counts_office_hours_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        "Mon-Fri 9:00-17:00\nMon 8:00-12:00",
+        "Mon 9:00-10:30\nMon 10:30-17:00",
+        "Mon 8:00-17:00\nMon 10:15-10:45",
+        "Sun 22:00-11:00\nMon 9:00-17:00",
+        "Mon 0:00-24:00\nSun-Mon 20:00-12:00",
+    ],
+)
+def test_an_hour_that_two_lines_name_is_one_hour(lines: str) -> None:
+    hours = OfficeHours.of(lines, "Europe/Berlin")
+    assert hours.seconds(at("2026-11-23 10:00"), at("2026-11-23 11:00")) == 3600  # a Monday
+    assert hours.are_on(at("2026-11-23 10:30"))
+
+
+def test_hours_before_and_after_midnight_are_all_counted_once() -> None:
+    hours = OfficeHours.of("Mon-Tue 22:00-2:00\nTue 1:00-3:00\nTue 23:00-24:00", "UTC")
+    assert hours.seconds(datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 25, 12, tzinfo=UTC)) == 9 * 3600
+
+
+@pytest.mark.parametrize(
     ("seconds", "words"),
     [
         (0, "within a minute"),

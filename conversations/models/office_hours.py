@@ -28,7 +28,7 @@ class OfficeHours:
         spans: set[Span] = set()
         for line in filter(None, (line.strip() for line in text.splitlines())):
             spans.update(_spans(line))
-        return cls(tuple(sorted(spans)), ZoneInfo(time_zone))
+        return cls(_merged(spans), ZoneInfo(time_zone))
 
     def are_on(self, moment: datetime) -> bool:
         """Whether somebody is there."""
@@ -67,6 +67,17 @@ class OfficeHours:
         # By the clock on the wall, also on the two days of the year on which the clock jumps. In UTC, because Python
         # subtracts two times of one zone as if it never jumped.
         return (midnight + timedelta(minutes=minute)).astimezone(UTC)
+
+
+def _merged(spans: set[Span]) -> tuple[Span, ...]:
+    """The same hours, each in one span alone, however many lines name it."""
+    merged: list[Span] = []
+    for day, start, end in sorted(spans):
+        if merged and merged[-1][0] == day and start <= merged[-1][2]:
+            day, start, before = merged.pop()
+            end = max(before, end)
+        merged.append((day, start, end))
+    return tuple(merged)
 
 
 def _spans(line: str) -> set[Span]:
