@@ -168,6 +168,35 @@ def test_the_agents_who_are_there_show_their_faces(alice: Page, bob: Agent, caro
     assert 'class="faces"' in alice.get("/chat/other/").content.decode()
 
 
+def test_an_answer_outside_of_the_hours_says_nothing_of_how_soon_one_comes_within(
+    alice: Page, bob: Agent, closed_now: Website
+) -> None:
+    closed_now.reply_time = "We are a small team"
+    closed_now.save()
+    for _ in range(5):
+        answered(closed_now, bob, 20 * 60)  # all of it while nobody had to be there
+    closed_now.office_hours = ""
+    closed_now.save()
+    assert "We are a small team" in alice.get("/chat/").content.decode()
+    for conversation in Conversation.objects.all():  # and what is said more within the hours is no first answer
+        post_message(content="Did that help?", conversation=conversation, agent=bob)
+    cache.clear()
+    assert "We are a small team" in alice.get("/chat/").content.decode()
+    for _ in range(5):
+        answered(closed_now, bob, 0)  # which a bot may do
+    cache.clear()
+    assert "Usually answers within a minute" in alice.get("/chat/").content.decode()
+
+
+def test_only_a_wait_with_some_of_the_hours_in_it_is_one() -> None:
+    assert WEEK.wait(at("2026-11-24 20:00"), at("2026-11-24 22:00")) is None
+    assert WEEK.wait(at("2026-11-27 20:00"), at("2026-11-30 09:00")) == 2 * 3600  # of Saturday
+    assert WEEK.wait(at("2026-11-24 20:00"), at("2026-11-25 09:00")) == 0  # the first thing in the morning
+    assert WEEK.wait(at("2026-11-24 10:00"), at("2026-11-24 10:00")) == 0
+    assert WEEK.wait(at("2026-11-24 17:00"), at("2026-11-24 22:00")) == 30 * 60
+    assert OfficeHours.of("", "UTC").wait(at("2026-11-24 22:00"), at("2026-11-24 22:00")) == 0
+
+
 @pytest.fixture
 def closed_now() -> Website:
     """The default website, whose hours were over an hour ago, all week."""

@@ -131,9 +131,9 @@ def _write(
     conversation.last_line = " ".join(line[: 4 * LAST_LINE].split())[:LAST_LINE]
     conversation.last_author = author
     if agent:
-        if conversation.first_answer_after is None and conversation.customer_messages:
+        if conversation.customer_messages and not conversation.answered_messages:
             hours = Website.objects.numbered(conversation.website_id).hours
-            conversation.first_answer_after = hours.seconds(conversation.created_at, message.created_at)
+            conversation.first_answer_after = hours.wait(conversation.created_at, message.created_at)
         conversation.answered_messages = conversation.customer_messages
     else:
         conversation.customer_messages += 1

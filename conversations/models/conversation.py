@@ -98,7 +98,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return self.filter(last_message_at__lt=moment)
 
     def usual_wait(self, least: int, most: int) -> int | None:
-        """Seconds of office hours until the first answer, in the middle one of the newest `most` that have one.
+        """Seconds of office hours until the first answer, in the middle one of the newest `most` that have any.
 
         None if there are fewer than `least`, which would say little.
         """
@@ -191,7 +191,7 @@ class Conversation(models.Model):
     # How many messages the customer has written, and how many of them had been when an agent last answered.
     customer_messages = models.PositiveIntegerField(default=0, editable=False)
     answered_messages = models.PositiveIntegerField(default=0, editable=False)
-    # Seconds of office hours until the first answer, or None while there is none.
+    # Seconds of office hours until the first answer, or None while there is none, and where it all was outside of them.
     first_answer_after = models.PositiveIntegerField(null=True, editable=False)
 
     objects = ConversationQuerySet.as_manager()

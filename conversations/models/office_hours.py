@@ -51,6 +51,14 @@ class OfficeHours:
         spans = [(max(start, since), min(end, until)) for start, end in self._around(since, range(days))]
         return int(sum(max(0.0, (end - start).total_seconds()) for start, end in spans))
 
+    def wait(self, since: datetime, until: datetime) -> int | None:
+        """How many seconds of the hours somebody waited for an answer, or None where that says nothing.
+
+        Who writes in the evening and is answered in the evening has waited, but none of it while somebody had to be
+        there. That is not an answer within no time: the usual answers are those within the hours, and leave it out.
+        """
+        return self.seconds(since, until) or (0 if self.are_on(until) else None)
+
     def _around(self, moment: datetime, days: range = range(8)) -> list[tuple[datetime, datetime]]:
         """The hours of the day of a moment and of those after it."""
         today = moment.astimezone(self.zone).date()
