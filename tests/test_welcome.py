@@ -224,6 +224,19 @@ def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs:
     assert "Leave your e-mail" not in alice.get("/chat/").content.decode()
 
 
+def test_away_asks_again_for_the_email_alone(alice: Page, closed_now: Website) -> None:
+    closed_now.ask_name = Website.Ask.REQUIRED
+    closed_now.save()
+    assert "required></label>" in alice.get("/chat/").content.decode()
+    alice.says("I will wait", name="Alice")
+    page = alice.get("/chat/?write=1").content.decode()
+    assert 'name="name"' not in page  # which is known: nobody must say it twice
+    alice.says("Here I am", email="alice@example.com")
+    conversation = Conversation.objects.get()
+    assert (conversation.customer_name, conversation.customer_email) == ("Alice", "alice@example.com")
+    assert 'name="email"' not in alice.get("/chat/?write=1").content.decode()
+
+
 def test_without_javascript_the_hour_is_that_of_the_websites_clock(alice: Page) -> None:
     website = Website.objects.default()
     now = timezone.now().astimezone(ZoneInfo("America/New_York"))

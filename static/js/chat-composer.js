@@ -239,7 +239,7 @@ class ChatComposer extends HTMLElement {
     }
     if (item.abandoned) return null;
     const id = Number(response.headers.get("X-Message"));
-    if (id) return this.sent(item, id);
+    if (id) return this.sent(item, id, form.get("email"));
     if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
     if (response.ok || response.status >= 500) return this.later(item); // ok, but not ours: somebody stands between us
     return (await this.seldom("refuse", item, response)) ? null : this.later(item);
@@ -259,12 +259,14 @@ class ChatComposer extends HTMLElement {
     return fetch(this.form.action, { method: "POST", body, headers, signal: trying.signal, keepalive });
   }
 
-  sent(item, id) {
+  sent(item, id, email) {
     this.tries = 0;
     item.id = id;
     this.say(item, this.words.sent);
     this.forget(item.name);
     document.querySelector("chat-keeper")?.begin();
+    // Who they are is asked once, and while nobody is there until there is an e-mail address.
+    if (email || !document.querySelector(".away")) this.form.querySelector(".who")?.remove();
     document.body.dispatchEvent(new CustomEvent("messages"));
     if (this.isConnected) this.settle();
     return null;

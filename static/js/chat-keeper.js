@@ -137,7 +137,6 @@ class ChatKeeper extends HTMLElement {
   begin(is = true) {
     this.toggleAttribute("data-waits", !is);
     if (!is) return;
-    document.querySelector(".who")?.remove();
     document.dispatchEvent(new CustomEvent("conversation-began"));
   }
 

@@ -78,6 +78,7 @@ async function refresh() {
     part.replaceChildren(...page.getElementById(id).childNodes);
     [...part.children].forEach((child) => keeper.htmx.process(child)); // never the list itself, which may be asking right now
   }
+  if (!page.querySelector(".who")) document.querySelector(".who")?.remove(); // it is known, or asked no more
   const bell = document.querySelector("door-bell");
   const { socket } = bell;
   showPictures();

@@ -2,11 +2,14 @@
 
 import re
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import Error, Route, expect
 
-from tests.browser.cast import Api, Stage, eventually, exactly, see_the_same, somebody
+from tests.browser.cast import Api, Customer, Stage, eventually, exactly, see_the_same, somebody
+from tests.browser.hosts import refuses_cookies
+from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
@@ -65,6 +68,89 @@ def test_who_they_are_is_asked_lightly_and_shown_to_the_agent(stage: Stage) -> N
     expect(bob.head.locator("h2")).to_have_text(name)
     expect(bob.page.locator(".details")).to_contain_text("alice@example.com")
     expect(alice.page.get_by_label("E-mail")).to_have_count(0)  # and asked once
+
+
+@pytest.fixture(scope="module")
+def night(server: Server) -> str:
+    """A website where nobody is there until the day after tomorrow; returns its key."""
+    server.manage("addwebsite", "The night shop", "--key", "night")
+    day = (datetime.now(UTC) + timedelta(days=2)).strftime("%a")
+    change = f"Website.objects.filter(key='night').update(office_hours='{day} 11:00-12:00')"
+    server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    return "night"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+def test_while_nobody_is_there_an_email_is_asked_for_until_there_is_one(stage: Stage, night: str, script: bool) -> None:
+    alice, bob, name = stage.customer(java_script_enabled=script), stage.agent(), somebody()
+    question = alice.page.get_by_text("Leave your e-mail, so that we can reach you")
+    alice.goes(f"/chat/{night}/")
+
+    def says(text: str, name: str = "", email: str = "") -> None:
+        """Write it, without script behind a link and with the button."""
+        link = alice.page.get_by_role("link", name="Write a message")
+        if link.count():
+            link.click()
+        expect(question).to_be_visible()
+        if name:
+            alice.page.get_by_label("Name").fill(name)
+        if email:
+            alice.page.get_by_label("E-mail").fill(email)
+        alice.types(text)
+        alice.page.get_by_role("button", name="Send").click()
+        alice.sees(text)
+
+    says("Is it still warm?", name)
+    says("The bread, I mean.")
+    says("I shall come by tomorrow.", email="alice@example.com")
+    expect(question).to_have_count(0)
+    alice.reloads()
+    alice.sees("I shall come by tomorrow.")
+    expect(question).to_have_count(0)
+    bob.opens(name)
+    expect(bob.page.locator(".details")).to_contain_text("alice@example.com")
+
+
+def test_an_email_that_is_being_typed_while_a_message_is_sent_is_not_lost(stage: Stage, night: str) -> None:
+    alice, name = stage.customer(), somebody()
+    alice.goes(f"/chat/{night}/")
+    email = alice.page.get_by_label("E-mail")
+    held: list[Route] = []
+    alice.page.route("**/messages/*", lambda route: held.append(route) if not held else route.continue_())
+    alice.says("Is it still warm?")
+    eventually(alice.page, lambda: bool(held), "the message is on its way")
+    email.fill("me@exam")
+    held[0].continue_()
+    alice.sees("Is it still warm?")
+    expect(email).to_have_value("me@exam")
+    email.fill("me@example.com")
+    alice.says(f"I am {name}.")
+    alice.sees(f"I am {name}.")
+    expect(email).to_have_count(0)
+    bob = stage.agent()
+    bob.opens(name)
+    expect(bob.page.locator(".details")).to_contain_text("me@example.com")
+
+
+def test_who_is_found_again_without_a_cookie_is_asked_what_is_not_known_yet(stage: Stage, night: str) -> None:
+    context, said = stage.browser(), f"I am {somebody()}."
+    refuses_cookies(context, stage.server.url)
+    alice = Customer(context.new_page(), stage.server.url)
+    email = alice.page.get_by_label("E-mail")
+    for where, is_asked in (("/chat/", False), (f"/chat/{night}/", True)):
+        alice.goes(where)
+        alice.says(said)
+        alice.shows(said)
+        alice.reloads()
+        alice.shows(said)
+        alice.is_connected()
+        expect(email).to_have_count(int(is_asked))
+    email.fill("me@example.com")
+    alice.says("Now you can reach me.")
+    alice.shows(said, "Now you can reach me.")
+    alice.reloads()
+    alice.shows(said, "Now you can reach me.")
+    expect(email).to_have_count(0)
 
 
 def test_a_colleague_sees_at_once_who_has_it(stage: Stage) -> None:
