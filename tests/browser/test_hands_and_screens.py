@@ -1,9 +1,13 @@
 """Keyboards, thumbs, clocks and screens of every size."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.cast import Api, Customer, Stage, eventually, exactly, somebody
+from tests.browser.hosts import Street
+from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
@@ -111,6 +115,55 @@ def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, ap
         shown[place] = alice.page.evaluate(clock)
         expect(alice.page.locator(".day")).to_have_text("Today")
     assert shown["Asia/Tokyo"] != shown["America/New_York"]
+
+
+STANDS = """(element) => {
+    const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+    const box = (at) => {
+        const range = new Range();
+        range.setStart(text, at);
+        range.setEnd(text, at + 1);
+        return range.getBoundingClientRect();
+    };
+    const [first, last] = [box(text.data.search(/\\S/)), box(text.data.trimEnd().length - 1)];
+    const { right } = element.closest("p, dd").getBoundingClientRect();
+    return { inOrder: last.left > first.left, onTheRight: right - Math.max(first.right, last.right) < 2 };
+}"""
+"""How one line of English stands: whether its last letter is right of its first, and whether it is flush right."""
+
+
+def test_a_websites_english_words_stand_in_their_own_order_on_the_right_of_an_arabic_page(
+    stage: Stage, server: Server
+) -> None:
+    words = {"greeting": "Welcome!", "reply_time": "We answer soon!", "away_text": "Back after the fair!"}
+    day = (datetime.now(UTC) + timedelta(days=2)).strftime("%a")
+    for key, hours in (("there", ""), ("away", f"{day} 11:00-12:00")):
+        server.manage("addwebsite", "Bread", "--key", key)
+        change = f"Website.objects.filter(key='{key}').update(office_hours='{hours}', **{words})"
+        server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    alice = stage.customer(locale="ar")
+    for key, shown in (("there", ["greeting", "reply_time"]), ("away", ["away_text"])):
+        alice.goes(f"/chat/{key}/")
+        for name in shown:
+            stands = alice.page.get_by_text(words[name]).evaluate(STANDS)
+            assert stands["inOrder"], name
+            assert stands["onTheRight"] or name == "away_text", name  # which is in the middle
+
+
+def test_what_is_known_of_a_customer_stands_on_the_right_for_an_agent_who_reads_arabic(street: Street) -> None:
+    name = somebody()
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.page.evaluate("document.title = 'Bread and cakes!'")
+    alice.opens()
+    alice.says(f"I am {name}.")
+    alice.shows(f"I am {name}.")
+    bob = street.agent(locale="ar", viewport={"width": 1440, "height": 900})
+    bob.opens(name)
+    for words in ("Bread and cakes!", "The shop"):
+        assert bob.page.locator(".details dd").get_by_text(words).evaluate(STANDS) == {
+            "inOrder": True,
+            "onTheRight": True,
+        }, words
 
 
 def test_news_that_come_while_the_page_still_loads_its_scripts_are_not_missed(stage: Stage, api: Api) -> None:
