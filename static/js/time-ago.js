@@ -1,4 +1,5 @@
-// <time-ago> shows its <time> as what has passed since then, in a list where that is soon another.
+// <time-ago> shows its <time> as what has passed since then, in a list where that is soon another. <time-there data-zone>
+// shows in its <time> what the clock says in another time zone.
 const LocalTime = customElements.get("local-time");
 const short = new Intl.DateTimeFormat(LocalTime.language, { day: "numeric", month: "short" });
 const minute = new Intl.NumberFormat(LocalTime.language, { style: "unit", unit: "minute" });
@@ -13,5 +14,28 @@ class TimeAgo extends LocalTime {
   }
 }
 
+class TimeThere extends HTMLElement {
+  connectedCallback() {
+    this.show();
+  }
+
+  show() {
+    try {
+      const clock = new Intl.DateTimeFormat(LocalTime.language, { timeStyle: "short", timeZone: this.dataset.zone });
+      this.querySelector("time").textContent = clock.format(Date.now());
+    } catch {
+      // a zone that this browser does not know: what the server has written stays
+    }
+  }
+}
+
 customElements.define("time-ago", TimeAgo);
-setInterval(() => document.querySelectorAll("time-ago").forEach((element) => element.show()), 30000);
+customElements.define("time-there", TimeThere);
+
+// Twice a minute: as it changes, and in the middle of it.
+function tick() {
+  document.querySelectorAll("time-ago, time-there").forEach((element) => element.show());
+  setTimeout(tick, 30000 - (Date.now() % 30000));
+}
+
+tick();

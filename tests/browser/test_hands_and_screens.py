@@ -1,5 +1,6 @@
 """Keyboards, thumbs, clocks and screens of every size."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -115,6 +116,21 @@ def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, ap
         shown[place] = alice.page.evaluate(clock)
         expect(alice.page.locator(".day")).to_have_text("Today")
     assert shown["Asia/Tokyo"] != shown["America/New_York"]
+
+
+def test_the_customers_clock_goes_on_while_an_agent_looks_at_it(stage: Stage) -> None:
+    alice, name = stage.customer(timezone_id="Asia/Tokyo"), somebody()
+    alice.introduces_herself(name)
+    alice.says("It is late here.")
+    alice.sees("It is late here.")
+    bob = stage.agent(locale="en-GB", timezone_id="Europe/Berlin", viewport={"width": 1440, "height": 900})
+    bob.page.clock.install(time=datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
+    bob.reloads()
+    bob.opens(name)
+    clock = bob.page.locator(".details dd").filter(has_text="Asia/Tokyo")
+    expect(clock).to_have_text(re.compile("^21:0. Asia/Tokyo$"))
+    bob.page.clock.fast_forward("01:00:00")
+    expect(clock).to_have_text(re.compile("^22:0. Asia/Tokyo$"))
 
 
 STANDS = """(element) => {
