@@ -46,6 +46,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CORS_URLS_REGEX = r"^/api/messages/"  # for whom: conversations/origin.py
+CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # scripts of other origins see few without
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
 # Application --------------------------------------------------------------------------------------------------------

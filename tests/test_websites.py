@@ -257,6 +257,17 @@ def test_widgets_of_listed_origins_may_call_and_no_others(alice: Page, shop: Web
     assert "Access-Control-Allow-Origin" not in alice.get("/api/conversation/", headers={"Origin": SHOP})
 
 
+def test_widgets_read_when_to_try_again_and_what_a_file_is_called(alice: Page, shop: Website, settings: Any) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = {**settings.LIMITS, "messages of one address": (1, 60)}
+    assert post(alice, content="Hi", website="shop", headers={"Origin": SHOP}).status_code == 200
+    refused = post(alice, content="Hi", website="shop", headers={"Origin": SHOP})
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+    exposed = refused["Access-Control-Expose-Headers"].split(", ")
+    assert {"Retry-After", "Content-Disposition"} <= set(exposed)
+
+
 def test_an_origin_speaks_for_its_own_websites_alone(alice: Page, shop: Website, club: Website) -> None:
     theirs = post(alice, content="At the club", website="club").json()["items"][0]["conversation"]
     assert alice.get(f"/api/messages/{theirs}/", headers={"Origin": SHOP}).json()["count"] == 0
