@@ -562,6 +562,29 @@ def test_agents_send_files_over_the_api_and_foreign_pages_do_not(bob: Agent, mal
     assert json_as_form.json()["detail"] == "Send this as application/json."
 
 
+def test_a_page_reads_the_files_of_its_own_websites_conversations_alone(mallory: Page) -> None:
+    pages = {}
+    for key in ("shop", "club"):
+        pages[key] = Website.objects.create(name=key, key=key)
+        pages[key].origins.create(origin=f"https://{key}.example")
+    message = post_message(
+        content="", website=pages["shop"], attachments=[Attachment.of("plan.txt", ContentFile(b"a plan"))]
+    )
+    path = f"/api/messages/{message.conversation.uuid}/files/{message.attached[0].uuid}/"
+    theirs = mallory.get(path, headers={"Origin": "https://shop.example"})
+    assert body(theirs) == b"a plan"
+    assert theirs["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert "Content-Disposition" in theirs["Access-Control-Expose-Headers"]
+    unknown = path.replace(message.conversation.uuid.hex[:8], "00000000")
+    for origin in ("https://club.example", "https://evil.example", "null"):
+        refused = mallory.get(path, headers={"Origin": origin})
+        assert refused.status_code == 404
+        assert refused.content == mallory.get(unknown, headers={"Origin": origin}).content
+    # A link and a picture in a widget's page name no origin: the page shows them, and its scripts read nothing of them.
+    assert body(mallory.get(path, headers={"Sec-Fetch-Site": "cross-site"})) == b"a plan"
+    assert body(mallory.get(path)) == b"a plan"
+
+
 def test_a_twin_with_other_files_is_told(talk: Conversation) -> None:
     name = uuid.uuid4()
     post_message(content="x", conversation=talk, client_id=name)

@@ -166,8 +166,13 @@ BYTES = {"content": {PLAIN: {"schema": {"type": "string", "format": "binary"}}},
     openapi_extra={"responses": {200: BYTES}},
 )
 def read_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
-    """A file that came with a message; with `?small`, the small WebP of a picture."""
-    return sent(request, Attachment.objects.of(Conversation.objects.named(uuid), as_uuid(file)))
+    """A file that came with a message; with `?small`, the small WebP of a picture.
+
+    For a page of an origin that the conversation's website does not list there is none, as there are no messages.
+    """
+    # A picture or a link in a page names no origin; it is shown, and no script of the page reads what is in it.
+    key = _key(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
+    return sent(request, Attachment.objects.of(Conversation.objects.named(key), as_uuid(file)))
 
 
 def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
