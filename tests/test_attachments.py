@@ -19,7 +19,7 @@ from django.db import transaction
 from PIL import Image, ImageDraw
 
 from conversations.actions import AlreadySent, post_message
-from conversations.models import Agent, Attachment, Conversation, Message, News, Website
+from conversations.models import Agent, Attachment, Conversation, Message, News, Token, Website
 from conversations.models.attachment import PLAIN, clean_name
 from tests.conftest import Page, texts
 
@@ -534,6 +534,38 @@ def test_the_api_says_what_is_wrong_with_files(talk: Conversation, files: Any, s
     response = Page().post(f"/api/messages/{talk.uuid}/files/", {"files": [upload(*file) for file in files]})
     assert response.status_code == status
     assert response.json()["detail"]
+
+
+class Unread:
+    """A body that must not be looked at."""
+
+    def read(self, *_: Any) -> bytes:
+        raise AssertionError("The body was read.")
+
+    readline = read
+
+
+def test_the_api_refuses_without_reading_what_no_message_can_have(talk: Conversation, bobs: Page, bob: Agent) -> None:
+    def sends_megabytes(page: Page, megabytes: int, to: object = talk.uuid, **headers: str) -> int:
+        body: Any = {
+            "CONTENT_TYPE": "multipart/form-data; boundary=b",
+            "CONTENT_LENGTH": str(megabytes * 1024 * 1024),
+            "wsgi.input": Unread(),
+        }
+        answer = page.generic("POST", f"/api/messages/{to}/files/", headers=headers, **body)
+        assert answer.json()["detail"]
+        return int(answer.status_code)
+
+    token = Token.objects.mint(bob, "a script", "WRITE")
+    for page, headers in ((Page(), {}), (bobs, {}), (Page(), {"Authorization": f"Bearer {token}"})):
+        assert sends_megabytes(page, 400, **headers) == 413
+        assert sends_megabytes(page, 51, **headers) == 413
+        for unknown in (uuid.uuid4(), "x"):
+            assert sends_megabytes(page, 1, unknown, **headers) == 404
+            assert sends_megabytes(page, 400, unknown, **headers) == 404
+    assert sends_megabytes(Page(), 1, Origin="https://evil.example") == 403
+    with pytest.raises(AssertionError, match=r"The body was read\."):  # this one could be right
+        sends_megabytes(Page(), 49)
 
 
 def test_agents_send_files_over_the_api_and_foreign_pages_do_not(bob: Agent, mallory: Page, talk: Conversation) -> None:

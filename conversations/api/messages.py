@@ -27,7 +27,7 @@ from conversations.api.schemas import (
     iso,
     unfit,
 )
-from conversations.files import Refused, received, sent
+from conversations.files import Refused, bound, received, sent
 from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
 from conversations.models.attachment import PLAIN
 from conversations.models.contact import Claim
@@ -45,6 +45,7 @@ LARGE = 1_000_000
 Answer = HttpResponse | FileResponse
 
 router = Router()
+UNLISTED = "This website does not list the origin of your page."
 TWICE = "This client_id was used for another message. Make a new one for each."
 Posted = {200: MessagesOut, 422: Invalid, **dict.fromkeys((400, 401, 403, 409, 413, 429), Problem)}
 
@@ -60,7 +61,7 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
     conversation = seen.named(body.conversation)
     website = Website.objects.numbered(conversation.website_id) if conversation else _website(body.website)
     if not may_speak(request, website):
-        raise WrongAuthority(403, "This website does not list the origin of your page.")
+        raise WrongAuthority(403, UNLISTED)
     is_hidden = who.agent and not conversation and website not in Website.objects.seen_by(who.agent)
     if is_hidden:
         raise unfit("website", "There is no website with this key.")
@@ -110,7 +111,24 @@ def _ask(website: Website, body: MessageIn) -> None:
             raise unfit(name, f"This website asks for the customer's {name} with the first message.")
 
 
-@router.post("{uuid}/files/", summary="Write a message with files", response={**Posted, 404: Problem})
+def may_come(request: HttpRequest) -> bool:
+    """Refuse what nobody may send, and what is larger than any message, before the form is parsed.
+
+    Raises Http404, WrongAuthority and RequestDataTooBig. Who sends it is asked later: a CSRF token may be in the form.
+    """
+    place: Any = request.resolver_match
+    conversation = Conversation.objects.named(place.kwargs["uuid"])
+    if conversation is None:
+        raise Http404
+    website = Website.objects.numbered(conversation.website_id)
+    if not may_speak(request, website):
+        raise WrongAuthority(403, UNLISTED)
+    bound(request, website)
+    return True
+
+
+# ninja asks `auth` before it reads a body.
+@router.post("{uuid}/files/", summary="Write a message with files", auth=may_come, response={**Posted, 404: Problem})
 def post_files(
     request: HttpRequest,
     uuid: str,
@@ -129,8 +147,6 @@ def post_files(
     if conversation is None:
         raise Http404
     website = Website.objects.numbered(conversation.website_id)
-    if not may_speak(request, website):
-        raise WrongAuthority(403, "This website does not list the origin of your page.")
     claim = None
     if who.agent is None:
         claim = _claim(website, body.identity)
