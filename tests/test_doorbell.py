@@ -160,6 +160,12 @@ async def test_a_foreign_origin_is_refused_at_the_handshake(
         assert not (await bell.connect())[0]  # daphne makes 403 of it
 
 
+@pytest.mark.parametrize("path", ["/ws/messages/{uuid}", "/ws/messages/{uuid}/x/", "/ws/nowhere/", "/ws/", "/", "/a\n"])
+async def test_where_no_bell_hangs_nothing_fails(talk: Conversation, path: str) -> None:
+    async with socket(path.format(uuid=talk.uuid)) as bell:
+        assert not (await bell.connect())[0]
+
+
 @pytest.fixture
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heartbeats in a moment instead of 25 seconds."""

@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
@@ -384,6 +384,27 @@ def test_a_socket_that_talks_too_fast_is_closed_and_fills_no_memory(server: Serv
     assert process.memory_info().rss - before < 60 * MEGABYTE
     with connect(address, origin=Origin(server.url)) as alice:
         assert json.loads(alice.recv(10))["type"] == "messages"
+
+
+def handshake(server: Server, path: str, origin: str) -> int:
+    """The status with which the server refuses a socket."""
+    with pytest.raises(InvalidStatus) as refusal:
+        connect(server.url.replace("http", "ws") + path, origin=Origin(origin)).close()
+    return int(refusal.value.response.status_code)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "file://", "chrome-extension://evil"])
+def test_a_page_of_an_origin_that_is_none_is_refused_like_any_other(server: Server, origin: str) -> None:
+    uuid = write(server, "Hi")
+    for path in ("/ws/chat/", "/ws/inbox/", f"/ws/messages/{uuid}/"):
+        assert handshake(server, path, origin) == 403
+
+
+def test_a_socket_to_an_address_where_no_bell_hangs_is_refused(server: Server) -> None:
+    uuid = write(server, "Hi")
+    for path in (f"/ws/messages/{uuid}", f"/ws/messages/{uuid}/more/", "/ws/nowhere/", "/ws/", "/", "/inbox/"):
+        assert handshake(server, path, server.url) == 403
+        assert handshake(server, path, "https://evil.example") == 403
 
 
 def test_nobody_outside_says_where_the_application_is_mounted(server: Server) -> None:

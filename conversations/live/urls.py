@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.urls import path
+from channels.security.websocket import WebsocketDenier
+from django.urls import path, re_path
 
 from conversations.live.doorbell import AgentBell, CustomerBell, WidgetBell
 
@@ -11,4 +12,5 @@ urlpatterns: list[Any] = [
     path("ws/chat/<slug:key>/", CustomerBell.as_asgi()),
     path("ws/messages/<str:uuid>/", WidgetBell.as_asgi()),
     path("ws/inbox/", AgentBell.as_asgi()),
+    re_path("", WebsocketDenier.as_asgi()),  # 403 for all else; Channels would fail, and leave a traceback
 ]
