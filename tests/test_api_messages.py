@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
 from django.test import Client
 
 from conversations.actions import close, post_message
 from conversations.api import messages
-from conversations.models import Agent, Conversation, Message
+from conversations.models import Agent, Attachment, Conversation, Message
+from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
 
@@ -142,6 +144,21 @@ def test_since_answers_only_newer_ones_and_nothing_when_there_are_none(talk: Con
 def test_nobody_learns_which_uuids_exist(talk: Conversation, name: str) -> None:
     response = Client().get(f"/api/messages/{name}/")
     assert (response.status_code, response.json()) == (200, {"items": [], "count": 0})
+
+
+def test_head_answers_as_get_does_without_the_content(talk: Conversation, bobs: Page) -> None:
+    attachments = [Attachment.of("plan.txt", ContentFile(b"a plan"))]
+    file = post_message(content="", conversation=talk, attachments=attachments).attached[0]
+    messages_path = f"/api/messages/{talk.uuid}/"
+    for path in (f"{messages_path}?since=0", f"{messages_path}?limit=5", f"{messages_path}files/{file.uuid}/"):
+        whole, head = Client().get(path), Client().head(path)
+        assert (whole.status_code, head.status_code) == (200, 200)
+        assert head.headers == whole.headers
+        assert (b"".join(whole) != b"", b"".join(head)) == (True, b"")
+    assert bobs.head("/api/conversation/").status_code == 200
+    assert Client().head("/api/conversation/").status_code == 401
+    assert Client().head("/api/messages/").status_code == 405
+    assert Client().head(f"{messages_path}files/{uuid.uuid4()}/").status_code == 404
 
 
 def test_reading_without_a_uuid_is_405_in_json() -> None:

@@ -386,6 +386,18 @@ def test_a_socket_that_talks_too_fast_is_closed_and_fills_no_memory(server: Serv
         assert json.loads(alice.recv(10))["type"] == "messages"
 
 
+def test_head_of_the_api_leaves_the_connection_fit_for_the_next_request(server: Server) -> None:
+    path = f"/api/messages/{write(server, 'Hi')}/"
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for method in ("HEAD", "GET", "HEAD"):
+        client.request(method, path)
+        answer = client.getresponse()
+        content = answer.read()
+        assert answer.status == 200
+        assert len(content) == (0 if method == "HEAD" else int(answer.headers["Content-Length"]))
+    client.close()
+
+
 def handshake(server: Server, path: str, origin: str) -> int:
     """The status with which the server refuses a socket."""
     with pytest.raises(InvalidStatus) as refusal:
