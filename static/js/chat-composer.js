@@ -72,7 +72,7 @@ class ChatComposer extends HTMLElement {
     // A page around the chat is left as its own scripts and people will.
     addEventListener("beforeunload", (event) => window === top && unsent() && event.preventDefault(), this.gone);
 
-    if (this.picker) this.takeFiles();
+    this.takeFiles();
     for (const { name, text, files } of this.kept) {
       const item = this.add(name, text);
       item.refused = files > 0 && !held.has(name);
@@ -115,19 +115,20 @@ class ChatComposer extends HTMLElement {
     this.form.requestSubmit();
   }
 
-  // Files are chosen, pasted or dropped.
+  // Files are chosen, pasted or dropped, anywhere on the page: of one that nobody takes the browser makes a page.
   takeFiles() {
     const attach = ([...files]) => this.seldom("attach", files); // another list: theirs is the browser's, and soon empty
-    this.picker.addEventListener("change", () => (attach(this.picker.files), (this.picker.value = "")));
+    this.picker?.addEventListener("change", () => (attach(this.picker.files), (this.picker.value = "")));
     const place = this.parentElement;
     const bring = (event) => {
       const { types, files } = event.dataTransfer ?? event.clipboardData;
       if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // of a text with a picture of it, the text
       event.preventDefault();
+      if (!this.picker) return;
       place.classList.toggle("dropping", event.type === "dragover");
       if (event.type === "paste" || event.type === "drop") attach(files);
     };
-    for (const kind of ["paste", "dragover", "dragleave", "drop"]) place.addEventListener(kind, bring);
+    for (const kind of ["paste", "dragover", "dragleave", "drop"]) document.addEventListener(kind, bring, this.gone);
     this.files = this.files; // what was chosen before another conversation was opened
   }
 

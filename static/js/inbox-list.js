@@ -37,6 +37,7 @@ class InboxList extends HTMLElement {
     }
     document.addEventListener("connected", () => this.goThereAgain());
     addEventListener("online", () => this.goThereAgain());
+    addEventListener("dragover", (event) => this.keepOut(event));
     const bell = document.querySelector("door-bell");
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
   }
@@ -46,6 +47,13 @@ class InboxList extends HTMLElement {
     const isHere = conversation === undefined || String(conversation) === this.chosen;
     if (isHere) document.body.dispatchEvent(new CustomEvent("messages"));
     if (isHere || !beside) document.body.dispatchEvent(new CustomEvent("inbox"));
+  }
+
+  // A file that is dropped where no composer takes it would be opened by the browser.
+  keepOut(event) {
+    if (event.defaultPrevented || !event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
   }
 
   settled(target) {

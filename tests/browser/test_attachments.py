@@ -2,7 +2,9 @@
 
 import base64
 import re
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -114,6 +116,60 @@ def test_files_are_pasted_and_dropped_and_taken_away_again(stage: Stage) -> None
     alice.field.press("Enter")
     expect(alice.page.locator("#messages a.file .name")).to_have_text(re.compile("^dropped far"))
     expect(alice.page.locator("#messages .message")).to_have_count(1)
+
+
+def drops(person: Person, onto: str, *files: Path) -> None:
+    """Drop files as a hand does: the browser opens what nobody takes."""
+    box = person.page.locator(onto).bounding_box()
+    assert box is not None
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 40)}
+    data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    hand = person.page.context.new_cdp_session(person.page)
+    for step in ("dragEnter", "dragOver", "drop"):
+        hand.send("Input.dispatchDragEvent", {"type": step, **place, "data": data})
+    hand.detach()
+
+
+def is_taken(person: Person) -> bool:
+    """Whether the page has told the browser to leave what is being dragged to it."""
+    return bool(person.page.evaluate("window.isTaken"))
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    """A file on the disk."""
+    note = tmp_path / "note.txt"
+    note.write_text("a note")
+    return note
+
+
+def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, api: Api, note: Path) -> None:
+    name = somebody()
+    api.tells(f"Hello from {name}", name=name)
+    alice, bob = stage.customer(), stage.agent()
+    bob.opens(name)
+    for person, places in ((alice, ("html", ".chat-head")), (bob, ("#list", "#about", ".bar"))):
+        for count, place in enumerate(places, start=1):
+            drops(person, place, note)
+            expect(chips(person)).to_have_count(count)
+            expect(person.page.locator(".dropping")).to_have_count(0)
+    bob.field.press("Enter")
+    expect(bob.page.locator("#messages a.file")).to_have_count(3)
+
+
+def test_a_file_that_nobody_takes_is_not_opened_in_place_of_the_page(stage: Stage, note: Path) -> None:
+    key = f"no-files-{somebody()[6:]}"
+    stage.server.manage("addwebsite", "No files", "--key", key)
+    change = f"Website.objects.filter(key='{key}').update(attachments=False)"
+    stage.server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    alice, bob = stage.customer(), stage.agent()
+    alice.goes(f"/chat/{key}/")
+    heed = "addEventListener('dragover', (event) => (window.isTaken = event.defaultPrevented))"
+    for person, place in ((alice, ".thread"), (alice, "html"), (bob, "#conversation"), (bob, "#list")):
+        person.page.evaluate(heed)
+        drops(person, place, note)
+        eventually(person.page, partial(is_taken, person), "the browser leaves it alone")
+        person.reloads()
 
 
 def test_what_is_too_large_or_too_many_is_said_at_once(stage: Stage) -> None:
