@@ -155,6 +155,7 @@ def _seldom_words() -> dict[str, str]:
     return {
         "remove": _("Remove {name}"),
         "large": _("“{name}” is larger than %(most)s MB. Please send a smaller file."),
+        "empty": _("“%(name)s” is empty. Please choose it again."),
         # Translators: {n} is any number, so choose words that suit them all
         "several": _("A message takes at most {n} files. Please send them in several."),
         # Translators: {n} is any number, so choose words that suit them all

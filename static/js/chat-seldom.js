@@ -15,14 +15,20 @@ const copies = async (files) => {
   return (await Promise.all(files.map(copy))).filter(Boolean);
 };
 
+const isLarge = (file, megabytes) => file.size > megabytes * MEGABYTE;
+
+// What can be sent is attached, whatever is chosen with it.
 export async function attach(composer, chosen) {
   const { most, megabytes } = composer.picker.dataset;
-  const large = chosen.find((file) => file.size > megabytes * MEGABYTE);
-  if (large) return composer.complain(words.large.replace("{name}", large.name).replace("%(most)s", megabytes));
-  if (composer.files.length + chosen.length > most) return composer.complain(words.several.replace("{n}", most));
-  const files = await copies(chosen);
-  composer.files = [...composer.files, ...files];
+  const large = chosen.find((file) => isLarge(file, megabytes));
+  const fit = chosen.filter((file) => !isLarge(file, megabytes));
+  if (composer.files.length + fit.length > most) return composer.complain(words.several.replace("{n}", most));
+  const files = await copies(fit);
+  const empty = files.find((file) => !file.size); // not before it is read: a folder looks empty too
+  composer.files = [...composer.files, ...files.filter((file) => file.size)];
   composer.problem.hidden = true;
+  if (empty) composer.complain(words.empty.replace("%(name)s", () => empty.name));
+  if (large) composer.complain(words.large.replace("{name}", () => large.name).replace("%(most)s", megabytes));
   composer.field.focus();
 }
 

@@ -183,6 +183,23 @@ def test_what_is_too_large_or_too_many_is_said_at_once(stage: Stage) -> None:
     chooses(alice, payload("small.txt", b"x"))
     expect(chips(alice)).to_have_count(1)
     expect(problem).to_be_hidden()
+    chooses(alice, payload("$&.mov", bytes(10 * 1024 * 1024 + 1)), payload("another.txt", b"x"))
+    expect(problem).to_have_text("“$&.mov” is larger than 10 MB. Please send a smaller file.")
+    expect(chips(alice).locator(".name")).to_have_text(["small.txt", "another.txt"])
+
+
+def test_an_empty_file_is_refused_when_it_is_chosen_and_a_folder_is_left_out(stage: Stage, tmp_path: Path) -> None:
+    alice = stage.customer()
+    problem = alice.page.locator(".composer .problem")
+    chooses(alice, payload("empty.txt", b""), payload("full.txt", b"x"))
+    expect(problem).to_have_text("“empty.txt” is empty. Please choose it again.")
+    expect(chips(alice).locator(".name")).to_have_text(["full.txt"])
+    folder, more = tmp_path / "folder", tmp_path / "more.txt"
+    folder.mkdir()
+    more.write_text("x")
+    drops(alice, ".thread", folder, more)
+    expect(chips(alice).locator(".name")).to_have_text(["full.txt", "more.txt"])
+    expect(problem).to_be_hidden()
 
 
 def test_a_message_with_files_is_on_screen_at_once_and_sent_once_however_often_it_is_tried(stage: Stage) -> None:
