@@ -362,6 +362,9 @@ def test_a_picture_that_is_a_script_too_is_only_a_picture_afterwards(alice: Page
         ("." + "x" * 300, "x" * 120),
         ("Grüße 你好.txt", "Grüße 你好.txt"),
         ('quo"te;.txt', 'quo"te;.txt'),
+        ("Price 3%22 pot.txt", 'Price 3" pot.txt'),
+        ("a%0D%0ASet-Cookie: x=1.txt", "aSet-Cookie: x=1.txt"),
+        ("100%25 %2e%2e%2Fwool %0d.txt", "100%25 %2e%2e%2Fwool %0d.txt"),
     ],
 )
 def test_a_name_is_only_ever_a_name(talk: Conversation, alice: Page, folder: Path, name: str, clean: str) -> None:

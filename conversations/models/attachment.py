@@ -27,8 +27,17 @@ def random_name(_attachment: Any, _name: str) -> str:
     return f"{name[:2]}/{name}"
 
 
+ESCAPED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
+"""What browsers write in a form for what would end a name there, and nothing else of it.
+
+https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data
+"""
+
+
 def clean_name(name: str) -> str:
     """A file's name as it can be shown: its last part, without characters that steer how text is read."""
+    for escaped, letter in ESCAPED.items():
+        name = name.replace(escaped, letter)
     name = name.replace("\\", "/").rpartition("/")[2]
     name = "".join(letter for letter in name if unicodedata.category(letter)[0] != "C")
     name = " ".join(name.split()).strip(". ")

@@ -202,6 +202,14 @@ def test_an_empty_file_is_refused_when_it_is_chosen_and_a_folder_is_left_out(sta
     expect(problem).to_be_hidden()
 
 
+def test_a_name_with_quotes_is_shown_as_it_is(stage: Stage) -> None:
+    alice = stage.customer()
+    chooses(alice, payload('Price 3" pot.txt', b"x"))
+    expect(chips(alice).locator(".name")).to_have_text('Price 3" pot.txt')
+    alice.field.press("Enter")
+    expect(alice.page.locator("#messages a.file .name")).to_have_text('Price 3" pot.txt')
+
+
 def test_a_message_with_files_is_on_screen_at_once_and_sent_once_however_often_it_is_tried(stage: Stage) -> None:
     alice = stage.customer()
     alice.says("First")
