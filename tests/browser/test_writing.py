@@ -1,6 +1,6 @@
 """Writing: what is typed is kept, sent once, and in order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -143,3 +143,41 @@ def test_a_text_that_is_too_long_says_so_and_loses_nothing(stage: Stage) -> None
     expect(alice.page.get_by_role("alert")).to_be_hidden()
     alice.field.press("Enter")
     alice.shows("🌱" * 20_480)
+
+
+def never_takes(person: Person, answer: Callable[[Route], None]) -> None:
+    """Whatever the page posts has this answer."""
+    person.page.mouse.move(0, 0)  # what is seen is not seen because the pointer happens to be on it
+    person.page.route(
+        "**/messages/*", lambda route: answer(route) if route.request.method == "POST" else route.continue_()
+    )
+
+
+def test_each_of_several_messages_that_are_refused_says_so_and_has_its_own_buttons(stage: Stage) -> None:
+    alice = stage.customer()
+    never_takes(alice, lambda route: route.fulfill(status=422, body="Not now.", content_type="text/plain"))
+    for text in ("One", "Two", "Three"):
+        alice.says(text)
+    expect(alice.page.get_by_role("button", name="Edit")).to_have_count(3)
+    for number in range(3):
+        expect(alice.pending.nth(number).locator(".when")).to_have_css("opacity", "1")
+        expect(alice.pending.nth(number).locator(".fate")).to_have_text("Not sent. Not now.")
+    alice.page.unroute("**/messages/*")
+    alice.pending.first.get_by_role("button", name="Try again").click()  # it waits until the button can be hit
+    alice.sees("One")
+    alice.pending.first.get_by_role("button", name="Edit").click()
+    expect(alice.field).to_have_value("Two")
+    expect(alice.pending).to_have_count(1)
+
+
+def test_what_is_tried_again_says_so_also_where_another_message_waits_behind_it(stage: Stage) -> None:
+    alice = stage.customer()
+    never_takes(alice, lambda route: route.abort())
+    alice.says("One")
+    alice.says("Two")
+    first = alice.pending.first
+    expect(first.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    expect(first.locator(".when")).to_have_css("opacity", "1")
+    first.get_by_role("button", name="Try again").click()
+    alice.page.unroute("**/messages/*")
+    alice.shows("One", "Two")
