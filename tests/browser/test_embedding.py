@@ -1,10 +1,12 @@
 """The chat on other websites' pages: its button and its panel, and pages that go on unharmed."""
 
+from itertools import count
+
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.cast import eventually, somebody
-from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Street, refuses_cookies
+from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Sites, Street, refuses_cookies
 from tests.browser.test_accessibility import AXE
 from tests.conftest import Server, free_port
 
@@ -156,6 +158,81 @@ def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: St
     assert alice.page.evaluate("document.documentElement.scrollWidth") == 360
     alice.frame.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def inn(server: Server, sites: Sites) -> Site:
+    """The shop's pages with the chat of an inn, which asks for all that can be asked, says a lot, and is hardly ever open."""
+    shop = sites[0]
+    server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
+    server.manage(
+        "shell",
+        "-c",
+        "from conversations.models import Website\n"
+        "Website.objects.filter(key='inn').update(ask_name='REQUIRED', ask_email='REQUIRED', office_hours='Mon 3:00-3:01',"
+        " greeting='Welcome, dear guest. ' * 14, away_text='We are all asleep. ' * 15)",
+    )
+    return shop
+
+
+LOW = {
+    "a phone on its side": (740, 340),
+    "a screen at 200 %": (640, 360),
+    "a low window": (1366, 500),
+    "a screen at 400 %": (320, 256),
+}
+
+
+# Whether a finger in the middle of it would touch it: it is on the screen, and nothing is in front of it.
+IN_REACH = """(element) => {
+    const { x, y, width, height } = element.getBoundingClientRect();
+    return element.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
+
+
+def turns_the_wheel(page: Page, x: float, y: float, by: int, until: Locator) -> None:
+    """With the pointer around there, until it is in reach. What is scrolled is chosen anew once the pointer has moved."""
+    steps = count()
+
+    def in_reach() -> bool:
+        page.mouse.move(x + 40 * (next(steps) % 2), y)
+        page.mouse.wheel(0, by)
+        return bool(until.evaluate(IN_REACH))
+
+    eventually(page, in_reach, f"{until} is in reach")
+
+
+@pytest.mark.parametrize("screen", LOW)
+def test_all_of_the_chat_can_be_reached_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
+    width, height = LOW[screen]
+    alice = street.guest(inn.far, inn.page(script=inn.script("inn")), viewport={"width": width, "height": height})
+    alice.opens()
+    box = alice.page.locator(".panel iframe").bounding_box()
+    assert box is not None
+    if height < 480:
+        assert (box["width"], box["height"]) == (width, height)
+    middle, top, bottom = box["x"] + box["width"] / 2, box["y"] + 10, box["y"] + box["height"] - 10
+    name, mail = alice.frame.get_by_label("Name"), alice.frame.get_by_label("E-mail")
+    turns_the_wheel(alice.page, middle, top, 900, alice.frame.locator(".away span").last)
+    turns_the_wheel(alice.page, middle, top, -900, alice.frame.get_by_role("button", name="Close"))
+    turns_the_wheel(alice.page, middle, bottom, -900, name)
+    turns_the_wheel(alice.page, middle, bottom, -900, mail)
+    turns_the_wheel(alice.page, middle, bottom, 900, alice.field)
+    name.fill("Alice")
+    mail.fill("alice@example.com")
+    alice.says("Hello")
+    alice.shows("Hello")
+    assert alice.field.evaluate(IN_REACH)
+
+
+@pytest.mark.parametrize("screen", LOW)
+def test_so_can_all_of_the_page_of_its_own(street: Street, inn: Site, screen: str) -> None:
+    width, height = LOW[screen]
+    page = street.browser(viewport={"width": width, "height": height}).new_page()
+    page.goto(f"{street.server.url}/chat/inn/")
+    turns_the_wheel(page, width / 2, height - 10, 900, page.locator("#content"))
+    turns_the_wheel(page, width / 2, 10, 900, page.locator(".away span").last)
+    turns_the_wheel(page, width / 2, 10, -900, page.get_by_role("heading", name="The inn"))
 
 
 def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Street) -> None:
