@@ -5,7 +5,8 @@
   const script = document.currentScript;
   if (early?.open || !script) return; // it is here already
 
-  const { website: key = "default", accent, position, language } = script.dataset;
+  const { website, accent, position, language } = script.dataset;
+  const key = website || "default";
   const look = __LOOKS__[key] || [];
   const [chat, sorry, shut] = __WORDS__;
   const home = new URL(script.src).origin;
@@ -13,6 +14,7 @@
   const host = `?host=${encodeURIComponent(location.origin)}`;
   const place = `chatsite ${key}`;
   const PATIENCE = 10000; // milliseconds until a chat that says nothing counts as out of reach
+  const GRACE = 1500; // until one that has loaded does: a page that is not the chat has nothing to say
   const LOOK = 60000; // between two looks for messages and words to the agents that somebody is here
   const STEP = 1000; // between two looks at whether it is another page by now, or its title
 
@@ -72,24 +74,30 @@
   const load = async () => {
     frame?.remove();
     port = null;
+    panel.className = "panel"; // on a phone the bubble closes it until the chat itself has come, with a button to do so
     trouble.hidden = true;
     const mine = (frame = make("iframe", { title: chat }));
-    clearTimeout(timer);
-    timer = setTimeout(() => (trouble.hidden = false), PATIENCE);
+    wait(PATIENCE);
     panel.prepend(mine);
     if (read().fresh) await send("forget"); // before anything is shown: an answer that came late has kept them after all
     mine.onload = () => {
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = ({ data }) => attempt(() => hear(data, port1));
       attempt(() => mine.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
+      if (mine === frame && !port) wait(GRACE);
     };
     mine.src = base + host + (language ? `&language=${language}` : "");
+  };
+  const wait = (time) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => (trouble.hidden = false), time);
   };
 
   const hear = (said, from) => {
     if (said.ready) {
       clearTimeout(timer);
       trouble.hidden = true;
+      panel.className = "panel met";
       port = from;
       const { chat, seen = 0, fresh } = read();
       write({ fresh: 0 });
@@ -183,7 +191,7 @@
   attempt(() => {
     const sheet = new CSSStyleSheet();
     const side = (position || look[1]) === "left" ? "inline-start" : "inline-end";
-    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replaceAll("INK", look[2] || "#fff").replace("ACCENT", accent || look[0] || "#4a51c7"));
+    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replace("INK", look[2] || "#fff").replace("ACCENT", look[0] || "#4a51c7"));
     root.adoptedStyleSheets = [sheet];
     svg.setAttribute("viewBox", "0 0 32 32");
     path.setAttribute("d", "M8 9h16v11H15l-5 5v-5H8Z");
@@ -193,6 +201,11 @@
     root.append(panel, bubble);
     const stay = () => element.isConnected || document.documentElement.append(element); // beside <body>, which may be swapped
     stay();
+    if (accent) {
+      bubble.style.background = accent; // what is no colour leaves the website's own
+      const [red, green, blue] = getComputedStyle(bubble).backgroundColor.match(/\d+/g);
+      bubble.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
+    }
     label(0);
     if (read().open) show(false); // the focus stays where the page has it
     here();

@@ -1,9 +1,11 @@
 """The chat on other websites' pages: its button and its panel, and pages that go on unharmed."""
 
+from io import BytesIO
 from itertools import count
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.cast import eventually, somebody
 from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Sites, Street, refuses_cookies
@@ -19,24 +21,77 @@ pytestmark = pytest.mark.browser
 def test_a_page_that_is_not_listed_shows_no_chat_and_goes_on_unharmed(street: Street) -> None:
     page = street.browser().new_page()
     alice = Guest(page, street.mallory.far)
-    page.clock.install()
     alice.comes(street.mallory.page(body="<button onclick=\"this.textContent = 'Bought'\">Buy</button>"))
     alice.button.click()
     expect(alice.panel).to_be_visible()
-    page.clock.run_for(9_000)
-    expect(alice.trouble).to_be_hidden()
-    page.clock.run_for(2_000)
     expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
     expect(alice.frame.locator("body")).not_to_contain_text("The shop")
     alice.trouble.get_by_role("button", name="Close").click()
     alice.button.click()
-    expect(alice.trouble).to_be_hidden()
-    page.clock.run_for(11_000)
     alice.trouble.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
     page.get_by_role("button", name="Buy").click()
     expect(page.get_by_role("button", name="Bought")).to_be_visible()
     assert alice.kept() == {"chatsite shop": '{"open":0}'}
+
+
+SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that says nothing is waited for
+
+
+@pytest.mark.parametrize("wrong", ["an unlisted page", "a key that nobody has"])
+def test_a_chat_that_will_not_come_says_so_soon_and_can_be_closed_on_a_phone(street: Street, wrong: str) -> None:
+    site = street.mallory if wrong == "an unlisted page" else street.shop
+    line = site.script("shop" if wrong == "an unlisted page" else "nobody")
+    alice = street.guest(site.far, site.page(script=line), viewport={"width": 360, "height": 720}, has_touch=True)
+    alice.button.click()
+    expect(alice.trouble).to_be_visible(timeout=SOON)
+    alice.trouble.get_by_role("button", name="Close").click()
+    expect(alice.panel).to_be_hidden()
+
+
+def test_a_chat_that_takes_its_time_can_be_closed_meanwhile_on_a_phone(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
+    held: list[Route] = []
+    alice.page.route("**/chat/shop/?host=*", lambda route: held.append(route))
+    alice.button.click()
+    eventually(alice.page, lambda: len(held) == 1, "the chat is on its way")
+    alice.button.click()
+    expect(alice.panel).to_be_hidden()
+    held[0].continue_()
+    alice.button.click()
+    alice.has_met_the_page()
+    expect(alice.button).to_be_hidden()
+
+
+# The page around the chat is answered when the test says so, as by a script that is long in coming.
+HESITATES = """if (window !== top) addEventListener("message", (event) => {
+    if (!event.isTrusted) return;
+    event.stopImmediatePropagation();
+    const { data, origin, source, ports } = event;
+    window.answer = () => dispatchEvent(new MessageEvent("message", { data, origin, source, ports: [...ports] }));
+}, true)"""
+
+
+def test_a_chat_that_comes_after_all_is_shown(street: Street) -> None:
+    context = street.browser()
+    context.add_init_script(HESITATES)
+    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice.button.click()
+    expect(alice.trouble).to_be_visible(timeout=SOON)
+    alice.inside.evaluate("answer()")
+    expect(alice.trouble).to_be_hidden()
+    alice.says("Hello after all")
+    alice.shows("Hello after all")
+
+
+def test_a_line_whose_key_is_empty_is_that_of_the_default_website(street: Street) -> None:
+    page = street.browser().new_page()
+    asked = Requests(page, street.server.url)
+    alice = Guest(page, street.shop.far)
+    alice.comes(street.shop.page(script=street.shop.script("")))
+    with page.expect_request("**/chat/?host=*"):
+        alice.button.click()
+    assert not any("//" in path.partition("?")[0] for _, path, _ in asked.all)
 
 
 @NEAR_AND_FAR
@@ -162,15 +217,15 @@ def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: St
 
 @pytest.fixture(scope="module")
 def inn(server: Server, sites: Sites) -> Site:
-    """The shop's pages with the chat of an inn, which asks for all that can be asked, says a lot, and is hardly ever open."""
+    """The shop's pages with the chat of an inn, which asks for all that can be asked, and says a lot."""
     shop = sites[0]
     server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
     server.manage(
         "shell",
         "-c",
         "from conversations.models import Website\n"
-        "Website.objects.filter(key='inn').update(ask_name='REQUIRED', ask_email='REQUIRED', office_hours='Mon 3:00-3:01',"
-        " greeting='Welcome, dear guest. ' * 14, away_text='We are all asleep. ' * 15)",
+        "Website.objects.filter(key='inn').update(ask_name='REQUIRED', ask_email='REQUIRED', "
+        "office_hours='Mon 3:00-3:01', greeting='Welcome, dear guest. ' * 14, away_text='We are all asleep. ' * 15)",
     )
     return shop
 
@@ -191,7 +246,7 @@ IN_REACH = """(element) => {
 
 
 def turns_the_wheel(page: Page, x: float, y: float, by: int, until: Locator) -> None:
-    """With the pointer around there, until it is in reach. What is scrolled is chosen anew once the pointer has moved."""
+    """With the pointer around there, until it is in reach. What scrolls is chosen anew when the pointer moves."""
     steps = count()
 
     def in_reach() -> bool:
@@ -432,6 +487,56 @@ def test_a_page_is_unharmed_when_the_script_does_not_come(street: Street) -> Non
         page.goto(street.shop.far + street.shop.page(script=line))
     expect(page.get_by_role("heading", name="Bread and cakes")).to_be_visible()
     assert page.evaluate("typeof Chatsite") == "undefined"
+
+
+@pytest.mark.parametrize(
+    ("accent", "ground", "ink"),
+    [
+        ("#ffee00", "rgb(255, 238, 0)", "rgb(22, 22, 29)"),
+        ("navy", "rgb(0, 0, 128)", "rgb(255, 255, 255)"),
+        ("#0a7d4f", "rgb(10, 125, 79)", "rgb(255, 255, 255)"),
+        ("no colour; }", "rgb(74, 81, 199)", "rgb(255, 255, 255)"),
+    ],
+)
+def test_the_button_has_the_colour_that_its_page_asks_for_and_can_be_read(
+    street: Street, accent: str, ground: str, ink: str
+) -> None:
+    alice = street.guest(street.shop.far, street.shop.page(script=street.shop.script(accent=accent)))
+    expect(alice.button).to_have_css("background-color", ground)
+    expect(alice.button.locator("svg")).to_have_css("fill", ink)
+    expect(alice.button.locator("svg")).to_have_css("stroke", ink)
+
+
+def test_the_chat_is_not_printed(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.page.emulate_media(media="print")
+    expect(alice.button).to_be_hidden()
+    expect(alice.panel).to_be_hidden()
+    alice.page.emulate_media(media="screen")
+    expect(alice.field).to_be_visible()
+
+
+def colours_in(locator: Locator) -> int:
+    """How many colours it is drawn in, those of softened edges left out."""
+    with Image.open(BytesIO(locator.screenshot())) as picture:
+        found = picture.convert("RGB").getcolors(1_000_000)
+        most = picture.width * picture.height
+    return sum(1 for times, _ in found if times > most / 100)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_where_the_system_chooses_the_colours_the_button_and_the_panel_are_seen(street: Street, scheme: str) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    assert colours_in(alice.button) >= 3  # the page, the button, what is on it
+    alice.page.emulate_media(forced_colors="active", color_scheme="dark" if scheme == "dark" else "light")
+    assert colours_in(alice.button) >= 2
+    assert alice.button.evaluate(
+        "(e) => getComputedStyle(e.querySelector('svg')).fill !== getComputedStyle(e).backgroundColor"
+    )
+    for element in (alice.button, alice.panel):
+        expect(element).to_have_css("border-top-width", "2px")
+        expect(element).to_have_css("border-top-style", "solid")
 
 
 # For everybody --------------------------------------------------------------------------------------------------------
