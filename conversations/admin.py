@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import ManyToManyField, QuerySet
-from django.forms import Textarea
+from django.forms import ModelForm, Textarea
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
+from conversations.models.website import as_origin
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Any]
     Inline = admin.TabularInline[Any, Any]
+    OriginModelForm = ModelForm[Origin]
 else:
     Admin = admin.ModelAdmin
     Inline = admin.TabularInline
+    OriginModelForm = ModelForm
 
 
 class ReadOnly(Admin):
@@ -33,10 +36,22 @@ class ReadOnly(Admin):
         return False
 
 
+SECRETS = ("identity_secret", "identity_secret_before")
+
+
+class OriginForm(OriginModelForm):
+    """An origin, as browsers write it before it is compared with the others."""
+
+    def clean_origin(self) -> str:
+        """Raises ValidationError for what is none."""
+        return as_origin(self.cleaned_data["origin"])
+
+
 class OriginInline(Inline):
     """The origins of a website."""
 
     model = Origin
+    form = OriginForm
     extra = 1
 
 
@@ -48,7 +63,7 @@ class WebsiteAdmin(Admin):
     inlines = (OriginInline,)
     actions = ("new_secret",)
     filter_horizontal = ("agents",)
-    readonly_fields = ("snippet", "identity_secret", "identity_secret_before")
+    readonly_fields = ("snippet", *SECRETS)
     fieldsets = (
         (None, {"fields": ("name", "key", "snippet")}),
         (_("Looks"), {"fields": ("accent", "position", "languages")}),
@@ -56,7 +71,7 @@ class WebsiteAdmin(Admin):
         (_("Hours"), {"fields": ("office_hours", "time_zone")}),
         (_("Customers"), {"fields": ("ask_name", "ask_email", "retention_days")}),
         (_("Files"), {"fields": ("attachments", "attachment_megabytes")}),
-        (_("Identity"), {"fields": ("identity_required", "identity_secret", "identity_secret_before")}),
+        (_("Identity"), {"fields": ("identity_required", *SECRETS)}),
         (_("Agents"), {"fields": ("agents",)}),
     )
 
@@ -78,6 +93,15 @@ class WebsiteAdmin(Admin):
         """The key stands on the website's pages: once saved, it stays."""
         return (*self.readonly_fields, "key") if obj else self.readonly_fields
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The secrets are for those who may make new ones: whoever has one can be any customer."""
+        if not obj or self.has_change_permission(request, obj):
+            return self.fieldsets
+        return [
+            (title, {"fields": tuple(field for field in fields["fields"] if field not in SECRETS)})
+            for title, fields in self.fieldsets
+        ]
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """All but the default one, which chats that name none belong to."""
         return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
@@ -90,7 +114,7 @@ class WebsiteAdmin(Admin):
         line = '<script src="{}" data-website="{}" async></script>'
         return format_html("<code>{}</code>", line.format(getattr(self, "address", "/chat.js"), website.key))
 
-    @admin.action(description=_("Make a new identity secret; the one before it still holds"))
+    @admin.action(permissions=["change"], description=_("Make a new identity secret; the one before it still holds"))
     def new_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
         """A new secret. Until the next one, the old one holds too."""
         for website in queryset:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -358,8 +358,63 @@ def test_addwebsite_prints_the_line_for_the_pages(capsys: Printed) -> None:
 
 
 @pytest.mark.parametrize(
+    "at",
+    [
+        "chat.example.com",
+        "https://chat.example.com/",
+        "https://chat.example.com/chat.js",
+        " HTTPS://Chat.example.com:443 ",
+    ],
+)
+def test_addwebsite_takes_the_address_of_chatsite_as_people_write_it(capsys: Printed, at: str) -> None:
+    call_command("addwebsite", "Shop", SHOP, "--key", "shop", "--at", at)
+    line = '<script src="https://chat.example.com/chat.js" data-website="shop" async></script>\n'
+    assert capsys.readouterr().out == line
+
+
+def test_addwebsite_says_that_without_origins_there_is_a_link_alone(capsys: Printed) -> None:
+    call_command("addwebsite", "Shop", "--key", "shop", "--at", "http://localhost:8000")
+    _line, sentence = capsys.readouterr().out.splitlines()
+    assert sentence.startswith("No page may have this chat")
+    assert sentence.endswith(" http://localhost:8000/chat/shop/")
+    call_command("addwebsite", "Shop", SHOP, "--key", "shop")
+    call_command("addwebsite", "The shop", "--key", "shop")
+    assert "No page" not in capsys.readouterr().out
+    call_command("addwebsite", "Shop", SHOP, "--key", "shop")  # which it has already
+    assert Website.objects.get(key="shop").origins.count() == 1
+
+
+NO_HOSTS = [
+    "https://.",
+    "https://shop..example",
+    "https://.shop.example",
+    "https://shop.example:0",
+    "https://999.999.999.999",
+    "https://1.2.3",
+    "https://[::g]",
+    "https://[1:2]",
+    f"https://{'a' * 64}.example",
+]
+LONG = "https://" + ".".join(["a" * 60] * 4) + ".example"  # a host of which there could be one, too long for us
+
+
+@pytest.mark.parametrize("wrong", [*NO_HOSTS, LONG])
+def test_what_no_browser_can_come_from_is_no_origin(client: Any, admin_user: User, shop: Website, wrong: str) -> None:
+    with pytest.raises(CommandError, match=r"\w+ \w+ .*"):
+        call_command("addwebsite", "Shop", wrong, "--key", "other")
+    assert not Website.objects.filter(key="other").exists()
+    client.force_login(admin_user)
+    refused = saves(client, shop, wrong)
+    assert refused.status_code == 200
+    assert "origin" in refused.context["inline_admin_formsets"][0].formset.forms[-1].errors
+    assert [origin.origin for origin in shop.origins.all()] == [SHOP]
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
+        ["Shop", SHOP, "--at", "https://chat.example.com/somewhere"],
+        ["Shop", SHOP, "--at", ""],
         ["Shop", "shop.example"],
         ["Shop", "https://shop.example/path"],
         ["Shop", "https://*.shop.example"],
@@ -387,9 +442,61 @@ def test_every_address_of_the_chat_is_a_reserved_word() -> None:
 def test_origins_are_written_as_browsers_write_them() -> None:
     assert as_origin("HTTPS://Shop.Example:443/") == SHOP
     assert as_origin("http://[::1]:3000") == "http://[::1]:3000"
+    assert as_origin("http://[0:0:0:0:0:0:0:1]") == "http://[::1]"
+    assert as_origin("http://192.168.0.7:80") == "http://192.168.0.7"
     for wrong in ("", "shop", "ftp://x.example", "https://", "https://x.example:99999999", "https://x y.example"):
         with pytest.raises(ValidationError):
             as_origin(wrong)
+
+
+def saves(client: Any, website: Website, *origins: str) -> Any:
+    """What staff do on a website's page: they leave all as it is, and add these origins."""
+    path = f"/admin/conversations/website/{website.pk}/change/"
+    page = client.get(path)
+    form = page.context["adminform"].form
+    values = {name: form[name].value() or "" for name in form.fields if name != "agents"}
+    there = list(website.origins.all())
+    values |= {"origins-TOTAL_FORMS": len(there) + len(origins), "origins-INITIAL_FORMS": len(there)}
+    for number, written in enumerate([*(origin.origin for origin in there), *origins]):
+        values |= {f"origins-{number}-origin": written, f"origins-{number}-website": website.pk}
+    values |= {f"origins-{number}-id": origin.pk for number, origin in enumerate(there)}
+    return client.post(path, {name: value for name, value in values.items() if value is not False})
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["https://New.example", "https://new.example/"],
+        ["https://new.example", "https://new.example:443"],
+        ["HTTPS://Shop.example/"],
+    ],
+)
+def test_one_origin_that_staff_write_in_two_ways_is_one_too_many(
+    client: Any, admin_user: User, shop: Website, origins: list[str]
+) -> None:
+    client.force_login(admin_user)
+    refused = saves(client, shop, *origins)
+    assert refused.status_code == 200
+    assert "duplicate" in str(refused.context["inline_admin_formsets"][0].formset.non_form_errors())
+    assert [origin.origin for origin in shop.origins.all()] == [SHOP]
+    assert saves(client, shop, "https://New.example/").status_code == 302
+    assert {origin.origin for origin in shop.origins.all()} == {SHOP, "https://new.example"}
+
+
+def test_staff_who_may_only_look_neither_see_secrets_nor_make_new_ones(client: Any, shop: Website) -> None:
+    shop.identity_secret, shop.identity_secret_before = "5ecret" * 9, "0lder5ecret" * 5
+    shop.save()
+    carol = User.objects.create_user("carol", is_staff=True)
+    carol.user_permissions.add(Permission.objects.get(codename="view_website"))
+    client.force_login(carol)
+    page = client.get(f"/admin/conversations/website/{shop.pk}/change/").content.decode()
+    assert "Fern &amp; Fired" in page
+    assert shop.identity_secret not in page
+    assert shop.identity_secret_before not in page
+    client.post("/admin/conversations/website/", {"action": "new_secret", "_selected_action": [shop.pk]})
+    assert Website.objects.get(pk=shop.pk).identity_secret == shop.identity_secret
+    carol.user_permissions.add(Permission.objects.get(codename="change_website"))
+    assert shop.identity_secret in client.get(f"/admin/conversations/website/{shop.pk}/change/").content.decode()
 
 
 def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> None:
@@ -410,7 +517,11 @@ def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> N
     assert "data-website=&quot;shop&quot;" in change
     for field, wrong in (
         ("office_hours", "whenever"),
+        ("office_hours", "Mon 24:00-0:00"),
+        ("office_hours", "Mon 24:00-8:00"),
         ("time_zone", "Mars/Base"),
+        ("time_zone", "Factory"),
+        ("time_zone", "localtime"),
         ("accent", "red"),
         ("languages", "xx"),
     ):

@@ -99,7 +99,8 @@ def _spans(line: str) -> set[Span]:
     if (
         not {first, last or first} <= set(DAYS)
         or max(start_minute, end_minute) > 59
-        or max(start, end) > MIDNIGHT
+        or start >= MIDNIGHT
+        or end > MIDNIGHT
         or start == end
     ):
         raise ValueError(wrong)

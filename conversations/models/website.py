@@ -3,6 +3,7 @@
 import re
 import secrets
 from functools import cached_property
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -32,8 +33,11 @@ RESERVED = {"messages", "state", "known", "identify", "code", "enter", "resume",
 """Words that are addresses of the chat page already."""
 
 
-ORIGIN = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\d{1,5})?")
 """A host and perhaps a port, as browsers write them: names of other scripts in their xn-- form."""
+
+NO_PLACE = {"Factory", "localtime"}
+"""Time zones that are none: one says that nobody has chosen, and one is whatever the server's clock says."""
 
 
 def new_key() -> str:
@@ -57,7 +61,7 @@ def check_hours(text: str) -> None:
 
 def check_time_zone(name: str) -> None:
     """Raises ValidationError for a time zone that does not exist."""
-    if name not in available_timezones():
+    if name not in available_timezones() - NO_PLACE:
         raise ValidationError(_("There is no such time zone. One looks like Europe/Berlin."))
 
 
@@ -80,13 +84,23 @@ def as_origin(text: str) -> str:
         port = parts.port
     except ValueError as error:
         raise wrong from error
-    if parts.scheme not in {"http", "https"} or not ORIGIN.fullmatch(parts.netloc) or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not ORIGIN.fullmatch(parts.netloc) or not parts.hostname or port == 0:
         raise wrong
     if parts.path or parts.query or parts.fragment:
         raise wrong
     usual = {"http": 80, "https": 443}[parts.scheme]
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    try:
+        host = _as_host(parts.hostname)
+    except AddressValueError as error:
+        raise wrong from error
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != usual else "")
+
+
+def _as_host(name: str) -> str:
+    """A name as it is; an address as browsers write it. To them whatever ends in a number is an address."""
+    if ":" in name:
+        return f"[{IPv6Address(name).compressed}]"
+    return str(IPv4Address(name)) if name.rpartition(".")[2].isdigit() else name
 
 
 class WebsiteQuerySet(models.QuerySet["Website"]):

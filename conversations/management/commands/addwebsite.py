@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from conversations.models import Origin, Website
+from conversations.models.website import as_origin
 
 
 class Command(BaseCommand):
@@ -15,7 +16,7 @@ class Command(BaseCommand):
     help = "Add a website and print the line for its pages; or, with the key of one that is there, add origins to it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """NAME ORIGIN… [--key] [--accent] [--position]."""
+        """NAME ORIGIN… [--key] [--accent] [--position] [--at]."""
         parser.add_argument("name", help="customers read it above the chat")
         parser.add_argument("origins", nargs="*", help="whose pages may have the chat, as in https://shop.example")
         parser.add_argument("--key", help="small letters, digits and dashes; without it, one is made")
@@ -32,12 +33,24 @@ class Command(BaseCommand):
             if options[field]:
                 setattr(website, field, options[field])
         try:
+            chatsite = as_origin(_whole(at))
             website.full_clean()
             website.save()
             for written in origins:
                 origin = Origin(website=website, origin=written)
-                origin.clean()
+                origin.full_clean(validate_unique=False, validate_constraints=False)  # it may be there already
                 website.origins.get_or_create(origin=origin.origin)
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
-        self.stdout.write(f'<script src="{at.rstrip("/")}/chat.js" data-website="{website.key}" async></script>')
+        self.stdout.write(f'<script src="{chatsite}/chat.js" data-website="{website.key}" async></script>')
+        if not website.origins.exists():
+            link = f"{chatsite}/chat/{website.key}/"
+            self.stdout.write(
+                f"No page may have this chat before its origin is added. Until then there is its link: {link}"
+            )
+
+
+def _whole(address: str) -> str:
+    """An address as people write it, of Chatsite or of its script, with the scheme that it will have."""
+    address = address.strip().rstrip("/").removesuffix("/chat.js")
+    return address if "://" in address else f"https://{address}"
