@@ -16,6 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
+from django.utils import translation
 
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation
@@ -39,6 +40,12 @@ class Page(Client):
         """GET, or POST if there is data, as htmx does."""
         head = {"HX-Request": "true", **headers}
         return self.get(path, headers=head) if data is None else self.post(path, data, headers=head)
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_language() -> Iterator[None]:
+    yield
+    translation.deactivate()  # views that were called by a test have left their reader's
 
 
 @pytest.fixture(autouse=True)
