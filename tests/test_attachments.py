@@ -12,6 +12,7 @@ from struct import pack
 from typing import Any
 
 import pytest
+from django.core import signing
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
@@ -474,6 +475,45 @@ def test_only_who_may_see_the_conversation_gets_its_files(
         assert response.status_code == of_unknown.status_code == 404
         assert response.content == of_unknown.content
     assert mallory.get(f"/inbox/{talk.pk}/files/{picture.uuid}/").status_code == 302  # to sign in
+
+
+def test_a_picture_is_lent_to_a_window_that_can_show_nothing(
+    mallory: Page, picture: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = picture.message.conversation.uuid.hex
+    ask = f"/chat/files/{picture.uuid}/lend/"
+    lent = Page().post(ask, headers={"X-Chat": secret}).content.decode()
+    assert lent.startswith("/chat/files/")
+    assert lent.endswith("/beach.jpg")
+    assert secret not in lent.replace("-", "")
+    answer = Page().get(lent)
+    assert Image.open(BytesIO(body(answer))).size == (20, 40)
+    assert answer["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    ticket = lent.split("/")[3]
+    for wrong in (ticket[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
+        assert Page().get(lent.replace(ticket, wrong)).status_code == 404
+    # Only who may have the file may lend it, and another page may not ask in their name.
+    mallory.says("I am a customer too.")
+    assert mallory.post(ask).status_code == Page().post(ask).status_code == 404
+    assert Page().post(ask, headers={"X-Chat": secret, "Origin": "https://evil.example"}).status_code == 403
+    now = time.time()
+    for seconds, status in ((55, 200), (65, 404)):
+        monkeypatch.setattr(time, "time", lambda later=now + seconds: later)
+        response = Page().get(lent)
+        assert response.status_code == status
+        b"".join(response)
+
+
+def test_a_lent_picture_opens_no_other(picture: Attachment) -> None:
+    secret = picture.message.conversation.uuid.hex
+    page = Page()
+    page.cookies["chat"] = secret
+    assert sends(page, upload('a/b "c"?#.png', photo(form="PNG"))).status_code == 204
+    other = Attachment.objects.latest("pk")
+    lent = page.post(f"/chat/files/{other.uuid}/lend/").content.decode()
+    assert Image.open(BytesIO(body(Page().get(lent)))).size == (40, 20)
+    picture.message.conversation.delete()
+    assert Page().get(lent).status_code == 404
 
 
 def test_the_chat_of_another_website_and_page_keeps_its_own_addresses(alice: Page) -> None:

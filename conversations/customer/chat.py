@@ -1,13 +1,14 @@
 """The customer's chat page: the page itself, its messages, and the line that says how things stand."""
 
 import uuid
+from urllib.parse import quote
 
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from conversations import customer_secret, files, identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
@@ -98,6 +99,27 @@ def state(visit: Visit) -> HttpResponse:
 def file(visit: Visit, uuid: uuid.UUID) -> FileResponse:
     """A file of the conversation, or with `?small` its small picture."""
     return files.sent(visit.request, Attachment.objects.of(visit.conversation, uuid))
+
+
+@require_POST
+@visited
+def lend(visit: Visit, uuid: uuid.UUID) -> HttpResponse:
+    """An address under which a file of the conversation can be had for a minute.
+
+    A window that a frame opens has neither its cookie nor its header, and the secret must be in no address.
+    """
+    attachment = Attachment.objects.of(visit.conversation, uuid)
+    if attachment is None:
+        raise Http404
+    place = _beside(visit, f"files/{attachment.ticket}/{quote(attachment.name, safe='')}")
+    return HttpResponse(place.removesuffix(visit.query), content_type="text/plain; charset=utf-8")
+
+
+@require_safe
+@visited
+def lent(visit: Visit, ticket: str, name: str) -> FileResponse:
+    """A file that was lent. It has its name in its address, because browsers call a picture's window by that."""
+    return files.sent(visit.request, Attachment.objects.lent(ticket))
 
 
 def address(name: str, visit: Visit) -> str:

@@ -6,6 +6,7 @@ import uuid
 from functools import partial
 from typing import Any
 
+from django.core import signing
 from django.core.files.base import ContentFile, File
 from django.db import models, transaction
 from django.db.models import Q
@@ -19,6 +20,11 @@ PLAIN = "application/octet-stream"
 """The kind of everything that is no picture: browsers save it, and look no further."""
 
 NAME_LENGTH = 120
+
+LENT_SECONDS = 60
+"""How long a ticket for one file holds."""
+
+SALT = "conversations.file"
 
 
 def random_name(_attachment: Any, _name: str) -> str:
@@ -53,6 +59,13 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
     def of(self, conversation: Conversation | None, name: uuid.UUID | None) -> "Attachment | None":
         """The attachment with this uuid, if it is one of the conversation's."""
         return self.filter(uuid=name, message__conversation=conversation).first() if conversation and name else None
+
+    def lent(self, ticket: str) -> "Attachment | None":
+        """The attachment of a ticket, or None once it is old, and for whatever is none."""
+        try:
+            return self.filter(uuid=signing.loads(ticket, salt=SALT, max_age=LENT_SECONDS)).first()
+        except signing.BadSignature:
+            return None
 
     def names(self, folder: str) -> set[str]:
         """The names in a folder of the disk that belong to any attachment."""
@@ -119,6 +132,11 @@ class Attachment(models.Model):
         width, height = self.width or 1, self.height or 1
         scale = min(1, SMALL / 2 / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
+
+    @property
+    def ticket(self) -> str:
+        """What opens this file, and nothing else, for LENT_SECONDS, whoever shows it."""
+        return signing.dumps(self.uuid.hex, salt=SALT)
 
     def store(self) -> None:
         """Write it to the disk."""

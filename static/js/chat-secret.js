@@ -8,7 +8,7 @@ let identified = false; // on this page
 
 const offer = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
 offer.hidden = window === top;
-offer.addEventListener("click", () => openWindow());
+offer.addEventListener("click", () => openWindow(post("code", null), (code) => `${keeper.dataset.alone}#code=${code}`));
 keeper.querySelector(".forgetful").append(`${words.forgetful} `, offer);
 document.addEventListener("submit", (event) => resume(event));
 document.body.addEventListener("htmx:afterSwap", () => showPictures());
@@ -145,12 +145,13 @@ export async function enter() {
   else if (response) say(await response.text());
 }
 
-// A window of our own, which may remember what this frame may not. The code holds once, and for a minute.
-async function openWindow() {
+// A window of our own, which knows nothing of this frame. What it needs is asked for: for the chat, which may be remembered
+// there, a code that holds once, and for a picture an address; both for a minute.
+async function openWindow(asked, place) {
   const view = window.open("about:blank"); // now, while the click counts
-  const response = await post("code", null).catch(() => null);
+  const response = await asked.catch(() => null);
   if (!view) return;
-  if (response?.ok) view.location = new URL(`${keeper.dataset.alone}#code=${await response.text()}`, location.href);
+  if (response?.ok) view.location = new URL(place(await response.text()), location.href);
   else view.close();
 }
 
@@ -173,14 +174,21 @@ async function resume(event) {
 }
 
 // A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
-// fetch what they lead to.
+// fetch what they lead to. A picture that is opened has a window with a policy of its own, not ours.
 function showPictures() {
   if (!headers["X-Chat"]) return;
   document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => bring(picture, "src"));
 }
 
 export async function open(link) {
+  if (!link.download) return openWindow(lend(link), (address) => address);
   if (await bring(link, "href")) link.click();
+}
+
+function lend({ href }) {
+  const address = new URL(href);
+  address.pathname += "lend/";
+  return fetch(address, { method: "POST", headers });
 }
 
 async function bring(element, attribute) {

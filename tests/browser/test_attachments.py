@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Dialog, FilePayload, Locator, Route, expect
+from playwright.sync_api import Dialog, FilePayload, Locator, Page, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, Person, Stage, eventually, somebody
+from tests.browser.hosts import Street
 
 pytestmark = pytest.mark.browser
 
@@ -67,6 +68,20 @@ def are_seen(person: Person, count: int) -> None:
     eventually(person.page, lambda: bool(pictures(person).evaluate_all(shown)), "the pictures are shown")
 
 
+def is_looked_at(window: Page, name: str = "") -> None:
+    """The picture of photo() is open in a window of its own, which is called like it."""
+    window.wait_for_url("**/files/**")
+    size = "() => [document.images[0]?.naturalWidth, document.images[0]?.naturalHeight]"
+    eventually(window, lambda: bool(window.evaluate(size) == [800, 600]), "the picture is open")
+    assert name in window.title()
+
+
+def are_only_of_blocked_scripts(stage: Stage) -> None:
+    """A file's page runs no script, not even the one of stage.browser(), and nothing else is wrong with it."""
+    assert all(complaint.startswith("Blocked script execution") for complaint in stage.complaints), stage.complaints
+    stage.complaints.clear()
+
+
 def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     chooses(alice, payload("beach.jpg", photo()), payload("offer.pdf", b"%PDF-1.7"))
@@ -86,11 +101,8 @@ def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     assert download.value.suggested_filename == "offer.pdf"
     with bob.page.context.expect_page() as opened:
         pictures(bob).click()
-    size = "() => [document.images[0].naturalWidth, document.images[0].naturalHeight]"
-    assert opened.value.evaluate(size) == [800, 600]
-    # A file's page runs no script, not even the one of stage.browser().
-    assert all(complaint.startswith("Blocked script execution") for complaint in stage.complaints), stage.complaints
-    stage.complaints.clear()
+    is_looked_at(opened.value)
+    are_only_of_blocked_scripts(stage)
     chooses(bob, payload("answer.png", photo()))
     expect(chips(bob)).to_have_count(1)
     bob.page.get_by_role("button", name="Send").click()
@@ -316,10 +328,25 @@ def test_where_a_script_holds_the_secret_pictures_and_files_come_all_the_same(st
     assert download.value.path().read_bytes() == b"a note"
     with context.expect_page() as opened:
         pictures(alice).click()
-    eventually(opened.value, lambda: opened.value.url.startswith("blob:"), "the picture is open")
+    is_looked_at(opened.value, "beach.jpg")
+    assert secret.replace("-", "") not in opened.value.url.replace("-", "")
     assert context.cookies() == []
-    opened.value.close()
-    stage.complaints.clear()  # the new window has our policy, which takes none of the browser's own style for pictures
+    are_only_of_blocked_scripts(stage)
+
+
+def test_a_picture_in_the_chat_of_a_website_is_opened_in_a_window_of_its_own(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Look")
+    alice.shows("Look")
+    alice.frame.get_by_label("Attach files").set_input_files([payload("beach.jpg", photo())])
+    expect(alice.frame.locator(".composer .file")).to_have_count(1)
+    alice.field.press("Enter")
+    with alice.page.context.expect_page() as opened:
+        alice.frame.locator("#messages .files img").click()
+    is_looked_at(opened.value, "beach.jpg")
+    are_only_of_blocked_scripts(street)
+    alice.shows("Look", "")
 
 
 def test_without_script_files_go_with_the_form(stage: Stage) -> None:
