@@ -94,6 +94,7 @@
   };
 
   const hear = (said, from) => {
+    if (said.gone) gone?.();
     if (said.ready) {
       clearTimeout(timer);
       trouble.hidden = true;
@@ -103,11 +104,11 @@
       write({ fresh: 0 });
       tell({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
+    if (from !== port) return; // a frame that is being wiped
     if (said.known) write({ chat: read().chat || 1 }), here();
     if (said.keep === "" && (read().chat === said.was || read().chat === 1)) write({ chat: 0, seen: 0 });
     if (said.keep) tell({ answer: write({ chat: said.keep }) }), here();
     if (said.recall) tell({ answer: read().chat });
-    if (said.gone) gone?.();
     if (said.seen) write({ seen: said.seen });
     if ("unread" in said) label(said.unread);
     if (said.close) close();
@@ -170,11 +171,8 @@
     close();
     clearTimeout(timer);
     label(0);
-    memory = {};
-    if (!elsewhere) {
-      attempt(() => localStorage.removeItem(place));
-      write({ fresh: 1 });
-    }
+    memory = { fresh: 1 };
+    if (!elsewhere) attempt(() => (localStorage.removeItem(place), localStorage.setItem(place, JSON.stringify(memory))));
     const old = frame;
     frame = port = proof = undefined;
     old?.classList.add("old");
@@ -215,7 +213,8 @@
       else if (now() !== seenAt || Date.now() - looked > LOOK) here();
     }), STEP);
     addEventListener("pagehide", () => here(1));
-    addEventListener("storage", ({ key, newValue }) => key === place && newValue === null && end(1)); // in another tab
+    const ended = (kept) => attempt(() => JSON.parse(kept).fresh);
+    addEventListener("storage", ({ key, newValue, oldValue }) => key === place && ended(newValue) && !ended(oldValue) && end(1));
     early?.forEach?.(push);
   });
 })();
