@@ -489,6 +489,7 @@ def test_a_picture_is_lent_to_a_window_that_can_show_nothing(
     answer = Page().get(lent)
     assert Image.open(BytesIO(body(answer))).size == (20, 40)
     assert answer["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    assert answer["Cache-Control"] == "private, no-store"
     ticket = lent.split("/")[3]
     for wrong in (ticket[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
         assert Page().get(lent.replace(ticket, wrong)).status_code == 404

@@ -119,7 +119,9 @@ def lend(visit: Visit, uuid: uuid.UUID) -> HttpResponse:
 @visited
 def lent(visit: Visit, ticket: str, name: str) -> FileResponse:
     """A file that was lent. It has its name in its address, because browsers call a picture's window by that."""
-    return files.sent(visit.request, Attachment.objects.lent(ticket))
+    response = files.sent(visit.request, Attachment.objects.lent(ticket))
+    response["Cache-Control"] = "private, no-store"  # or the address would hold for longer than its ticket
+    return response
 
 
 def address(name: str, visit: Visit) -> str:

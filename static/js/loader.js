@@ -79,10 +79,11 @@
     const mine = (frame = make("iframe", { title: chat }));
     wait(PATIENCE);
     panel.prepend(mine);
-    if (read().fresh) await send("forget"); // before anything is shown: an answer that came late has kept them after all
+    // Before anything is shown: an answer that came late has kept them after all. Where that fails, nothing is.
+    if (read().fresh && !(await send("forget"))) return wait(0);
     mine.onload = () => {
       const { port1, port2 } = new MessageChannel();
-      port1.onmessage = ({ data }) => attempt(() => hear(data, port1));
+      port1.onmessage = ({ data }) => attempt(() => (mine === frame ? hear(data, port1) : data.gone && gone())); // else it is being wiped
       attempt(() => mine.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
       if (mine === frame && !port) wait(GRACE);
     };
@@ -94,7 +95,6 @@
   };
 
   const hear = (said, from) => {
-    if (said.gone) gone?.();
     if (said.ready) {
       clearTimeout(timer);
       trouble.hidden = true;
@@ -104,7 +104,6 @@
       write({ fresh: 0 });
       tell({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
-    if (from !== port) return; // a frame that is being wiped
     if (said.known) write({ chat: read().chat || 1 }), here();
     if (said.keep === "" && (read().chat === said.was || read().chat === 1)) write({ chat: 0, seen: 0 });
     if (said.keep) tell({ answer: write({ chat: said.keep }) }), here();
@@ -123,7 +122,7 @@
     const post = { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) };
     try {
       const answer = await fetch(`${base}${what}/${host}`, post);
-      return answer.status === 200 && (await answer.json());
+      return answer.status === 200 ? await answer.json() : answer.ok;
     } catch {
       return 0; // there is another look
     }
@@ -133,7 +132,7 @@
     seenAt = now();
     looked = !left && Date.now(); // a page that is left may be come back to, as it was
     const answer = read().chat && (await send("here", left));
-    if (!answer || port) return;
+    if (port || !(answer?.unread >= 0)) return;
     label(answer.unread);
     if (answer.unread && !frame) load();
   };
@@ -201,7 +200,7 @@
     stay();
     if (accent) {
       bubble.style.background = accent; // what is no colour leaves the website's own
-      const [red, green, blue] = getComputedStyle(bubble).backgroundColor.match(/\d+/g);
+      const [, red, green, blue] = /^rgba?\((\d+), (\d+), (\d+)/.exec(getComputedStyle(bubble).backgroundColor) || [];
       bubble.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
     }
     label(0);

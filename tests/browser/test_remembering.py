@@ -315,6 +315,23 @@ def test_what_an_answer_brought_back_after_the_customer_left_is_wiped_before_it_
     assert not [page for page in shown if "Private" in page]
 
 
+def test_where_what_was_left_cannot_be_wiped_nothing_is_shown(street: Street) -> None:
+    alice = street.guest(street.shop.far, street.shop.page())
+    alice.opens()
+    alice.says("Private")
+    alice.shows("Private")
+    alice.page.evaluate("""localStorage.setItem("chatsite shop", '{"fresh":1}')""")
+    alice.page.route("**/forget/*", lambda route: route.fulfill(status=429))
+    alice.reloads()
+    alice.button.click()
+    expect(alice.trouble).to_be_visible()
+    assert "chat" not in (alice.panel.locator("iframe").get_attribute("src") or "")
+    alice.page.unroute("**/forget/*")
+    alice.closes()
+    alice.opens()
+    alice.shows()
+
+
 def test_a_fresh_proof_moves_nothing_that_is_being_read(street: Street, members: Site, api: Api) -> None:
     sub = somebody()
     alice = street.guest(members.far, members.page(script=members.script("members")))
