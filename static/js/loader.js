@@ -79,8 +79,8 @@
     const mine = (frame = make("iframe", { title: chat }));
     wait(PATIENCE);
     panel.prepend(mine);
-    // Before anything is shown: an answer that came late has kept them after all. Where that fails, nothing is.
-    if (read().fresh && !(await send("forget"))) return wait(0);
+    // Before anything is shown: an answer that came late has kept them after all. Where that is refused, nothing is.
+    if (read().fresh && (await send("forget")) === false) return wait(0);
     mine.onload = () => {
       const { port1, port2 } = new MessageChannel();
       port1.onmessage = ({ data }) => attempt(() => (mine === frame ? hear(data, port1) : data.gone && gone())); // else it is being wiped
@@ -124,7 +124,7 @@
       const answer = await fetch(`${base}${what}/${host}`, post);
       return answer.status === 200 ? await answer.json() : answer.ok;
     } catch {
-      return 0; // there is another look
+      // there is another look
     }
   };
   const now = () => location.href + document.title;
