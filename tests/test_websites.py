@@ -597,3 +597,8 @@ def test_a_page_that_shows_anothers_messages_gets_none_of_this_browsers(
             answer = page.get(poll, asked)
             assert (answer.status_code, answer["HX-Trigger"], answer.content) == (204, "another", b"")
         assert page.get("/chat/shop/state/", hers)["HX-Trigger"] == "another"
+        late = page.post(poll, {**hers, "content": "Written by alice before she left"}, headers={"HX-Request": "true"})
+        assert (late.status_code, late["X-Another"], "X-Message" in late) == (204, "yes", False)
+    assert "Written by alice" not in mallory.get(poll).content.decode()
+    assert Conversation.objects.count() == 2
+    assert alice.post(poll, {**hers, "content": "Mine"}, headers={"HX-Request": "true"})["X-Message"]

@@ -3,7 +3,7 @@
 import uuid
 from urllib.parse import quote
 
-from django.http import FileResponse, Http404, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -42,7 +42,7 @@ def messages(visit: Visit) -> HttpResponse:
     request = visit.request
     if request.method == "POST":
         return _post(visit)
-    if _shows_anothers(visit):
+    if _shows_anothers(visit, request.GET):
         return _another()
     if before := number(request, "before"):
         return _older(visit, before)
@@ -67,17 +67,17 @@ def messages(visit: Visit) -> HttpResponse:
     return response
 
 
-def _shows_anothers(visit: Visit) -> bool:
+def _shows_anothers(visit: Visit, said: QueryDict) -> bool:
     """Whether the page shows another conversation than the one that this browser has by now.
 
     Somebody has left, or come, in another tab: what is new in theirs must not come below what is old in this one.
     """
-    mark = visit.request.GET.get("state", "").partition(" ")[2]
+    mark = said.get("state", "").partition(" ")[2]
     return bool(mark) and mark != customer_secret.mark(visit.secret)
 
 
 def _another() -> HttpResponse:
-    return HttpResponse(status=204, headers={"HX-Trigger": "another"})
+    return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
 
 
 def _shown_state(conversation: Conversation | None) -> str:
@@ -88,7 +88,7 @@ def _shown_state(conversation: Conversation | None) -> str:
 @visited
 def state(visit: Visit) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
-    if _shows_anothers(visit):
+    if _shows_anothers(visit, visit.request.GET):
         return _another()
     context = {"conversation": visit.conversation, "shown_state": _shown_state(visit.conversation)}
     return render(visit.request, "customer/_state.html", context)
@@ -143,6 +143,8 @@ def _post(visit: Visit) -> HttpResponse:
     visit.speak()
     website = visit.website
     files.bound(visit.request, website)
+    if _shows_anothers(visit, visit.request.POST):
+        return _another()  # it was written below what is not theirs any more
     form = CustomerMessageForm(visit.request.POST)
     form.has_files = "files" in visit.request.FILES
     try:

@@ -226,6 +226,7 @@ class ChatComposer extends HTMLElement {
     item.files.forEach((file) => body.append("files", file));
     body.set("content", item.text);
     body.set("client_id", item.name);
+    body.set("state", document.querySelector("#shown-state")?.value ?? ""); // whose messages it was written below
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     let response;
     try {
@@ -235,6 +236,7 @@ class ChatComposer extends HTMLElement {
       if (keeper?.isNew) response = await alone(this.form.action, () => this.first(keeper, post));
       else response = await post();
       if (!item.abandoned) await keeper?.take(response);
+      if (response.headers.get("X-Another")) await keeper.change(); // what we write below is not ours any more
     } catch {
       if (!item.abandoned) return this.later(item);
     }
@@ -307,6 +309,10 @@ class ChatComposer extends HTMLElement {
   abandon() {
     this.items.forEach((item) => (this.drop(item), (item.abandoned = true)));
     this.trying?.abort();
+    for (const name of ["name", "email"]) {
+      store.set(`${name} ${this.draft}`, "");
+      if (this.form.elements[name]) this.form.elements[name].value = "";
+    }
     this.field.value = "";
     this.files = [];
     this.typed();

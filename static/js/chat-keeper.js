@@ -89,7 +89,7 @@ class ChatKeeper extends HTMLElement {
 
   // In another tab somebody has left, or come: the conversation here is not this browser's any more. Polls ask for it again.
   change() {
-    return this.rarely("change").catch(() => null);
+    return (this.changing ||= this.rarely("change").catch(() => null).finally(() => (this.changing = null)));
   }
 
   // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs. What

@@ -64,21 +64,36 @@ export async function lose() {
 
 // This browser is somebody else's by now, or nobody's. What a verified customer wrote here is theirs all the same.
 export async function change() {
+  const page = await ask();
+  if (!page || markOf(page) === markOf(document)) return; // it is shown by now
   if (!headers["X-Identity"]) document.querySelector("chat-composer")?.abandon();
-  if ((await refresh()) && keeper.isNew) forget();
+  show(page);
+  if (keeper.isNew) forget();
+}
+
+function markOf(page) {
+  return page.getElementById("shown-state").value.split(" ")[1];
 }
 
 // The page again, as who we are now. What is being written stays.
 async function refresh() {
+  const page = await ask();
+  if (page) show(page);
+  return Boolean(page);
+}
+
+async function ask() {
   const response = await fetch(location.href, { headers });
-  if (!response.ok) return false;
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  return response.ok && new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
+function show(page) {
   for (const id of ["messages", "state", "earlier"]) {
     const part = document.getElementById(id);
     part.replaceChildren(...page.getElementById(id).childNodes);
     [...part.children].forEach((child) => keeper.htmx.process(child)); // never the list itself, which may be asking right now
   }
-  if (!page.querySelector(".who")) document.querySelector(".who")?.remove(); // it is known, or asked no more
+  askWho(page.querySelector(".who"), document.querySelector(".who"));
   const bell = document.querySelector("door-bell");
   const { socket } = bell;
   showPictures();
@@ -88,7 +103,15 @@ async function refresh() {
   if (is && socket && socket === bell.socket) listenAnew(bell);
   if (!is && bell.begun) waitAnew(bell);
   keeper.count();
-  return true;
+}
+
+// It may be known who they are, or asked no more; and of somebody else it is asked anew.
+function askWho(asked, before) {
+  if (!asked) before?.remove();
+  if (!asked || before) return;
+  const composer = document.querySelector("chat-composer");
+  composer.problem.before(asked);
+  asked.querySelectorAll("input").forEach((input) => composer.keep(input));
 }
 
 function showAnew() {

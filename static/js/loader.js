@@ -16,7 +16,7 @@
   const PATIENCE = 10000; // milliseconds until a chat that says nothing counts as out of reach
   const GRACE = 1500; // until one that has loaded does: a page that is not the chat has nothing to say
   const LOOK = 60000; // between two looks for messages and words to the agents that somebody is here
-  const STEP = 1000; // between two looks at whether it is another page by now, or its title
+  const STEP = 3000; // between two looks at whether it is another page by now, or its title
 
   let memory = {};
   const read = () => {

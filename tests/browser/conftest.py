@@ -122,3 +122,18 @@ def members(server: Server, sites: Sites) -> Site:
         "Website.objects.filter(key='club').update(identity_required=True)",
     )
     return shop
+
+
+@pytest.fixture(scope="module")
+def inn(server: Server, sites: Sites) -> Site:
+    """The shop's pages with the chat of an inn, which asks for all that can be asked, and says a lot."""
+    shop = sites[0]
+    server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
+    server.manage(
+        "shell",
+        "-c",
+        "from conversations.models import Website\n"
+        "Website.objects.filter(key='inn').update(ask_name='REQUIRED', ask_email='REQUIRED', "
+        "office_hours='Mon 3:00-3:01', greeting='Welcome, dear guest. ' * 14, away_text='We are all asleep. ' * 15)",
+    )
+    return shop

@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.cast import eventually, somebody
-from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Sites, Street, refuses_cookies
+from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Street, refuses_cookies
 from tests.browser.test_accessibility import AXE
 from tests.conftest import Server, free_port
 
@@ -213,21 +213,6 @@ def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: St
     assert alice.page.evaluate("document.documentElement.scrollWidth") == 360
     alice.frame.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
-
-
-@pytest.fixture(scope="module")
-def inn(server: Server, sites: Sites) -> Site:
-    """The shop's pages with the chat of an inn, which asks for all that can be asked, and says a lot."""
-    shop = sites[0]
-    server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
-    server.manage(
-        "shell",
-        "-c",
-        "from conversations.models import Website\n"
-        "Website.objects.filter(key='inn').update(ask_name='REQUIRED', ask_email='REQUIRED', "
-        "office_hours='Mon 3:00-3:01', greeting='Welcome, dear guest. ' * 14, away_text='We are all asleep. ' * 15)",
-    )
-    return shop
 
 
 LOW = {

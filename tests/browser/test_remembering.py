@@ -277,6 +277,53 @@ def test_what_another_person_writes_never_comes_below_what_is_left_on_the_screen
     assert not [text for text in seen.evaluate("(seen) => [...seen]") if "Private" in text and "another" in text]
 
 
+def test_what_is_sent_again_after_somebody_left_is_no_message_of_who_came_then(street: Street) -> None:
+    context = street.browser()
+    context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
+    alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
+    alice.opens()
+    alice.says("Private")
+    alice.shows("Private")
+    tab.opens()
+    tab.shows("Private")
+    held: list[Route] = []
+    address = "**/messages/?host=*"
+    tab.page.route(address, lambda route: held.append(route) if route.request.method == "POST" else route.abort())
+    tab.says("Private too")
+    eventually(tab.page, lambda: len(held) == 1, "it is on its way")
+    alice.page.evaluate("Chatsite.shutdown()")
+    alice.opens()
+    alice.says("I am another")
+    alice.shows("I am another")
+    held[0].continue_()
+    tab.page.unroute(address)
+    tab.shows("I am another")
+    alice.says("Nothing else came")
+    alice.shows("I am another", "Nothing else came")
+
+
+def test_who_comes_after_somebody_is_asked_who_they_are(street: Street, inn: Site) -> None:
+    context = street.browser()
+    context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
+    path = inn.page(script=inn.script("inn"))
+    alice, tab = (street.guest(inn.far, path, context=context) for _ in range(2))
+    alice.opens()
+    tab.opens()
+    tab.frame.get_by_label("Name").fill("Alice")
+    tab.frame.get_by_label("E-mail").fill("alice@example.com")
+    tab.says("Private")
+    tab.shows("Private")
+    expect(tab.frame.get_by_label("Name")).to_have_count(0)
+    alice.shows("Private")
+    alice.calls("shutdown")
+    tab.shows()
+    for label, word in (("Name", "Bea"), ("E-mail", "bea@example.com")):
+        expect(tab.frame.get_by_label(label)).to_have_value("")
+        tab.frame.get_by_label(label).fill(word)
+    tab.says("I am another")
+    tab.shows("I am another")
+
+
 @pytest.mark.parametrize("moment", ["the first message", "the second message"])
 def test_what_was_on_its_way_when_the_customer_left_brings_nothing_back(street: Street, moment: str) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
