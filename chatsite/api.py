@@ -9,8 +9,8 @@ from ninja.openapi.docs import Swagger
 
 from chatsite.errors import answer
 from conversations.api import conversations, messages
-from conversations.api.authority import WrongAuthority
-from conversations.limits import TooMany
+from conversations.api.authentication import WrongAuthority
+from conversations.threshold.limits import TooMany
 
 api = NinjaAPI(
     title="Chatsite",

@@ -13,20 +13,20 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
-from chatsite.one_hop import OneHop
-from conversations.announce import let_rings_wait, ring_in_this_loop, ring_what_waits
-from conversations.live.gate import OwnPagesOnly
+from chatsite.serving.request_handler import RequestHandler
+from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
+from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
 
 protocols: Any = ProtocolTypeRouter(
     {
-        "http": OneHop(settings.THREADS, begins=let_rings_wait, delivered=ring_what_waits),
-        "websocket": OwnPagesOnly(SessionMiddlewareStack(URLRouter(urlpatterns))),
+        "http": RequestHandler(settings.THREADS, begins=defer_rings, delivered=send_deferred_rings),
+        "websocket": OriginCheck(SessionMiddlewareStack(URLRouter(urlpatterns))),
     }
 )
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
-    ring_in_this_loop()
+    use_running_loop()
     await protocols(scope, receive, send)

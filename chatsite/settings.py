@@ -45,7 +45,7 @@ SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 365 * 24 * 3600
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-CORS_URLS_REGEX = r"^/api/messages/"  # for whom: conversations/origin.py
+CORS_URLS_REGEX = r"^/api/messages/"  # for whom: conversations/threshold/origin.py
 CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # scripts of other origins see few without
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
@@ -100,7 +100,7 @@ TEMPLATES: list[dict[str, Any]] = [
 pymysql.install_as_MySQLdb()
 DATABASES = {"default": env.database(default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 DATABASE = DATABASES["default"]
-# Each of the fixed threads of chatsite/one_hop.py keeps its connection.
+# Each of the fixed threads of chatsite/serving/request_handler.py keeps its connection.
 DATABASE["CONN_MAX_AGE"] = None
 if DATABASE["ENGINE"].endswith("sqlite3"):
     # A writer waits for its turn from the start (IMMEDIATE) and what is acknowledged survives a power cut (FULL).
@@ -137,13 +137,13 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "conversations.models.token.TokensEnd"},
+    {"NAME": "conversations.models.token.RevokeTokensOnPasswordChange"},
 ]
 LOGIN_URL = "agent:sign-in"
 LOGIN_REDIRECT_URL = "agent:inbox"
 LOGOUT_REDIRECT_URL = "agent:sign-in"
 
-# Limits: how many, in how many seconds. See conversations/limits.py ---------------------------------------------------
+# Limits: how many, in how many seconds. See conversations/threshold/limits.py --------------------------------------
 RATE_LIMITS = env.flag("RATE_LIMITS", default=True)
 LIMITS = {
     "messages of one address": (120, 60),

@@ -54,19 +54,19 @@ def announce_customer(conversation: Conversation) -> None:
     _after_commit(_agents(conversation), conversation, beside=True)
 
 
-def ring_in_this_loop() -> None:
+def use_running_loop() -> None:
     """Remember the server's event loop. Queues of the channel layer belong to the loop of those who listen to them."""
     global _loop
     if _loop is None or not _loop.is_running():
         _loop = asyncio.get_running_loop()
 
 
-def let_rings_wait() -> None:
+def defer_rings() -> None:
     """In a thread whose work the event loop comes for: rings wait until then, to wake it once and not twice."""
     _thread.rings_wait = True
 
 
-def ring_what_waits() -> None:
+def send_deferred_rings() -> None:
     """In the event loop: ring what the threads have left for it."""
     while _waiting:
         _start(*_waiting.popleft())

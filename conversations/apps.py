@@ -17,7 +17,7 @@ class ConversationsConfig(AppConfig):
         """Teach Python the cookie attribute `Partitioned`, and other origins which of our calls they may make."""
         from corsheaders.signals import check_request_enabled
 
-        from conversations.origin import is_widget
+        from conversations.threshold.origin import is_widget
 
         known: Any = Morsel
         known._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001 (Python has no other way)

@@ -67,21 +67,21 @@ def mallory() -> Page:
     return Page()
 
 
-def enlist(username: str, first_name: str) -> Agent:
+def promote(username: str, first_name: str) -> Agent:
     """An agent with the password PASSWORD."""
-    return Agent.objects.enlist(User.objects.create_user(username, password=PASSWORD, first_name=first_name))
+    return Agent.objects.promote(User.objects.create_user(username, password=PASSWORD, first_name=first_name))
 
 
 @pytest.fixture
 def bob(db: None) -> Agent:
     """An agent."""
-    return enlist("bob", "Bob")
+    return promote("bob", "Bob")
 
 
 @pytest.fixture
 def carol(db: None) -> Agent:
     """Another agent."""
-    return enlist("carol", "Carol")
+    return promote("carol", "Carol")
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def test_a_token_ends_with_its_row_the_password_the_group_and_the_account(bob: A
 
     for end in [lambda: Token.objects.all().delete(), change_password, leave, deactivate, take_the_password_away]:
         User.objects.filter(pk=bob.pk).update(is_active=True)
-        bob = Agent.objects.enlist(User.objects.get(pk=bob.pk))
+        bob = Agent.objects.promote(User.objects.get(pk=bob.pk))
         headers = bearer(bob)
         assert Client().get(LIST, headers=headers).status_code == 200
         end()

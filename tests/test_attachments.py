@@ -477,30 +477,30 @@ def test_only_who_may_see_the_conversation_gets_its_files(
     assert mallory.get(f"/inbox/{talk.pk}/files/{picture.uuid}/").status_code == 302  # to sign in
 
 
-def test_a_picture_is_lent_to_a_window_that_can_show_nothing(
+def test_a_window_without_cookie_or_header_opens_a_picture_by_a_signed_address(
     mallory: Page, picture: Attachment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = picture.message.conversation.uuid.hex
-    ask = f"/chat/files/{picture.uuid}/lend/"
-    lent = Page().post(ask, headers={"X-Chat": secret}).content.decode()
-    assert lent.startswith("/chat/files/")
-    assert lent.endswith("/beach.jpg")
-    assert secret not in lent.replace("-", "")
-    answer = Page().get(lent)
+    ask = f"/chat/files/{picture.uuid}/sign/"
+    signed = Page().post(ask, headers={"X-Chat": secret}).content.decode()
+    assert signed.startswith("/chat/files/")
+    assert signed.endswith("/beach.jpg")
+    assert secret not in signed.replace("-", "")
+    answer = Page().get(signed)
     assert Image.open(BytesIO(body(answer))).size == (20, 40)
     assert answer["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     assert answer["Cache-Control"] == "private, no-store"
-    ticket = lent.split("/")[3]
+    ticket = signed.split("/")[3]
     for wrong in (ticket[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
-        assert Page().get(lent.replace(ticket, wrong)).status_code == 404
-    # Only who may have the file may lend it, and another page may not ask in their name.
+        assert Page().get(signed.replace(ticket, wrong)).status_code == 404
+    # Only who may have the file may have its address signed, and another page may not ask in their name.
     mallory.says("I am a customer too.")
     assert mallory.post(ask).status_code == Page().post(ask).status_code == 404
     assert Page().post(ask, headers={"X-Chat": secret, "Origin": "https://evil.example"}).status_code == 403
     now = time.time()
     for seconds, status in ((55, 200), (65, 404)):
         monkeypatch.setattr(time, "time", lambda later=now + seconds: later)
-        response = Page().get(lent)
+        response = Page().get(signed)
         assert response.status_code == status
         b"".join(response)
 
@@ -511,10 +511,10 @@ def test_a_lent_picture_opens_no_other(picture: Attachment) -> None:
     page.cookies["chat"] = secret
     assert sends(page, upload('a/b "c"?#.png', photo(form="PNG"))).status_code == 204
     other = Attachment.objects.latest("pk")
-    lent = page.post(f"/chat/files/{other.uuid}/lend/").content.decode()
-    assert Image.open(BytesIO(body(Page().get(lent)))).size == (40, 20)
+    signed = page.post(f"/chat/files/{other.uuid}/sign/").content.decode()
+    assert Image.open(BytesIO(body(Page().get(signed)))).size == (40, 20)
     picture.message.conversation.delete()
-    assert Page().get(lent).status_code == 404
+    assert Page().get(signed).status_code == 404
 
 
 def test_the_chat_of_another_website_and_page_keeps_its_own_addresses(alice: Page) -> None:

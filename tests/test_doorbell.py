@@ -224,7 +224,7 @@ async def test_the_heart_beats_on_when_the_database_stumbles(
         await bell.connect()
         await hears(bell)
         stumbled = asyncio.Event()
-        listener = doorbell.CustomerBell.listener
+        listener = doorbell.CustomerDoorbell.listener
 
         async def stumble(self: Any) -> Any:
             if stumbled.is_set():
@@ -232,7 +232,7 @@ async def test_the_heart_beats_on_when_the_database_stumbles(
             stumbled.set()
             raise error("gone for a moment")
 
-        monkeypatch.setattr(doorbell.CustomerBell, "listener", stumble)
+        monkeypatch.setattr(doorbell.CustomerDoorbell, "listener", stumble)
         await asyncio.wait_for(stumbled.wait(), 5)
         await hears(bell)
         assert (await hears(bell))["last"] == talk.last_message_id

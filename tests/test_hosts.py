@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from conversations import visitor
 from conversations.actions import post_message
 from conversations.customer import assets
 from conversations.customer.assets import READABLE, colours, contrast
 from conversations.models import Agent, Conversation, Website
+from conversations.presence import visitor
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -153,7 +153,7 @@ def test_other_origins_are_refused_and_change_nothing(alice: Page, chatting: Con
         ):
             assert tells(alice, path, origin, url="https://evil.example/").status_code == 403, (origin, path)
     assert tells(alice, HERE.replace("shop/", "nowhere/", 1)).status_code == 404
-    known = visitor.of(chatting.pk)
+    known = visitor.get(chatting.pk)
     assert known is None or "evil" not in known.url
     assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == ["Hello"]
 
@@ -178,7 +178,7 @@ def test_what_a_browser_tells_is_shown_as_text_and_leads_nowhere_bad(
     tells(alice, title="half a \ud800 pair")
     assert bobs.get(f"/inbox/{chatting.pk}/").status_code == 200
     tells(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
-    assert len(visitor.of(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
+    assert len(visitor.get(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
 
 
 def test_a_customer_who_leaves_is_forgotten_and_the_secret_holds_no_longer(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from conversations import paging
 from conversations.live import doorbell
 from conversations.models import message, writing
+from conversations.screen import paging
 from tests.conftest import ROOT
 
 

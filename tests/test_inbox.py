@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import close, mark_read, post_message, take
-from conversations.agent.about import state
+from conversations.agent.customer_details import state
 from conversations.models import Agent, Conversation, Reading
 from tests.conftest import Page, texts
 

@@ -7,8 +7,8 @@ import pytest
 from django.core.cache import cache
 from django.test import RequestFactory
 
-from conversations import limits
 from conversations.models import Agent, Conversation, Message
+from conversations.threshold import limits
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db

@@ -13,11 +13,11 @@ def test_a_viewer_who_may_see_only_some_finds_only_those(talk: Conversation, bob
     shut = close(conversation=post_message(content="Bye").conversation)
     for _ in range(2):  # whoever comes first must not decide for those who come after
         mine, all_of_them = Conversation.objects.closed(), Conversation.objects.all()
-        assert mine.numbered(talk.pk) is None
-        assert mine.named(talk.uuid) is None
-        assert mine.numbered(shut.pk) == mine.named(shut.uuid) == shut
+        assert mine.by_id(talk.pk) is None
+        assert mine.by_uuid(talk.uuid) is None
+        assert mine.by_id(shut.pk) == mine.by_uuid(shut.uuid) == shut
         assert mine.inbox(bob, "OPEN", ..., 10) == []
-        assert all_of_them.numbered(talk.pk) == all_of_them.named(talk.uuid) == talk
+        assert all_of_them.by_id(talk.pk) == all_of_them.by_uuid(talk.uuid) == talk
         assert [each.pk for each in all_of_them.inbox(bob, "OPEN", ..., 10)] == [talk.pk]
 
 

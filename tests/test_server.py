@@ -24,15 +24,15 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests.conftest import ROOT, Server, free_port
-from tests.one_hop_urls import BIG, MEGABYTE
+from tests.request_handler_urls import BIG, MEGABYTE
 
 RUNNER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
 from django.conf import settings
-settings.ROOT_URLCONF = "tests.one_hop_urls"
-from chatsite import server
-from tests.one_hop_urls import application
+settings.ROOT_URLCONF = "tests.request_handler_urls"
+from chatsite.serving import server
+from tests.request_handler_urls import application
 server.application = application()
 server.GRACE = float(sys.argv[2])
 server.serve("127.0.0.1", int(sys.argv[1]))

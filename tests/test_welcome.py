@@ -8,11 +8,11 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from conversations import presence
 from conversations.actions import post_message
 from conversations.customer.welcome import in_words
 from conversations.models import Agent, Conversation, Website
 from conversations.models.office_hours import OfficeHours
+from conversations.presence import agents
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -157,15 +157,15 @@ def test_the_usual_time_is_that_of_real_answers_and_unsaid_while_there_are_few(a
 
 
 def test_the_agents_who_are_there_show_their_faces(alice: Page, bob: Agent, carol: Agent) -> None:
-    assert 'class="faces"' not in alice.get("/chat/").content.decode()
-    presence.note(carol)
+    assert 'class="avatars"' not in alice.get("/chat/").content.decode()
+    agents.mark_online(carol)
     page = alice.get("/chat/").content.decode()
     assert ">C</span>" in page
     assert ">B</span>" not in page
     other = Website.objects.create(key="other", name="Other")
     other.agents.add(carol)
-    assert 'class="faces"' not in alice.get("/chat/").content.decode()
-    assert 'class="faces"' in alice.get("/chat/other/").content.decode()
+    assert 'class="avatars"' not in alice.get("/chat/").content.decode()
+    assert 'class="avatars"' in alice.get("/chat/other/").content.decode()
 
 
 def test_an_answer_outside_of_the_hours_says_nothing_of_how_soon_one_comes_within(

@@ -22,7 +22,7 @@ def forget_old(*, website: Website) -> int:
     forgotten = 0
     while True:
         with transaction.atomic():
-            old = Conversation.objects.of(website).silent_since(before)[:AT_ONCE]
+            old = Conversation.objects.of(website).inactive_since(before)[:AT_ONCE]
             for found in old:
                 conversation = Conversation.objects.lock(found.pk)
                 if conversation.last_message_at < before:  # still, now that nobody can write in it

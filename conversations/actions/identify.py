@@ -21,10 +21,10 @@ def identify(*, claim: "Claim", website: "Website", held: Conversation | None) -
     if held and held.contact_id is None:
         held = Conversation.objects.lock(held.pk)
     if held and held.contact_id is None:  # still, now that nobody else can change it
-        held.contact = Contact.objects.note(website.pk, claim)
+        held.contact = Contact.objects.save_claim(website.pk, claim)
         held.customer_name = claim.name or held.customer_name
         held.customer_email = claim.email or held.customer_email
         held.save(update_fields=["contact", "customer_name", "customer_email"])
         announce_to_agents(held)
-    contact = Contact.objects.called(website.pk, claim.sub)
+    contact = Contact.objects.by_sub(website.pk, claim.sub)
     return contact.conversations.newest_first().first() if contact else None

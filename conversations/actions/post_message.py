@@ -65,7 +65,7 @@ def post_message(
             attachment.store()
         with transaction.atomic():
             held = Conversation.objects.lock(conversation.pk) if conversation else None
-            if held is None or (claim and not Contact.objects.owns(claim, held)):
+            if held is None or (claim and not Contact.objects.may_continue(claim, held)):
                 website = website or Website.objects.default()
                 held = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
             return _write(held, content, agent, name, email, client_id, claim, attachments)
@@ -73,7 +73,7 @@ def post_message(
         for attachment in attachments:
             attachment.erase()
         # It may have been sent before, perhaps at this very moment.
-        twin = Message.objects.named(client_id) if isinstance(error, IntegrityError) else None
+        twin = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
         if twin is None:
             raise
     if conversation is None and not _began(twin, website, claim):
@@ -93,7 +93,7 @@ def _began(twin: Message, website: Website | None, claim: "Claim | None") -> boo
     """
     conversation = twin.conversation
     website = website or Website.objects.default()
-    theirs = Contact.objects.owns(claim, conversation) if claim else conversation.contact_id is None
+    theirs = Contact.objects.may_continue(claim, conversation) if claim else conversation.contact_id is None
     return theirs and conversation.website_id == website.pk and not conversation.messages.before(twin.pk).exists()
 
 
@@ -112,7 +112,7 @@ def _write(
         insert(conversation)
     if claim:
         name, email = claim.name or name, claim.email or email
-        conversation.contact = Contact.objects.note(conversation.website_id, claim)
+        conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
     message = Message(
         conversation=conversation,
         author=author,
@@ -132,7 +132,7 @@ def _write(
     conversation.last_author = author
     if agent:
         if conversation.customer_messages and not conversation.answered_messages:
-            hours = Website.objects.numbered(conversation.website_id).hours
+            hours = Website.objects.by_id(conversation.website_id).hours
             conversation.first_answer_after = hours.wait(conversation.created_at, message.created_at)
         conversation.answered_messages = conversation.customer_messages
     else:

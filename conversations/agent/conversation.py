@@ -9,15 +9,15 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from conversations import files
 from conversations.actions import AlreadySent, TakenBySomebodyElse, close, mark_read, post_message, reopen, take
-from conversations.agent import about
-from conversations.agent.doorkeeper import AgentRequest, agents_only
+from conversations.agent import customer_details
+from conversations.agent.access import AgentRequest, agents_only
 from conversations.agent.inbox import View, assignee_name, desk
-from conversations.bubbles import Face, FileAddress, bubbles
-from conversations.forms import MessageForm
 from conversations.models import Attachment, Conversation, News, Reading, Website
-from conversations.paging import PAGE, latest, number, sent
+from conversations.screen import files
+from conversations.screen.bubbles import Avatar, FileAddress, bubbles
+from conversations.screen.forms import MessageForm
+from conversations.screen.paging import PAGE, latest, number, sent
 
 
 @agents_only
@@ -50,7 +50,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if news and len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"
-    elif "state" in request.GET and request.GET["state"] != about.state(conversation):
+    elif "state" in request.GET and request.GET["state"] != customer_details.state(conversation):
         response["HX-Trigger"] = "state"
     return response
 
@@ -59,7 +59,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
 @require_safe
 def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
     """A file of the conversation, or with `?small` its small picture."""
-    return files.sent(request, Attachment.objects.of(_find(request, pk), uuid))
+    return files.serve(request, Attachment.objects.of(_find(request, pk), uuid))
 
 
 def file_address(conversation: Conversation) -> FileAddress:
@@ -80,7 +80,11 @@ def state(request: AgentRequest, pk: int) -> HttpResponse:
 def details(request: AgentRequest, pk: int) -> HttpResponse:
     """Who the customer is, and where."""
     conversation = _find(request, pk)
-    context = {"about": about.About.of(conversation), "conversation": conversation, "view": View.of(request)}
+    context = {
+        "about": customer_details.CustomerDetails.of(conversation),
+        "conversation": conversation,
+        "view": View.of(request),
+    }
     return render(request, "agent/_about.html", context)
 
 
@@ -126,21 +130,21 @@ def open_it(request: AgentRequest, pk: int) -> HttpResponse:
 
 
 def _find(request: AgentRequest, pk: int) -> Conversation:
-    conversation = request.agent.desk().numbered(pk)
+    conversation = request.agent.desk().by_id(pk)
     if conversation is None:
         raise Http404
     return conversation
 
 
 def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
-    website = Website.objects.numbered(conversation.website_id)
-    files.bound(request, website)
+    website = Website.objects.by_id(conversation.website_id)
+    files.check_size(request, website)
     form = MessageForm(request.POST)
     form.has_files = "files" in request.FILES
     status, sentence = 422, ""
     if form.is_valid():
         try:
-            attachments = files.received(request, website, by_agent=True)
+            attachments = files.receive(request, website, by_agent=True)
             message = post_message(
                 conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
             )
@@ -178,8 +182,8 @@ def _here(request: AgentRequest, conversation: Conversation) -> str:
 def _state(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
     return {
         "conversation": conversation,
-        "state": about.state(conversation),
-        "face": Face.of(str(conversation)),
+        "state": customer_details.state(conversation),
+        "avatar": Avatar.of(str(conversation)),
         "assignee": assignee_name(conversation, request.agent),
         "mine": conversation.assignee_id == request.agent.pk,
         "view": View.of(request),
@@ -199,8 +203,8 @@ def _page(
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
     context = _state(request, conversation) | {
-        "about": about.About.of(conversation),
-        "website": Website.objects.numbered(conversation.website_id),
+        "about": customer_details.CustomerDetails.of(conversation),
+        "website": Website.objects.by_id(conversation.website_id),
         "bubbles": shown,
         "older": older,
         "before": before,

@@ -14,10 +14,10 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from conversations.agent.doorkeeper import AgentRequest, agents_only
-from conversations.bubbles import Face
+from conversations.agent.access import AgentRequest, agents_only
 from conversations.models import Agent, Author, Conversation, Website
-from conversations.paging import number
+from conversations.screen.bubbles import Avatar
+from conversations.screen.paging import number
 
 ROWS = 50
 """Rows at first, and how many more each time; at most 500, which is further than anybody scrolls."""
@@ -114,7 +114,7 @@ class Row:
     """A conversation in the list, in the words in which it stands there."""
 
     pk: str
-    face: Face
+    avatar: Avatar
     at: datetime
     line: str
     answered: bool
@@ -132,7 +132,7 @@ class Row:
         name = conversation.assignee_name or conversation.assignee_username or ""
         return cls(
             pk=str(conversation.pk),
-            face=Face.of(str(conversation)),
+            avatar=Avatar.of(str(conversation)),
             at=conversation.last_message_at,
             line=conversation.last_line,
             answered=conversation.last_author == Author.AGENT,
@@ -155,7 +155,7 @@ def _drawn(row: Row) -> SafeString:
 def desk(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
     """What the list needs to be shown; `chosen` is the conversation that is open beside it."""
     view = View.of(request)
-    seen = Website.objects.seen_by(request.agent)
+    seen = Website.objects.visible_to(request.agent)
     names = {website.pk: website.name for website in seen} if len(seen) > 1 else {}
     found = view.conversations(request.agent, seen)
     more = view.query(rows=view.rows + ROWS) if len(found) > view.rows and view.rows < MOST_ROWS else ""

@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from conversations import limits
 from conversations.models import Agent
+from conversations.threshold import limits
 
 
 def same_name(written: str) -> str:
@@ -33,7 +33,7 @@ class SignInForm(AuthenticationForm):
     def confirm_login_allowed(self, user: Any) -> None:
         """Let in agents, and staff for the admin. An account that is neither looks like a wrong password."""
         super().confirm_login_allowed(user)
-        if not (user.is_staff or Agent.objects.behind(user)):
+        if not (user.is_staff or Agent.objects.for_user(user)):
             raise self.get_invalid_login_error()
 
 

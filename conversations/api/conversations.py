@@ -6,7 +6,7 @@ from django.http import Http404, HttpRequest
 from ninja import Router
 
 from conversations.actions import close, reopen, take
-from conversations.api.authority import Session, SessionOrToken, agent_of
+from conversations.api.authentication import Session, SessionOrToken, agent_of
 from conversations.api.schemas import ConversationOut, ConversationsOut, Invalid, Key, Limit, Offset, Problem
 from conversations.models import Conversation
 
@@ -58,7 +58,7 @@ def take_one(request: HttpRequest, id: int) -> Conversation:
 
 def _find(request: HttpRequest, pk: int) -> Conversation:
     """The conversation, if this agent may see it. Raises Http404 for all others alike."""
-    conversation = agent_of(request).desk().numbered(pk)
+    conversation = agent_of(request).desk().by_id(pk)
     if conversation is None:
         raise Http404("There is no such conversation.")
     return conversation

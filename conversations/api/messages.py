@@ -12,9 +12,8 @@ from ninja import File, Form, Router, Status
 from ninja.decorators import decorate_view
 from ninja.files import UploadedFile
 
-from conversations import identity, limits
 from conversations.actions import AlreadySent, post_message
-from conversations.api.authority import WrongAuthority, caller
+from conversations.api.authentication import WrongAuthority, caller
 from conversations.api.schemas import (
     FilesIn,
     Invalid,
@@ -27,14 +26,15 @@ from conversations.api.schemas import (
     iso,
     unfit,
 )
-from conversations.files import Refused, bound, received, sent
 from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
 from conversations.models.attachment import PLAIN
 from conversations.models.contact import Claim
 from conversations.models.conversation import as_uuid
 from conversations.models.message import Message
-from conversations.origin import from_elsewhere, may_speak
-from conversations.paging import LARGEST
+from conversations.screen.files import Refused, check_size, receive, serve
+from conversations.screen.paging import LARGEST
+from conversations.threshold import identity, limits
+from conversations.threshold.origin import is_cross_origin, may_write
 
 PAGE = 100
 """Messages that are in memory at once for an answer."""
@@ -58,17 +58,17 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
     """
     who = caller(request)
     seen = who.agent.desk() if who.agent else Conversation.objects.all()
-    conversation = seen.named(body.conversation)
-    website = Website.objects.numbered(conversation.website_id) if conversation else _website(body.website)
-    if not may_speak(request, website):
+    conversation = seen.by_uuid(body.conversation)
+    website = Website.objects.by_id(conversation.website_id) if conversation else _website(body.website)
+    if not may_write(request, website):
         raise WrongAuthority(403, UNLISTED)
-    is_hidden = who.agent and not conversation and website not in Website.objects.seen_by(who.agent)
+    is_hidden = who.agent and not conversation and website not in Website.objects.visible_to(who.agent)
     if is_hidden:
         raise unfit("website", "There is no website with this key.")
     claim = None
     if who.agent is None:
         claim = _claim(website, body.identity)
-        if conversation and claim and not Contact.objects.owns(claim, conversation):
+        if conversation and claim and not Contact.objects.may_continue(claim, conversation):
             conversation = None
         if conversation is None and claim is None:
             _ask(website, body)
@@ -91,7 +91,7 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
 
 
 def _website(key: str | None) -> Website:
-    website = Website.objects.keyed(key) if key else Website.objects.default()
+    website = Website.objects.by_key(key) if key else Website.objects.default()
     if website is None:
         raise unfit("website", "There is no website with this key.")
     return website
@@ -117,13 +117,13 @@ def may_come(request: HttpRequest) -> bool:
     Raises Http404, WrongAuthority and RequestDataTooBig. Who sends it is asked later: a CSRF token may be in the form.
     """
     place: Any = request.resolver_match
-    conversation = Conversation.objects.named(place.kwargs["uuid"])
+    conversation = Conversation.objects.by_uuid(place.kwargs["uuid"])
     if conversation is None:
         raise Http404
-    website = Website.objects.numbered(conversation.website_id)
-    if not may_speak(request, website):
+    website = Website.objects.by_id(conversation.website_id)
+    if not may_write(request, website):
         raise WrongAuthority(403, UNLISTED)
-    bound(request, website)
+    check_size(request, website)
     return True
 
 
@@ -143,18 +143,18 @@ def post_files(
     """
     who = caller(request, "multipart/form-data")
     seen = who.agent.desk() if who.agent else Conversation.objects.all()
-    conversation = seen.named(uuid)
+    conversation = seen.by_uuid(uuid)
     if conversation is None:
         raise Http404
-    website = Website.objects.numbered(conversation.website_id)
+    website = Website.objects.by_id(conversation.website_id)
     claim = None
     if who.agent is None:
         claim = _claim(website, body.identity)
-        if claim and not Contact.objects.owns(claim, conversation):
+        if claim and not Contact.objects.may_continue(claim, conversation):
             raise Http404
         limits.allow_message(request, conversation.pk)
     try:
-        attachments = received(request, website, by_agent=who.agent is not None)
+        attachments = receive(request, website, by_agent=who.agent is not None)
         message = post_message(
             content=body.content,
             conversation=conversation,
@@ -188,10 +188,10 @@ def read_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     """
     # A picture or a link in a page names no origin; it is shown, and no script of the page reads what is in it.
     key = _key(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
-    return sent(request, Attachment.objects.of(Conversation.objects.named(key), as_uuid(file)))
+    return serve(request, Attachment.objects.of(Conversation.objects.by_uuid(key), as_uuid(file)))
 
 
-def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
+def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:
     """Answer a plain `?since=ID` before ninja reads and checks the parameters.
 
     Widgets ask this all day, mostly for nothing, and ninja's work was a sixth of the thread's time for it. Whatever
@@ -209,7 +209,7 @@ def straight(run: Callable[..., Answer]) -> Callable[..., Answer]:
 
 
 @router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: Invalid})
-@decorate_view(straight)
+@decorate_view(fast_path)
 def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
     """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none."""
     return _answer(_key(request, uuid), since, limit, offset)
@@ -218,13 +218,13 @@ def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100,
 def _key(request: HttpRequest, uuid: str) -> UUID | None:
     """The conversation to read, or None where the page that asks is of an origin that its website does not list."""
     key = as_uuid(uuid)
-    if key and from_elsewhere(request) and not Origin.objects.reads(request.headers.get("Origin", ""), key):
+    if key and is_cross_origin(request) and not Origin.objects.reads(request.headers.get("Origin", ""), key):
         return None
     return key
 
 
 def _answer(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:
-    """The shape of MessagesOut, written straight away: passing it through pydantic would cost most of a poll.
+    """The shape of MessagesOut, written fast_path away: passing it through pydantic would cost most of a poll.
 
     Only one page of messages is in memory at a time. More are written to a file, on disk if it grows large, so that
     whoever reads long conversations slowly fills no memory and holds up nobody.

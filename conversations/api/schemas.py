@@ -12,7 +12,7 @@ from pydantic import AfterValidator, PlainSerializer
 from conversations.models import Conversation
 from conversations.models.message import MAX_LENGTH
 from conversations.models.writing import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
-from conversations.paging import LARGEST
+from conversations.screen.paging import LARGEST
 
 
 def iso(moment: datetime) -> str:

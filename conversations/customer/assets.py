@@ -26,7 +26,7 @@ from django.views.decorators.http import require_safe
 from rcssmin import cssmin
 from rjsmin import jsmin
 
-from conversations.customer.visit import language_of
+from conversations.customer.customer_request import language_of
 from conversations.models import Website
 from conversations.models.website import ACCENT
 
@@ -213,7 +213,7 @@ def module_file(request: HttpRequest, name: str, language: str, digest: str) -> 
 @require_safe
 def style_file(request: HttpRequest, accent: str, digest: str) -> HttpResponse:
     """The style of the chat in the colour of a website; 404 for every other."""
-    if not Website.objects.painted(f"#{accent}"):
+    if not Website.objects.uses_accent(f"#{accent}"):
         raise Http404
     return _kept(request, style(f"#{accent}"), digest)
 
@@ -249,7 +249,7 @@ def loader(request: HttpRequest) -> HttpResponse:
     """
     referer = request.headers.get("Referer", "")
     origin = "/".join(referer.split("/")[:3])
-    websites = Website.objects.chatting_on(origin)
+    websites = Website.objects.listing(origin)
     looks = {
         website.key: [website.accent, website.position, _ink(website.accent)]
         for website in websites

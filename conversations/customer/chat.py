@@ -10,31 +10,33 @@ from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from conversations import customer_secret, files, identity, limits, paging, visitor
 from conversations.actions import AlreadySent, post_message
-from conversations.bubbles import FileAddress, bubbles
 from conversations.customer import assets
-from conversations.customer.visit import Visit, visited
+from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
-from conversations.forms import CustomerMessageForm
 from conversations.models import Attachment, Conversation, News
 from conversations.models.website import DEFAULT
-from conversations.paging import PAGE, number, sent
+from conversations.presence import visitor
+from conversations.screen import files, paging
+from conversations.screen.bubbles import FileAddress, bubbles
+from conversations.screen.forms import CustomerMessageForm
+from conversations.screen.paging import PAGE, number, sent
+from conversations.threshold import customer_secret, identity, limits
 
 
 @assets.small
 @xframe_options_exempt
 @require_safe
-@visited
-def page(visit: Visit) -> HttpResponse:
+@customer_view
+def page(visit: CustomerRequest) -> HttpResponse:
     """The chat page, with the newest messages or, from `?before=`, those before a message."""
     return _page(visit, before=number(visit.request, "before"))
 
 
 @xframe_options_exempt
 @require_http_methods(["GET", "POST"])
-@visited
-def messages(visit: Visit) -> HttpResponse:
+@customer_view
+def messages(visit: CustomerRequest) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
 
     A page says in `state` what it shows: how the conversation stands, and the mark of its secret.
@@ -67,13 +69,13 @@ def messages(visit: Visit) -> HttpResponse:
     return response
 
 
-def _shows_anothers(visit: Visit, said: QueryDict) -> bool:
+def _shows_anothers(visit: CustomerRequest, said: QueryDict) -> bool:
     """Whether the page shows another conversation than the one that this browser has by now.
 
     Somebody has left, or come, in another tab: what is new in theirs must not come below what is old in this one.
     """
     mark = said.get("state", "").partition(" ")[2]
-    return bool(mark) and mark != customer_secret.mark(visit.secret)
+    return bool(mark) and mark != customer_secret.fingerprint(visit.secret)
 
 
 def _another() -> HttpResponse:
@@ -81,12 +83,12 @@ def _another() -> HttpResponse:
 
 
 def _shown_state(conversation: Conversation | None) -> str:
-    return f"{conversation.status} {customer_secret.mark(conversation.uuid)}" if conversation else ""
+    return f"{conversation.status} {customer_secret.fingerprint(conversation.uuid)}" if conversation else ""
 
 
 @require_safe
-@visited
-def state(visit: Visit) -> HttpResponse:
+@customer_view
+def state(visit: CustomerRequest) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
     if _shows_anothers(visit, visit.request.GET):
         return _another()
@@ -95,15 +97,15 @@ def state(visit: Visit) -> HttpResponse:
 
 
 @require_safe
-@visited
-def file(visit: Visit, uuid: uuid.UUID) -> FileResponse:
+@customer_view
+def file(visit: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
     """A file of the conversation, or with `?small` its small picture."""
-    return files.sent(visit.request, Attachment.objects.of(visit.conversation, uuid))
+    return files.serve(visit.request, Attachment.objects.of(visit.conversation, uuid))
 
 
 @require_POST
-@visited
-def lend(visit: Visit, uuid: uuid.UUID) -> HttpResponse:
+@customer_view
+def sign_file(visit: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
     """An address under which a file of the conversation can be had for a minute.
 
     A window that a frame opens has neither its cookie nor its header, and the secret must be in no address.
@@ -111,38 +113,38 @@ def lend(visit: Visit, uuid: uuid.UUID) -> HttpResponse:
     attachment = Attachment.objects.of(visit.conversation, uuid)
     if attachment is None:
         raise Http404
-    place = _beside(visit, f"files/{attachment.ticket}/{quote(attachment.name, safe='')}")
+    place = _beside(visit, f"files/{attachment.signed_id}/{quote(attachment.name, safe='')}")
     return HttpResponse(place.removesuffix(visit.query), content_type="text/plain; charset=utf-8")
 
 
 @require_safe
-@visited
-def lent(visit: Visit, ticket: str, name: str) -> FileResponse:
-    """A file that was lent. It has its name in its address, because browsers call a picture's window by that."""
-    response = files.sent(visit.request, Attachment.objects.lent(ticket))
-    response["Cache-Control"] = "private, no-store"  # or the address would hold for longer than its ticket
+@customer_view
+def signed_file(visit: CustomerRequest, signed_id: str, name: str) -> FileResponse:
+    """The file of a signed address, which ends with its name, because browsers call a picture's window by that."""
+    response = files.serve(visit.request, Attachment.objects.by_signed_id(signed_id))
+    response["Cache-Control"] = "private, no-store"  # or the address would hold for longer than its signature
     return response
 
 
-def address(name: str, visit: Visit) -> str:
+def address(name: str, visit: CustomerRequest) -> str:
     """The address of one of the customer's pages, for the same chat in the same page and language."""
     path = reverse(f"customer:{name}") if visit.key == DEFAULT else reverse(f"website:{name}", args=[visit.key])
     return path + visit.query
 
 
-def file_address(visit: Visit) -> FileAddress:
+def file_address(visit: CustomerRequest) -> FileAddress:
     """Where the customer finds the files of their conversation."""
     return lambda uuid: _beside(visit, f"files/{uuid}/")
 
 
-def _beside(visit: Visit, name: str) -> str:
+def _beside(visit: CustomerRequest, name: str) -> str:
     return address("chat", visit).removesuffix(visit.query) + name + visit.query
 
 
-def _post(visit: Visit) -> HttpResponse:
-    visit.speak()
+def _post(visit: CustomerRequest) -> HttpResponse:
+    visit.activate_language()
     website = visit.website
-    files.bound(visit.request, website)
+    files.check_size(visit.request, website)
     if _shows_anothers(visit, visit.request.POST):
         return _another()  # it was written below what is not theirs any more
     form = CustomerMessageForm(visit.request.POST)
@@ -151,13 +153,13 @@ def _post(visit: Visit) -> HttpResponse:
         claim = visit.claim
     except identity.NotProven as error:
         return _refused(visit, form, str(error), 401)
-    conversation = visit.own_conversation(claim)
+    conversation = visit.continuable_conversation(claim)
     form.ask(website, is_first=conversation is None, is_known=claim is not None)
     if not form.is_valid():
         return _refused(visit, form, form.sentence(), 422)
     try:
         limits.allow_message(visit.request, conversation.pk if conversation else None)
-        attachments = files.received(visit.request, website, by_agent=False)
+        attachments = files.receive(visit.request, website, by_agent=False)
         message = post_message(
             conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
         )
@@ -172,27 +174,27 @@ def _post(visit: Visit) -> HttpResponse:
         return _refused(visit, form, sentence, 409)
     language = visit.request.GET.get("language") or visitor.preferred(visit.request.headers.get("Accept-Language", ""))
     told = {"zone": visit.request.POST.get("zone"), "language": language}
-    visitor.note(message.conversation_id, visitor.told(told, visit.request.headers.get("User-Agent", "")))
+    visitor.save(message.conversation_id, visitor.parse(told, visit.request.headers.get("User-Agent", "")))
     response = sent(message) if visit.request.htmx else redirect(address("chat", visit))
-    visit.remember(response, message.conversation)
+    visit.send_secret(response, message.conversation)
     return response
 
 
-def _refused(visit: Visit, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:
+def _refused(visit: CustomerRequest, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:
     if visit.request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
     return _page(visit, form=form, error=sentence, status=status)
 
 
 def _page(
-    visit: Visit,
+    visit: CustomerRequest,
     *,
     before: int | None = None,
     form: CustomerMessageForm | None = None,
     error: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    visit.speak()
+    visit.activate_language()
     website, conversation = visit.website, visit.conversation
     where = file_address(visit)
     shown, older = paging.latest(conversation, before, None, where) if conversation else ([], None)
@@ -222,7 +224,7 @@ def _page(
     return response
 
 
-def _older(visit: Visit, before: int) -> HttpResponse:
+def _older(visit: CustomerRequest, before: int) -> HttpResponse:
     conversation = visit.conversation
     if conversation is None:
         return HttpResponse(status=204)

@@ -10,13 +10,14 @@ from django.http import HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from conversations import limits, visitor
 from conversations.actions import revoke
 from conversations.announce import announce_customer
-from conversations.customer.visit import HttpRequest, Visit
+from conversations.customer.customer_request import CustomerRequest, HttpRequest
 from conversations.models.conversation import as_uuid
 from conversations.models.website import DEFAULT
-from conversations.origin import own_origin
+from conversations.presence import visitor
+from conversations.threshold import limits
+from conversations.threshold.origin import own_origin
 
 
 def for_hosts(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -46,8 +47,8 @@ def here(request: HttpRequest, key: str) -> HttpResponse:
         return _readable(HttpResponse(status=204), visit)
     conversation = visit.conversation
     said.setdefault("language", visitor.preferred(request.headers.get("Accept-Language", "")))
-    them = visitor.told(said, request.headers.get("User-Agent", ""))
-    news = visitor.leave(conversation.pk, them.url) if said.get("left") else visitor.note(conversation.pk, them)
+    them = visitor.parse(said, request.headers.get("User-Agent", ""))
+    news = visitor.mark_left(conversation.pk, them.url) if said.get("left") else visitor.save(conversation.pk, them)
     if news:
         announce_customer(conversation)
     seen = said.get("seen")
@@ -63,19 +64,19 @@ def forget(request: HttpRequest, key: str) -> HttpResponse:
     if visit.conversation is not None:
         revoke(conversation=visit.conversation)
     response = HttpResponse(status=204)
-    visit.forget(response)
+    visit.drop_secret(response)
     del response["X-Secret"]
     return _readable(response, visit)
 
 
-def _word(request: HttpRequest, key: str) -> tuple[Visit, dict[str, Any]]:
+def _word(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, Any]]:
     """Who speaks, and what it says. Raises PermissionDenied unless it is a page that may have this chat."""
-    visit = Visit(request, key)
+    visit = CustomerRequest(request, key)
     origin = request.headers.get("Origin")
     by_us = origin == own_origin(request)
     if not by_us and (origin != visit.host or not visit.website.lists(origin or "")):
         raise PermissionDenied("This origin is not one of the website's.")
-    limits.spend("visits of one address", limits.address(request))
+    limits.enforce("visits of one address", limits.address(request))
     try:
         said = json.loads(request.body)
     except (ValueError, RecursionError):
@@ -86,7 +87,7 @@ def _word(request: HttpRequest, key: str) -> tuple[Visit, dict[str, Any]]:
     return visit, said
 
 
-def _readable(response: HttpResponse, visit: Visit) -> HttpResponse:
+def _readable(response: HttpResponse, visit: CustomerRequest) -> HttpResponse:
     # With cookies, and so for this one origin by name (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials).
     response["Access-Control-Allow-Origin"] = visit.host
     response["Access-Control-Allow-Credentials"] = "true"

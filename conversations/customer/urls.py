@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from conversations.customer import assets, chat, host, keeping
+from conversations.customer import assets, chat, host, secret
 
 app_name = "customer"
 urlpatterns = [
@@ -10,13 +10,13 @@ urlpatterns = [
     path("messages/", chat.messages, name="messages"),
     path("state/", chat.state, name="state"),
     path("files/<uuid:uuid>/", chat.file, name="file"),
-    path("files/<uuid:uuid>/lend/", chat.lend, name="lend"),
-    path("files/<str:ticket>/<str:name>", chat.lent, name="lent"),
-    path("known/", keeping.known, name="known"),
-    path("identify/", keeping.identify, name="identify"),
-    path("code/", keeping.code, name="code"),
-    path("enter/", keeping.enter, name="enter"),
-    path("resume/", keeping.resume, name="resume"),
+    path("files/<uuid:uuid>/sign/", chat.sign_file, name="sign-file"),
+    path("files/<str:signed_id>/<str:name>", chat.signed_file, name="signed-file"),
+    path("known/", secret.known, name="known"),
+    path("identify/", secret.identify, name="identify"),
+    path("code/", secret.code, name="code"),
+    path("enter/", secret.enter, name="enter"),
+    path("resume/", secret.resume, name="resume"),
     path("here/", host.here, name="here"),
     path("forget/", host.forget, name="forget"),
 ]

@@ -9,13 +9,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from conversations import presence
-from conversations.bubbles import Face
 from conversations.models import Agent, Conversation, Website
+from conversations.presence import agents
+from conversations.screen.bubbles import Avatar
 
 logger = logging.getLogger(__name__)
 
-FACES = 3
+MAX_AVATARS = 3
 """Agents whose initials are shown."""
 
 LEAST, MOST = 5, 50
@@ -32,7 +32,7 @@ SECONDS = 60
 class Welcome:
     """What stands in the head of the chat and before its first message."""
 
-    faces: list[Face]
+    avatars: list[Avatar]
     reply: str  # how long an answer usually takes, or what the website says instead
     back: datetime | None  # when somebody is there again, or None while somebody is
     asks_email: bool  # because nobody is there to answer at once
@@ -44,8 +44,8 @@ class Welcome:
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
             return cls([], "", back, asks_email=not known)
-        faces = [Face.of(str(agent)) for agent in presence.there(Agent.objects.answering(website))[:FACES]]
-        return cls(faces, usual(website), None, asks_email=False)
+        avatars = [Avatar.of(str(agent)) for agent in agents.online(Agent.objects.answering(website))[:MAX_AVATARS]]
+        return cls(avatars, usual(website), None, asks_email=False)
 
 
 def usual(website: Website) -> str:

@@ -13,12 +13,13 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.db import Error
 
-from conversations import customer_secret, presence
 from conversations.announce import AGENTS, customer_group, website_group
-from conversations.live.gate import FOREIGN
+from conversations.live.origin_check import FOREIGN
 from conversations.models import Agent, Conversation, Origin, Website
 from conversations.models.conversation import as_uuid
 from conversations.models.website import DEFAULT
+from conversations.presence import agents
+from conversations.threshold import customer_secret
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Doorbell(AsyncWebsocketConsumer):
         await self.send(json.dumps({"type": "messages", "last": event["last"]}))
 
 
-class CustomerBell(Doorbell):
+class CustomerDoorbell(Doorbell):
     """Rings on the customer's page, for the conversation of its cookie."""
 
     header: str | None = None
@@ -120,7 +121,7 @@ class CustomerBell(Doorbell):
         return await _customer(customer_secret.read(self.scope["cookies"], name, self.header))
 
 
-class WidgetBell(Doorbell):
+class WidgetDoorbell(Doorbell):
     """Rings for third-party widgets, which hold the conversation's uuid."""
 
     async def listener(self) -> Listener | None:
@@ -128,7 +129,7 @@ class WidgetBell(Doorbell):
         return await _customer(as_uuid(self.scope["url_route"]["kwargs"]["uuid"]), self.scope.get(FOREIGN))
 
 
-class AgentBell(Doorbell):
+class AgentDoorbell(Doorbell):
     """Rings in an agent's inbox, for every conversation on the desk; a ring names the conversation."""
 
     async def listener(self) -> Listener | None:
@@ -143,7 +144,7 @@ class AgentBell(Doorbell):
 
 @database_sync_to_async
 def _customer(uuid: Any, foreign_origin: str | None = None) -> Listener | None:
-    conversation = Conversation.objects.named(uuid)
+    conversation = Conversation.objects.by_uuid(uuid)
     if conversation is None or (foreign_origin and not Origin.objects.of(foreign_origin, conversation.website_id)):
         return None
     return (customer_group(conversation.pk),), conversation.last_message_id
@@ -151,11 +152,11 @@ def _customer(uuid: Any, foreign_origin: str | None = None) -> Listener | None:
 
 @database_sync_to_async
 def _desk(user: Any) -> Listener | None:
-    agent = Agent.objects.behind(user)
+    agent = Agent.objects.for_user(user)
     if agent is None:
         return None
-    presence.note(agent)
+    agents.mark_online(agent)
     groups: tuple[str, ...] = (AGENTS,)
     if agent.is_limited:
-        groups = tuple(website_group(website.pk) for website in Website.objects.seen_by(agent))
+        groups = tuple(website_group(website.pk) for website in Website.objects.visible_to(agent))
     return groups, agent.desk().last_message_id()

@@ -26,7 +26,7 @@ class AgentManager(UserManager["Agent"]):
 
         return super().get_queryset().filter(is_active=True, groups__name=GROUP).annotate(limited=limited())
 
-    def behind(self, user: Any) -> "Agent | None":
+    def for_user(self, user: Any) -> "Agent | None":
         """The agent that a signed-in `user` is, or None. Costs nothing for one that was found as an agent just now."""
         if isinstance(user, Agent):
             return user
@@ -36,7 +36,7 @@ class AgentManager(UserManager["Agent"]):
         """Those who see the website's conversations, by name."""
         return self.filter(Q(limited=False) | Q(websites=website)).order_by("first_name", "username").distinct()
 
-    def enlist(self, user: User) -> "Agent":
+    def promote(self, user: User) -> "Agent":
         """Make a user an agent."""
         group, _ = Group.objects.get_or_create(name=GROUP)
         user.groups.add(group)

@@ -21,8 +21,8 @@ PLAIN = "application/octet-stream"
 
 NAME_LENGTH = 120
 
-LENT_SECONDS = 60
-"""How long a ticket for one file holds."""
+SIGNED_SECONDS = 60
+"""How long a signed_id for one file holds."""
 
 SALT = "conversations.file"
 
@@ -60,10 +60,10 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
         """The attachment with this uuid, if it is one of the conversation's."""
         return self.filter(uuid=name, message__conversation=conversation).first() if conversation and name else None
 
-    def lent(self, ticket: str) -> "Attachment | None":
-        """The attachment of a ticket, or None once it is old, and for whatever is none."""
+    def by_signed_id(self, signed_id: str) -> "Attachment | None":
+        """The attachment of a signed_id, or None once it is old, and for whatever is none."""
         try:
-            return self.filter(uuid=signing.loads(ticket, salt=SALT, max_age=LENT_SECONDS)).first()
+            return self.filter(uuid=signing.loads(signed_id, salt=SALT, max_age=SIGNED_SECONDS)).first()
         except signing.BadSignature:
             return None
 
@@ -134,8 +134,8 @@ class Attachment(models.Model):
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     @property
-    def ticket(self) -> str:
-        """What opens this file, and nothing else, for LENT_SECONDS, whoever shows it."""
+    def signed_id(self) -> str:
+        """What opens this file, and nothing else, for SIGNED_SECONDS, whoever shows it."""
         return signing.dumps(self.uuid.hex, salt=SALT)
 
     def store(self) -> None:

@@ -34,18 +34,18 @@ def digest(sub: str) -> str:
 class ContactQuerySet(models.QuerySet["Contact"]):
     """How contacts are found."""
 
-    def called(self, website_id: int, sub: str) -> "Contact | None":
+    def by_sub(self, website_id: int, sub: str) -> "Contact | None":
         """The contact whom the website calls `sub`, or None."""
         return self.filter(website_id=website_id, digest=digest(sub)).first()
 
-    def owns(self, claim: Claim, conversation: "Conversation") -> bool:
+    def may_continue(self, claim: Claim, conversation: "Conversation") -> bool:
         """Whether whom the claim is about may go on with it: it is theirs, or no verified customer's yet."""
         if conversation.contact_id is None:
             return True
-        contact = self.called(conversation.website_id, claim.sub)
+        contact = self.by_sub(conversation.website_id, claim.sub)
         return contact is not None and contact.pk == conversation.contact_id
 
-    def note(self, website_id: int, claim: Claim) -> "Contact":
+    def save_claim(self, website_id: int, claim: Claim) -> "Contact":
         """The contact whom the claim is about, with what it says of them; made if there is none yet."""
         contact, is_new = self.get_or_create(
             website_id=website_id,

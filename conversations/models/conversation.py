@@ -40,7 +40,7 @@ LISTED = (
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     """How conversations are found."""
 
-    def named(self, name: str | uuid.UUID | None) -> "Conversation | None":
+    def by_uuid(self, name: str | uuid.UUID | None) -> "Conversation | None":
         """The conversation of a uuid, with dashes or without, or None for one that is unknown or malformed."""
         key = as_uuid(name)
         if key is None:
@@ -48,13 +48,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         mark = uuid.UUID(int=0)
         written = Conversation._meta.get_field("uuid").get_db_prep_value
         values = {written(mark, connection): written(key, connection)}
-        return next(iter(prepared(self, "conversation named", lambda: self.filter(uuid=mark), values)), None)
+        return next(iter(prepared(self, "conversation by uuid", lambda: self.filter(uuid=mark), values)), None)
 
-    def numbered(self, pk: int) -> "Conversation | None":
+    def by_id(self, pk: int) -> "Conversation | None":
         """The conversation of a number, or None."""
         if pk >= 2**63:  # more than a database counts
             return None
-        return next(iter(prepared(self, "numbered", lambda: self.filter(pk=-1), {-1: pk})), None)
+        return next(iter(prepared(self, "by id", lambda: self.filter(pk=-1), {-1: pk})), None)
 
     def lock(self, pk: int) -> "Conversation":
         """Get a conversation and hold its row until the transaction ends.
@@ -93,7 +93,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Those of the website with this key."""
         return self.filter(website__key=key)
 
-    def silent_since(self, moment: datetime) -> "ConversationQuerySet":
+    def inactive_since(self, moment: datetime) -> "ConversationQuerySet":
         """Those in which nothing has been written since then."""
         return self.filter(last_message_at__lt=moment)
 

@@ -28,7 +28,7 @@ class Author(models.TextChoices):
 class MessageQuerySet(models.QuerySet["Message"]):
     """How messages are found."""
 
-    def named(self, client_id: uuid.UUID | None) -> "Message | None":
+    def by_client_id(self, client_id: uuid.UUID | None) -> "Message | None":
         """The message that a client sent under this client_id, or None."""
         if client_id is None:
             return None

@@ -25,7 +25,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
         token = self.create(agent=agent, name=name, scope=scope, digest=digest(secret))
         return f"chat_{token.pk}_{secret}"
 
-    def behind(self, written: str) -> "Token | None":
+    def authenticate(self, written: str) -> "Token | None":
         """The token that a client presents, or None unless it is valid and its agent still is one."""
         prefix, _, rest = written.partition("_")
         number, _, secret = rest.partition("_")
@@ -66,7 +66,7 @@ def digest(secret: str) -> str:
     return salted_hmac("conversations.token", secret, algorithm="sha256").hexdigest()
 
 
-class TokensEnd:
+class RevokeTokensOnPasswordChange:
     """Hears of new passwords as one of Django's password validators: each ends all tokens of its agent."""
 
     def validate(self, password: str, user: Any = None) -> None:

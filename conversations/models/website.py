@@ -106,27 +106,27 @@ def _as_host(name: str) -> str:
 class WebsiteQuerySet(models.QuerySet["Website"]):
     """How websites are found."""
 
-    def keyed(self, key: str) -> "Website | None":
+    def by_key(self, key: str) -> "Website | None":
         """The website with this key, or None."""
-        return next(iter(prepared(self, "website keyed", lambda: self.filter(key="?"), {"?": key})), None)
+        return next(iter(prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key})), None)
 
     def default(self) -> "Website":
         """The website of chats that name none. It is made if it is missing, as in an empty database."""
-        return self.keyed(DEFAULT) or self.get_or_create(key=DEFAULT, defaults={"name": "Chat with us"})[0]
+        return self.by_key(DEFAULT) or self.get_or_create(key=DEFAULT, defaults={"name": "Chat with us"})[0]
 
-    def numbered(self, pk: int) -> "Website":
+    def by_id(self, pk: int) -> "Website":
         """The website of a conversation, by its number."""
-        return next(iter(prepared(self, "website numbered", lambda: self.filter(pk=-1), {-1: pk})))
+        return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk})))
 
-    def painted(self, accent: str) -> bool:
+    def uses_accent(self, accent: str) -> bool:
         """Whether any has this accent colour; the default one is always somebody's."""
         return accent == ACCENT or self.filter(accent__iexact=accent).exists()
 
-    def chatting_on(self, origin: str) -> "list[Website]":
+    def listing(self, origin: str) -> "list[Website]":
         """Those whose chat pages of this origin may have."""
         return list(prepared(self, "chatting on", lambda: self.filter(origins__origin="?"), {"?": origin}))
 
-    def seen_by(self, agent: "Agent") -> "list[Website]":
+    def visible_to(self, agent: "Agent") -> "list[Website]":
         """Those whose conversations the agent may see, by name."""
         mine = self.filter(agents=agent.pk) if agent.is_limited else self
         return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}))

@@ -204,13 +204,13 @@ function showPictures() {
 }
 
 export async function open(link) {
-  if (!link.download) return openWindow(lend(link), (address) => address);
+  if (!link.download) return openWindow(signedAddress(link), (address) => address);
   if (await bring(link, "href")) link.click();
 }
 
-function lend({ href }) {
+function signedAddress({ href }) {
   const address = new URL(href);
-  address.pathname += "lend/";
+  address.pathname += "sign/";
   return fetch(address, { method: "POST", headers });
 }
 

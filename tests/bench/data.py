@@ -118,7 +118,7 @@ def fill(total: int, each: int) -> str:
         return Reading(conversation_id=talk.number, agent_id=1, last_message_id=read, customer_messages=seen)
 
     with transaction.atomic():
-        agents = [Agent.objects.enlist(User.objects.create_user(name, first_name=name)) for name in ("Bob", "Carol")]
+        agents = [Agent.objects.promote(User.objects.create_user(name, first_name=name)) for name in ("Bob", "Carol")]
         for numbers in pieces(total):
             talks = [Talk(number, total, each) for number in numbers]
             Conversation.objects.bulk_create(conversation(talk) for talk in talks)

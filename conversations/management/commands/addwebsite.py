@@ -27,7 +27,7 @@ class Command(BaseCommand):
     @transaction.atomic
     def handle(self, *args: Any, name: str, origins: list[str], key: str | None, at: str, **options: Any) -> None:
         """Raises CommandError, and changes nothing, if anything will not do."""
-        website = (key and Website.objects.keyed(key)) or Website(**({"key": key} if key else {}))
+        website = (key and Website.objects.by_key(key)) or Website(**({"key": key} if key else {}))
         website.name = name
         for field in ("accent", "position"):
             if options[field]:

@@ -43,6 +43,6 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
         user.save()
-        Agent.objects.enlist(user)
+        Agent.objects.promote(user)
         said = f"{username} is an agent now" if is_new else f"{username}, who existed already, is an agent"
         self.stdout.write(f"{said}{f', with the password {shown}' if shown else ''}.")

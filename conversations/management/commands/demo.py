@@ -51,7 +51,7 @@ class Command(BaseCommand):
             website.origins.get_or_create(origin=f"http://{host}:{settings.PORT}")
         password = secrets.token_urlsafe(9)
         user = User.objects.create_superuser("bob", "bob@example.com", password, first_name="Bob")
-        agent = Agent.objects.enlist(user)
+        agent = Agent.objects.promote(user)
         for name, email, lines in CONVERSATIONS:
             conversation = None
             for line in lines:

@@ -13,7 +13,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until SIGTERM or SIGINT."""
-        from chatsite.server import serve
+        from chatsite.serving.server import serve
 
         where = f"http://{settings.HOST}:{settings.PORT}"
         if settings.DEBUG:

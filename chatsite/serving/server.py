@@ -19,18 +19,13 @@ from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
 from chatsite.asgi import application
+from chatsite.serving.websocket import WebSocketConnection
 
 LARGEST_FRAME = 64 * 1024
 """Bytes of the largest socket frame; a larger one closes the socket with 1009 before it is in memory."""
 
 GRACE = 8
 """Seconds that requests have to finish when the server is told to stop: Docker and others kill after ten."""
-
-MOST_FRAMES = 16
-"""Frames of a socket that may wait to be looked at; who sends faster is closed with 1008. A doorbell is told little."""
-
-TOO_FAST = 1008
-"""Policy violation, of the same list as the next."""
 
 GOING_AWAY = 1012
 """Service restart (https://www.iana.org/assignments/websocket): clients come back, each after a time of its own."""
@@ -48,21 +43,8 @@ def serve(host: str, port: int) -> None:
     ).run()
 
 
-class Ear(WebSocketProtocol):
-    """One socket. What its client says is looked at in its turn, and kept only as long as that is soon."""
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Pass a frame on, unless too many wait already."""
-        if self.state != self.STATE_OPEN:
-            return
-        if self.application_queue.qsize() < MOST_FRAMES:
-            super().onMessage(payload, isBinary)
-        else:
-            self.sendCloseFrame(code=TOO_FAST, isReply=False)
-
-
 @implementer(IPushProducer)
-class Tap:
+class Backpressure:
     """Lets a response flow as fast as its reader reads: Twisted turns it off when the reader's buffer is full."""
 
     def __init__(self) -> None:
@@ -105,7 +87,7 @@ class ChatsiteServer(Server):
         super().listen_success(port)
         self.http_factory.log = lambda _request: None  # it would write a line for every request, and throw it away
         # A client that sends too much is told so, and has the time to read it while its frame is still on the way.
-        self.ws_factory.protocol = Ear
+        self.ws_factory.protocol = WebSocketConnection
         # No origin at all (null, a file) is refused by the gate like every other, and not by autobahn as a bad request.
         self.ws_factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True)
         return port
@@ -159,10 +141,10 @@ class ChatsiteServer(Server):
         if tap is not None:
             await tap.open.wait()
 
-    def tap(self, protocol: Any, more: bool) -> Tap | None:
+    def tap(self, protocol: Any, more: bool) -> Backpressure | None:
         """The tap of an answer that comes in parts, until its last."""
         if more and protocol.producer is None:
-            protocol.registerProducer(Tap(), True)
+            protocol.registerProducer(Backpressure(), True)
         elif not more and protocol.producer is not None:
             protocol.unregisterProducer()
         return protocol.producer

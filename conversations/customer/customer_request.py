@@ -15,11 +15,11 @@ from django.utils.cache import patch_vary_headers
 from django.utils.translation.trans_real import parse_accept_lang_header
 from django_htmx.middleware import HtmxDetails
 
-from conversations import customer_secret, identity
 from conversations.models import Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.website import DEFAULT, as_origin
-from conversations.origin import own_origin, own_pages_only
+from conversations.threshold import customer_secret, identity
+from conversations.threshold.origin import own_origin, same_origin_only
 
 
 class HttpRequest(DjangoRequest):
@@ -28,7 +28,7 @@ class HttpRequest(DjangoRequest):
     htmx: HtmxDetails
 
 
-class Visit:
+class CustomerRequest:
     """What every customer's request says of itself.
 
     `host` is the origin of the page that has the chat in it, "" where it stands alone. Whoever names a host that the
@@ -50,7 +50,7 @@ class Visit:
         """The website. Raises Http404 if there is none with this key."""
         if self.key == DEFAULT:
             return Website.objects.default()
-        website = Website.objects.keyed(self.key)
+        website = Website.objects.by_key(self.key)
         if website is None:
             raise Http404
         return website
@@ -58,7 +58,7 @@ class Visit:
     @cached_property
     def conversation(self) -> Conversation | None:
         """The conversation whose secret the browser shows, if it is one of this website's."""
-        website, found = self.website, Conversation.objects.named(self.secret)
+        website, found = self.website, Conversation.objects.by_uuid(self.secret)
         return found if found and found.website_id == website.pk else None
 
     @property
@@ -71,10 +71,10 @@ class Visit:
         """Who the website's own server says it is, or None. Raises identity.NotProven where it must say so."""
         return identity.believed(self.website, self.proof)
 
-    def own_conversation(self, claim: Claim | None) -> Conversation | None:
+    def continuable_conversation(self, claim: Claim | None) -> Conversation | None:
         """The conversation to go on with: never one of another verified customer."""
         found = self.conversation
-        return None if found and claim and not Contact.objects.owns(claim, found) else found
+        return None if found and claim and not Contact.objects.may_continue(claim, found) else found
 
     @cached_property
     def frame_ancestors(self) -> list[str]:
@@ -105,28 +105,28 @@ class Visit:
         """The customer's language: what the page says, else what the browser does, among those that the website has."""
         return language_of(self.request, self.website.languages.split())
 
-    def speak(self) -> None:
+    def activate_language(self) -> None:
         """Speak the customer's language from here on."""
         translation.activate(self.language)
         self.request.LANGUAGE_CODE = self.language
 
-    def remember(self, response: HttpResponse, conversation: Conversation) -> None:
+    def send_secret(self, response: HttpResponse, conversation: Conversation) -> None:
         """Let the browser hold the conversation's secret: in a cookie, or in its script's keeping if it asks for it."""
         if self.request.headers.get("X-Keep") or self.header:
             response["X-Secret"] = conversation.uuid.hex
         if not self.header:
-            customer_secret.give(response, conversation, self.cookie, self.host)
+            customer_secret.set_cookie(response, conversation, self.cookie, self.host)
 
-    def forget(self, response: HttpResponse) -> None:
+    def drop_secret(self, response: HttpResponse) -> None:
         """Let the browser forget it."""
         response["X-Secret"] = ""
-        customer_secret.take_away(response, self.cookie, self.host)
+        customer_secret.delete_cookie(response, self.cookie, self.host)
 
 
-def visited(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Give the view a Visit, and speak its language where the page has said which one that is.
+def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Give the view a CustomerRequest, and speak its language where the page has said which one that is.
 
-    Our own pages alone may write: see own_pages_only.
+    Our own pages alone may write: see same_origin_only.
     """
 
     @wraps(view)
@@ -134,11 +134,11 @@ def visited(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponse
         code = _supported(request.GET.get("language", ""))
         if code:
             translation.activate(code)
-        response = view(Visit(request, key), **kwargs)
+        response = view(CustomerRequest(request, key), **kwargs)
         patch_vary_headers(response, ["Cookie", customer_secret.HEADER])
         return response
 
-    return own_pages_only(guarded)
+    return same_origin_only(guarded)
 
 
 def _origin(text: str) -> str:

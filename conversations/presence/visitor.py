@@ -55,7 +55,7 @@ def preferred(accept_language: str) -> str:
     return next((code for code, _ in parse_accept_lang_header(accept_language.lower()) if code != "*"), "")
 
 
-def told(said: object, browser: str) -> Visitor:
+def parse(said: object, browser: str) -> Visitor:
     """What a browser has said of itself, whatever that is: text under the names that we know, and no more of it."""
     known = said if isinstance(said, dict) else {}
     names = [field.name for field in fields(Visitor) if field.name not in {"browser", "left"}]
@@ -67,7 +67,7 @@ def told(said: object, browser: str) -> Visitor:
     return Visitor(**{**words, "browser": browser[:LONGEST]})
 
 
-def note(conversation_id: int, visitor: Visitor) -> bool:
+def save(conversation_id: int, visitor: Visitor) -> bool:
     """Keep it for a while; returns whether it differs from what was known.
 
     What is not told anew stays as it was. So does another site that they came from, when they go on to another page of
@@ -87,7 +87,7 @@ def note(conversation_id: int, visitor: Visitor) -> bool:
     return bool(said != known)
 
 
-def leave(conversation_id: int, url: str) -> bool:
+def mark_left(conversation_id: int, url: str) -> bool:
     """Note that they are not on this page any more; returns whether that is news.
 
     It is none where they are known to be on another: a page that is left and the next one speak at nearly the same
@@ -105,7 +105,7 @@ def leave(conversation_id: int, url: str) -> bool:
     return True
 
 
-def of(conversation_id: int) -> Visitor | None:
+def get(conversation_id: int) -> Visitor | None:
     """What is known of a conversation's customer, or None."""
     try:
         known = cache.get(f"visitor-{conversation_id}")

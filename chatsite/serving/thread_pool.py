@@ -29,7 +29,7 @@ BUSY = 0.5
 
 Work = Callable[[], Any]
 Unwanted = Callable[[Any], None]
-Deed = Callable[[], None]
+Callback = Callable[[], None]
 Job = tuple[Work, "asyncio.Future[Any]", Unwanted]
 
 
@@ -37,10 +37,10 @@ def nothing() -> None:
     """Nothing is to be done."""
 
 
-class Crew:
+class ThreadPool:
     """A fixed number of threads, of which as few work at once as get something done."""
 
-    def __init__(self, threads: int, begins: Deed = nothing, delivered: Deed = nothing) -> None:
+    def __init__(self, threads: int, begins: Callback = nothing, delivered: Callback = nothing) -> None:
         """`threads` is how many jobs may be worked on at once, when each of them waits for something.
 
         `begins` is done in each thread before its first job, `delivered` in the event loop after some job's end: what

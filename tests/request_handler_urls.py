@@ -17,7 +17,7 @@ from django.urls import path, reverse
 from django.utils import timezone, translation
 from django.views.decorators.csrf import csrf_exempt
 
-from chatsite.one_hop import OneHop
+from chatsite.serving.request_handler import RequestHandler
 
 MEGABYTE = 1024 * 1024
 BIG = 200 * MEGABYTE
@@ -264,4 +264,4 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 def application() -> Any:
     """HTTP for the views above, with four threads, and sockets that echo."""
-    return ProtocolTypeRouter({"http": OneHop(4), "websocket": echo})
+    return ProtocolTypeRouter({"http": RequestHandler(4), "websocket": echo})

@@ -13,15 +13,15 @@ SECONDS = 60
 """How long somebody counts as there: their inbox says so every 25 seconds."""
 
 
-def note(agent: Agent) -> None:
+def mark_online(agent: Agent) -> None:
     """The agent's inbox is open."""
     try:
         cache.set(f"there-{agent.pk}", True, SECONDS)
-    except Exception:  # whatever the cache's library raises: rings matter more than faces
+    except Exception:  # whatever the cache's library raises: rings matter more than avatars
         logger.exception("The cache that knows who is there does not answer.")
 
 
-def there(agents: Iterable[Agent]) -> list[Agent]:
+def online(agents: Iterable[Agent]) -> list[Agent]:
     """Those of the agents whose inbox is open."""
     agents = list(agents)
     try:

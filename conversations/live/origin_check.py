@@ -9,7 +9,7 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
 from conversations.models import Origin
-from conversations.origin import from_elsewhere
+from conversations.threshold.origin import is_cross_origin
 
 FOREIGN = "chatsite.foreign_origin"
 """Where a socket's scope has the origin of the page that opened it, if that is one of a website's and not ours."""
@@ -17,7 +17,7 @@ FOREIGN = "chatsite.foreign_origin"
 WIDGETS = "/ws/messages/"
 
 
-class OwnPagesOnly:
+class OriginCheck:
     """Refuses all other sockets at the handshake, with 403: a browser sends its cookies whoever's page opens one.
 
     What is ours is asked of the same function as for pages, so hosts, proxies and trusted origins mean the same here.
@@ -44,6 +44,6 @@ def is_ours(scope: Any) -> bool:
     scheme = "https" if scope.get("scheme") == "wss" else "http"
     request = ASGIRequest({**scope, "method": "GET", "scheme": scheme}, BytesIO())
     try:
-        return "Origin" in request.headers and not from_elsewhere(request)
+        return "Origin" in request.headers and not is_cross_origin(request)
     except DisallowedHost:
         return False

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.utils import timezone, translation
 
-from conversations import visitor
-from conversations.bubbles import Face
 from conversations.models import Contact, Conversation, Website
-from conversations.visitor import Visitor
+from conversations.presence import visitor
+from conversations.presence.visitor import Visitor
+from conversations.screen.bubbles import Avatar
 
 BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
 CHINESE = {"zh": "zh-hans"}  # Django has names for its kinds only
@@ -19,10 +19,10 @@ SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "CrOS", "Linux")
 
 
 @dataclass(frozen=True)
-class About:
+class CustomerDetails:
     """The details of a conversation's customer."""
 
-    face: Face
+    avatar: Avatar
     website: Website
     contact: Contact | None
     email_is_verified: bool
@@ -34,13 +34,13 @@ class About:
     left: datetime | None  # when they left the page that they were on last
 
     @classmethod
-    def of(cls, conversation: Conversation) -> "About":
+    def of(cls, conversation: Conversation) -> "CustomerDetails":
         """At this moment."""
-        contact, seen = conversation.contact, visitor.of(conversation.pk)
+        contact, seen = conversation.contact, visitor.get(conversation.pk)
         by_token = contact is not None and contact.proof == Contact.Proof.TOKEN
         return cls(
-            face=Face.of(str(conversation)),
-            website=Website.objects.numbered(conversation.website_id),
+            avatar=Avatar.of(str(conversation)),
+            website=Website.objects.by_id(conversation.website_id),
             contact=contact,
             email_is_verified=bool(by_token and contact and contact.email == conversation.customer_email),
             earlier=conversation.earlier(),
@@ -54,7 +54,7 @@ class About:
 
 def state(conversation: Conversation) -> str:
     """Everything that stands beside and above the messages, in a word, to see whether it has changed."""
-    seen = visitor.of(conversation.pk)
+    seen = visitor.get(conversation.pk)
     return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}"
 
 

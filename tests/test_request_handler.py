@@ -15,8 +15,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
-from chatsite.one_hop import OneHop, Scope
-from tests.one_hop_urls import Stage
+from chatsite.serving.request_handler import RequestHandler, Scope
+from tests.request_handler_urls import Stage
 
 FORM = "application/x-www-form-urlencoded"
 STREAMS = ["/parts/sync/", "/parts/async/", "/parts/file/"]
@@ -39,7 +39,7 @@ def scope(path: str, method: str = "GET", headers: dict[str, str] | None = None,
 class Exchange:
     """One request to the handler and what comes back."""
 
-    def __init__(self, app: OneHop, *args: Any, **more: Any) -> None:
+    def __init__(self, app: RequestHandler, *args: Any, **more: Any) -> None:
         self.heard, self.said = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
         self.task = asyncio.create_task(app(scope(*args, **more), self.heard.get, self.said.put))
         self.status, self.headers, self.parts = 0, list[tuple[str, str]](), list[bytes]()
@@ -107,7 +107,7 @@ def entered() -> bool:
 
 @pytest.fixture(autouse=True)
 def _stage(settings: Any) -> Iterator[None]:
-    settings.ROOT_URLCONF = "tests.one_hop_urls"
+    settings.ROOT_URLCONF = "tests.request_handler_urls"
     settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
     settings.ALLOWED_HOSTS = ["*"]
     Stage.reset()
@@ -115,7 +115,7 @@ def _stage(settings: Any) -> Iterator[None]:
     Stage.gate.set()
 
 
-def retire(handler: OneHop, threads: int) -> None:
+def retire(handler: RequestHandler, threads: int) -> None:
     """End the handler's threads, after each has closed its database connection."""
     barrier = threading.Barrier(threads)
 
@@ -124,24 +124,24 @@ def retire(handler: OneHop, threads: int) -> None:
         connections.close_all()
 
     for _ in range(threads):
-        handler.crew.pool.submit(last)
-    handler.crew.pool.shutdown()
+        handler.pool.pool.submit(last)
+    handler.pool.pool.shutdown()
     handler.files.shutdown()
 
 
 @pytest.fixture
-async def app(_stage: None) -> AsyncIterator[OneHop]:
+async def app(_stage: None) -> AsyncIterator[RequestHandler]:
     """The handler, with two threads."""
-    handler = OneHop(2)
+    handler = RequestHandler(2)
     yield handler
     Stage.gate.set()
     await asyncio.to_thread(retire, handler, 2)
 
 
 @pytest.fixture
-async def one_thread(_stage: None) -> AsyncIterator[OneHop]:
+async def one_thread(_stage: None) -> AsyncIterator[RequestHandler]:
     """The handler, with one thread."""
-    handler = OneHop(1)
+    handler = RequestHandler(1)
     yield handler
     Stage.gate.set()
     await asyncio.to_thread(retire, handler, 1)
@@ -168,40 +168,40 @@ def signalled() -> Iterator[list[tuple[str, str]]]:
 # Requests and answers -------------------------------------------------------------------------------------------------
 
 
-async def test_a_page_has_its_content_and_its_headers(app: OneHop) -> None:
+async def test_a_page_has_its_content_and_its_headers(app: RequestHandler) -> None:
     page = await Exchange(app, "/hello/").answer()
     assert (page.status, page.body.decode()) == (200, "Grüezi")
     assert ("Content-Type", "text/html; charset=utf-8") in page.headers
     assert ("Content-Length", "7") in page.headers
 
 
-async def test_headers_are_latin1_in_both_directions(app: OneHop) -> None:
+async def test_headers_are_latin1_in_both_directions(app: RequestHandler) -> None:
     page = await Exchange(app, "/headers/", headers={"X-Ask": "é"}).answer()
     assert ("X-Echo", "é") in page.headers
 
 
-async def test_every_cookie_is_a_header_of_its_own(app: OneHop) -> None:
+async def test_every_cookie_is_a_header_of_its_own(app: RequestHandler) -> None:
     page = await Exchange(app, "/headers/").answer()
     cookies = [value for name, value in page.headers if name == "Set-Cookie"]
     assert cookies == ["first=1; Path=/", 'second="two words"; HttpOnly; Path=/']
 
 
-async def test_cookies_and_repeated_headers_arrive(app: OneHop) -> None:
+async def test_cookies_and_repeated_headers_arrive(app: RequestHandler) -> None:
     page = await Exchange(app, "/mirror/", headers={"Cookie": "a=1; b=2"}).answer()
     assert json.loads(page.body)["cookies"] == {"a": "1", "b": "2"}
 
 
-async def test_head_is_answered_like_get(app: OneHop) -> None:
+async def test_head_is_answered_like_get(app: RequestHandler) -> None:
     page = await Exchange(app, "/mirror/", "HEAD").answer()
     assert (page.status, json.loads(page.body)["method"]) == (200, "HEAD")
 
 
-async def test_the_query_arrives(app: OneHop) -> None:
+async def test_the_query_arrives(app: RequestHandler) -> None:
     page = await Exchange(app, "/mirror/", query_string=b"a=1&a=2&b=%C3%BC").answer()
     assert json.loads(page.body)["query"] == {"a": ["1", "2"], "b": ["ü"]}
 
 
-async def test_a_form_arrives_however_it_is_cut(app: OneHop) -> None:
+async def test_a_form_arrives_however_it_is_cut(app: RequestHandler) -> None:
     page = Exchange(app, "/mirror/", "POST", {"Content-Type": FORM, "Content-Length": "11"})
     await page.answer(b"a=", b"", b"1&a=2&b", b"=3")
     assert json.loads(page.body)["form"] == {"a": ["1", "2"], "b": ["3"]}
@@ -209,7 +209,7 @@ async def test_a_form_arrives_however_it_is_cut(app: OneHop) -> None:
 
 @pytest.mark.parametrize(("size", "on_disk"), [(10, False), (3_000_000, True)])
 async def test_a_large_upload_is_a_file_on_disk_and_every_upload_is_closed(
-    app: OneHop, size: int, on_disk: bool
+    app: RequestHandler, size: int, on_disk: bool
 ) -> None:
     data = encode_multipart(BOUNDARY, {"file": SimpleUploadedFile("name.bin", bytes(size)), "a": "1"})
     head = {"Content-Type": MULTIPART_CONTENT, "Content-Length": str(len(data))}
@@ -221,7 +221,7 @@ async def test_a_large_upload_is_a_file_on_disk_and_every_upload_is_closed(
     assert [file.closed for file in Stage.seen] == [True]
 
 
-async def test_a_body_that_grows_goes_to_disk(app: OneHop, settings: Any) -> None:
+async def test_a_body_that_grows_goes_to_disk(app: RequestHandler, settings: Any) -> None:
     settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 10
     messages = iter([{"type": "http.request", "body": b"12345678", "more_body": more} for more in (True, True, False)])
 
@@ -234,47 +234,49 @@ async def test_a_body_that_grows_goes_to_disk(app: OneHop, settings: Any) -> Non
 
 
 @pytest.mark.parametrize("length", [{"Content-Length": "300000"}, {}], ids=["told", "not told"])
-async def test_a_body_over_the_limit_is_a_bad_request(app: OneHop, settings: Any, length: dict[str, str]) -> None:
+async def test_bodies_over_the_limit_are_bad_requests(
+    app: RequestHandler, settings: Any, length: dict[str, str]
+) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 262144
     for path, kind in (("/body/", "text/plain"), ("/mirror/", FORM)):
         page = await Exchange(app, path, "POST", {"Content-Type": kind, **length}).answer(*[bytes(100_000)] * 3)
         assert page.status == 400
 
 
-async def test_too_many_fields_are_a_bad_request(app: OneHop, settings: Any) -> None:
+async def test_too_many_fields_are_a_bad_request(app: RequestHandler, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 2
     head = {"Content-Type": FORM, "Content-Length": "11"}
     assert (await Exchange(app, "/mirror/", "POST", head).answer(b"a=1&b=2&c=3")).status == 400
 
 
-async def test_a_query_that_is_no_text_is_a_bad_request(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+async def test_a_query_that_is_no_text_is_a_bad_request(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
     assert (await Exchange(app, "/mirror/", query_string=b"a=\xff").answer()).status == 400
     assert [kind for kind, _ in signalled] == ["started", "finished"]
 
 
-async def test_a_host_that_is_not_ours_is_a_bad_request(app: OneHop, settings: Any) -> None:
+async def test_a_host_that_is_not_ours_is_a_bad_request(app: RequestHandler, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["chat.example"]
     assert (await Exchange(app, "/hello/", headers={"Host": "evil.example"}).answer()).status == 400
 
 
-async def test_a_path_that_leads_nowhere_is_not_found(app: OneHop) -> None:
+async def test_a_path_that_leads_nowhere_is_not_found(app: RequestHandler) -> None:
     assert (await Exchange(app, "/nowhere/").answer()).status == 404
 
 
-async def test_a_view_that_fails_is_a_page_with_500(app: OneHop) -> None:
+async def test_a_view_that_fails_is_a_page_with_500(app: RequestHandler) -> None:
     page = await Exchange(app, "/crash/").answer()
     assert page.status == 500
     assert b"RuntimeError" not in page.body
 
 
-async def test_a_prefix_belongs_to_one_request(one_thread: OneHop) -> None:
+async def test_a_prefix_belongs_to_one_request(one_thread: RequestHandler) -> None:
     with_it = await Exchange(one_thread, "/shop/mirror/", root_path="/shop").answer()
     without = await Exchange(one_thread, "/mirror/").answer()
     found = [[json.loads(page.body)[key] for key in ("path", "path_info", "hello")] for page in (with_it, without)]
     assert found == [["/shop/mirror/", "/mirror/", "/shop/hello/"], ["/mirror/", "/mirror/", "/hello/"]]
 
 
-async def test_only_http_is_answered(app: OneHop) -> None:
+async def test_only_http_is_answered(app: RequestHandler) -> None:
     with pytest.raises(ValueError, match="websocket"):
         await Exchange(app, "/", type="websocket").end()
 
@@ -283,14 +285,16 @@ async def test_only_http_is_answered(app: OneHop) -> None:
 
 
 @pytest.mark.parametrize("path", STREAMS)
-async def test_a_stream_arrives_in_order(app: OneHop, path: str) -> None:
+async def test_a_stream_arrives_in_order(app: RequestHandler, path: str) -> None:
     page = await Exchange(app, path).answer()
     assert (page.status, page.body) == (200, b"eins zwei drei")
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
-async def test_a_long_stream_comes_in_small_parts(app: OneHop, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.one_hop_urls.BIG", 3 * 1024 * 1024)
+async def test_long_streams_come_in_small_parts(
+    app: RequestHandler, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.request_handler_urls.BIG", 3 * 1024 * 1024)
     page = await Exchange(app, f"/big/{kind}/").answer()
     assert len(page.body) == 3 * 1024 * 1024
     assert {len(part) for part in page.parts[:-1]} == {65536}
@@ -298,7 +302,7 @@ async def test_a_long_stream_comes_in_small_parts(app: OneHop, kind: str, monkey
 
 @pytest.mark.parametrize("kind", ["sync", "async", "silent"])
 async def test_a_stream_stops_and_is_closed_when_its_reader_goes(
-    app: OneHop, kind: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, kind: str, signalled: list[tuple[str, str]]
 ) -> None:
     page = Exchange(app, f"/endless/{kind}/")
     page.send()
@@ -313,7 +317,7 @@ async def test_a_stream_stops_and_is_closed_when_its_reader_goes(
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_stream_that_fails_is_closed_and_not_ended(
-    app: OneHop, kind: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, kind: str, signalled: list[tuple[str, str]]
 ) -> None:
     page = Exchange(app, f"/broken/{kind}/")
     page.send()
@@ -325,7 +329,7 @@ async def test_a_stream_that_fails_is_closed_and_not_ended(
     await until(lambda: len(signalled) == 2)
 
 
-async def test_streams_do_not_hold_up_other_requests(one_thread: OneHop) -> None:
+async def test_streams_do_not_hold_up_other_requests(one_thread: RequestHandler) -> None:
     streams = [Exchange(one_thread, "/endless/sync/") for _ in range(3)]
     for stream in streams:
         stream.send()
@@ -337,7 +341,7 @@ async def test_streams_do_not_hold_up_other_requests(one_thread: OneHop) -> None
 
 
 @pytest.mark.parametrize("path", ["/german/sync/", "/german/async/"])
-async def test_a_stream_speaks_the_language_that_its_view_has_chosen(app: OneHop, path: str) -> None:
+async def test_a_stream_speaks_the_language_that_its_view_has_chosen(app: RequestHandler, path: str) -> None:
     assert (await Exchange(app, path).answer()).body == b"de"
 
 
@@ -347,7 +351,7 @@ async def test_a_stream_speaks_the_language_that_its_view_has_chosen(app: OneHop
 @pytest.mark.parametrize("path", ["/hello/", "/crash/", "/nowhere/", "/rows/", *STREAMS])
 @pytest.mark.django_db(transaction=True)
 async def test_every_request_starts_once_and_finishes_once(
-    app: OneHop, path: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
 ) -> None:
     await Exchange(app, path).answer()
     await until(lambda: len(signalled) >= 2)
@@ -357,7 +361,7 @@ async def test_every_request_starts_once_and_finishes_once(
 
 
 @pytest.mark.parametrize("path", ["/hello/", "/body/", "/crash/", "/hello/?\xff", *STREAMS])
-async def test_the_file_that_a_body_was_received_in_is_closed(app: OneHop, path: str) -> None:
+async def test_the_file_that_a_body_was_received_in_is_closed(app: RequestHandler, path: str) -> None:
     file = BytesIO(b"a")
     path, _, query = path.partition("?")
     await Exchange(app, path, query_string=query.encode("latin1"), **{"chatsite.body": file}).answer()
@@ -367,14 +371,14 @@ async def test_the_file_that_a_body_was_received_in_is_closed(app: OneHop, path:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["/database/", "/database/async/"])
 async def test_a_request_is_started_and_finished_in_the_thread_that_has_its_connection(
-    app: OneHop, path: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
 ) -> None:
     await Exchange(app, path).answer()
     assert [*signalled] == [("started", Stage.seen[0][0]), ("finished", Stage.seen[0][0])]
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_many_requests_need_one_connection_per_thread(app: OneHop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_need_one_connection_per_thread(app: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
     await asyncio.gather(*(Exchange(app, "/database/").answer() for _ in range(60)))
     assert len(Stage.seen) == 60
@@ -382,7 +386,7 @@ async def test_many_requests_need_one_connection_per_thread(app: OneHop, monkeyp
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_stream_closes_its_connection(app: OneHop) -> None:
+async def test_a_stream_closes_its_connection(app: RequestHandler) -> None:
     assert (await Exchange(app, "/rows/").answer()).body == b"012"
     [(thread, connection)] = Stage.seen
     assert thread.startswith("stream")
@@ -391,21 +395,21 @@ async def test_a_stream_closes_its_connection(app: OneHop) -> None:
 
 
 async def test_requests_are_worked_on_at_the_same_time_up_to_the_number_of_threads(
-    app: OneHop, monkeypatch: pytest.MonkeyPatch
+    app: RequestHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stage, "together", threading.Barrier(2))
     pages = await asyncio.gather(*(Exchange(app, "/together/").answer() for _ in range(6)))
     assert [page.status for page in pages] == [200] * 6
-    assert len(app.crew.pool._threads) == 2
+    assert len(app.pool.pool._threads) == 2
 
 
-async def test_nothing_that_a_view_has_chosen_is_there_for_the_next(one_thread: OneHop) -> None:
+async def test_nothing_that_a_view_has_chosen_is_there_for_the_next(one_thread: RequestHandler) -> None:
     pages = [await Exchange(one_thread, "/german/").answer() for _ in range(2)]
     assert [json.loads(page.body) for page in pages] == [[["en", "UTC"], "de", "Europe/Zurich"]] * 2
 
 
 async def test_a_client_that_goes_before_its_body_is_complete_is_no_request(
-    app: OneHop, signalled: list[tuple[str, str]]
+    app: RequestHandler, signalled: list[tuple[str, str]]
 ) -> None:
     page = Exchange(app, "/mirror/", "POST")
     page.send(b"a", more=True)
@@ -415,7 +419,7 @@ async def test_a_client_that_goes_before_its_body_is_complete_is_no_request(
     assert signalled == []
 
 
-async def test_a_client_that_goes_does_not_interrupt_a_view(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+async def test_a_client_that_goes_interrupts_no_view(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
     page = Exchange(app, "/hold/")
     page.send()
     await until(entered)
@@ -428,7 +432,7 @@ async def test_a_client_that_goes_does_not_interrupt_a_view(app: OneHop, signall
 
 @pytest.mark.parametrize("path", ["/hold/", "/hold/stream/"])
 async def test_a_view_whose_server_gives_up_ends_and_its_answer_is_closed(
-    app: OneHop, path: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
 ) -> None:
     page = Exchange(app, path)
     page.send()
@@ -444,7 +448,7 @@ async def test_a_view_whose_server_gives_up_ends_and_its_answer_is_closed(
 
 @pytest.mark.parametrize("path", ["/hello/", *STREAMS])
 async def test_an_answer_that_cannot_be_sent_is_closed(
-    app: OneHop, path: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
 ) -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request"} if not signalled else await asyncio.Future()
@@ -457,7 +461,7 @@ async def test_an_answer_that_cannot_be_sent_is_closed(
     await until(lambda: len(signalled) == 2)
 
 
-async def test_an_answer_with_a_head_that_is_none_is_closed(app: OneHop, signalled: list[tuple[str, str]]) -> None:
+async def test_an_answer_with_a_wrong_head_is_closed(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
     page = Exchange(app, "/unsendable/")
     page.send()
     with pytest.raises(UnicodeEncodeError):
@@ -466,7 +470,7 @@ async def test_an_answer_with_a_head_that_is_none_is_closed(app: OneHop, signall
 
 
 async def test_what_goes_wrong_after_a_request_does_not_take_its_answer_away(
-    app: OneHop, caplog: pytest.LogCaptureFixture
+    app: RequestHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(**_: Any) -> None:
         raise RuntimeError("This receiver fails.")

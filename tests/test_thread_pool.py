@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chatsite import crew
-from chatsite.crew import Crew
+from chatsite.serving import thread_pool
+from chatsite.serving.thread_pool import ThreadPool
 
 
 def ignore(value: Any) -> None:
@@ -19,12 +19,12 @@ def ignore(value: Any) -> None:
 
 
 @pytest.fixture
-def hire() -> Iterator[Callable[[int], Crew]]:
+def hire() -> Iterator[Callable[[int], ThreadPool]]:
     """Hires crews, and lets them go in the end."""
-    crews: list[Crew] = []
+    crews: list[ThreadPool] = []
 
-    def hire(threads: int) -> Crew:
-        crews.append(Crew(threads))
+    def hire(threads: int) -> ThreadPool:
+        crews.append(ThreadPool(threads))
         return crews[-1]
 
     yield hire
@@ -32,14 +32,16 @@ def hire() -> Iterator[Callable[[int], Crew]]:
         each.pool.shutdown()
 
 
-async def test_everybody_gets_their_own_result(hire: Callable[[int], Crew]) -> None:
+async def test_everybody_gets_their_own_result(hire: Callable[[int], ThreadPool]) -> None:
     two = hire(2)
     results = await asyncio.gather(*(two.run(partial(pow, number, 2), ignore) for number in range(500)))
     assert results == [number**2 for number in range(500)]
     assert two.at_work == two.awaited == 0
 
 
-async def test_what_goes_wrong_is_raised_where_it_is_awaited_and_nowhere_else(hire: Callable[[int], Crew]) -> None:
+async def test_errors_are_raised_where_a_result_is_awaited(
+    hire: Callable[[int], ThreadPool],
+) -> None:
     one = hire(1)
     jobs = [one.run(partial(int, word), ignore) for word in ("seven", "7")]
     bad, good = await asyncio.gather(*jobs, return_exceptions=True)
@@ -56,7 +58,7 @@ async def test_what_jobs_leave_for_the_event_loop_is_fetched_even_if_nobody_wait
         fetched.extend((word, threading.current_thread().name) for word in left)
         left.clear()
 
-    one = Crew(1, begins=lambda: setattr(marks, "begun", True), delivered=fetch)
+    one = ThreadPool(1, begins=lambda: setattr(marks, "begun", True), delivered=fetch)
     go = threading.Event()
 
     def work() -> None:
@@ -77,16 +79,18 @@ async def test_what_jobs_leave_for_the_event_loop_is_fetched_even_if_nobody_wait
 
 
 async def test_one_thread_does_it_all_while_it_gets_on(
-    hire: Callable[[int], Crew], monkeypatch: pytest.MonkeyPatch
+    hire: Callable[[int], ThreadPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "PATIENCE", 10**6)  # a busy machine must not look like a slow job
-    monkeypatch.setattr(crew, "BUSY", 0)
+    monkeypatch.setattr(thread_pool, "PATIENCE", 10**6)  # a busy machine must not look like a slow job
+    monkeypatch.setattr(thread_pool, "BUSY", 0)
     four = hire(4)
     names = await asyncio.gather(*(four.run(lambda: threading.current_thread().name, ignore) for _ in range(100)))
     assert len(set(names)) == 1
 
 
-async def test_jobs_that_wait_for_something_else_are_worked_on_at_the_same_time(hire: Callable[[int], Crew]) -> None:
+async def test_jobs_that_wait_are_worked_on_at_the_same_time(
+    hire: Callable[[int], ThreadPool],
+) -> None:
     four, most = hire(4), []
 
     def work() -> None:
@@ -97,7 +101,7 @@ async def test_jobs_that_wait_for_something_else_are_worked_on_at_the_same_time(
     assert max(most) == 4
 
 
-async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[int], Crew]) -> None:
+async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[int], ThreadPool]) -> None:
     two, gate = hire(2), threading.Event()
     stuck = asyncio.create_task(two.run(lambda: gate.wait(30), ignore))
     await asyncio.sleep(0)
@@ -106,7 +110,7 @@ async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[i
     assert await stuck
 
 
-async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[[int], Crew]) -> None:
+async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[[int], ThreadPool]) -> None:
     one, gate = hire(1), threading.Event()
     quick = asyncio.create_task(one.run(lambda: "quick", ignore))
     slow = asyncio.create_task(one.run(lambda: gate.wait(30), ignore))
@@ -116,7 +120,7 @@ async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[
     assert await slow
 
 
-async def test_no_more_work_at_once_than_there_are_threads(hire: Callable[[int], Crew]) -> None:
+async def test_no_more_work_at_once_than_there_are_threads(hire: Callable[[int], ThreadPool]) -> None:
     three, together, most = hire(3), threading.Barrier(3), []
 
     def work() -> None:
@@ -128,7 +132,7 @@ async def test_no_more_work_at_once_than_there_are_threads(hire: Callable[[int],
     assert len(three.pool._threads) == 3
 
 
-async def test_a_result_that_nobody_awaits_any_more_is_given_back_once(hire: Callable[[int], Crew]) -> None:
+async def test_a_result_that_nobody_awaits_any_more_is_given_back_once(hire: Callable[[int], ThreadPool]) -> None:
     one, gate, begun, unwanted = hire(1), threading.Event(), threading.Event(), []
 
     def work() -> str:
@@ -147,7 +151,7 @@ async def test_a_result_that_nobody_awaits_any_more_is_given_back_once(hire: Cal
     assert worked_in == given_back_in
 
 
-def test_a_crew_survives_the_event_loop_that_it_worked_for(hire: Callable[[int], Crew]) -> None:
+def test_a_crew_survives_the_event_loop_that_it_worked_for(hire: Callable[[int], ThreadPool]) -> None:
     one, gate, begun = hire(1), threading.Event(), threading.Event()
 
     def work() -> None:

@@ -7,9 +7,9 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import FileResponse, Http404, HttpRequest
 from django.utils.translation import gettext as _
 
-from conversations import limits
 from conversations.models import Attachment, Website
 from conversations.models.attachment import clean_name
+from conversations.threshold import limits
 
 MOST = 5
 """Files of one message."""
@@ -35,14 +35,14 @@ class Refused(Exception):
         super().__init__(sentence)
 
 
-def bound(request: HttpRequest, website: Website) -> None:
+def check_size(request: HttpRequest, website: Website) -> None:
     """Raise RequestDataTooBig for a form that has more in it than any message of this website, before it is read."""
     most = MOST * website.attachment_megabytes * MEGABYTE
     if int(request.META.get("CONTENT_LENGTH") or 0) > most + settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         raise RequestDataTooBig
 
 
-def received(request: HttpRequest, website: Website, *, by_agent: bool) -> list[Attachment]:
+def receive(request: HttpRequest, website: Website, *, by_agent: bool) -> list[Attachment]:
     """The files that came with a message, as they will be kept. Raises Refused, or TooMany where it is a customer's."""
     files = request.FILES.getlist("files")
     if files and not website.attachments:
@@ -58,14 +58,14 @@ def received(request: HttpRequest, website: Website, *, by_agent: bool) -> list[
             raise Refused(413, sentence % {"name": name, "most": most})
     if not by_agent:
         for _file in files:
-            limits.spend("files of one address", limits.address(request))
+            limits.enforce("files of one address", limits.address(request))
     try:
         return [Attachment.of(file.name or "", file) for file in files]
     except ValueError as error:
         raise Refused(422, str(error)) from error
 
 
-def sent(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
+def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
     """A file, or with `?small` its small picture. Raises Http404 for None, which is whatever the reader may not see."""
     if attachment is None:
         raise Http404

@@ -9,7 +9,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
 from conversations.models import Agent, Token
-from conversations.origin import from_elsewhere
+from conversations.threshold.origin import is_cross_origin
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -42,23 +42,23 @@ def caller(request: HttpRequest, kind: str = "application/json") -> Caller:
     if scheme.lower() == "bearer":
         return _bearer(request, written.strip())
     unsafe = request.method not in SAFE
-    if unsafe and request.content_type != kind and from_elsewhere(request):
+    if unsafe and request.content_type != kind and is_cross_origin(request):
         raise WrongAuthority(403, f"Send this as {kind}.")
     user: Any = request.user
     if not user.is_authenticated:
         return Caller()
     if unsafe and check_csrf(request):
         raise WrongAuthority(403, "CSRF check failed: send the cookie csrftoken in the header X-CSRFToken.")
-    return Caller(user, Agent.objects.behind(user))
+    return Caller(user, Agent.objects.for_user(user))
 
 
 def _bearer(request: HttpRequest, written: str) -> Caller:
-    token = Token.objects.behind(written)
+    token = Token.objects.authenticate(written)
     if token is None:
         raise WrongAuthority(401, "Unauthorized")
     if token.scope == Token.Scope.READ and request.method not in SAFE:
         raise WrongAuthority(403, "This token may only read.")
-    agent = Agent.objects.behind(token.agent)
+    agent = Agent.objects.for_user(token.agent)
     return Caller(agent, agent)
 
 

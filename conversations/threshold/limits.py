@@ -42,7 +42,7 @@ def count(limit: str, who: str | int) -> None:
         _count(limit, who, settings.LIMITS[limit][1], step=1)
 
 
-def spend(limit: str, who: str | int) -> None:
+def enforce(limit: str, who: str | int) -> None:
     """Count one deed, or raise TooMany if the limit is used up."""
     check(limit, who)
     count(limit, who)
@@ -51,11 +51,11 @@ def spend(limit: str, who: str | int) -> None:
 def allow_message(request: HttpRequest, conversation_id: int | None) -> None:
     """Count one message of a customer, in this conversation or, with None, in a new one. Raises TooMany."""
     who = address(request)
-    spend("messages of one address", who)
+    enforce("messages of one address", who)
     if conversation_id is None:
-        spend("conversations of one address", who)
+        enforce("conversations of one address", who)
     else:
-        spend("messages in one conversation", conversation_id)
+        enforce("messages in one conversation", conversation_id)
 
 
 def address(request: HttpRequest) -> str:

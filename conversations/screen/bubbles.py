@@ -32,7 +32,7 @@ linkify = Linker()
 
 
 @dataclass(frozen=True)
-class Face:
+class Avatar:
     """How a person looks in a list: a name, initials and a colour of their own."""
 
     name: str
@@ -40,8 +40,8 @@ class Face:
     hue: int  # 0 to 7
 
     @classmethod
-    def of(cls, name: str) -> "Face":
-        """The face of whoever has this name; the same name has the same colour everywhere."""
+    def of(cls, name: str) -> "Avatar":
+        """The avatar of whoever has this name; the same name has the same colour everywhere."""
         words = [word for word in name.split() if word[0].isalnum()]
         ends = words if len(words) < 2 else [words[0], words[-1]]
         initials = "".join(word[0].upper() for word in ends) or "?"
@@ -55,7 +55,7 @@ FileAddress = Callable[[uuid.UUID], str]
 
 
 @dataclass(frozen=True)
-class Enclosed:
+class MessageFile:
     """A file that came with a message, on one reader's screen."""
 
     attachment: Attachment
@@ -74,11 +74,11 @@ class Bubble:
     message: Message
     mine: bool  # of the reader's side
     own: bool  # of the reader
-    face: Face
+    avatar: Avatar
     starts_group: bool
     starts_day: bool
     echo: uuid.UUID | None  # the client_id, on the screen of the side that sent it
-    files: tuple[Enclosed, ...] = ()
+    files: tuple[MessageFile, ...] = ()
 
     @property
     def text(self) -> SafeString:
@@ -104,7 +104,7 @@ def bubbles(
     `previous` is the message before them, if there is one: the first may continue its group and its day. So a page
     that grew answer by answer looks the same as one that is loaded anew. Agents see the name of the `conversation`.
     """
-    customer = Face.of(str(conversation) if reader else _("You"))
+    customer = Avatar.of(str(conversation) if reader else _("You"))
     shown = []
     for message in messages:
         by_agent = message.author == Author.AGENT
@@ -115,20 +115,20 @@ def bubbles(
                 message=message,
                 mine=mine,
                 own=sent_here,
-                face=agent_face(message) if by_agent else customer,
+                avatar=agent_avatar(message) if by_agent else customer,
                 starts_group=previous is None or not _together(previous, message),
                 starts_day=previous is None or _day(previous.created_at) != _day(message.created_at),
                 echo=message.client_id if sent_here else None,
-                files=tuple(Enclosed(file, file_address(file.uuid)) for file in message.attached),
+                files=tuple(MessageFile(file, file_address(file.uuid)) for file in message.attached),
             )
         )
         previous = message
     return shown
 
 
-def agent_face(message: Message) -> Face:
-    """The face of the agent who wrote; one whose account is gone has written all the same."""
-    return Face.of((message.agent.get_full_name() or message.agent.username) if message.agent else _("Agent"))
+def agent_avatar(message: Message) -> Avatar:
+    """The avatar of the agent who wrote; one whose account is gone has written all the same."""
+    return Avatar.of((message.agent.get_full_name() or message.agent.username) if message.agent else _("Agent"))
 
 
 def _together(one: Message, next_one: Message) -> bool:

@@ -23,7 +23,7 @@ def own_origin(request: HttpRequest) -> str:
     return f"{request.scheme}://{request.get_host()}"
 
 
-def from_elsewhere(request: HttpRequest) -> bool:
+def is_cross_origin(request: HttpRequest) -> bool:
     """Whether a browser says that a page of another origin sent this.
 
     Every browser names the origin of an unsafe request (https://fetch.spec.whatwg.org/#origin-header), and none lets
@@ -50,12 +50,12 @@ def is_widget(sender: Any, request: HttpRequest, **_more: Any) -> bool:  # noqa:
     return request.path.startswith(WIDGETS) and Origin.objects.known(request.headers.get("Origin", ""))
 
 
-def may_speak(request: HttpRequest, website: Website) -> bool:
+def may_write(request: HttpRequest, website: Website) -> bool:
     """Whether the page that sent this is ours or of an origin that the website lists, or it is no page at all."""
-    return not from_elsewhere(request) or website.lists(request.headers.get("Origin", ""))
+    return not is_cross_origin(request) or website.lists(request.headers.get("Origin", ""))
 
 
-def own_pages_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Refuse unsafe requests of other sites' pages with 403.
 
     It stands in for the CSRF token where the customer's cookie is the authority: the token would need a cookie of its
@@ -64,7 +64,7 @@ def own_pages_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method not in {"GET", "HEAD", "OPTIONS"} and from_elsewhere(request):
+        if request.method not in {"GET", "HEAD", "OPTIONS"} and is_cross_origin(request):
             raise PermissionDenied(_("This was sent from another website. Please write in the chat itself."))
         return view(request, *args, **kwargs)
 

@@ -30,7 +30,7 @@ def agents_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResp
 
     @wraps(view)
     def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        agent = Agent.objects.behind(request.user)
+        agent = Agent.objects.for_user(request.user)
         if agent is not None:
             request.agent = agent
             return view(request, *args, **kwargs)

@@ -28,7 +28,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
-from chatsite.crew import Crew, Deed, nothing
+from chatsite.serving.thread_pool import Callback, ThreadPool, nothing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -41,21 +41,21 @@ END = object()
 logger = logging.getLogger("django.request")
 
 
-class OneHop(ASGIHandler):
+class RequestHandler(ASGIHandler):
     """An ASGI application for HTTP that answers with Django's synchronous stack.
 
     Everything about requests and responses is Django's own: the request class, the middleware chain, upload limits,
     the signals around a request (in the thread that has its database connection), closing of responses.
     """
 
-    def __init__(self, threads: int, begins: Deed = nothing, delivered: Deed = nothing) -> None:
+    def __init__(self, threads: int, begins: Callback = nothing, delivered: Callback = nothing) -> None:
         """Load the middleware once; `threads` is how many requests are worked on at the same time.
 
-        `begins` is done in each thread at first, `delivered` in the event loop after a thread's work: see crew.py.
+        `begins` is done in each thread at first, `delivered` in the event loop after a thread's work: see thread_pool.py.
         """
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
-        self.crew = Crew(threads, begins, delivered)
+        self.pool = ThreadPool(threads, begins, delivered)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,12 +64,12 @@ class OneHop(ASGIHandler):
         Raises ValueError for anything but http, and what a stream raises while it is sent.
         """
         if scope["type"] != "http":
-            raise ValueError(f"OneHop answers http, not {scope['type']}.")
+            raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
         try:
             body = await self.body(scope, receive)
         except RequestAborted:
             return
-        response, head, content = await self.crew.run(partial(self.answer, scope, body), close_unsent)
+        response, head, content = await self.pool.run(partial(self.answer, scope, body), close_unsent)
         if response.streaming:
             # A task of its own, because only a task can have the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)

@@ -34,12 +34,12 @@ def read(cookies: Mapping[str, str], name: str, header: str | None = None) -> uu
     return as_uuid(header or cookies.get(name))
 
 
-def mark(secret: uuid.UUID | None) -> str:
+def fingerprint(secret: uuid.UUID | None) -> str:
     """A short word for a secret, "" for none: pages say with it whose messages they show. It tells no secret."""
     return hashlib.sha256(secret.bytes).hexdigest()[:8] if secret else ""
 
 
-def give(response: HttpResponse, conversation: Conversation, name: str, host: str) -> None:
+def set_cookie(response: HttpResponse, conversation: Conversation, name: str, host: str) -> None:
     """Let the browser hold the secret: no script can read it.
 
     On the chat's own page no other site's page can send it along. In the pages of a host it must be sent from within
@@ -58,7 +58,7 @@ def give(response: HttpResponse, conversation: Conversation, name: str, host: st
     _partition(response, name, host)
 
 
-def take_away(response: HttpResponse, name: str, host: str) -> None:
+def delete_cookie(response: HttpResponse, name: str, host: str) -> None:
     """Let the browser forget the secret."""
     response.set_cookie(name, "", max_age=0, httponly=True, secure=bool(host), samesite="None" if host else "Lax")
     _partition(response, name, host)

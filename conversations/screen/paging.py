@@ -2,8 +2,8 @@
 
 from django.http import HttpRequest, HttpResponse
 
-from conversations.bubbles import Bubble, FileAddress, bubbles
 from conversations.models import Agent, Conversation, Message
+from conversations.screen.bubbles import Bubble, FileAddress, bubbles
 
 PAGE = 50
 """Messages at once on a screen; older ones are fetched on demand."""

@@ -10,11 +10,11 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from conversations import identity, limits
 from conversations.actions import identify as identify_action
 from conversations.customer.chat import address
-from conversations.customer.visit import Visit, visited
+from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.models import Conversation
+from conversations.threshold import identity, limits
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +25,15 @@ SALT = "conversations.window"
 
 
 @require_GET
-@visited
-def known(visit: Visit) -> HttpResponse:
+@customer_view
+def known(visit: CustomerRequest) -> HttpResponse:
     """Whether the browser's cookie has come along: in `X-Known`, yes or no."""
     return HttpResponse(status=204, headers={"X-Known": "yes" if visit.conversation else "no"})
 
 
 @require_POST
-@visited
-def identify(visit: Visit) -> HttpResponse:
+@customer_view
+def identify(visit: CustomerRequest) -> HttpResponse:
     """The website's server vouches for the customer: give them the newest of their conversations.
 
     The conversation that this browser has had so far becomes theirs, unless it is another verified customer's. 401 if
@@ -43,8 +43,8 @@ def identify(visit: Visit) -> HttpResponse:
         claim = identity.proven(visit.website, visit.proof)
         if claim is None:
             raise identity.NotProven(_("Please sign in on the website first, then write to us."))
-        limits.spend("identities of one address", limits.address(visit.request))
-        held = visit.own_conversation(claim)
+        limits.enforce("identities of one address", limits.address(visit.request))
+        held = visit.continuable_conversation(claim)
         found = identify_action(claim=claim, website=visit.website, held=held)
     except identity.NotProven as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
@@ -54,9 +54,9 @@ def identify(visit: Visit) -> HttpResponse:
         return response
     response = HttpResponse(status=204)
     if found:
-        visit.remember(response, found)
+        visit.send_secret(response, found)
     elif visit.secret:
-        visit.forget(response)
+        visit.drop_secret(response)
     else:
         response["X-Secret"] = ""  # there is none to keep, nor to ask for
     if found == visit.conversation:
@@ -67,8 +67,8 @@ def identify(visit: Visit) -> HttpResponse:
 
 
 @require_POST
-@visited
-def code(visit: Visit) -> HttpResponse:
+@customer_view
+def code(visit: CustomerRequest) -> HttpResponse:
     """A code with which another window of this browser goes on with this conversation: once, for 60 seconds."""
     if visit.conversation is None:
         return HttpResponse(status=404)
@@ -77,14 +77,14 @@ def code(visit: Visit) -> HttpResponse:
 
 
 @require_POST
-@visited
-def enter(visit: Visit) -> HttpResponse:
+@customer_view
+def enter(visit: CustomerRequest) -> HttpResponse:
     """Go on in this window with the conversation of a code; 403 once it is used or old."""
     try:
         said = signing.loads(visit.request.POST.get("code", ""), salt=SALT, max_age=CODE_SECONDS)
     except signing.BadSignature:
         said = None
-    conversation = Conversation.objects.numbered(said["conversation"]) if said else None
+    conversation = Conversation.objects.by_id(said["conversation"]) if said else None
     window = visit.request.POST.get("window", "")[:64]  # it may ask twice: see chat-secret.js
     if said and not _holds(said["once"], window):
         conversation = None
@@ -92,7 +92,7 @@ def enter(visit: Visit) -> HttpResponse:
         sentence = _("This window was opened too late. Please open it anew.")
         return HttpResponse(sentence, status=403, content_type="text/plain; charset=utf-8")
     response = HttpResponse(status=204)
-    visit.remember(response, conversation)
+    visit.send_secret(response, conversation)
     return response
 
 
@@ -106,8 +106,8 @@ def _holds(once: str, window: str) -> bool:
 
 
 @require_POST
-@visited
-def resume(visit: Visit) -> HttpResponse:
+@customer_view
+def resume(visit: CustomerRequest) -> HttpResponse:
     """Go on with an earlier conversation of the same verified customer: 404 for any other."""
     number = visit.request.POST.get("conversation", "")
     earlier = visit.conversation.earlier() if visit.conversation else []
@@ -115,5 +115,5 @@ def resume(visit: Visit) -> HttpResponse:
     if chosen is None:
         raise Http404
     response = redirect(address("chat", visit)) if not visit.header else HttpResponse(status=204)
-    visit.remember(response, chosen)
+    visit.send_secret(response, chosen)
     return response

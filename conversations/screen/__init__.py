@@ -1,0 +1,1 @@
+"""How a conversation stands on a page: messages, pages of them, forms, files."""
