@@ -51,7 +51,7 @@ class RequestHandler(ASGIHandler):
     def __init__(self, threads: int, begins: Callback = nothing, delivered: Callback = nothing) -> None:
         """Load the middleware once; `threads` is how many requests are worked on at the same time.
 
-        `begins` is done in each thread at first, `delivered` in the event loop after a thread's work: see thread_pool.py.
+        `begins` is done in each thread at first, `delivered` in the event loop after its work: see thread_pool.py.
         """
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
