@@ -93,6 +93,15 @@ def test_a_cache_that_fails_fails_no_message(
         (2, "127.0.0.1", "10.1.1.1, 198.51.100.7, 172.16.0.1", "198.51.100.7"),
         (2, "127.0.0.1", "198.51.100.7", "127.0.0.1"),  # past one of our proxies
         (1, "127.0.0.1", "nonsense", "unknown"),
+        (1, "192.0.2.1", "", "192.0.2.1"),
+        (1, "127.0.0.1", "10.1.1.1, 198.51.100.7:5678", "198.51.100.7"),
+        (1, "127.0.0.1", "[2001:db8:1:2::1]:443", "2001:db8:1:2::/64"),
+        (1, "127.0.0.1", "[2001:db8:1:2::1]", "2001:db8:1:2::/64"),
+        (1, "127.0.0.1", "2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        (1, "127.0.0.1", "[::ffff:192.0.2.1]:443", "192.0.2.1"),
+        (1, "127.0.0.1", "192.0.2.1:", "unknown"),
+        (1, "127.0.0.1", "[192.0.2.1", "unknown"),
+        (0, "fe80::1%eth0", "", "fe80::/64"),
         (0, "2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::/64"),
         (0, "::ffff:192.0.2.1", "", "192.0.2.1"),
         (0, "", "", "unknown"),
@@ -104,6 +113,9 @@ def test_an_address_is_believed_as_far_as_our_own_proxies_wrote_it(
     settings.TRUSTED_PROXIES = proxies
     request = RequestFactory().get("/", REMOTE_ADDR=remote, HTTP_X_FORWARDED_FOR=forwarded)
     assert limits.address(request) == expected
+    headers = [(b"x-forwarded-for", hop.encode()) for hop in forwarded.split(",")]
+    assert limits.address_of_scope({"client": [remote, 5678], "headers": headers}) == expected
+    assert limits.address_of_scope({"client": None, "headers": []}) == "unknown"
 
 
 def test_a_spoofed_address_does_not_dodge_the_limit(db: None) -> None:

@@ -4,7 +4,10 @@ import hashlib
 import ipaddress
 import logging
 import math
+import re
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 from django.core.cache import cache
@@ -12,6 +15,9 @@ from django.http import HttpRequest
 from django.utils.translation import ngettext
 
 logger = logging.getLogger(__name__)
+
+ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
+"""An IP address as proxies write it: `[IPv6]`, `[IPv6]:port`, `IPv4`, `IPv4:port` or a bare IPv6 address."""
 
 
 class TooMany(Exception):
@@ -59,21 +65,35 @@ def allow_message(request: HttpRequest, conversation_id: int | None) -> None:
 
 
 def address(request: HttpRequest) -> str:
-    """Where a request comes from: an IPv4 address, or the /64 network of an IPv6 one, which is one household.
+    """Return the client's address, for rate limits: see `client_address`."""
+    return client_address(request.META.get("REMOTE_ADDR"), request.META.get("HTTP_X_FORWARDED_FOR"))
 
-    X-Forwarded-For is believed only as far as TRUSTED_PROXIES of ours have written it; the rest anybody can make up.
+
+def address_of_scope(scope: Mapping[str, Any]) -> str:
+    """Return the client's address of an ASGI scope, http or websocket: see `client_address`."""
+    forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return client_address((scope.get("client") or [None])[0], b",".join(forwarded).decode("latin1"))
+
+
+def client_address(peer: str | None, forwarded_for: str | None) -> str:
+    """Return an IPv4 address, or the /64 network of an IPv6 address, which is usually one household.
+
+    `peer` is the address of the TCP connection, `forwarded_for` the X-Forwarded-For header. The header is trusted only
+    as far as our own TRUSTED_PROXIES have written it; a client can make up the rest. Returns "unknown" where there is
+    no address, as on a Unix socket.
     """
-    written: str = request.META.get("REMOTE_ADDR") or ""
-    if settings.TRUSTED_PROXIES:
-        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    written = peer or ""
+    if settings.TRUSTED_PROXIES and forwarded_for:
+        hops = forwarded_for.split(",")
         written = hops[-settings.TRUSTED_PROXIES] if len(hops) >= settings.TRUSTED_PROXIES else written
+    match = ADDRESS.fullmatch(written.strip())
     try:
-        ip = ipaddress.ip_address(written)
-    except ValueError:  # a Unix socket has no address
+        ip = ipaddress.ip_address((match[1] or match[2] or match[3]) if match else "")
+    except ValueError:
         return "unknown"
-    if ip.version == 4 or ip.ipv4_mapped:
-        return str(ip if ip.version == 4 else ip.ipv4_mapped)
-    return str(ipaddress.ip_network((ip, 64), strict=False))
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
 
 
 def _count(limit: str, who: str | int, seconds: int, step: int) -> int:
