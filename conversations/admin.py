@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
-from conversations.models.website import as_origin
+from conversations.models.website import normalize_origin
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Any]
@@ -44,7 +44,7 @@ class OriginForm(OriginModelForm):
 
     def clean_origin(self) -> str:
         """Raises ValidationError for what is none."""
-        return as_origin(self.cleaned_data["origin"])
+        return normalize_origin(self.cleaned_data["origin"])
 
 
 class OriginInline(Inline):

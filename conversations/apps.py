@@ -1,4 +1,4 @@
-"""The app."""
+"""The app's configuration."""
 
 from http.cookies import Morsel
 from typing import Any
@@ -8,18 +8,18 @@ from django.utils.translation import gettext_lazy
 
 
 class ConversationsConfig(AppConfig):
-    """Conversations between customers and agents."""
+    """The only app: conversations between customers and agents."""
 
     name = "conversations"
     verbose_name = gettext_lazy("Conversations")
 
     def ready(self) -> None:
-        """Teach Python the cookie attribute `Partitioned`, and other origins which of our calls they may make."""
+        """Let Python write the cookie attribute `Partitioned`, and let listed origins read answers of the API."""
         from corsheaders.signals import check_request_enabled
 
-        from conversations.threshold.origin import is_widget
+        from conversations.threshold.origin import may_read_cross_origin
 
-        known: Any = Morsel
-        known._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001 (Python has no other way)
-        known._flags.add("partitioned")  # noqa: SLF001 (the same)
-        check_request_enabled.connect(is_widget)
+        morsel: Any = Morsel
+        morsel._reserved.setdefault("partitioned", "Partitioned")  # noqa: SLF001 (public from Python 3.14 on)
+        morsel._flags.add("partitioned")  # noqa: SLF001
+        check_request_enabled.connect(may_read_cross_origin)

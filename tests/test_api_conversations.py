@@ -20,7 +20,7 @@ LIST = "/api/conversation/"
 
 def bearer(agent: User, scope: str = "WRITE") -> dict[str, str]:
     """The headers of a script that has a token of the agent."""
-    return {"Authorization": f"Bearer {Token.objects.mint(agent, 'script', scope)}"}
+    return {"Authorization": f"Bearer {Token.objects.issue(agent, 'script', scope)}"}
 
 
 def ids(response: Any) -> list[int]:
@@ -131,7 +131,7 @@ def test_a_foreign_page_cannot_pass_json_off_as_text_even_as_nobody() -> None:
 
 
 def test_only_the_hash_of_a_token_is_kept(bob: Agent) -> None:
-    written = Token.objects.mint(bob, "script", "WRITE")
+    written = Token.objects.issue(bob, "script", "WRITE")
     secret = written.split("_", 2)[2]
     assert secret not in str(Token.objects.values())
 
@@ -140,7 +140,7 @@ def test_only_the_hash_of_a_token_is_kept(bob: Agent) -> None:
     "spoil", [lambda t: t + "x", lambda t: t[:-1], lambda t: "", lambda t: "chat_99_x", lambda t: "é"]
 )
 def test_a_wrong_token_is_401_on_every_call(bob: Agent, talk: Conversation, spoil: Any) -> None:
-    headers = {"Authorization": f"Bearer {spoil(Token.objects.mint(bob, 'script', 'WRITE'))}"}
+    headers = {"Authorization": f"Bearer {spoil(Token.objects.issue(bob, 'script', 'WRITE'))}"}
     assert Client().get(LIST, headers=headers).status_code == 401
     response = Client().post("/api/messages/", '{"content": "x"}', content_type="application/json", headers=headers)
     assert response.status_code == 401

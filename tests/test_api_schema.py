@@ -39,7 +39,7 @@ def _one_transaction() -> Iterator[None]:
 @pytest.fixture
 def token(bob: Agent, talk: Conversation) -> str:
     """An agent's token, and something to find."""
-    return Token.objects.mint(bob, "schemathesis", "WRITE")
+    return Token.objects.issue(bob, "schemathesis", "WRITE")
 
 
 @schema.parametrize()

@@ -600,7 +600,7 @@ def test_the_api_refuses_without_reading_what_no_message_can_have(talk: Conversa
         assert answer.json()["detail"]
         return int(answer.status_code)
 
-    token = Token.objects.mint(bob, "a script", "WRITE")
+    token = Token.objects.issue(bob, "a script", "WRITE")
     for page, headers in ((Page(), {}), (bobs, {}), (Page(), {"Authorization": f"Bearer {token}"})):
         assert sends_megabytes(page, 400, **headers) == 413
         assert sends_megabytes(page, 51, **headers) == 413

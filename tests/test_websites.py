@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from conversations.actions import post_message, revoke
 from conversations.models import Agent, Conversation, Website
-from conversations.models.website import RESERVED, as_origin
+from conversations.models.website import RESERVED_KEYS, normalize_origin
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -334,7 +334,7 @@ def test_over_the_api_a_limited_agent_writes_in_no_other_website(
     from conversations.models import Token
 
     other = post_message(content="At the club", website=club).conversation
-    token = Token.objects.mint(User.objects.get(pk=of_the_shop.pk), "bot", Token.Scope.WRITE)
+    token = Token.objects.issue(User.objects.get(pk=of_the_shop.pk), "bot", Token.Scope.WRITE)
     bearer = {"Authorization": f"Bearer {token}"}
     post(alice, content="Psst", conversation=str(other.uuid), headers=bearer)
     assert post(alice, content="Psst", website="club", headers=bearer).status_code == 422
@@ -436,17 +436,17 @@ def test_every_address_of_the_chat_is_a_reserved_word() -> None:
     from conversations.customer.urls import urlpatterns
 
     used = {str(pattern.pattern).split("/")[0] for pattern in urlpatterns}
-    assert used - {""} <= RESERVED
+    assert used - {""} <= RESERVED_KEYS
 
 
 def test_origins_are_written_as_browsers_write_them() -> None:
-    assert as_origin("HTTPS://Shop.Example:443/") == SHOP
-    assert as_origin("http://[::1]:3000") == "http://[::1]:3000"
-    assert as_origin("http://[0:0:0:0:0:0:0:1]") == "http://[::1]"
-    assert as_origin("http://192.168.0.7:80") == "http://192.168.0.7"
+    assert normalize_origin("HTTPS://Shop.Example:443/") == SHOP
+    assert normalize_origin("http://[::1]:3000") == "http://[::1]:3000"
+    assert normalize_origin("http://[0:0:0:0:0:0:0:1]") == "http://[::1]"
+    assert normalize_origin("http://192.168.0.7:80") == "http://192.168.0.7"
     for wrong in ("", "shop", "ftp://x.example", "https://", "https://x.example:99999999", "https://x y.example"):
         with pytest.raises(ValidationError):
-            as_origin(wrong)
+            normalize_origin(wrong)
 
 
 def saves(client: Any, website: Website, *origins: str) -> Any:

@@ -17,7 +17,7 @@ from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
 BERLIN = ZoneInfo("Europe/Berlin")
-WEEK = OfficeHours.of("Mon-Fri 9:00-17:30\nSat 10:00–12:00", "Europe/Berlin")
+WEEK = OfficeHours.parse("Mon-Fri 9:00-17:30\nSat 10:00–12:00", "Europe/Berlin")
 
 
 def at(text: str) -> datetime:
@@ -26,39 +26,39 @@ def at(text: str) -> datetime:
 
 
 def test_hours_are_those_of_the_websites_own_clock() -> None:
-    assert WEEK.are_on(at("2026-11-24 09:00"))
-    assert WEEK.are_on(at("2026-11-24 17:29"))
-    assert not WEEK.are_on(at("2026-11-24 17:30"))
-    assert not WEEK.are_on(at("2026-11-24 08:59"))
-    assert WEEK.are_on(at("2026-11-28 11:00"))
-    assert not WEEK.are_on(at("2026-11-29 11:00"))
-    assert WEEK.are_on(datetime(2026, 11, 24, 16, 0, tzinfo=UTC))  # five in the afternoon in Berlin
-    assert not WEEK.are_on(datetime(2026, 11, 24, 17, 0, tzinfo=UTC))
+    assert WEEK.are_open(at("2026-11-24 09:00"))
+    assert WEEK.are_open(at("2026-11-24 17:29"))
+    assert not WEEK.are_open(at("2026-11-24 17:30"))
+    assert not WEEK.are_open(at("2026-11-24 08:59"))
+    assert WEEK.are_open(at("2026-11-28 11:00"))
+    assert not WEEK.are_open(at("2026-11-29 11:00"))
+    assert WEEK.are_open(datetime(2026, 11, 24, 16, 0, tzinfo=UTC))  # five in the afternoon in Berlin
+    assert not WEEK.are_open(datetime(2026, 11, 24, 17, 0, tzinfo=UTC))
 
 
 def test_somebody_is_back_at_the_next_hour_there_is() -> None:
-    assert WEEK.back_at(at("2026-11-24 12:00")) is None
-    assert WEEK.back_at(at("2026-11-24 08:00")) == at("2026-11-24 09:00")
-    assert WEEK.back_at(at("2026-11-24 20:00")) == at("2026-11-25 09:00")
-    assert WEEK.back_at(at("2026-11-28 13:00")) == at("2026-11-30 09:00")
-    once = OfficeHours.of("Tue 9:00-10:00", "UTC")
-    assert once.back_at(datetime(2026, 11, 24, 11, 0, tzinfo=UTC)) == datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
+    assert WEEK.next_opening(at("2026-11-24 12:00")) is None
+    assert WEEK.next_opening(at("2026-11-24 08:00")) == at("2026-11-24 09:00")
+    assert WEEK.next_opening(at("2026-11-24 20:00")) == at("2026-11-25 09:00")
+    assert WEEK.next_opening(at("2026-11-28 13:00")) == at("2026-11-30 09:00")
+    once = OfficeHours.parse("Tue 9:00-10:00", "UTC")
+    assert once.next_opening(datetime(2026, 11, 24, 11, 0, tzinfo=UTC)) == datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
 
 
 def test_the_clock_jumps_and_the_hours_stay_on_the_wall() -> None:
-    assert WEEK.back_at(at("2026-10-25 12:00")) == at("2026-10-26 09:00")
-    assert WEEK.back_at(at("2026-03-29 12:00")) == at("2026-03-30 09:00")
+    assert WEEK.next_opening(at("2026-10-25 12:00")) == at("2026-10-26 09:00")
+    assert WEEK.next_opening(at("2026-03-29 12:00")) == at("2026-03-30 09:00")
 
 
 def test_without_hours_somebody_is_always_there() -> None:
-    always = OfficeHours.of("", "UTC")
-    assert always.are_on(timezone.now())
-    assert always.back_at(timezone.now()) is None
+    always = OfficeHours.parse("", "UTC")
+    assert always.are_open(timezone.now())
+    assert always.next_opening(timezone.now()) is None
 
 
 def test_days_may_run_over_the_end_of_the_week() -> None:
-    weekend = OfficeHours.of("Sat-Mon 0:00-24:00", "UTC")
-    assert [weekend.are_on(datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (20, 21, 22, 23, 24)] == [
+    weekend = OfficeHours.parse("Sat-Mon 0:00-24:00", "UTC")
+    assert [weekend.are_open(datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (20, 21, 22, 23, 24)] == [
         False,
         True,
         True,
@@ -68,11 +68,14 @@ def test_days_may_run_over_the_end_of_the_week() -> None:
 
 
 def test_hours_may_run_over_midnight() -> None:
-    night = OfficeHours.of("Sun 22:00-6:00", "UTC")
-    assert night.are_on(datetime(2026, 11, 22, 23, tzinfo=UTC))
-    assert night.are_on(datetime(2026, 11, 23, 5, tzinfo=UTC))
-    assert not night.are_on(datetime(2026, 11, 23, 6, tzinfo=UTC))
-    assert night.seconds(datetime(2026, 11, 22, 21, tzinfo=UTC), datetime(2026, 11, 23, 12, tzinfo=UTC)) == 8 * 3600
+    night = OfficeHours.parse("Sun 22:00-6:00", "UTC")
+    assert night.are_open(datetime(2026, 11, 22, 23, tzinfo=UTC))
+    assert night.are_open(datetime(2026, 11, 23, 5, tzinfo=UTC))
+    assert not night.are_open(datetime(2026, 11, 23, 6, tzinfo=UTC))
+    assert (
+        night.seconds_between(datetime(2026, 11, 22, 21, tzinfo=UTC), datetime(2026, 11, 23, 12, tzinfo=UTC))
+        == 8 * 3600
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,23 +83,25 @@ def test_hours_may_run_over_midnight() -> None:
 )
 def test_hours_that_nobody_understands_are_refused_with_the_line(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
-        OfficeHours.of(f"Mon-Fri 9:00-17:00\n{wrong}", "UTC")
+        OfficeHours.parse(f"Mon-Fri 9:00-17:00\n{wrong}", "UTC")
 
 
 def test_waiting_counts_office_hours_alone() -> None:
-    assert WEEK.seconds(at("2026-11-24 17:00"), at("2026-11-25 09:10")) == (30 + 10) * 60
-    assert WEEK.seconds(at("2026-11-27 17:00"), at("2026-11-30 09:05")) == (30 + 120 + 5) * 60
-    assert WEEK.seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
-    assert WEEK.seconds(at("2026-11-24 20:00"), at("2026-11-24 22:00")) == 0
-    assert OfficeHours.of("", "UTC").seconds(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
-    daily = OfficeHours.of("Mon-Sun 9:00-17:00", "UTC")
+    assert WEEK.seconds_between(at("2026-11-24 17:00"), at("2026-11-25 09:10")) == (30 + 10) * 60
+    assert WEEK.seconds_between(at("2026-11-27 17:00"), at("2026-11-30 09:05")) == (30 + 120 + 5) * 60
+    assert WEEK.seconds_between(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
+    assert WEEK.seconds_between(at("2026-11-24 20:00"), at("2026-11-24 22:00")) == 0
+    assert OfficeHours.parse("", "UTC").seconds_between(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
+    daily = OfficeHours.parse("Mon-Sun 9:00-17:00", "UTC")
     monday = datetime(2026, 11, 16, 23, tzinfo=UTC)
-    assert daily.seconds(monday, monday + timedelta(days=7, hours=-6)) == 7 * 8 * 3600
+    assert daily.seconds_between(monday, monday + timedelta(days=7, hours=-6)) == 7 * 8 * 3600
     assert (
-        OfficeHours.of("Mon-Sun 0:00-24:00", "Europe/Berlin").seconds(at("2026-10-24 12:00"), at("2026-10-26 12:00"))
+        OfficeHours.parse("Mon-Sun 0:00-24:00", "Europe/Berlin").seconds_between(
+            at("2026-10-24 12:00"), at("2026-10-26 12:00")
+        )
         == 49 * 3600
     )
-    assert WEEK.seconds(at("2026-11-02 00:00"), at("2026-11-16 00:00")) == 2 * (5 * 8.5 + 2) * 3600
+    assert WEEK.seconds_between(at("2026-11-02 00:00"), at("2026-11-16 00:00")) == 2 * (5 * 8.5 + 2) * 3600
 
 
 @pytest.mark.parametrize(
@@ -110,14 +115,17 @@ def test_waiting_counts_office_hours_alone() -> None:
     ],
 )
 def test_an_hour_that_two_lines_name_is_one_hour(lines: str) -> None:
-    hours = OfficeHours.of(lines, "Europe/Berlin")
-    assert hours.seconds(at("2026-11-23 10:00"), at("2026-11-23 11:00")) == 3600  # a Monday
-    assert hours.are_on(at("2026-11-23 10:30"))
+    hours = OfficeHours.parse(lines, "Europe/Berlin")
+    assert hours.seconds_between(at("2026-11-23 10:00"), at("2026-11-23 11:00")) == 3600  # a Monday
+    assert hours.are_open(at("2026-11-23 10:30"))
 
 
 def test_hours_before_and_after_midnight_are_all_counted_once() -> None:
-    hours = OfficeHours.of("Mon-Tue 22:00-2:00\nTue 1:00-3:00\nTue 23:00-24:00", "UTC")
-    assert hours.seconds(datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 25, 12, tzinfo=UTC)) == 9 * 3600
+    hours = OfficeHours.parse("Mon-Tue 22:00-2:00\nTue 1:00-3:00\nTue 23:00-24:00", "UTC")
+    assert (
+        hours.seconds_between(datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 25, 12, tzinfo=UTC))
+        == 9 * 3600
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,12 +197,12 @@ def test_an_answer_outside_of_the_hours_says_nothing_of_how_soon_one_comes_withi
 
 
 def test_only_a_wait_with_some_of_the_hours_in_it_is_one() -> None:
-    assert WEEK.wait(at("2026-11-24 20:00"), at("2026-11-24 22:00")) is None
-    assert WEEK.wait(at("2026-11-27 20:00"), at("2026-11-30 09:00")) == 2 * 3600  # of Saturday
-    assert WEEK.wait(at("2026-11-24 20:00"), at("2026-11-25 09:00")) == 0  # the first thing in the morning
-    assert WEEK.wait(at("2026-11-24 10:00"), at("2026-11-24 10:00")) == 0
-    assert WEEK.wait(at("2026-11-24 17:00"), at("2026-11-24 22:00")) == 30 * 60
-    assert OfficeHours.of("", "UTC").wait(at("2026-11-24 22:00"), at("2026-11-24 22:00")) == 0
+    assert WEEK.waiting_time(at("2026-11-24 20:00"), at("2026-11-24 22:00")) is None
+    assert WEEK.waiting_time(at("2026-11-27 20:00"), at("2026-11-30 09:00")) == 2 * 3600  # of Saturday
+    assert WEEK.waiting_time(at("2026-11-24 20:00"), at("2026-11-25 09:00")) == 0  # the first thing in the morning
+    assert WEEK.waiting_time(at("2026-11-24 10:00"), at("2026-11-24 10:00")) == 0
+    assert WEEK.waiting_time(at("2026-11-24 17:00"), at("2026-11-24 22:00")) == 30 * 60
+    assert OfficeHours.parse("", "UTC").waiting_time(at("2026-11-24 22:00"), at("2026-11-24 22:00")) == 0
 
 
 @pytest.fixture
@@ -215,7 +223,7 @@ def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs:
     page = alice.get("/chat/").content.decode()
     assert "Away right now" in page
     assert "Nobody is here right now, but your message will be read." in page
-    back = closed_now.hours.back_at(timezone.now())
+    back = closed_now.hours.next_opening(timezone.now())
     assert back is not None
     assert f'datetime="{back.isoformat()}"' in page
     assert "Leave your e-mail, so that we can reach you" in page

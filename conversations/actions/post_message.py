@@ -133,7 +133,7 @@ def _write(
     if agent:
         if conversation.customer_messages and not conversation.answered_messages:
             hours = Website.objects.by_id(conversation.website_id).hours
-            conversation.first_answer_after = hours.wait(conversation.created_at, message.created_at)
+            conversation.first_answer_after = hours.waiting_time(conversation.created_at, message.created_at)
         conversation.answered_messages = conversation.customer_messages
     else:
         conversation.customer_messages += 1

@@ -130,7 +130,7 @@ def open_it(request: AgentRequest, pk: int) -> HttpResponse:
 
 
 def _find(request: AgentRequest, pk: int) -> Conversation:
-    conversation = request.agent.desk().by_id(pk)
+    conversation = request.agent.visible_conversations().by_id(pk)
     if conversation is None:
         raise Http404
     return conversation

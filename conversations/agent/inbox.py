@@ -106,7 +106,7 @@ class View:
         """The conversations, and one more if there are more. One query, the same however many there are in all."""
         whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
         website = next((each.pk for each in seen if each.key == self.website), None)
-        return agent.desk().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
+        return agent.visible_conversations().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
 
 
 @dataclass(frozen=True)

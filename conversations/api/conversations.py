@@ -15,7 +15,7 @@ Changed = {200: ConversationOut, 401: Problem, 403: Problem, 404: Problem, 422: 
 
 
 @router.get("/", summary="List conversations", response={200: ConversationsOut, 401: Problem, 422: Invalid})
-def desk(
+def visible_conversations(
     request: HttpRequest,
     status: Literal["OPEN", "CLOSED"] | None = None,
     assigned: bool | None = None,
@@ -26,7 +26,7 @@ def desk(
 ) -> dict[str, object]:
     """The conversations that you may see, those that began last first."""
     agent = agent_of(request)
-    found = agent.desk().newest_started_first()
+    found = agent.visible_conversations().newest_started_first()
     if status is not None:
         found = found.open() if status == "OPEN" else found.closed()
     if assigned is not None:
@@ -58,7 +58,7 @@ def take_one(request: HttpRequest, id: int) -> Conversation:
 
 def _find(request: HttpRequest, pk: int) -> Conversation:
     """The conversation, if this agent may see it. Raises Http404 for all others alike."""
-    conversation = agent_of(request).desk().by_id(pk)
+    conversation = agent_of(request).visible_conversations().by_id(pk)
     if conversation is None:
         raise Http404("There is no such conversation.")
     return conversation

@@ -57,7 +57,7 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
     Agents (a member of the group `agent`, by session or token) write as AGE, everyone else as CUS.
     """
     who = caller(request)
-    seen = who.agent.desk() if who.agent else Conversation.objects.all()
+    seen = who.agent.visible_conversations() if who.agent else Conversation.objects.all()
     conversation = seen.by_uuid(body.conversation)
     website = Website.objects.by_id(conversation.website_id) if conversation else _website(body.website)
     if not may_write(request, website):
@@ -99,8 +99,8 @@ def _website(key: str | None) -> Website:
 
 def _claim(website: Website, proof: str | None) -> Claim | None:
     try:
-        return identity.believed(website, proof)
-    except identity.NotProven as error:
+        return identity.verify_or_anonymous(website, proof)
+    except identity.InvalidProof as error:
         raise WrongAuthority(401, str(error)) from error
 
 
@@ -142,7 +142,7 @@ def post_files(
     the camera noted.
     """
     who = caller(request, "multipart/form-data")
-    seen = who.agent.desk() if who.agent else Conversation.objects.all()
+    seen = who.agent.visible_conversations() if who.agent else Conversation.objects.all()
     conversation = seen.by_uuid(uuid)
     if conversation is None:
         raise Http404
@@ -218,7 +218,7 @@ def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100,
 def _key(request: HttpRequest, uuid: str) -> UUID | None:
     """The conversation to read, or None where the page that asks is of an origin that its website does not list."""
     key = as_uuid(uuid)
-    if key and is_cross_origin(request) and not Origin.objects.reads(request.headers.get("Origin", ""), key):
+    if key and is_cross_origin(request) and not Origin.objects.may_read(request.headers.get("Origin", ""), key):
         return None
     return key
 

@@ -249,7 +249,7 @@ def loader(request: HttpRequest) -> HttpResponse:
     """
     referer = request.headers.get("Referer", "")
     origin = "/".join(referer.split("/")[:3])
-    websites = Website.objects.listing(origin)
+    websites = Website.objects.with_origin(origin)
     looks = {
         website.key: [website.accent, website.position, _ink(website.accent)]
         for website in websites

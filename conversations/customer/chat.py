@@ -151,7 +151,7 @@ def _post(visit: CustomerRequest) -> HttpResponse:
     form.has_files = "files" in visit.request.FILES
     try:
         claim = visit.claim
-    except identity.NotProven as error:
+    except identity.InvalidProof as error:
         return _refused(visit, form, str(error), 401)
     conversation = visit.continuable_conversation(claim)
     form.ask(website, is_first=conversation is None, is_known=claim is not None)

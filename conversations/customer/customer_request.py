@@ -17,7 +17,7 @@ from django_htmx.middleware import HtmxDetails
 
 from conversations.models import Contact, Conversation, Website
 from conversations.models.contact import Claim
-from conversations.models.website import DEFAULT, as_origin
+from conversations.models.website import DEFAULT, normalize_origin
 from conversations.threshold import customer_secret, identity
 from conversations.threshold.origin import own_origin, same_origin_only
 
@@ -68,8 +68,8 @@ class CustomerRequest:
 
     @cached_property
     def claim(self) -> Claim | None:
-        """Who the website's own server says it is, or None. Raises identity.NotProven where it must say so."""
-        return identity.believed(self.website, self.proof)
+        """Who the website's own server says it is, or None. Raises identity.InvalidProof where it must say so."""
+        return identity.verify_or_anonymous(self.website, self.proof)
 
     def continuable_conversation(self, claim: Claim | None) -> Conversation | None:
         """The conversation to go on with: never one of another verified customer."""
@@ -81,7 +81,7 @@ class CustomerRequest:
         """Whose pages may have this chat in them: the host's, or where none is named all that the website lists."""
         if self.host == own_origin(self.request):
             return []
-        if self.host and self.website.lists(self.host):
+        if self.host and self.website.allows_origin(self.host):
             return [self.host]
         return [origin.origin for origin in self.website.origins.all()]
 
@@ -143,7 +143,7 @@ def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
 
 def _origin(text: str) -> str:
     try:
-        return as_origin(text) if text else ""
+        return normalize_origin(text) if text else ""
     except ValidationError:
         return ""
 

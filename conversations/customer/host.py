@@ -74,7 +74,7 @@ def _word(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, An
     visit = CustomerRequest(request, key)
     origin = request.headers.get("Origin")
     by_us = origin == own_origin(request)
-    if not by_us and (origin != visit.host or not visit.website.lists(origin or "")):
+    if not by_us and (origin != visit.host or not visit.website.allows_origin(origin or "")):
         raise PermissionDenied("This origin is not one of the website's.")
     limits.enforce("visits of one address", limits.address(request))
     try:

@@ -40,13 +40,13 @@ def identify(visit: CustomerRequest) -> HttpResponse:
     the proof does not hold. No row is written for somebody who has not written a message.
     """
     try:
-        claim = identity.proven(visit.website, visit.proof)
+        claim = identity.verify(visit.website, visit.proof)
         if claim is None:
-            raise identity.NotProven(_("Please sign in on the website first, then write to us."))
+            raise identity.InvalidProof(_("Please sign in on the website first, then write to us."))
         limits.enforce("identities of one address", limits.address(visit.request))
         held = visit.continuable_conversation(claim)
         found = identify_action(claim=claim, website=visit.website, held=held)
-    except identity.NotProven as error:
+    except identity.InvalidProof as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
     except limits.TooMany as error:
         response = HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8")

@@ -40,11 +40,13 @@ class Welcome:
     @classmethod
     def of(cls, website: Website, conversation: Conversation | None) -> "Welcome":
         """At this moment."""
-        back = website.hours.back_at(timezone.now())
+        back = website.hours.next_opening(timezone.now())
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
             return cls([], "", back, asks_email=not known)
-        avatars = [Avatar.of(str(agent)) for agent in agents.online(Agent.objects.answering(website))[:MAX_AVATARS]]
+        avatars = [
+            Avatar.of(str(agent)) for agent in agents.online(Agent.objects.with_access_to(website))[:MAX_AVATARS]
+        ]
         return cls(avatars, usual(website), None, asks_email=False)
 
 

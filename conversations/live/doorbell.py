@@ -145,7 +145,9 @@ class AgentDoorbell(Doorbell):
 @database_sync_to_async
 def _customer(uuid: Any, foreign_origin: str | None = None) -> Listener | None:
     conversation = Conversation.objects.by_uuid(uuid)
-    if conversation is None or (foreign_origin and not Origin.objects.of(foreign_origin, conversation.website_id)):
+    if conversation is None or (
+        foreign_origin and not Origin.objects.is_allowed(foreign_origin, conversation.website_id)
+    ):
         return None
     return (customer_group(conversation.pk),), conversation.last_message_id
 
@@ -159,4 +161,4 @@ def _desk(user: Any) -> Listener | None:
     groups: tuple[str, ...] = (AGENTS,)
     if agent.is_limited:
         groups = tuple(website_group(website.pk) for website in Website.objects.visible_to(agent))
-    return groups, agent.desk().last_message_id()
+    return groups, agent.visible_conversations().last_message_id()

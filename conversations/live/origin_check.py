@@ -34,7 +34,7 @@ class OriginCheck:
         if is_ours(scope):
             return await self.inner(scope, receive, send)
         origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
-        if scope["path"].startswith(WIDGETS) and await database_sync_to_async(Origin.objects.known)(origin):
+        if scope["path"].startswith(WIDGETS) and await database_sync_to_async(Origin.objects.is_listed)(origin):
             return await self.inner({**scope, FOREIGN: origin}, receive, send)
         return await WebsocketDenier()(scope, receive, send)
 

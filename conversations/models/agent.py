@@ -1,4 +1,4 @@
-"""An agent: somebody who answers customers."""
+"""Agents: the users who answer customers."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     from conversations.models.website import Website
 
 GROUP = "agent"
-"""Every active user in the group of this name is an agent."""
+"""Each active user in the group with this name is an agent."""
 
 
 class AgentManager(UserManager["Agent"]):
-    """Agents are found here, and nobody else is."""
+    """Manager that finds agents only, and annotates each with `limited`."""
 
     def get_queryset(self) -> models.QuerySet["Agent"]:
-        """Active users in the group, and whether each is limited to some websites."""
-        from conversations.models.website import limited
+        """Return the active users in the group, annotated with whether they are limited to some websites."""
+        from conversations.models.website import is_limited
 
-        return super().get_queryset().filter(is_active=True, groups__name=GROUP).annotate(limited=limited())
+        return super().get_queryset().filter(is_active=True, groups__name=GROUP).annotate(limited=is_limited())
 
     def for_user(self, user: Any) -> "Agent | None":
-        """The agent that a signed-in `user` is, or None. Costs nothing for one that was found as an agent just now."""
+        """Return the user as an agent, or None. Costs no query if AgentBackend found the user."""
         if isinstance(user, Agent):
             return user
         return self.filter(pk=user.pk).first() if user.is_authenticated else None
 
-    def answering(self, website: "Website") -> models.QuerySet["Agent"]:
-        """Those who see the website's conversations, by name."""
+    def with_access_to(self, website: "Website") -> models.QuerySet["Agent"]:
+        """Return the agents who see the website's conversations, by name."""
         return self.filter(Q(limited=False) | Q(websites=website)).order_by("first_name", "username").distinct()
 
     def promote(self, user: User) -> "Agent":
-        """Make a user an agent."""
+        """Add a user to the group and return the agent."""
         group, _ = Group.objects.get_or_create(name=GROUP)
         user.groups.add(group)
         return self.get(pk=user.pk)
 
 
 class Agent(User):
-    """A user in the group `agent`."""
+    """An active user in the group `agent`."""
 
     objects: ClassVar[AgentManager] = AgentManager()
 
@@ -57,21 +57,21 @@ class Agent(User):
 
     @property
     def is_limited(self) -> bool:
-        """Whether they see some websites only."""
-        return bool(self.limited)  # type: ignore[attr-defined]  # every agent is found by the manager, which annotates it
+        """Whether this agent sees only the conversations of some websites."""
+        return bool(self.limited)  # type: ignore[attr-defined]  # annotated by AgentManager
 
-    def desk(self) -> "ConversationQuerySet":
-        """The conversations that this agent may see. Everything an agent does starts here."""
+    def visible_conversations(self) -> "ConversationQuerySet":
+        """Return the conversations that this agent may see. Every query on behalf of an agent starts here."""
         from conversations.models.conversation import Conversation
 
-        seen = Conversation.objects.all()
-        return seen.filter(website__agents=self.pk) if self.is_limited else seen
+        conversations = Conversation.objects.all()
+        return conversations.filter(website__agents=self.pk) if self.is_limited else conversations
 
 
 class AgentBackend(ModelBackend):
-    """Django's own sign-in; a session's user is looked for among the agents first, which answers both in one query."""
+    """Django's ModelBackend, which loads the user of a session and whether they are an agent in one query."""
 
     def get_user(self, user_id: int) -> User | None:
-        """The user of a session: an Agent if they are one."""
+        """Return the user of a session, as an Agent if they are one."""
         found = prepared(User.objects.all(), "agent", lambda: Agent.objects.filter(pk=-1), {-1: user_id})
         return next(iter(found), None) or super().get_user(user_id)

@@ -1,4 +1,4 @@
-"""A customer whom a website's own server vouches for."""
+"""Verified customers: those whom a website's own server has identified."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,57 +13,56 @@ if TYPE_CHECKING:
 
 
 SUB_LENGTH = 200
-"""Characters of a website's own id for a customer."""
+"""Characters of a website's own id for a customer, at most."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a website's own server has said of a customer, when it was proven that it did."""
+    """What a website's own server says about a customer. It is made only from a valid proof."""
 
-    sub: str  # the website's own id for them
+    sub: str  # the website's own id for the customer
     proof: "Contact.Proof"
     name: str = ""
     email: str = ""
 
 
-def digest(sub: str) -> str:
-    """What stands for a website's own id where it is looked for."""
+def _digest(sub: str) -> str:
     return hashlib.sha256(sub.encode()).hexdigest()
 
 
 class ContactQuerySet(models.QuerySet["Contact"]):
-    """How contacts are found."""
+    """Queries for contacts."""
 
     def by_sub(self, website_id: int, sub: str) -> "Contact | None":
-        """The contact whom the website calls `sub`, or None."""
-        return self.filter(website_id=website_id, digest=digest(sub)).first()
+        """Return the contact with the website's own id `sub`, or None."""
+        return self.filter(website_id=website_id, digest=_digest(sub)).first()
 
     def may_continue(self, claim: Claim, conversation: "Conversation") -> bool:
-        """Whether whom the claim is about may go on with it: it is theirs, or no verified customer's yet."""
+        """Return whether the claim's customer may continue it: it is theirs, or no verified customer's yet."""
         if conversation.contact_id is None:
             return True
         contact = self.by_sub(conversation.website_id, claim.sub)
         return contact is not None and contact.pk == conversation.contact_id
 
     def save_claim(self, website_id: int, claim: Claim) -> "Contact":
-        """The contact whom the claim is about, with what it says of them; made if there is none yet."""
+        """Create or update the contact that the claim is about, and return it."""
         contact, is_new = self.get_or_create(
             website_id=website_id,
-            digest=digest(claim.sub),
+            digest=_digest(claim.sub),
             defaults={"sub": claim.sub, "name": claim.name, "email": claim.email, "proof": claim.proof},
         )
         if not is_new:
-            said = {"name": claim.name or contact.name, "email": claim.email or contact.email, "proof": claim.proof}
-            changed = {name: word for name, word in said.items() if word != getattr(contact, name)}
-            for name, word in changed.items():
-                setattr(contact, name, word)
+            values = {"name": claim.name or contact.name, "email": claim.email or contact.email, "proof": claim.proof}
+            changed = {field: value for field, value in values.items() if value != getattr(contact, field)}
+            for field, value in changed.items():
+                setattr(contact, field, value)
             if changed:
                 contact.save(update_fields=list(changed))
         return contact
 
 
 class Contact(models.Model):
-    """A customer whom a website's own server vouches for, and whose conversations come along to every device."""
+    """A customer whom a website's own server has identified, and whose conversations are there on each device."""
 
     class Proof(models.TextChoices):
         TOKEN = "TOKEN", _("signed token")
@@ -71,7 +70,7 @@ class Contact(models.Model):
 
     website = models.ForeignKey("Website", models.CASCADE, related_name="contacts")
     sub = models.CharField(_("the website's own id"), max_length=SUB_LENGTH)
-    # By this it is found: databases take Ab3 and aB3 for the same, which are two customers.
+    # The hash of `sub`, for look-ups: some databases ignore case, and Ab3 and aB3 are two customers.
     digest = models.CharField(max_length=64, editable=False)
     name = models.CharField(_("name"), max_length=80, blank=True)
     email = models.EmailField(_("e-mail"), blank=True)
@@ -89,5 +88,5 @@ class Contact(models.Model):
         constraints = (models.UniqueConstraint(fields=["website", "digest"], name="one_contact_each"),)
 
     def __str__(self) -> str:
-        """Who it is."""
+        """Return the name, the e-mail address or the id."""
         return self.name or self.email or self.sub

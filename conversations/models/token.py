@@ -1,4 +1,4 @@
-"""Tokens with which bots and scripts speak as an agent."""
+"""API tokens, with which bots and scripts act as an agent."""
 
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 
 class TokenQuerySet(models.QuerySet["Token"]):
-    """How tokens are made and found."""
+    """Queries for tokens."""
 
-    def mint(self, agent: "User", name: str, scope: str) -> str:
-        """Make a token and return it. This is the only time that it is seen: the table keeps its hash."""
+    def issue(self, agent: "User", name: str, scope: str) -> str:
+        """Create a token and return its plain text, which cannot be had again: the table keeps only its hash."""
         secret = secrets.token_urlsafe(32)
-        token = self.create(agent=agent, name=name, scope=scope, digest=digest(secret))
+        token = self.create(agent=agent, name=name, scope=scope, digest=_digest(secret))
         return f"chat_{token.pk}_{secret}"
 
-    def authenticate(self, written: str) -> "Token | None":
-        """The token that a client presents, or None unless it is valid and its agent still is one."""
-        prefix, _, rest = written.partition("_")
+    def authenticate(self, plain: str) -> "Token | None":
+        """Return the token with this plain text, or None if it is invalid or its agent is no longer an agent."""
+        prefix, _, rest = plain.partition("_")
         number, _, secret = rest.partition("_")
         if prefix != "chat" or not (number.isascii() and number.isdigit() and len(number) < 19):
             return None
         token = self.filter(pk=int(number), agent__in=Agent.objects.values("pk")).select_related("agent").first()
-        if token is None or not constant_time_compare(token.digest, digest(secret)):
+        if token is None or not constant_time_compare(token.digest, _digest(secret)):
             return None
-        if not token.agent.has_usable_password():  # it was taken away
+        if not token.agent.has_usable_password():  # an administrator took it away
             return None
         return token
 
 
 class Token(models.Model):
-    """A bearer token of an agent. It ends when it is deleted, when the agent's password changes or the agent goes."""
+    """A bearer token of an agent. It is valid until it is deleted or the agent's password changes."""
 
     class Scope(models.TextChoices):
         READ = "READ", gettext_lazy("read")
@@ -57,25 +57,24 @@ class Token(models.Model):
     objects = TokenQuerySet.as_manager()
 
     def __str__(self) -> str:
-        """Its name."""
+        """Return the name."""
         return self.name
 
 
-def digest(secret: str) -> str:
-    """What the table keeps."""
+def _digest(secret: str) -> str:
     return salted_hmac("conversations.token", secret, algorithm="sha256").hexdigest()
 
 
 class RevokeTokensOnPasswordChange:
-    """Hears of new passwords as one of Django's password validators: each ends all tokens of its agent."""
+    """A password validator that accepts every password, and deletes a user's tokens when their password changes."""
 
     def validate(self, password: str, user: Any = None) -> None:
-        """Every password will do."""
+        """Accept the password."""
 
     def password_changed(self, password: str, user: Any = None) -> None:
-        """Whoever knew the old one may have made tokens with it. Not called when Django only hashes it anew."""
+        """Delete the tokens: whoever knew the old password may have made some. Not called when Django only rehashes."""
         Token.objects.filter(agent_id=user.pk).delete()
 
     def get_help_text(self) -> str:
-        """What people read where they choose a password."""
+        """Return the text for forms where a password is chosen."""
         return _("A new password ends the tokens of your programs.")

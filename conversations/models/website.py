@@ -1,8 +1,8 @@
-"""A website that customers chat on: how its chat looks, when somebody answers, and who may have it on their pages."""
+"""A website that customers chat on: the settings of its chat, and the origins whose pages may embed it."""
 
 import re
 import secrets
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,49 +24,48 @@ if TYPE_CHECKING:
     from conversations.models.agent import Agent
 
 DEFAULT = "default"
-"""The key of the website that is always there, for chats that name none."""
+"""The key of the website that always exists, for chats that name no website."""
 
 ACCENT = "#4a51c7"
-"""The accent colour of a website that has chosen none."""
+"""The default accent colour."""
 
-RESERVED = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
-"""Words that are addresses of the chat page already."""
-
+RESERVED_KEYS = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
+"""Keys that no website may have, because `/chat/KEY/` is another address already."""
 
 ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\d{1,5})?")
-"""A host and perhaps a port, as browsers write them: names of other scripts in their xn-- form."""
+"""A host and an optional port, as browsers serialize them: internationalized names in their xn-- form."""
 
-NO_PLACE = {"Factory", "localtime"}
-"""Time zones that are none: one says that nobody has chosen, and one is whatever the server's clock says."""
+UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
+"""Names in the time zone database that are no place: a placeholder, and whatever the server is set to."""
 
 
 def new_key() -> str:
-    """A key that nobody else has. It is no secret: it stands on every page of its website."""
+    """Return a random key. It is public: every page of the website contains it."""
     return "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(10))
 
 
 def check_key(key: str) -> None:
-    """Raises ValidationError for a key that would not do in an address."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,39}", key) or key in RESERVED:
+    """Raise ValidationError for a key that cannot be part of an address."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,39}", key) or key in RESERVED_KEYS:
         raise ValidationError(_("A key has 2 to 40 small letters, digits and dashes, and is no word of ours."))
 
 
 def check_hours(text: str) -> None:
-    """Raises ValidationError with a sentence for hours that nobody understands."""
+    """Raise ValidationError for office hours that cannot be parsed."""
     try:
-        OfficeHours.of(text, "UTC")
+        OfficeHours.parse(text, "UTC")
     except ValueError as error:
         raise ValidationError(str(error)) from error
 
 
 def check_time_zone(name: str) -> None:
-    """Raises ValidationError for a time zone that does not exist."""
-    if name not in available_timezones() - NO_PLACE:
+    """Raise ValidationError for a time zone that does not exist."""
+    if name not in available_timezones() - UNUSABLE_TIME_ZONES:
         raise ValidationError(_("There is no such time zone. One looks like Europe/Berlin."))
 
 
 def check_languages(text: str) -> None:
-    """Raises ValidationError for a language that Chatsite does not speak."""
+    """Raise ValidationError for a language that Chatsite is not translated to."""
     known = dict(settings.LANGUAGES)
     unknown = [code for code in text.split() if code not in known]
     if unknown:
@@ -76,64 +75,64 @@ def check_languages(text: str) -> None:
         )
 
 
-def as_origin(text: str) -> str:
-    """The origin that `text` names, as browsers write it. Raises ValidationError if it is none."""
-    wrong = ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
+def normalize_origin(text: str) -> str:
+    """Return an origin as browsers serialize it. Raises ValidationError if `text` is not an origin."""
+    invalid = ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
     try:
         parts = urlsplit(text.strip().lower().rstrip("/"))
         port = parts.port
     except ValueError as error:
-        raise wrong from error
+        raise invalid from error
     if parts.scheme not in {"http", "https"} or not ORIGIN.fullmatch(parts.netloc) or not parts.hostname or port == 0:
-        raise wrong
+        raise invalid
     if parts.path or parts.query or parts.fragment:
-        raise wrong
-    usual = {"http": 80, "https": 443}[parts.scheme]
+        raise invalid
+    default_port = {"http": 80, "https": 443}[parts.scheme]
     try:
-        host = _as_host(parts.hostname)
+        host = _normalize_host(parts.hostname)
     except AddressValueError as error:
-        raise wrong from error
-    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != usual else "")
+        raise invalid from error
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != default_port else "")
 
 
-def _as_host(name: str) -> str:
-    """A name as it is; an address as browsers write it. To them whatever ends in a number is an address."""
+def _normalize_host(name: str) -> str:
+    """Shorten an IP address, leave a name unchanged. Browsers take each host that ends in a number for IPv4."""
     if ":" in name:
         return f"[{IPv6Address(name).compressed}]"
     return str(IPv4Address(name)) if name.rpartition(".")[2].isdigit() else name
 
 
 class WebsiteQuerySet(models.QuerySet["Website"]):
-    """How websites are found."""
+    """Queries for websites."""
 
     def by_key(self, key: str) -> "Website | None":
-        """The website with this key, or None."""
+        """Return the website with this key, or None."""
         return next(iter(prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key})), None)
 
     def default(self) -> "Website":
-        """The website of chats that name none. It is made if it is missing, as in an empty database."""
+        """Return the website of chats that name none. It is created if it is missing, as in an empty database."""
         return self.by_key(DEFAULT) or self.get_or_create(key=DEFAULT, defaults={"name": "Chat with us"})[0]
 
     def by_id(self, pk: int) -> "Website":
-        """The website of a conversation, by its number."""
+        """Return the website with this primary key, which a foreign key guarantees to exist."""
         return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk})))
 
     def uses_accent(self, accent: str) -> bool:
-        """Whether any has this accent colour; the default one is always somebody's."""
+        """Return whether a website has this accent colour, or it is the default one."""
         return accent == ACCENT or self.filter(accent__iexact=accent).exists()
 
-    def listing(self, origin: str) -> "list[Website]":
-        """Those whose chat pages of this origin may have."""
-        return list(prepared(self, "chatting on", lambda: self.filter(origins__origin="?"), {"?": origin}))
+    def with_origin(self, origin: str) -> "list[Website]":
+        """Return the websites that list this origin."""
+        return list(prepared(self, "websites with origin", lambda: self.filter(origins__origin="?"), {"?": origin}))
 
     def visible_to(self, agent: "Agent") -> "list[Website]":
-        """Those whose conversations the agent may see, by name."""
+        """Return the websites whose conversations the agent may see, by name."""
         mine = self.filter(agents=agent.pk) if agent.is_limited else self
         return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}))
 
 
 class Website(models.Model):
-    """A website with a chat."""
+    """A website that customers chat on."""
 
     class Ask(models.TextChoices):
         OFF = "OFF", _("not asked")
@@ -186,7 +185,7 @@ class Website(models.Model):
         default=False,
         help_text=_("Only customers whom your own server vouches for may write."),
     )
-    # Two that hold at the same time, so that a new one can be brought to your servers before the old one ends.
+    # Both are valid, so that the website's servers can be given the new one before the old one ends.
     identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
     identity_secret_before = models.CharField(_("identity secret before that"), max_length=64, blank=True)
     attachments = models.BooleanField(_("files"), default=True, help_text=_("Whether messages may come with files."))
@@ -218,59 +217,58 @@ class Website(models.Model):
         verbose_name_plural = _("websites")
 
     def __str__(self) -> str:
-        """Its name."""
+        """Return the name."""
         return self.name
 
     def clean(self) -> None:
-        """Raises ValidationError for what nobody could chat with."""
+        """Raise ValidationError if no customer could write."""
         if self.identity_required and not self.secrets:
             sentence = _("Identity cannot be required before there is an identity secret. Save, then make one.")
             raise ValidationError({"identity_required": sentence})
 
     @property
     def is_default(self) -> bool:
-        """Whether it is the one of chats that name none."""
+        """Whether this is the website of chats that name none."""
         return self.key == DEFAULT
 
     @cached_property
     def hours(self) -> OfficeHours:
-        """When somebody answers."""
-        return OfficeHours.of(self.office_hours, self.time_zone)
+        """The parsed office hours."""
+        return OfficeHours.parse(self.office_hours, self.time_zone)
 
     @property
     def secrets(self) -> list[str]:
-        """The identity secrets that hold."""
+        """The identity secrets that are valid."""
         return [secret for secret in (self.identity_secret, self.identity_secret_before) if secret]
 
-    def lists(self, origin: str) -> bool:
-        """Whether pages of this origin may have its chat."""
-        return Origin.objects.of(origin, self.pk)
+    def allows_origin(self, origin: str) -> bool:
+        """Return whether pages of this origin may embed the website's chat."""
+        return Origin.objects.is_allowed(origin, self.pk)
 
 
 class OriginQuerySet(models.QuerySet["Origin"]):
-    """How origins are found."""
+    """Queries for origins."""
 
-    def of(self, origin: str, website_id: int) -> bool:
-        """Whether the website lists the origin."""
+    def is_allowed(self, origin: str, website_id: int) -> bool:
+        """Return whether the website lists the origin."""
         values = {"?": origin, -1: website_id}
-        return bool(prepared(self, "origin of", lambda: self.filter(origin="?", website_id=-1), values))
+        return bool(prepared(self, "origin of website", lambda: self.filter(origin="?", website_id=-1), values))
 
-    def reads(self, origin: str, uuid: UUID) -> bool:
-        """Whether the website of the conversation with this uuid lists the origin."""
-        mark = UUID(int=0)
-        written = apps.get_model("conversations", "Conversation")._meta.get_field("uuid").get_db_prep_value
-        values = {"?": origin, written(mark, connection): written(uuid, connection)}
-        return bool(
-            prepared(self, "origin reads", lambda: self.filter(origin="?", website__conversations__uuid=mark), values)
-        )
+    def may_read(self, origin: str, uuid: UUID) -> bool:
+        """Return whether the website of the conversation with this uuid lists the origin."""
+        placeholder = UUID(int=0)
+        to_database = apps.get_model("conversations", "Conversation")._meta.get_field("uuid").get_db_prep_value
+        values = {"?": origin, to_database(placeholder, connection): to_database(uuid, connection)}
+        query = partial(self.filter, origin="?", website__conversations__uuid=placeholder)
+        return bool(prepared(self, "origin of conversation", query, values))
 
-    def known(self, origin: str) -> bool:
-        """Whether any website lists the origin."""
-        return bool(prepared(self, "origin known", lambda: self.filter(origin="?")[:1], {"?": origin}))
+    def is_listed(self, origin: str) -> bool:
+        """Return whether any website lists the origin."""
+        return bool(prepared(self, "origin of any website", lambda: self.filter(origin="?")[:1], {"?": origin}))
 
 
 class Origin(models.Model):
-    """An origin whose pages may have the website's chat, such as https://shop.example."""
+    """An origin whose pages may embed the website's chat, such as https://shop.example."""
 
     website = models.ForeignKey(Website, models.CASCADE, related_name="origins")
     origin = models.CharField(_("origin"), max_length=200, help_text=_("As in https://shop.example"))
@@ -283,14 +281,14 @@ class Origin(models.Model):
         constraints = (models.UniqueConstraint(fields=["origin", "website"], name="one_origin_each"),)
 
     def __str__(self) -> str:
-        """The origin."""
+        """Return the origin."""
         return self.origin
 
     def clean(self) -> None:
-        """Write it as browsers do."""
-        self.origin = as_origin(self.origin)
+        """Normalize the origin. Raises ValidationError if it is not one."""
+        self.origin = normalize_origin(self.origin)
 
 
-def limited(agent_id: Any = "pk") -> Exists:
-    """Whether the agent of a query is limited to some websites."""
+def is_limited(agent_id: Any = "pk") -> Exists:
+    """Return the expression for whether a query's agent is limited to some websites."""
     return Exists(Website.agents.through.objects.filter(user_id=OuterRef(agent_id)))

@@ -1,4 +1,4 @@
-"""What a website's own server says of a customer, and whether it is the one who says it."""
+"""Identity verification: what a website's own server says about a customer, and whether it signed that."""
 
 import hashlib
 import hmac
@@ -13,54 +13,56 @@ from conversations.models.contact import SUB_LENGTH, Claim
 from conversations.models.writing import NAME_LENGTH, check_email, check_name
 
 HEADER = "X-Identity"
-"""Our own script sends the proof in it, with every request."""
+"""The header in which the chat page sends the proof with each request."""
 
 LEEWAY = 60
-"""Seconds that the clocks of two servers may differ."""
+"""Seconds by which the clocks of two servers may differ."""
 
-LONGEST = 4096
-"""Characters of a proof; more is not looked at."""
-
-
-class NotProven(Exception):
-    """A proof is missing where one is needed, or does not hold. It says what to do."""
+MAX_LENGTH = 4096
+"""Characters of a proof. A longer one is invalid."""
 
 
-def proven(website: Website, proof: str | None) -> Claim | None:
-    """Who the customer is by this proof, or None without one. Raises NotProven if it does not hold.
+class InvalidProof(Exception):
+    """A proof is invalid, or missing where one is required. The message tells the customer what to do."""
+
+
+def verify(website: Website, proof: str | None) -> Claim | None:
+    """Return who the customer is by this proof, or None without a proof.
 
     A proof is a JSON Web Token (HS256, https://www.rfc-editor.org/rfc/rfc7519) with `sub`, `iat` and `exp`, and
-    `email` and `name` if the server knows them; or, weaker because it never ends, `HMAC <hex> <user id>`, the
-    HMAC-SHA256 of the user id alone. Both are signed with one of the website's two identity secrets.
+    optionally `email` and `name`; or `HMAC <hex> <user id>`, the HMAC-SHA256 of the user id alone, which is weaker
+    because it never expires. Either is signed with one of the website's two identity secrets.
+
+    Raises InvalidProof if the proof is invalid, or missing where the website requires one.
     """
     if not proof:
         if website.identity_required:
-            raise NotProven(_("Please sign in on the website first, then write to us."))
+            raise InvalidProof(_("Please sign in on the website first, then write to us."))
         return None
-    if len(proof) <= LONGEST:
+    if len(proof) <= MAX_LENGTH:
         for secret in website.secrets:
-            claim = _by_hmac(proof, secret) if proof.startswith("HMAC ") else _by_token(proof, secret)
+            claim = _verify_hmac(proof, secret) if proof.startswith("HMAC ") else _verify_token(proof, secret)
             if claim:
                 return claim
-    raise NotProven(_("We could not make sure who you are. Please load the page again."))
+    raise InvalidProof(_("We could not make sure who you are. Please load the page again."))
 
 
-def believed(website: Website, proof: str | None) -> Claim | None:
-    """The same for somebody who writes: with a proof that does not hold they are anonymous, like with none.
+def verify_or_anonymous(website: Website, proof: str | None) -> Claim | None:
+    """Return who the customer is by this proof, or None if the proof is missing or invalid.
 
-    Raises NotProven only where the website requires a proof.
+    Raises InvalidProof instead of returning None where the website requires a proof.
     """
     try:
-        return proven(website, proof)
-    except NotProven:
+        return verify(website, proof)
+    except InvalidProof:
         if website.identity_required:
             raise
         return None
 
 
-def _by_token(token: str, secret: str) -> Claim | None:
+def _verify_token(token: str, secret: str) -> Claim | None:
     try:
-        said: dict[str, Any] = jwt.decode(
+        payload: dict[str, Any] = jwt.decode(
             token,
             secret,
             algorithms=["HS256"],
@@ -69,26 +71,28 @@ def _by_token(token: str, secret: str) -> Claim | None:
         )
     except jwt.PyJWTError:
         return None
-    name = _fit(check_name, str(said.get("name") or "")[:NAME_LENGTH])
-    return _claim(str(said["sub"]), Contact.Proof.TOKEN, name, _fit(check_email, str(said.get("email") or "")))
+    name = _valid_or_empty(check_name, str(payload.get("name") or "")[:NAME_LENGTH])
+    email = _valid_or_empty(check_email, str(payload.get("email") or ""))
+    return _storable_claim(str(payload["sub"]), Contact.Proof.TOKEN, name, email)
 
 
-def _fit(rule: Callable[[str], str], text: str) -> str:
-    """The text, or "" if it cannot be kept: it is no reason to disbelieve the rest."""
+def _valid_or_empty(check: Callable[[str], str], text: str) -> str:
+    """Return the checked text, or "" if it is invalid: an invalid name does not make the whole token invalid."""
     try:
-        return rule(text)
+        return check(text)
     except ValueError:
         return ""
 
 
-def _by_hmac(proof: str, secret: str) -> Claim | None:
-    _word, digest, sub = proof.split(" ", 2) if proof.count(" ") >= 2 else ("", "", "")
-    right = hmac.new(secret.encode(), sub.encode(errors="replace"), hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(right.encode(), digest.lower().encode(errors="replace")):
+def _verify_hmac(proof: str, secret: str) -> Claim | None:
+    _scheme, signature, sub = proof.split(" ", 2) if proof.count(" ") >= 2 else ("", "", "")
+    expected = hmac.new(secret.encode(), sub.encode(errors="replace"), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(expected.encode(), signature.lower().encode(errors="replace")):
         return None
-    return _claim(sub, Contact.Proof.HMAC)
+    return _storable_claim(sub, Contact.Proof.HMAC)
 
 
-def _claim(sub: str, proof: Contact.Proof, name: str = "", email: str = "") -> Claim | None:
-    storable = sub.strip() and "\x00" not in sub and sub.isprintable() and len(sub) <= SUB_LENGTH
-    return Claim(sub, proof, name, email) if storable else None
+def _storable_claim(sub: str, proof: Contact.Proof, name: str = "", email: str = "") -> Claim | None:
+    """Return the claim, or None for a user id that is empty, too long or not printable."""
+    is_storable = sub.strip() and sub.isprintable() and len(sub) <= SUB_LENGTH
+    return Claim(sub, proof, name, email) if is_storable else None

@@ -1,4 +1,4 @@
-"""Whether a request comes from a page of ours, or from one of a website that we chat for."""
+"""Origin checks: whether a request comes from one of our own pages, or from a page of a website that we chat for."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,58 +14,59 @@ from django.views.decorators.csrf import csrf_exempt
 
 from conversations.models import Origin, Website
 
-WIDGETS = "/api/messages/"
-"""Where widgets of other origins call."""
+CROSS_ORIGIN_PREFIX = "/api/messages/"
+"""The part of the API that scripts on other origins may call."""
 
 
 def own_origin(request: HttpRequest) -> str:
-    """The origin of our own pages, as this request came to them."""
+    """Return the origin of our own pages, by the address of this request."""
     return f"{request.scheme}://{request.get_host()}"
 
 
 def is_cross_origin(request: HttpRequest) -> bool:
-    """Whether a browser says that a page of another origin sent this.
+    """Return whether a browser says that a page of another origin sent this request.
 
-    Every browser names the origin of an unsafe request (https://fetch.spec.whatwg.org/#origin-header), and none lets
-    a page forge it. A client that names none is no browser, and has no cookie of somebody else to misuse.
+    Every browser sends `Origin` with an unsafe request (https://fetch.spec.whatwg.org/#origin-header), and no page can
+    forge it. A client that sends neither `Origin` nor `Sec-Fetch-Site` is not a browser, so it carries nobody's cookies
+    but its own.
     """
     origin = request.headers.get("Origin")
     if origin is None:
         return request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
-    return origin != own_origin(request) and not is_trusted(origin)
+    return origin != own_origin(request) and not is_trusted_origin(origin)
 
 
-def is_trusted(origin: str) -> bool:
-    """Whether CSRF_TRUSTED_ORIGINS lists it, by its name or as in https://*.shop.example."""
+def is_trusted_origin(origin: str) -> bool:
+    """Return whether CSRF_TRUSTED_ORIGINS lists the origin, by its name or by a pattern such as https://*.shop.example."""
     scheme, _sep, host = origin.partition("://")
-    listed = [known.partition("://") for known in settings.CSRF_TRUSTED_ORIGINS]
-    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _sep, pattern in listed)
+    trusted = [entry.partition("://") for entry in settings.CSRF_TRUSTED_ORIGINS]
+    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _sep, pattern in trusted)
 
 
-def is_widget(sender: Any, request: HttpRequest, **_more: Any) -> bool:  # noqa: ARG001 (a signal says them by name)
-    """Whether django-cors-headers may let a page of another origin read the answer: if any website lists that origin.
+def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> bool:  # noqa: ARG001 (a signal handler)
+    """Return whether django-cors-headers may let the page that sent this read the answer: if any website lists it.
 
-    Which website's conversation it asks for is the API's to look at: a preflight does not say.
+    The API itself checks the origin against the conversation's own website: a preflight request names no conversation.
     """
-    return request.path.startswith(WIDGETS) and Origin.objects.known(request.headers.get("Origin", ""))
+    return request.path.startswith(CROSS_ORIGIN_PREFIX) and Origin.objects.is_listed(request.headers.get("Origin", ""))
 
 
 def may_write(request: HttpRequest, website: Website) -> bool:
-    """Whether the page that sent this is ours or of an origin that the website lists, or it is no page at all."""
-    return not is_cross_origin(request) or website.lists(request.headers.get("Origin", ""))
+    """Return whether the request comes from our own page, from an origin of the website, or from no browser."""
+    return not is_cross_origin(request) or website.allows_origin(request.headers.get("Origin", ""))
 
 
 def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Refuse unsafe requests of other sites' pages with 403.
+    """Answer unsafe requests from pages of other origins with 403.
 
-    It stands in for the CSRF token where the customer's cookie is the authority: the token would need a cookie of its
-    own before the first message, and there is none before it.
+    This replaces the CSRF token in views that rely on the customer's cookie: the token needs a cookie of its own before
+    the first message, and Chatsite sets none before it.
     """
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and is_cross_origin(request):
             raise PermissionDenied(_("This was sent from another website. Please write in the chat itself."))
         return view(request, *args, **kwargs)
 
-    return csrf_exempt(guarded)
+    return csrf_exempt(wrapper)

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from conversations.models import Origin, Website
-from conversations.models.website import as_origin
+from conversations.models.website import normalize_origin
 
 
 class Command(BaseCommand):
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             if options[field]:
                 setattr(website, field, options[field])
         try:
-            chatsite = as_origin(_whole(at))
+            chatsite = normalize_origin(_whole(at))
             website.full_clean()
             website.save()
             for written in origins:

@@ -24,4 +24,4 @@ class Command(BaseCommand):
         if agent is None:
             raise CommandError(f"There is no agent {username}. Make one with: manage.py createagent {username}")
         scope = Token.Scope.READ if read_only else Token.Scope.WRITE
-        self.stdout.write(Token.objects.mint(agent, name, scope))
+        self.stdout.write(Token.objects.issue(agent, name, scope))
