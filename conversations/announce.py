@@ -1,6 +1,6 @@
 """Rings the doorbell after commit. The only sender to the channel layer, and the place that names every group.
 
-A ring says that there is news, never what: whoever hears it fetches, through the door that checks what they may see.
+A ring says that there are new messages, never what they say. Receivers fetch them over HTTP, where access is checked.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from conversations.models import Conversation
 logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-"""A ring, as the channel layer passes it on."""
+"""A message to the consumers of a group. Channels calls the method of each consumer that its `type` names."""
 
 AGENTS = "agents"
 """The inboxes of agents who see every website."""
 
 _loop: asyncio.AbstractEventLoop | None = None
-_on_their_way: "set[asyncio.Future[None]]" = set()
-_waiting: deque[tuple[list[str], Event]] = deque()
+_sending: "set[asyncio.Future[None]]" = set()
+_deferred: deque[tuple[list[str], Event]] = deque()
 _thread = threading.local()
 
 
@@ -35,70 +35,82 @@ def website_group(website_id: int) -> str:
 
 
 def customer_group(conversation_id: int) -> str:
-    """The customer's side of a conversation. What only agents may know never rings here."""
+    """The customer's sockets of a conversation. Events that only agents may know of are never sent here."""
     return f"conversation-{conversation_id}-customer"
 
 
 def announce(conversation: Conversation) -> None:
-    """Once the transaction is committed, tell both sides that the conversation has news."""
-    _after_commit([customer_group(conversation.pk), *_agents(conversation)], conversation)
+    """After commit, tell the customer and the agents that the conversation has changed."""
+    _send_after_commit([customer_group(conversation.pk), *_agent_groups(conversation)], _ring(conversation))
 
 
 def announce_to_agents(conversation: Conversation) -> None:
-    """The same for news that are the agents' alone, such as who has taken the conversation."""
-    _after_commit(_agents(conversation), conversation)
+    """After commit, tell the agents alone, for example that a colleague has taken the conversation."""
+    _send_after_commit(_agent_groups(conversation), _ring(conversation))
 
 
 def announce_customer(conversation: Conversation) -> None:
-    """The same for what only concerns whoever has the conversation open, such as the page that the customer is on."""
-    _after_commit(_agents(conversation), conversation, beside=True)
+    """After commit, tell the agents who show this conversation that its customer has, for example, changed the page.
+
+    `beside` in the ring says that no list of conversations has to be fetched again.
+    """
+    _send_after_commit(_agent_groups(conversation), {**_ring(conversation), "beside": True})
+
+
+def announce_renewed_secret(conversation: Conversation) -> None:
+    """After commit, make every customer's socket of the conversation prove its access again, and tell the agents.
+
+    Those that show the old uuid are closed with 4403; those that show the new one are rung.
+    """
+    _send_after_commit([customer_group(conversation.pk)], {"type": "recheck"})
+    announce_to_agents(conversation)
 
 
 def use_running_loop() -> None:
-    """Remember the server's event loop. Queues of the channel layer belong to the loop of those who listen to them."""
+    """Remember the server's event loop: a channel layer's queues belong to the loop in which they are read."""
     global _loop
     if _loop is None or not _loop.is_running():
         _loop = asyncio.get_running_loop()
 
 
 def defer_rings() -> None:
-    """In a thread whose work the event loop comes for: rings wait until then, to wake it once and not twice."""
-    _thread.rings_wait = True
+    """Let rings of this thread wait for `send_deferred_rings`, so that one request wakes the event loop only once."""
+    _thread.defers_rings = True
 
 
 def send_deferred_rings() -> None:
-    """In the event loop: ring what the threads have left for it."""
-    while _waiting:
-        _start(*_waiting.popleft())
+    """In the event loop, send the rings that threads have deferred."""
+    while _deferred:
+        _send_soon(*_deferred.popleft())
 
 
-def _agents(conversation: Conversation) -> list[str]:
+def _agent_groups(conversation: Conversation) -> list[str]:
     return [AGENTS, website_group(conversation.website_id)]
 
 
-def _after_commit(groups: list[str], conversation: Conversation, beside: bool = False) -> None:
-    event: Event = {"type": "ring", "conversation": conversation.pk, "last": conversation.last_message_id}
-    if beside:
-        event["beside"] = True
-    # Robust: a ring that fails never fails the write, and the screens' slow polls find the news all the same.
+def _ring(conversation: Conversation) -> Event:
+    return {"type": "ring", "conversation": conversation.pk, "last": conversation.last_message_id}
+
+
+def _send_after_commit(groups: list[str], event: Event) -> None:
+    # Robust: a ring that fails never fails the write; polling finds the messages all the same.
     # A lambda and no partial: Django logs the failed function by a name that a partial does not have.
-    transaction.on_commit(lambda: _ring(groups, event), robust=True)
+    transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)
 
 
-def _ring(groups: list[str], event: Event) -> None:
-    if _loop is not None and _loop.is_running():
-        if getattr(_thread, "rings_wait", False):
-            _waiting.append((groups, event))
-        else:
-            _loop.call_soon_threadsafe(_start, groups, event)
-    else:  # a command or a shell, which has no loop of its own
+def _send_from_thread(groups: list[str], event: Event) -> None:
+    if _loop is None or not _loop.is_running():  # a management command or a shell
         async_to_sync(_send)(groups, event)
+    elif getattr(_thread, "defers_rings", False):
+        _deferred.append((groups, event))
+    else:
+        _loop.call_soon_threadsafe(_send_soon, groups, event)
 
 
-def _start(groups: list[str], event: Event) -> None:
-    ringing = asyncio.ensure_future(_send(groups, event))
-    _on_their_way.add(ringing)  # the loop alone would not keep it
-    ringing.add_done_callback(_arrived)
+def _send_soon(groups: list[str], event: Event) -> None:
+    sending = asyncio.ensure_future(_send(groups, event))
+    _sending.add(sending)  # the event loop itself keeps only a weak reference
+    sending.add_done_callback(_log_failure)
 
 
 async def _send(groups: list[str], event: Event) -> None:
@@ -107,7 +119,7 @@ async def _send(groups: list[str], event: Event) -> None:
         await layer.group_send(group, event)
 
 
-def _arrived(ringing: "asyncio.Future[None]") -> None:
-    _on_their_way.discard(ringing)
-    if not ringing.cancelled() and (error := ringing.exception()):
-        logger.error("The doorbell could not ring; polling will bring the news.", exc_info=error)
+def _log_failure(sending: "asyncio.Future[None]") -> None:
+    _sending.discard(sending)
+    if not sending.cancelled() and (error := sending.exception()):
+        logger.error("A ring could not be sent; polling will find the messages.", exc_info=error)

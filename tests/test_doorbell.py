@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 
 from chatsite.asgi import protocols
-from conversations.actions import close, post_message, take
+from conversations.actions import close, post_message, revoke, take
 from conversations.announce import customer_group
 from conversations.live import doorbell
 from conversations.models import Agent, Conversation, Website
@@ -167,7 +167,7 @@ async def test_where_no_bell_hangs_nothing_fails(talk: Conversation, path: str) 
 
 
 @pytest.fixture
-def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heartbeats in a moment instead of 25 seconds."""
     monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
 
@@ -194,7 +194,9 @@ def change_the_password(page: Page, bob: Agent) -> None:
 
 
 @pytest.mark.parametrize("end", [sign_out, leave_the_group, be_disabled, change_the_password])
-async def test_an_open_socket_is_closed_with_its_authority(bobs: Page, bob: Agent, end: Any, quick_heart: None) -> None:
+async def test_an_open_socket_is_closed_with_its_authority(
+    bobs: Page, bob: Agent, end: Any, quick_heartbeat: None
+) -> None:
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
         await bell.connect()
         assert await hears(bell) == await hears(bell)  # the heart beats while all is well
@@ -208,7 +210,27 @@ def test_revocation_takes_less_than_thirty_seconds() -> None:
     assert doorbell.HEARTBEAT < 30
 
 
-async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quick_heart: None) -> None:
+@pytest.mark.parametrize("path", ["/ws/chat/", "/ws/messages/{uuid}/"], ids=["page", "widget"])
+async def test_a_renewed_secret_closes_sockets_of_the_old_one_at_once(talk: Conversation, path: str) -> None:
+    def opened(uuid: Any) -> Any:
+        return socket(path.format(uuid=uuid), cookies=f"chat={uuid.hex}")
+
+    async with opened(talk.uuid) as old, opened(talk.uuid) as other_tab:
+        for bell in (old, other_tab):
+            await bell.connect()
+            await hears(bell)
+        renewed = await in_thread(revoke)(conversation=talk)
+        async with opened(renewed.uuid) as new:
+            await new.connect()
+            await hears(new)
+            for bell in (old, other_tab):
+                assert await closed_with(bell) == doorbell.REVOKED  # the next heartbeat would be 25 s away
+            message = await in_thread(post_message)(content="Still here", conversation=renewed)
+            while (await hears(new))["last"] < message.pk:
+                pass
+
+
+async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quick_heartbeat: None) -> None:
     async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
         await bell.connect()
         await hears(bell)
@@ -216,24 +238,24 @@ async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quic
         assert await closed_with(bell) == 4403
 
 
-@pytest.mark.parametrize("error", [DatabaseError, InterfaceError])
-async def test_the_heart_beats_on_when_the_database_stumbles(
-    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+@pytest.mark.parametrize("error", [DatabaseError, InterfaceError, RuntimeError, TimeoutError])
+async def test_heartbeats_go_on_after_an_error_of_any_kind(
+    talk: Conversation, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
         await bell.connect()
         await hears(bell)
-        stumbled = asyncio.Event()
-        listener = doorbell.CustomerDoorbell.listener
+        failed = asyncio.Event()
+        subscription = doorbell.CustomerDoorbell.subscription
 
-        async def stumble(self: Any) -> Any:
-            if stumbled.is_set():
-                return await listener(self)
-            stumbled.set()
+        async def fail_once(self: Any) -> Any:
+            if failed.is_set():
+                return await subscription(self)
+            failed.set()
             raise error("gone for a moment")
 
-        monkeypatch.setattr(doorbell.CustomerDoorbell, "listener", stumble)
-        await asyncio.wait_for(stumbled.wait(), 5)
+        monkeypatch.setattr(doorbell.CustomerDoorbell, "subscription", fail_once)
+        await asyncio.wait_for(failed.wait(), 5)
         await hears(bell)
         assert (await hears(bell))["last"] == talk.last_message_id
 
@@ -252,8 +274,8 @@ async def test_whatever_a_listener_says_is_ignored(talk: Conversation) -> None:
         assert (await hears(bell))["last"] == (await hears(other))["last"] == message.pk
 
 
-async def test_a_listener_joins_its_group_again_with_every_beat(
-    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+async def test_every_heartbeat_joins_the_group_again(
+    talk: Conversation, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer: Any = get_channel_layer()
     joined, join = [], layer.group_add
@@ -270,17 +292,17 @@ async def test_a_listener_joins_its_group_again_with_every_beat(
     assert joined[:3] == [customer_group(talk.pk)] * 3
 
 
-async def test_the_heart_beats_on_when_the_layer_stumbles(
-    talk: Conversation, quick_heart: None, monkeypatch: pytest.MonkeyPatch
+async def test_heartbeats_go_on_while_the_channel_layer_fails(
+    talk: Conversation, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
         await hears(bell)
 
-        async def stumble(group: str, channel: str) -> None:
+        async def fail(group: str, channel: str) -> None:
             raise ConnectionError("Redis is gone for a moment")
 
-        monkeypatch.setattr(get_channel_layer(), "group_add", stumble)
+        monkeypatch.setattr(get_channel_layer(), "group_add", fail)
         for _ in range(3):
             assert (await hears(bell))["last"] == talk.last_message_id
 

@@ -4,7 +4,7 @@ import uuid
 
 from django.db import transaction
 
-from conversations.announce import announce
+from conversations.announce import announce_renewed_secret
 from conversations.models import Conversation
 
 
@@ -18,5 +18,5 @@ def revoke(*, conversation: Conversation) -> Conversation:
     conversation.uuid = uuid.uuid4()
     conversation.save(update_fields=["uuid"])
     conversation.messages.update(client_id=None)  # to know one proves no longer that one was the customer
-    announce(conversation)  # pages that still show it find out at once
+    announce_renewed_secret(conversation)
     return conversation

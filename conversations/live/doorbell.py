@@ -1,8 +1,9 @@
-"""Doorbells: sockets that say that there is news, never what. Whoever hears one fetches the news through their door."""
+"""Doorbells: WebSockets that say that there are new messages, never what they say. Clients fetch them over HTTP."""
 
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,10 +12,9 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.db import Error
 
 from conversations.announce import AGENTS, customer_group, website_group
-from conversations.live.origin_check import FOREIGN
+from conversations.live.origin_check import WEBSITE_ORIGIN
 from conversations.models import Agent, Conversation, Origin, Website
 from conversations.models.conversation import as_uuid
 from conversations.models.website import DEFAULT
@@ -24,136 +24,160 @@ from conversations.threshold import customer_secret
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = 25
-"""Seconds between heartbeats. Each says `last`, so that a ring that was lost heals, and asks who may still listen."""
+"""Seconds between heartbeats. Each sends `last`, which makes up for a lost ring, and checks access again."""
 
-Listener = tuple[tuple[str, ...], int]
-"""The groups that somebody may listen to, and the id of the last message there."""
+HEARTBEAT_TIMEOUT = 25
+"""Seconds that the database and the channel layer may take for one heartbeat."""
+
+LEAVE_TIMEOUT = 5
+"""Seconds that the channel layer may take to forget a closed socket; the server cancels its task after 10."""
+
+Subscription = tuple[tuple[str, ...], int]
+"""The groups that a socket may listen to, and the id of the last message there."""
 
 PROTOCOL = "chat"
-"""A page that has no cookie to show offers two protocols of this socket: this one, and the conversation's secret."""
+"""A page without a cookie offers two subprotocols: this one, and the conversation's secret."""
 
 NOT_FOUND = 4404
 REVOKED = 4403
 
 
 class Doorbell(AsyncWebsocketConsumer):
-    """What every doorbell does: ask who listens, ring at once and with every ring of its group, and keep asking."""
+    """Checks access, rings at once and with every ring of its groups, and checks access again with every heartbeat."""
 
-    heart: "asyncio.Task[None] | None" = None
-    groups: tuple[str, ...] = ()
+    heartbeat_task: "asyncio.Task[None] | None" = None
+    joined: tuple[str, ...] = ()  # and not `groups`, which Channels itself joins and leaves
     subprotocol: str | None = None
 
-    async def listener(self) -> Listener | None:
-        """The groups that whoever connects may listen to and the id of its last message, or None: asked ever again."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Channels makes one instance for each socket."""
+        super().__init__(*args, **kwargs)
+        self.recheck_requested = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle one socket. However that ends, its heartbeat ends and it leaves its groups."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self.heartbeat_task:
+                self.heartbeat_task.cancel()
+            try:
+                async with asyncio.timeout(LEAVE_TIMEOUT):
+                    await self.join(())
+            except Exception as error:  # whatever the channel layer's library raises: it forgets the socket in time
+                logger.warning("A closed socket could not leave its groups: %r", error)
+
+    async def subscription(self) -> Subscription | None:
+        """The groups that this client may listen to and the id of the last message there; None without access."""
         raise NotImplementedError
 
     async def connect(self) -> None:
-        """Accept the socket, and close it with 4404 unless there is something that it may listen to."""
+        """Accept the socket, and close it with 4404 if it has access to nothing."""
         await self.accept(self.subprotocol)
-        found = await self.listener()
+        found = await self.subscription()
         if found is None:
             return await self.close(NOT_FOUND)
-        self.groups, _ = found
-        # First listen, then look: news that come between the two ring twice, where the other order would miss them.
-        for group in self.groups:
-            await self.channel_layer.group_add(group, self.channel_name)
-        self.heart = asyncio.create_task(self.beat())
+        # Join before the first heartbeat reads `last`: a message in between rings twice, but is never missed.
+        await self.join(found[0])
+        self.heartbeat_task = asyncio.create_task(self.heartbeat())
         return None
 
-    async def disconnect(self, code: int) -> None:
-        """Stop listening."""
-        if self.heart:
-            self.heart.cancel()
-            for group in self.groups:
-                await self.channel_layer.group_discard(group, self.channel_name)
-
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Whatever a listener says is ignored: a doorbell has nothing to be told."""
+        """Ignore whatever a client sends."""
 
-    async def beat(self) -> None:
-        """Ring now and every 25 seconds, until whoever listens may no longer: then close with 4403."""
+    async def heartbeat(self) -> None:
+        """Ring now, then every 25 seconds and on `recheck`, until access is gone: then close with 4403."""
         while True:
+            self.recheck_requested.clear()
             try:
-                found = await self.listener()
-            except Error:
-                logger.exception("A doorbell could not ask who listens; it asks again in %s seconds.", HEARTBEAT)
-            else:
-                if found is None:
-                    return await self.close(REVOKED)
-                await self.join_again(found[0])
-                await self.ring({"last": found[1]})
-            await asyncio.sleep(HEARTBEAT)
+                async with asyncio.timeout(HEARTBEAT_TIMEOUT):
+                    found = await self.subscription()
+                    if found is None:
+                        return await self.close(REVOKED)
+                    await self.ring({"last": found[1]})
+                    await self.join(found[0])
+            except Exception:  # whatever the database or the channel layer raises: the next heartbeat tries again
+                logger.exception("The heartbeat of a doorbell failed; the next one is in %s seconds.", HEARTBEAT)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT):
+                    await self.recheck_requested.wait()
 
-    async def join_again(self, groups: tuple[str, ...]) -> None:
-        """Again and again, because a layer forgets who did not take a ring in time, and what one may hear changes."""
-        try:
-            for group in set(self.groups) - set(groups):
-                await self.channel_layer.group_discard(group, self.channel_name)
-            self.groups = groups
-            for group in self.groups:
-                await self.channel_layer.group_add(group, self.channel_name)
-        except Exception:  # whatever the layer's library raises: the heart must not stop for it
-            logger.exception("A doorbell could not join its group; the next heartbeat tries again.")
+    async def join(self, groups: tuple[str, ...]) -> None:
+        """Join these groups and leave all others.
+
+        Repeated with every heartbeat, because a channel layer drops members that are slow to take their events, and
+        because access changes.
+        """
+        left, self.joined = set(self.joined) - set(groups), groups
+        for group in left:
+            await self.channel_layer.group_discard(group, self.channel_name)
+        for group in groups:
+            await self.channel_layer.group_add(group, self.channel_name)
 
     async def ring(self, event: dict[str, Any]) -> None:
-        """Say that there are messages up to `last`. Channels calls this for every ring of the group."""
+        """Tell the client that there are messages up to `last`. Channels calls this for a group's "ring" events."""
         await self.send(json.dumps({"type": "messages", "last": event["last"]}))
+
+    async def recheck(self, event: dict[str, Any]) -> None:
+        """Check access at once. Channels calls this for a group's "recheck" events."""
+        self.recheck_requested.set()
 
 
 class CustomerDoorbell(Doorbell):
-    """Rings on the customer's page, for the conversation of its cookie."""
+    """Rings on the customer's page, for the conversation whose secret is in its cookie or its subprotocols."""
 
-    header: str | None = None
+    secret: str | None = None
 
     async def connect(self) -> None:
-        """Hear the secret where a script keeps it: a socket can send no header of ours, but protocols of our choice."""
+        """Take the secret from the subprotocols: a page's script can set no other header of a socket."""
         offered = self.scope["subprotocols"]
         if PROTOCOL in offered:
             self.subprotocol = PROTOCOL
-            self.header = next((word for word in offered if word != PROTOCOL), None)
+            self.secret = next((protocol for protocol in offered if protocol != PROTOCOL), None)
         await super().connect()
 
-    async def listener(self) -> Listener | None:
-        """The conversation of the cookie, or of the secret that was offered as a protocol."""
+    async def subscription(self) -> Subscription | None:
+        """The conversation of the secret."""
         key = self.scope["url_route"]["kwargs"].get("key", DEFAULT)
         [host] = parse_qs(self.scope["query_string"].decode("latin1")).get("host", [""])[:1]
         name = customer_secret.cookie_name(key, host)
-        return await _customer(customer_secret.read(self.scope["cookies"], name, self.header))
+        return await _customer_subscription(customer_secret.read(self.scope["cookies"], name, self.secret))
 
 
 class WidgetDoorbell(Doorbell):
-    """Rings for third-party widgets, which hold the conversation's uuid."""
+    """Rings for third-party widgets, which know the conversation's uuid."""
 
-    async def listener(self) -> Listener | None:
-        """The conversation of the uuid, if the page that asks is ours or one of its website's."""
-        return await _customer(as_uuid(self.scope["url_route"]["kwargs"]["uuid"]), self.scope.get(FOREIGN))
+    async def subscription(self) -> Subscription | None:
+        """The conversation of the uuid, if the page that asks is ours or of the conversation's website."""
+        uuid = as_uuid(self.scope["url_route"]["kwargs"]["uuid"])
+        return await _customer_subscription(uuid, self.scope.get(WEBSITE_ORIGIN))
 
 
 class AgentDoorbell(Doorbell):
-    """Rings in an agent's inbox, for every conversation on the desk; a ring names the conversation."""
+    """Rings in an agent's inbox, for all conversations that the agent may see."""
 
-    async def listener(self) -> Listener | None:
-        """All agents', or those of their websites, if the session is an agent's still: signed in and in the group."""
+    async def subscription(self) -> Subscription | None:
+        """All conversations, or those of the agent's websites, while the session is an agent's."""
         session = import_module(settings.SESSION_ENGINE).SessionStore(self.scope["session"].session_key)
-        return await _desk(await get_user({"session": session}))
+        return await _agent_subscription(await get_user({"session": session}))
 
     async def ring(self, event: dict[str, Any]) -> None:
-        """Say which conversation has news; a heartbeat names none."""
-        await self.send(json.dumps({"type": "messages", **{k: v for k, v in event.items() if k != "type"}}))
+        """Tell the inbox which conversation has changed; a heartbeat names none."""
+        await self.send(json.dumps({**event, "type": "messages"}))
 
 
 @database_sync_to_async
-def _customer(uuid: Any, foreign_origin: str | None = None) -> Listener | None:
+def _customer_subscription(uuid: Any, website_origin: str | None = None) -> Subscription | None:
     conversation = Conversation.objects.by_uuid(uuid)
     if conversation is None or (
-        foreign_origin and not Origin.objects.is_allowed(foreign_origin, conversation.website_id)
+        website_origin and not Origin.objects.is_allowed(website_origin, conversation.website_id)
     ):
         return None
     return (customer_group(conversation.pk),), conversation.last_message_id
 
 
 @database_sync_to_async
-def _desk(user: Any) -> Listener | None:
+def _agent_subscription(user: Any) -> Subscription | None:
     agent = Agent.objects.for_user(user)
     if agent is None:
         return None

@@ -1,4 +1,4 @@
-"""Where the doorbells hang."""
+"""The URLs of the doorbells."""
 
 from typing import Any
 
@@ -12,5 +12,5 @@ urlpatterns: list[Any] = [
     path("ws/chat/<slug:key>/", CustomerDoorbell.as_asgi()),
     path("ws/messages/<str:uuid>/", WidgetDoorbell.as_asgi()),
     path("ws/inbox/", AgentDoorbell.as_asgi()),
-    re_path("", WebsocketDenier.as_asgi()),  # 403 for all else; Channels would fail, and leave a traceback
+    re_path("", WebsocketDenier.as_asgi()),  # 403 for all other paths, where Channels would raise
 ]
