@@ -18,7 +18,7 @@ def code_of(talk: Conversation) -> str:
     return str(page.post("/chat/code/").content.decode())
 
 
-def test_a_code_holds_once(alice: Page, mallory: Page, talk: Conversation) -> None:
+def test_a_code_works_once(alice: Page, mallory: Page, talk: Conversation) -> None:
     code = code_of(talk)
     assert alice.post("/chat/enter/", {"code": code, "window": "1"}).status_code == 204
     assert texts(alice.get("/chat/")) == ["Hello, is anybody there?"]
@@ -34,7 +34,7 @@ def test_a_window_without_cookies_may_ask_again_for_the_secret(alice: Page, talk
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(55, 204), (65, 403)])
-def test_a_code_holds_for_a_minute(
+def test_a_code_expires_after_a_minute(
     alice: Page, talk: Conversation, monkeypatch: pytest.MonkeyPatch, seconds: int, status: int
 ) -> None:
     code, now = code_of(talk), time.time()
@@ -42,13 +42,13 @@ def test_a_code_holds_for_a_minute(
     assert alice.post("/chat/enter/", {"code": code}).status_code == status
 
 
-def test_a_code_holds_for_its_own_website_alone(alice: Page, talk: Conversation) -> None:
+def test_a_code_works_on_its_own_website_only(alice: Page, talk: Conversation) -> None:
     Website.objects.create(name="The bakery", key="bakery")
     assert alice.post("/chat/bakery/enter/", {"code": code_of(talk)}).status_code == 403
 
 
 @pytest.mark.parametrize("code", ["", "nonsense", "a:b:c"])
-def test_what_is_no_code_opens_nothing(alice: Page, code: str) -> None:
+def test_an_invalid_code_is_refused(alice: Page, code: str) -> None:
     assert alice.post("/chat/enter/", {"code": code}).status_code == 403
 
 
@@ -56,7 +56,7 @@ def test_without_a_conversation_there_is_no_code(alice: Page) -> None:
     assert alice.post("/chat/code/").status_code == 404
 
 
-def test_while_it_is_not_known_which_codes_are_used_none_holds(alice: Page, talk: Conversation, settings: Any) -> None:
+def test_without_its_cache_every_code_is_refused(alice: Page, talk: Conversation, settings: Any) -> None:
     entry = {"code": code_of(talk), "window": "1"}
     cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/"}
     working, settings.CACHES = settings.CACHES, {"default": cache}

@@ -21,13 +21,13 @@ def as_customer(talk: Conversation) -> Page:
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/default/"])
-def test_a_monitor_asks_for_the_head_of_a_page_alone(alice: Page, path: str) -> None:
+def test_head_requests_are_answered(alice: Page, path: str) -> None:
     whole, head = alice.get(path), alice.head(path)
     assert (head.status_code, head.content) == (200, b"")
     assert head["Content-Type"] == whole["Content-Type"]
 
 
-def test_looking_leaves_no_cookie_and_no_row(alice: Page) -> None:
+def test_reading_the_page_sets_no_cookie_and_writes_no_row(alice: Page) -> None:
     for path in ["/chat/", "/chat/messages/?since=0", "/chat/state/"]:
         response = alice.get(path)
         assert response.status_code in {200, 204}
@@ -35,7 +35,7 @@ def test_looking_leaves_no_cookie_and_no_row(alice: Page) -> None:
     assert not Conversation.objects.exists()
 
 
-def test_the_first_message_begins_a_conversation_and_the_page_shows_it(alice: Page) -> None:
+def test_the_first_message_starts_a_conversation(alice: Page) -> None:
     response = alice.says("Hello <b>there</b>")
     assert (response.status_code, response["Location"]) == (302, "/chat/")
     assert texts(alice.get("/chat/")) == ["Hello &lt;b&gt;there&lt;/b&gt;"]
@@ -47,7 +47,7 @@ def test_the_first_message_begins_a_conversation_and_the_page_shows_it(alice: Pa
     assert Conversation.objects.count() == 1
 
 
-def test_the_cookie_is_sent_over_https_alone_where_there_is_https(alice: Page, settings: Any) -> None:
+def test_the_cookie_is_secure_over_https(alice: Page, settings: Any) -> None:
     settings.INSECURE_HTTP = False
     alice.says("Hello")
     assert alice.cookies["chat"]["secure"]
@@ -66,7 +66,7 @@ def test_htmx_gets_204_a_ring_and_the_id(alice: Page) -> None:
     assert alice.cookies["chat"].value
 
 
-def test_since_brings_only_newer_rows_or_204(talk: Conversation, bob: Agent) -> None:
+def test_since_returns_only_newer_messages_or_204(talk: Conversation, bob: Agent) -> None:
     alice = as_customer(talk)
     assert alice.get(f"/chat/messages/?since={talk.last_message_id}").status_code == 204
     post_message(content="Yes, I am here", conversation=talk, agent=bob)
@@ -76,7 +76,7 @@ def test_since_brings_only_newer_rows_or_204(talk: Conversation, bob: Agent) -> 
     assert response.content.decode().lstrip().startswith("<li ")
 
 
-def test_a_batch_that_is_full_says_that_there_is_more(talk: Conversation) -> None:
+def test_a_full_page_of_new_messages_triggers_the_next_fetch(talk: Conversation) -> None:
     for number in range(60):
         post_message(content=f"{number}", conversation=talk)
     alice = as_customer(talk)
@@ -89,7 +89,7 @@ def test_a_batch_that_is_full_says_that_there_is_more(talk: Conversation) -> Non
     assert "HX-Trigger" not in rest
 
 
-def test_older_messages_come_on_demand_with_script_and_without(talk: Conversation) -> None:
+def test_older_messages_are_paged_with_and_without_javascript(talk: Conversation) -> None:
     for number in range(119):
         post_message(content=f"{number}", conversation=talk)
     alice = as_customer(talk)
@@ -114,7 +114,7 @@ def test_sending_the_same_form_twice_sends_one_message(alice: Page) -> None:
     assert Message.objects.count() == 1
 
 
-def test_a_lost_first_answer_is_healed_by_sending_again(alice: Page) -> None:
+def test_a_retry_after_a_lost_first_answer_finds_the_same_conversation(alice: Page) -> None:
     name = str(uuid.uuid4())
     alice.says("Once", client_id=name)
     alice.cookies.clear()  # the answer with the cookie never arrived
@@ -133,7 +133,7 @@ def test_a_lost_first_answer_is_healed_by_sending_again(alice: Page) -> None:
         ({"content": "Hi", "name": "n" * 81}, "longer than 80"),
     ],
 )
-def test_a_wrong_form_comes_back_with_a_sentence_and_what_was_typed(
+def test_an_invalid_form_is_422_with_an_error_and_the_typed_text(
     alice: Page, sent: dict[str, str], sentence: str
 ) -> None:
     page = alice.post("/chat/messages/", sent)
@@ -148,7 +148,7 @@ def test_a_wrong_form_comes_back_with_a_sentence_and_what_was_typed(
     assert not Conversation.objects.exists()
 
 
-def test_another_text_under_the_same_name_is_409_and_can_be_sent_again(alice: Page) -> None:
+def test_another_text_with_the_same_client_id_is_409_and_gets_a_new_client_id(alice: Page) -> None:
     name = str(uuid.uuid4())
     alice.says("One", client_id=name)
     page = alice.says("Other", client_id=name)
@@ -162,12 +162,12 @@ def test_another_text_under_the_same_name_is_409_and_can_be_sent_again(alice: Pa
     assert texts(alice.get("/chat/")) == ["One", "Other"]
 
 
-def test_line_ends_are_kept_as_they_were_typed(alice: Page) -> None:
+def test_line_breaks_are_normalized_and_kept(alice: Page) -> None:
     alice.says("one\r\ntwo\n\nthree")
     assert Message.objects.get().content == "one\ntwo\n\nthree"
 
 
-def test_a_closed_chat_says_so_and_opens_again_by_writing(talk: Conversation) -> None:
+def test_a_closed_chat_says_so_and_writing_reopens_it(talk: Conversation) -> None:
     alice = as_customer(talk)
     assert "closed" not in alice.get("/chat/").content.decode()
     close(conversation=talk)
@@ -178,7 +178,7 @@ def test_a_closed_chat_says_so_and_opens_again_by_writing(talk: Conversation) ->
     assert "closed" not in alice.get("/chat/").content.decode()
 
 
-def test_customers_never_see_who_sent_the_other_sides_client_id(talk: Conversation, bob: Agent) -> None:
+def test_customers_never_see_client_ids_of_agents(talk: Conversation, bob: Agent) -> None:
     mine, bobs = uuid.uuid4(), uuid.uuid4()
     post_message(content="mine", conversation=talk, client_id=mine)
     post_message(content="bobs", conversation=talk, agent=bob, client_id=bobs)
@@ -187,7 +187,7 @@ def test_customers_never_see_who_sent_the_other_sides_client_id(talk: Conversati
     assert str(bobs) not in html
 
 
-def test_without_script_the_page_refreshes_itself_unless_somebody_writes_on_it(talk: Conversation) -> None:
+def test_without_javascript_the_page_refreshes_itself_except_while_writing(talk: Conversation) -> None:
     refresh = re.compile(r'<noscript><meta http-equiv="refresh" content="\d+"></noscript>')
     alice = as_customer(talk)
     assert refresh.search(alice.get("/chat/").content.decode())
@@ -196,7 +196,7 @@ def test_without_script_the_page_refreshes_itself_unless_somebody_writes_on_it(t
 
 
 @pytest.mark.parametrize("value", ["nonsense", uuid.uuid4().hex, "", "x" * 5000])
-def test_a_cookie_that_opens_nothing_is_an_empty_chat(talk: Conversation, value: str) -> None:
+def test_an_invalid_cookie_shows_an_empty_chat(talk: Conversation, value: str) -> None:
     page = Page()
     page.cookies["chat"] = value
     assert texts(page.get("/chat/")) == []
@@ -205,5 +205,5 @@ def test_a_cookie_that_opens_nothing_is_an_empty_chat(talk: Conversation, value:
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "since=", f"since={10**30}", "before=x", "before=0"])
-def test_numbers_that_are_none_break_nothing(talk: Conversation, query: str) -> None:
+def test_invalid_numbers_are_ignored(talk: Conversation, query: str) -> None:
     assert as_customer(talk).get(f"/chat/messages/?{query}").status_code in {200, 204}

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 
 from chatsite.asgi import protocols
-from conversations.actions import close, post_message, revoke, take
+from conversations.actions import close, post_message, renew_secret, take
 from conversations.announce import customer_group
 from conversations.live import doorbell
 from conversations.models import Agent, Conversation, Website
@@ -219,7 +219,7 @@ async def test_a_renewed_secret_closes_sockets_of_the_old_one_at_once(talk: Conv
         for bell in (old, other_tab):
             await bell.connect()
             await hears(bell)
-        renewed = await in_thread(revoke)(conversation=talk)
+        renewed = await in_thread(renew_secret)(conversation=talk)
         async with opened(renewed.uuid) as new:
             await new.connect()
             await hears(new)

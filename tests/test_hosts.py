@@ -42,7 +42,7 @@ def tells(page: Page, path: str = HERE, origin: str | None = SHOP, **said: Any) 
     return page.post(path, json.dumps(said), content_type="text/plain", headers={**headers, "User-Agent": FIREFOX})
 
 
-def test_agents_see_where_their_customer_is(alice: Page, bobs: Page, chatting: Conversation) -> None:
+def test_agents_see_which_page_the_customer_is_on(alice: Page, bobs: Page, chatting: Conversation) -> None:
     answer = tells(
         alice,
         url="https://shop.example/pots/blue",
@@ -60,7 +60,9 @@ def test_agents_see_where_their_customer_is(alice: Page, bobs: Page, chatting: C
     assert 'href="https://shop.example/pots/blue"' in about
 
 
-def test_an_agents_page_hears_that_its_customer_went_elsewhere(alice: Page, bobs: Page, chatting: Conversation) -> None:
+def test_an_agents_page_notices_that_the_customer_went_to_another_page(
+    alice: Page, bobs: Page, chatting: Conversation
+) -> None:
     tells(alice, url="https://shop.example/a", title="A")
     page = bobs.get(f"/inbox/{chatting.pk}/").content.decode()
     found = re.search(r'id="shown-state" name="state" value="([^"]*)"', page)
@@ -72,7 +74,7 @@ def test_an_agents_page_hears_that_its_customer_went_elsewhere(alice: Page, bobs
     assert bobs.get(poll, asked)["HX-Trigger"] == "state"
 
 
-def test_agents_see_where_a_visit_began_and_not_each_page_before_this_one(
+def test_agents_see_the_referrer_of_the_visit_and_not_of_every_page(
     alice: Page, bobs: Page, chatting: Conversation
 ) -> None:
     def came_from() -> str:
@@ -114,7 +116,7 @@ def test_agents_see_that_their_customer_has_left_the_page(alice: Page, bobs: Pag
         ("fil-PH", "fil-ph"),
     ],
 )
-def test_agents_see_the_language_that_a_browser_likes_best(
+def test_agents_see_the_preferred_language_of_the_browser(
     alice: Page, bobs: Page, chatting: Conversation, accepted: str, shown: str
 ) -> None:
     alice.post(HERE, "{}", content_type="text/plain", headers={"Origin": SHOP, "Accept-Language": accepted})
@@ -123,7 +125,7 @@ def test_agents_see_the_language_that_a_browser_likes_best(
     assert "<dd>Arabic</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
 
 
-def test_it_answers_how_many_messages_are_unseen(alice: Page, bob: Agent, chatting: Conversation) -> None:
+def test_reporting_a_page_answers_the_unread_count(alice: Page, bob: Agent, chatting: Conversation) -> None:
     seen = chatting.last_message_id
     for text in ("Hi!", "Are you there?"):
         post_message(content=text, conversation=chatting, agent=bob)
@@ -138,7 +140,7 @@ def test_where_there_is_no_cookie_the_secret_comes_in_the_body(chatting: Convers
     assert tells(Page(), chat=1).status_code == 204
 
 
-def test_nothing_is_noted_of_who_has_not_written(mallory: Page, shop: Website) -> None:
+def test_nothing_is_noted_of_visitors_without_a_conversation(mallory: Page, shop: Website) -> None:
     assert tells(mallory, url="https://shop.example/").status_code == 204
     assert not Conversation.objects.exists()
 
@@ -161,12 +163,12 @@ def test_other_origins_are_refused_and_change_nothing(alice: Page, chatting: Con
 @pytest.mark.parametrize(
     "body", ["", "{", "[]", "null", "1", '{"url": 1}', '{"seen": "x"}', '{"seen": -1}', "[" * 20000]
 )
-def test_whatever_it_is_told_does_no_harm(alice: Page, chatting: Conversation, body: str) -> None:
+def test_malformed_bodies_are_ignored(alice: Page, chatting: Conversation, body: str) -> None:
     answer = alice.post(HERE, body, content_type="text/plain", headers={"Origin": SHOP})
     assert answer.status_code == 200
 
 
-def test_what_a_browser_tells_is_shown_as_text_and_leads_nowhere_bad(
+def test_what_a_browser_reports_is_escaped_and_bad_links_are_not_shown(
     alice: Page, bobs: Page, chatting: Conversation
 ) -> None:
     bad = "<img src=x onerror=alert(1)>"
@@ -181,7 +183,7 @@ def test_what_a_browser_tells_is_shown_as_text_and_leads_nowhere_bad(
     assert len(visitor.get(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
 
 
-def test_a_customer_who_leaves_is_forgotten_and_the_secret_holds_no_longer(
+def test_signing_out_deletes_the_cookie_and_ends_the_secret_everywhere(
     alice: Page, bobs: Page, chatting: Conversation
 ) -> None:
     stolen = Page()
@@ -196,7 +198,7 @@ def test_a_customer_who_leaves_is_forgotten_and_the_secret_holds_no_longer(
     assert "Hello" in bobs.get(f"/inbox/{chatting.pk}/").content.decode()
 
 
-def test_too_many_visits_are_told_to_wait(alice: Page, chatting: Conversation, settings: Any) -> None:
+def test_reporting_pages_is_rate_limited(alice: Page, chatting: Conversation, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "visits of one address": (2, 60)}
     answers = [tells(alice) for _ in range(3)]
@@ -207,7 +209,7 @@ def test_too_many_visits_are_told_to_wait(alice: Page, chatting: Conversation, s
 # The loader ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_loader_knows_the_looks_of_the_page_that_asks_and_of_no_other(alice: Page, shop: Website) -> None:
+def test_the_loader_contains_the_looks_of_the_page_that_asks_and_of_no_other(alice: Page, shop: Website) -> None:
     Website.objects.create(key="secretclub", name="Club", accent="#aa0000").origins.create(
         origin="https://club.example"
     )
@@ -236,7 +238,7 @@ def test_the_loader_speaks_the_language_of_its_chat(alice: Page, shop: Website) 
     assert sorry["en"] in words("/chat.js", "https://elsewhere.example/")
 
 
-def test_the_chat_is_the_same_where_scripts_cannot_be_made_as_small(alice: Page, monkeypatch: Any) -> None:
+def test_the_chat_works_without_the_minifier(alice: Page, monkeypatch: Any) -> None:
     monkeypatch.setattr(assets, "SMALLEST", False)
     made = (assets._loader, assets._script, assets._module)
     for asset in made:
@@ -249,13 +251,13 @@ def test_the_chat_is_the_same_where_scripts_cannot_be_made_as_small(alice: Page,
 
 @pytest.mark.skipif(not assets.SMALLEST, reason="scripts are not made as small as they are served elsewhere")
 @pytest.mark.parametrize("language", [code for code, _ in settings.LANGUAGES])
-def test_the_loader_has_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
+def test_the_loader_is_at_most_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
     packed = alice.get("/chat.js", headers={"Accept-Encoding": "gzip", "Accept-Language": language})
     assert packed["Content-Encoding"] == "gzip"
     assert len(packed.content) <= 3 * 1024
 
 
-def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:
+def test_static_files_of_the_chat_are_compressed_and_cached_for_ever(alice: Page) -> None:
     page = alice.get("/chat/").content.decode()
     addresses = re.findall(r'="(/chat/[^"/]*\.(?:js|css))"', page)
     assert len(addresses) == 4  # the style, the script and two modules
@@ -272,26 +274,26 @@ def test_files_of_the_chat_are_small_and_kept_for_ever(alice: Page) -> None:
         assert "immutable" not in old["Cache-Control"]
 
 
-def test_modules_are_made_for_the_languages_of_chats_alone(alice: Page) -> None:
+def test_modules_exist_in_the_languages_of_chats_only(alice: Page) -> None:
     assert "Bearbeiten" in alice.get("/chat/chat-seldom.de.000000000000.js").content.decode()
     for made_up in ("chat-seldom.xx", "loader.en", "chat-keeper.en", "chat-seldom.EN"):
         assert alice.get(f"/chat/{made_up}.000000000000.js").status_code == 404
 
 
-def test_what_signed_in_customers_need_comes_along_where_there_are_some(alice: Page, shop: Website) -> None:
+def test_the_module_for_signed_in_customers_is_preloaded_where_there_are_some(alice: Page, shop: Website) -> None:
     assert "modulepreload" not in alice.get("/chat/shop/").content.decode()
     Website.objects.filter(pk=shop.pk).update(identity_secret="only-for-tests-" * 4)
     assert 'rel="modulepreload" href="/chat/chat-secret.en.' in alice.get("/chat/shop/").content.decode()
 
 
-def test_styles_are_made_for_the_colours_of_websites_alone(alice: Page, shop: Website) -> None:
+def test_styles_exist_in_the_colours_of_websites_only(alice: Page, shop: Website) -> None:
     assert alice.get("/chat/style-0a7d4f-000000000000.css").status_code == 200
     for made_up in ("123456", "zzzzzz", "0a7d4", "0A7D4G"):
         assert alice.get(f"/chat/style-{made_up}-000000000000.css").status_code == 404
 
 
 @pytest.mark.parametrize("accent", ["#4a51c7", "#0a7d4f", "#ffdd00", "#ffffff", "#000000", "#808080", "#ff4fa3"])
-def test_any_accent_can_be_read_on_and_read(accent: str) -> None:
+def test_every_accent_colour_has_readable_contrast(accent: str) -> None:
     for mode in colours(accent).split("@media"):
         named = {
             name: tuple(float(part) for part in rgb.split())

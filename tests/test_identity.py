@@ -11,7 +11,7 @@ import jwt
 import pytest
 from django.core.exceptions import ValidationError
 
-from conversations.actions import revoke
+from conversations.actions import renew_secret
 from conversations.models import Contact, Conversation, Website
 from tests.conftest import Page, texts
 
@@ -282,7 +282,7 @@ def test_knowing_a_message_opens_nothing_on_another_website_nor_after_its_custom
     body = {"content": "Hello", "client_id": NAME}
     alice.htmx(f"{PATH}messages/", body)
     assert mallory.htmx("/chat/messages/", body, **{"X-Keep": "yes"}).status_code == 409
-    left = revoke(conversation=Conversation.objects.get())
+    left = renew_secret(conversation=Conversation.objects.get())
     answer = mallory.htmx(f"{PATH}messages/", body, **{"X-Keep": "yes"})
     assert answer["X-Secret"] != left.uuid.hex
     assert texts(mallory.get(PATH)) == ["Hello"]

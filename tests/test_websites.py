@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from conversations.actions import post_message, revoke
+from conversations.actions import post_message, renew_secret
 from conversations.models import Agent, Conversation, Website
 from conversations.models.website import RESERVED_KEYS, normalize_origin
 from tests.conftest import Page, texts
@@ -136,7 +136,7 @@ def test_the_secret_goes_to_a_script_only_if_it_asks(alice: Page, shop: Website)
     assert asked["X-Secret"] == Conversation.objects.get().uuid.hex
 
 
-def test_without_javascript_the_frame_keeps_its_host_and_language(alice: Page, shop: Website) -> None:
+def test_without_javascript_redirects_keep_the_host_and_the_language(alice: Page, shop: Website) -> None:
     response = alice.post(f"/chat/shop/messages/?host={SHOP}&language=de", {"content": "Hallo"})
     assert response["Location"] == "/chat/shop/?host=https%3A%2F%2Fshop.example&language=de"
     page = alice.get(response["Location"]).content.decode()
@@ -144,7 +144,7 @@ def test_without_javascript_the_frame_keeps_its_host_and_language(alice: Page, s
     assert 'action="/chat/shop/messages/?host=https%3A%2F%2Fshop.example&amp;language=de"' in page
 
 
-def test_a_website_speaks_its_own_languages(alice: Page, shop: Website) -> None:
+def test_a_website_uses_its_own_languages(alice: Page, shop: Website) -> None:
     shop.languages = "fr en"
     shop.save()
     for said, spoken in (("en", "en"), ("fr-CA", "fr"), ("de", "fr"), ("", "fr")):
@@ -155,7 +155,7 @@ def test_a_website_speaks_its_own_languages(alice: Page, shop: Website) -> None:
 # Another window ------------------------------------------------------------------------------------------------------
 
 
-def test_a_code_opens_one_window_once(alice: Page, shop: Website) -> None:
+def test_a_code_opens_one_window_once_and_does_not_contain_the_secret(alice: Page, shop: Website) -> None:
     alice.post("/chat/shop/messages/", {"content": "Remember me"})
     code = alice.post("/chat/shop/code/").content.decode()
     said = base64.urlsafe_b64decode(code.split(":")[0] + "===").decode()
@@ -189,7 +189,7 @@ def test_a_code_is_of_one_website_and_cannot_be_made_up(alice: Page, shop: Websi
 # What a website asks -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_required_is_asked_with_the_first_message_alone(alice: Page, shop: Website) -> None:
+def test_required_fields_are_required_with_the_first_message_only(alice: Page, shop: Website) -> None:
     shop.ask_name, shop.ask_email = Website.Ask.REQUIRED, Website.Ask.REQUIRED
     shop.save()
     page = alice.get("/chat/shop/").content.decode()
@@ -203,7 +203,7 @@ def test_what_is_required_is_asked_with_the_first_message_alone(alice: Page, sho
     assert alice.htmx("/chat/shop/messages/", {"content": "More"}).status_code == 204
 
 
-def test_the_api_asks_for_the_same(alice: Page, shop: Website) -> None:
+def test_the_api_requires_the_same_fields(alice: Page, shop: Website) -> None:
     shop.ask_email = Website.Ask.REQUIRED
     shop.save()
     assert post(alice, content="Hi", website="shop").status_code == 422
@@ -211,7 +211,7 @@ def test_the_api_asks_for_the_same(alice: Page, shop: Website) -> None:
     assert post(alice, content="Hi", website="shop", email="alice@example.com").status_code == 200
 
 
-def test_what_is_not_asked_is_not_on_the_page(alice: Page, shop: Website) -> None:
+def test_fields_that_are_off_are_not_on_the_page(alice: Page, shop: Website) -> None:
     shop.ask_name, shop.ask_email = Website.Ask.OFF, Website.Ask.OFF
     shop.save()
     assert 'name="email"' not in alice.get("/chat/shop/").content.decode()
@@ -268,7 +268,7 @@ def test_widgets_read_when_to_try_again_and_what_a_file_is_called(alice: Page, s
     assert {"Retry-After", "Content-Disposition"} <= set(exposed)
 
 
-def test_an_origin_speaks_for_its_own_websites_alone(alice: Page, shop: Website, club: Website) -> None:
+def test_an_origin_reads_and_writes_on_its_own_websites_only(alice: Page, shop: Website, club: Website) -> None:
     theirs = post(alice, content="At the club", website="club").json()["items"][0]["conversation"]
     assert alice.get(f"/api/messages/{theirs}/", headers={"Origin": SHOP}).json()["count"] == 0
     assert alice.get(f"/api/messages/{theirs}/?since=0", headers={"Origin": SHOP}).json()["count"] == 0
@@ -299,7 +299,7 @@ def test_agents_see_the_website_and_choose_one(bobs: Page, shop: Website, club: 
     assert "At the shop" not in chosen
 
 
-def test_with_one_website_nobody_is_asked_which(bobs: Page, talk: Conversation) -> None:
+def test_with_one_website_the_inbox_has_no_website_filter(bobs: Page, talk: Conversation) -> None:
     page = bobs.get("/inbox/").content.decode()
     assert 'class="site"' not in page
     assert "All websites" not in page
@@ -344,7 +344,7 @@ def test_over_the_api_a_limited_agent_writes_in_no_other_website(
 # Setting them up -----------------------------------------------------------------------------------------------------
 
 
-def test_addwebsite_prints_the_line_for_the_pages(capsys: Printed) -> None:
+def test_addwebsite_prints_the_script_tag(capsys: Printed) -> None:
     call_command(
         "addwebsite", "Shop", "https://Shop.example/", "http://localhost:3000", "--key", "shop", "--accent", "#0a7d4f"
     )
@@ -366,13 +366,13 @@ def test_addwebsite_prints_the_line_for_the_pages(capsys: Printed) -> None:
         " HTTPS://Chat.example.com:443 ",
     ],
 )
-def test_addwebsite_takes_the_address_of_chatsite_as_people_write_it(capsys: Printed, at: str) -> None:
+def test_addwebsite_normalizes_the_address_of_chatsite(capsys: Printed, at: str) -> None:
     call_command("addwebsite", "Shop", SHOP, "--key", "shop", "--at", at)
     line = '<script src="https://chat.example.com/chat.js" data-website="shop" async></script>\n'
     assert capsys.readouterr().out == line
 
 
-def test_addwebsite_says_that_without_origins_there_is_a_link_alone(capsys: Printed) -> None:
+def test_addwebsite_without_origins_prints_only_a_link(capsys: Printed) -> None:
     call_command("addwebsite", "Shop", "--key", "shop", "--at", "http://localhost:8000")
     _line, sentence = capsys.readouterr().out.splitlines()
     assert sentence.startswith("No page may have this chat")
@@ -399,7 +399,7 @@ LONG = "https://" + ".".join(["a" * 60] * 4) + ".example"  # a host of which the
 
 
 @pytest.mark.parametrize("wrong", [*NO_HOSTS, LONG])
-def test_what_no_browser_can_come_from_is_no_origin(client: Any, admin_user: User, shop: Website, wrong: str) -> None:
+def test_invalid_origins_are_refused(client: Any, admin_user: User, shop: Website, wrong: str) -> None:
     with pytest.raises(CommandError, match=r"\w+ \w+ .*"):
         call_command("addwebsite", "Shop", wrong, "--key", "other")
     assert not Website.objects.filter(key="other").exists()
@@ -426,20 +426,20 @@ def test_what_no_browser_can_come_from_is_no_origin(client: Any, admin_user: Use
         ["", SHOP],
     ],
 )
-def test_addwebsite_refuses_what_will_not_do_and_changes_nothing(wrong: list[str]) -> None:
+def test_addwebsite_refuses_invalid_values_and_changes_nothing(wrong: list[str]) -> None:
     with pytest.raises(CommandError):
         call_command("addwebsite", *wrong)
     assert Website.objects.count() == 1
 
 
-def test_every_address_of_the_chat_is_a_reserved_word() -> None:
+def test_every_path_of_the_chat_is_a_reserved_key() -> None:
     from conversations.customer.urls import urlpatterns
 
     used = {str(pattern.pattern).split("/")[0] for pattern in urlpatterns}
     assert used - {""} <= RESERVED_KEYS
 
 
-def test_origins_are_written_as_browsers_write_them() -> None:
+def test_origins_are_normalized_as_browsers_do() -> None:
     assert normalize_origin("HTTPS://Shop.Example:443/") == SHOP
     assert normalize_origin("http://[::1]:3000") == "http://[::1]:3000"
     assert normalize_origin("http://[0:0:0:0:0:0:0:1]") == "http://[::1]"
@@ -471,7 +471,7 @@ def saves(client: Any, website: Website, *origins: str) -> Any:
         ["HTTPS://Shop.example/"],
     ],
 )
-def test_one_origin_that_staff_write_in_two_ways_is_one_too_many(
+def test_the_same_origin_in_two_spellings_is_refused(
     client: Any, admin_user: User, shop: Website, origins: list[str]
 ) -> None:
     client.force_login(admin_user)
@@ -483,7 +483,7 @@ def test_one_origin_that_staff_write_in_two_ways_is_one_too_many(
     assert {origin.origin for origin in shop.origins.all()} == {SHOP, "https://new.example"}
 
 
-def test_staff_who_may_only_look_neither_see_secrets_nor_make_new_ones(client: Any, shop: Website) -> None:
+def test_staff_with_view_permission_neither_see_nor_renew_identity_secrets(client: Any, shop: Website) -> None:
     shop.identity_secret, shop.identity_secret_before = "5ecret" * 9, "0lder5ecret" * 5
     shop.save()
     carol = User.objects.create_user("carol", is_staff=True)
@@ -530,7 +530,7 @@ def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> N
         assert field in refused.context["adminform"].form.errors
 
 
-def test_a_new_identity_secret_leaves_the_one_before_it_in_force(client: Any, admin_user: User, shop: Website) -> None:
+def test_a_new_identity_secret_keeps_the_previous_one_valid(client: Any, admin_user: User, shop: Website) -> None:
     client.force_login(admin_user)
     deed = {"action": "new_secret", "_selected_action": [shop.pk]}
     for _ in range(2):
@@ -560,7 +560,7 @@ def test_old_conversations_are_deleted_when_their_website_says_so(shop: Website,
     assert capsys.readouterr().out == "Fern & Fired: 1 deleted.\n"
 
 
-def test_agents_filter_by_website_over_the_api_too(bobs: Page, shop: Website) -> None:
+def test_the_api_filters_conversations_by_website(bobs: Page, shop: Website) -> None:
     mine = post_message(content="At the shop", website=shop).conversation
     post_message(content="Elsewhere")
     found = bobs.get("/api/conversation/?website=shop").json()
@@ -569,16 +569,16 @@ def test_agents_filter_by_website_over_the_api_too(bobs: Page, shop: Website) ->
     assert bobs.get("/api/conversation/?website=nowhere").json()["count"] == 0
 
 
-def test_a_page_whose_secret_holds_no_longer_is_told_to_ask_anew(alice: Page, shop: Website) -> None:
+def test_a_page_whose_secret_was_renewed_is_triggered_to_reload(alice: Page, shop: Website) -> None:
     alice.post("/chat/shop/messages/", {"content": "Hi"})
     poll = "/chat/shop/messages/?since=99&state=OPEN"
     assert "HX-Trigger" not in alice.get(poll)
-    revoke(conversation=Conversation.objects.get())
+    renew_secret(conversation=Conversation.objects.get())
     assert alice.get(poll)["HX-Trigger"] == "stranger"
     assert "HX-Trigger" not in Page().get(poll)
 
 
-def test_a_page_that_shows_anothers_messages_gets_none_of_this_browsers(
+def test_a_page_that_shows_another_conversation_gets_no_messages_of_this_one(
     alice: Page, mallory: Page, shop: Website
 ) -> None:
     def shown(page: Page) -> str:

@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from conversations.actions import post_message
-from conversations.customer.welcome import in_words
+from conversations.customer.welcome import duration_text
 from conversations.models import Agent, Conversation, Website
 from conversations.models.office_hours import OfficeHours
 from conversations.presence import agents
@@ -25,7 +25,7 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN)
 
 
-def test_hours_are_those_of_the_websites_own_clock() -> None:
+def test_office_hours_are_in_the_time_zone_of_the_website() -> None:
     assert WEEK.are_open(at("2026-11-24 09:00"))
     assert WEEK.are_open(at("2026-11-24 17:29"))
     assert not WEEK.are_open(at("2026-11-24 17:30"))
@@ -36,7 +36,7 @@ def test_hours_are_those_of_the_websites_own_clock() -> None:
     assert not WEEK.are_open(datetime(2026, 11, 24, 17, 0, tzinfo=UTC))
 
 
-def test_somebody_is_back_at_the_next_hour_there_is() -> None:
+def test_back_is_the_beginning_of_the_next_office_hours() -> None:
     assert WEEK.next_opening(at("2026-11-24 12:00")) is None
     assert WEEK.next_opening(at("2026-11-24 08:00")) == at("2026-11-24 09:00")
     assert WEEK.next_opening(at("2026-11-24 20:00")) == at("2026-11-25 09:00")
@@ -45,18 +45,18 @@ def test_somebody_is_back_at_the_next_hour_there_is() -> None:
     assert once.next_opening(datetime(2026, 11, 24, 11, 0, tzinfo=UTC)) == datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
 
 
-def test_the_clock_jumps_and_the_hours_stay_on_the_wall() -> None:
+def test_office_hours_follow_daylight_saving_time() -> None:
     assert WEEK.next_opening(at("2026-10-25 12:00")) == at("2026-10-26 09:00")
     assert WEEK.next_opening(at("2026-03-29 12:00")) == at("2026-03-30 09:00")
 
 
-def test_without_hours_somebody_is_always_there() -> None:
+def test_without_office_hours_it_is_always_open() -> None:
     always = OfficeHours.parse("", "UTC")
     assert always.are_open(timezone.now())
     assert always.next_opening(timezone.now()) is None
 
 
-def test_days_may_run_over_the_end_of_the_week() -> None:
+def test_a_range_of_days_may_wrap_around_the_week() -> None:
     weekend = OfficeHours.parse("Sat-Mon 0:00-24:00", "UTC")
     assert [weekend.are_open(datetime(2026, 11, day, 12, tzinfo=UTC)) for day in (20, 21, 22, 23, 24)] == [
         False,
@@ -67,7 +67,7 @@ def test_days_may_run_over_the_end_of_the_week() -> None:
     ]
 
 
-def test_hours_may_run_over_midnight() -> None:
+def test_hours_may_wrap_around_midnight() -> None:
     night = OfficeHours.parse("Sun 22:00-6:00", "UTC")
     assert night.are_open(datetime(2026, 11, 22, 23, tzinfo=UTC))
     assert night.are_open(datetime(2026, 11, 23, 5, tzinfo=UTC))
@@ -81,12 +81,12 @@ def test_hours_may_run_over_midnight() -> None:
 @pytest.mark.parametrize(
     "wrong", ["always", "Mon", "Mon 9-17", "Mon 9:00-9:00", "Mon 9:00-25:00", "Xyz 9:00-10:00", "Mon 9:60-10:00"]
 )
-def test_hours_that_nobody_understands_are_refused_with_the_line(wrong: str) -> None:
+def test_invalid_hours_are_refused_with_the_line(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         OfficeHours.parse(f"Mon-Fri 9:00-17:00\n{wrong}", "UTC")
 
 
-def test_waiting_counts_office_hours_alone() -> None:
+def test_waits_count_office_hours_only() -> None:
     assert WEEK.seconds_between(at("2026-11-24 17:00"), at("2026-11-25 09:10")) == (30 + 10) * 60
     assert WEEK.seconds_between(at("2026-11-27 17:00"), at("2026-11-30 09:05")) == (30 + 120 + 5) * 60
     assert WEEK.seconds_between(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60
@@ -114,13 +114,13 @@ def test_waiting_counts_office_hours_alone() -> None:
         "Mon 0:00-24:00\nSun-Mon 20:00-12:00",
     ],
 )
-def test_an_hour_that_two_lines_name_is_one_hour(lines: str) -> None:
+def test_overlapping_hours_count_once(lines: str) -> None:
     hours = OfficeHours.parse(lines, "Europe/Berlin")
     assert hours.seconds_between(at("2026-11-23 10:00"), at("2026-11-23 11:00")) == 3600  # a Monday
     assert hours.are_open(at("2026-11-23 10:30"))
 
 
-def test_hours_before_and_after_midnight_are_all_counted_once() -> None:
+def test_overlapping_hours_around_midnight_count_once() -> None:
     hours = OfficeHours.parse("Mon-Tue 22:00-2:00\nTue 1:00-3:00\nTue 23:00-24:00", "UTC")
     assert (
         hours.seconds_between(datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 25, 12, tzinfo=UTC))
@@ -140,8 +140,8 @@ def test_hours_before_and_after_midnight_are_all_counted_once() -> None:
         (90_000, "within 2 days"),
     ],
 )
-def test_a_wait_is_said_as_people_would(seconds: int, words: str) -> None:
-    assert in_words(seconds) == f"Usually answers {words}"
+def test_a_wait_is_rounded_up_in_words(seconds: int, words: str) -> None:
+    assert duration_text(seconds) == f"Usually answers {words}"
 
 
 def answered(website: Website, agent: Agent, after: int) -> None:
@@ -152,7 +152,7 @@ def answered(website: Website, agent: Agent, after: int) -> None:
     post_message(content="Anything else?", conversation=conversation, agent=agent)
 
 
-def test_the_usual_time_is_that_of_real_answers_and_unsaid_while_there_are_few(alice: Page, bob: Agent) -> None:
+def test_the_usual_reply_time_needs_enough_answers(alice: Page, bob: Agent) -> None:
     website = Website.objects.default()
     website.reply_time = "We are a small team"
     website.save()
@@ -164,7 +164,7 @@ def test_the_usual_time_is_that_of_real_answers_and_unsaid_while_there_are_few(a
     assert "Usually answers within 2 minutes" in alice.get("/chat/").content.decode()
 
 
-def test_the_agents_who_are_there_show_their_faces(alice: Page, bob: Agent, carol: Agent) -> None:
+def test_online_agents_are_shown_with_initials(alice: Page, bob: Agent, carol: Agent) -> None:
     assert 'class="avatars"' not in alice.get("/chat/").content.decode()
     agents.mark_online(carol)
     page = alice.get("/chat/").content.decode()
@@ -176,7 +176,7 @@ def test_the_agents_who_are_there_show_their_faces(alice: Page, bob: Agent, caro
     assert 'class="avatars"' in alice.get("/chat/other/").content.decode()
 
 
-def test_an_answer_outside_of_the_hours_says_nothing_of_how_soon_one_comes_within(
+def test_answers_outside_office_hours_do_not_count_for_the_usual_reply_time(
     alice: Page, bob: Agent, closed_now: Website
 ) -> None:
     closed_now.reply_time = "We are a small team"
@@ -196,7 +196,7 @@ def test_an_answer_outside_of_the_hours_says_nothing_of_how_soon_one_comes_withi
     assert "Usually answers within a minute" in alice.get("/chat/").content.decode()
 
 
-def test_only_a_wait_with_some_of_the_hours_in_it_is_one() -> None:
+def test_a_wait_entirely_outside_office_hours_is_none() -> None:
     assert WEEK.waiting_time(at("2026-11-24 20:00"), at("2026-11-24 22:00")) is None
     assert WEEK.waiting_time(at("2026-11-27 20:00"), at("2026-11-30 09:00")) == 2 * 3600  # of Saturday
     assert WEEK.waiting_time(at("2026-11-24 20:00"), at("2026-11-25 09:00")) == 0  # the first thing in the morning
@@ -219,7 +219,9 @@ def closed_now() -> Website:
     return website
 
 
-def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs: Page, closed_now: Website) -> None:
+def test_outside_office_hours_the_page_asks_for_an_email_and_takes_the_message(
+    alice: Page, bobs: Page, closed_now: Website
+) -> None:
     page = alice.get("/chat/").content.decode()
     assert "Away right now" in page
     assert "Nobody is here right now, but your message will be read." in page
@@ -232,7 +234,7 @@ def test_away_says_so_asks_for_an_email_and_keeps_the_message(alice: Page, bobs:
     assert "Leave your e-mail" not in alice.get("/chat/").content.decode()
 
 
-def test_away_asks_again_for_the_email_alone(alice: Page, closed_now: Website) -> None:
+def test_outside_office_hours_only_the_email_is_asked_again(alice: Page, closed_now: Website) -> None:
     closed_now.ask_name = Website.Ask.REQUIRED
     closed_now.save()
     assert "required></label>" in alice.get("/chat/").content.decode()
@@ -245,7 +247,7 @@ def test_away_asks_again_for_the_email_alone(alice: Page, closed_now: Website) -
     assert 'name="email"' not in alice.get("/chat/?write=1").content.decode()
 
 
-def test_without_javascript_the_hour_is_that_of_the_websites_clock(alice: Page) -> None:
+def test_without_javascript_times_are_in_the_time_zone_of_the_website(alice: Page) -> None:
     website = Website.objects.default()
     now = timezone.now().astimezone(ZoneInfo("America/New_York"))
     day = (now + timedelta(days=2)).strftime("%a")
@@ -254,7 +256,7 @@ def test_without_javascript_the_hour_is_that_of_the_websites_clock(alice: Page) 
     assert "09:00 America/New_York" in alice.get("/chat/").content.decode()
 
 
-def test_away_asks_for_an_email_also_where_it_is_not_asked_otherwise(alice: Page, closed_now: Website) -> None:
+def test_outside_office_hours_an_email_is_asked_where_it_is_off_otherwise(alice: Page, closed_now: Website) -> None:
     closed_now.ask_email = closed_now.ask_name = Website.Ask.OFF
     closed_now.away_text = "Back after the fair."
     closed_now.save()
@@ -264,7 +266,7 @@ def test_away_asks_for_an_email_also_where_it_is_not_asked_otherwise(alice: Page
     assert 'name="name"' not in page
 
 
-def test_the_page_comes_also_when_the_cache_is_gone(alice: Page, settings: Any) -> None:
+def test_the_page_works_without_the_cache(alice: Page, settings: Any) -> None:
     settings.CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}
     }

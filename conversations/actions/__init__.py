@@ -1,4 +1,4 @@
-"""Every write: one verb per file, keyword-only, one transaction."""
+"""Every write: one verb per file, keyword-only arguments, one transaction."""
 
 from conversations.actions.close import close
 from conversations.actions.forget_files import forget_files
@@ -6,8 +6,8 @@ from conversations.actions.forget_old import forget_old
 from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
 from conversations.actions.post_message import AlreadySent, post_message
+from conversations.actions.renew_secret import renew_secret
 from conversations.actions.reopen import reopen
-from conversations.actions.revoke import revoke
 from conversations.actions.take import TakenBySomebodyElse, take
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "identify",
     "mark_read",
     "post_message",
+    "renew_secret",
     "reopen",
-    "revoke",
     "take",
 ]

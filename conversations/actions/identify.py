@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 @transaction.atomic
-def identify(*, claim: "Claim", website: "Website", held: Conversation | None) -> Conversation | None:
-    """The conversation that the verified customer goes on with: the newest of theirs, or None if they have none.
+def identify(*, claim: "Claim", website: "Website", current: Conversation | None) -> Conversation | None:
+    """Return the newest conversation of the verified customer, or None if they have none.
 
-    `held` is the one that their browser has had so far; it becomes theirs if it is nobody else's.
+    `current` is the conversation that their browser has so far; it becomes theirs if it is anonymous.
     """
-    if held and held.contact_id is None:
-        held = Conversation.objects.lock(held.pk)
-    if held and held.contact_id is None:  # still, now that nobody else can change it
-        held.contact = Contact.objects.save_claim(website.pk, claim)
-        held.customer_name = claim.name or held.customer_name
-        held.customer_email = claim.email or held.customer_email
-        held.save(update_fields=["contact", "customer_name", "customer_email"])
-        announce_to_agents(held)
+    if current and current.contact_id is None:
+        current = Conversation.objects.lock(current.pk)
+    if current and current.contact_id is None:  # still, now that nobody else can change it
+        current.contact = Contact.objects.save_claim(website.pk, claim)
+        current.customer_name = claim.name or current.customer_name
+        current.customer_email = claim.email or current.customer_email
+        current.save(update_fields=["contact", "customer_name", "customer_email"])
+        announce_to_agents(current)
     contact = Contact.objects.by_sub(website.pk, claim.sub)
     return contact.conversations.newest_first().first() if contact else None

@@ -1,4 +1,4 @@
-"""An agent has read."""
+"""An agent has read a conversation."""
 
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
-    """Note that the agent has read up to the message id `last`. Reading never goes back, and never past the end."""
+    """Note that the agent has read up to the message id `last`. It never goes back, and never past the last message."""
     last = min(last, conversation.last_message_id)
     if Reading.objects.is_past(last, agent, conversation.pk):
         return
     with transaction.atomic():
-        # Under the lock: a message that arrives meanwhile must not count as read, and another tab may be further.
+        # Again under the lock: a message may arrive meanwhile, and another tab may have read further.
         conversation = Conversation.objects.lock(conversation.pk)
         if Reading.objects.is_past(last, agent, conversation.pk):
             return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conversations.models.contact import Claim
 
 
-NOTED = (
+UPDATED = (
     "status",
     "customer_name",
     "customer_email",
@@ -30,11 +30,11 @@ NOTED = (
     "answered_messages",
     "first_answer_after",
 )
-"""What a message may change of its conversation."""
+"""The columns of the conversation that a message changes."""
 
 
 class AlreadySent(Exception):
-    """This client_id has been used for another message."""
+    """This client_id was used for another message."""
 
 
 def post_message(
@@ -52,31 +52,31 @@ def post_message(
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
-    Without a conversation a new one is started. `agent` is who answers; without one it is the customer who writes,
-    whose `name` and `email` are kept on the conversation, and a closed conversation opens again. `customer` is the
-    signed-in user whom a new conversation belongs to, `website` the one that it begins on (None: the default one).
-    `claim` is what the website's own server says of the customer. `attachments` are files that are not kept yet: they
-    are on disk before the conversation is held, and gone from there if the message is not written. `client_id` is the
-    client's own name for the message: the same one with the same content and files returns the first message. Raises
-    AlreadySent if it named another one before.
+    Without a conversation a new one is started. `agent` is who answers; without one the customer writes, whose `name`
+    and `email` are stored on the conversation, and a closed conversation is reopened. `customer` is the signed-in user
+    to whom a new conversation belongs, `website` the one that it begins on (None: the default one). `claim` is what the
+    website's own server says of the customer. `attachments` are unsaved: they are written to the disk before the
+    conversation is locked, and erased if the message is not written. `client_id` is the client's own id for the
+    message: the same one with the same content and files returns the first message. Raises AlreadySent if another
+    message has it.
     """
     try:
         for attachment in attachments:
             attachment.store()
         with transaction.atomic():
-            held = Conversation.objects.lock(conversation.pk) if conversation else None
-            if held is None or (claim and not Contact.objects.may_continue(claim, held)):
+            locked = Conversation.objects.lock(conversation.pk) if conversation else None
+            if locked is None or (claim and not Contact.objects.may_continue(claim, locked)):
                 website = website or Website.objects.default()
-                held = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
-            return _write(held, content, agent, name, email, client_id, claim, attachments)
+                locked = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
+            return _write(locked, content, agent, name, email, client_id, claim, attachments)
     except Exception as error:
         for attachment in attachments:
             attachment.erase()
-        # It may have been sent before, perhaps at this very moment.
+        # It may have been sent before, or by another request at this moment.
         twin = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
         if twin is None:
             raise
-    if conversation is None and not _began(twin, website, claim):
+    if conversation is None and not _is_retry_of_first_message(twin, website, claim):
         raise AlreadySent
     same_agent = twin.agent_id == (agent.pk if agent else None)
     same_place = conversation is None or twin.conversation_id == conversation.pk
@@ -86,10 +86,10 @@ def post_message(
     return twin
 
 
-def _began(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
-    """Whether it is the first message of a conversation that whoever sends it anew may go on with.
+def _is_retry_of_first_message(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
+    """Whether `twin` is the first message of a conversation that its sender may continue.
 
-    It is theirs who know its client_id and its text, unless it is a verified customer's: then that is to be proven.
+    Knowing its client_id and its text is enough, unless the conversation is a verified customer's: that takes a claim.
     """
     conversation = twin.conversation
     website = website or Website.objects.default()
@@ -140,6 +140,6 @@ def _write(
         conversation.status = Conversation.Status.OPEN
         conversation.customer_name = name or conversation.customer_name
         conversation.customer_email = email or conversation.customer_email
-    update(conversation, *NOTED)
+    update(conversation, *UPDATED)
     announce(conversation)
     return message

@@ -1,4 +1,4 @@
-"""An agent opens a closed conversation again."""
+"""An agent reopens a closed conversation."""
 
 from django.db import transaction
 
@@ -8,7 +8,7 @@ from conversations.models import Conversation
 
 @transaction.atomic
 def reopen(*, conversation: Conversation) -> Conversation:
-    """Open it. Opening what is open changes nothing."""
+    """Reopen it. Reopening an open one changes nothing."""
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:
         conversation.status = Conversation.Status.OPEN

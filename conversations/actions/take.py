@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 
 class TakenBySomebodyElse(Exception):
-    """Somebody was quicker."""
+    """Another agent was quicker."""
 
 
 UNSEEN = -1
+"""The taker did not say whom they saw as the assignee."""
 
 
 @transaction.atomic
 def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = UNSEEN) -> Conversation:
-    """Assign it to the agent who takes it, whoever had it.
+    """Assign it to the agent `by`, whoever had it.
 
-    `seen_assignee` is the id of the agent whom the taker saw as its assignee, or None for nobody: if that has changed
-    in the meantime, TakenBySomebodyElse is raised, so that of two agents who press at once only one gets it.
+    `seen_assignee` is the id of the assignee on the taker's screen, or None for nobody. Raises TakenBySomebodyElse if
+    that has changed meanwhile, so that only one of two agents who press at once gets it.
     """
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.assignee_id == by.pk:

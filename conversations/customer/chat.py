@@ -1,11 +1,10 @@
-"""The customer's chat page: the page itself, its messages, and the line that says how things stand."""
+"""The customer's chat page, its messages, its files and the line that says whether the chat is closed."""
 
 import uuid
 from urllib.parse import quote
 
 from django.http import FileResponse, Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -15,7 +14,6 @@ from conversations.customer import assets
 from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
-from conversations.models.website import DEFAULT
 from conversations.presence import visitor
 from conversations.screen import files, paging
 from conversations.screen.bubbles import FileAddress, bubbles
@@ -28,30 +26,30 @@ from conversations.threshold import customer_secret, identity, limits
 @xframe_options_exempt
 @require_safe
 @customer_view
-def page(visit: CustomerRequest) -> HttpResponse:
+def page(customer: CustomerRequest) -> HttpResponse:
     """The chat page, with the newest messages or, from `?before=`, those before a message."""
-    return _page(visit, before=number(visit.request, "before"))
+    return _page(customer, before=number(customer.request, "before"))
 
 
 @xframe_options_exempt
 @require_http_methods(["GET", "POST"])
 @customer_view
-def messages(visit: CustomerRequest) -> HttpResponse:
+def messages(customer: CustomerRequest) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
 
-    A page says in `state` what it shows: how the conversation stands, and the mark of its secret.
+    A page sends in `state` what it shows: the conversation's status and the fingerprint of its secret.
     """
-    request = visit.request
+    request = customer.request
     if request.method == "POST":
-        return _post(visit)
-    if _shows_anothers(visit, request.GET):
-        return _another()
+        return _post(customer)
+    if _shows_another_conversation(customer, request.GET):
+        return _conversation_changed()
     if before := number(request, "before"):
-        return _older(visit, before)
+        return _older(customer, before)
     since = number(request, "since") or 0
-    news = News.continuing(visit.secret, since, PAGE)
-    if news is None:  # a secret that holds no longer: the page asks anew who it is
-        return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if visit.secret else {})
+    news = News.continuing(customer.secret, since, PAGE)
+    if news is None:  # the secret is not valid any more: the page finds out which conversation it has
+        return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if customer.secret else {})
     response = HttpResponse(status=204)
     if news.messages:
         shown = bubbles(
@@ -59,7 +57,7 @@ def messages(visit: CustomerRequest) -> HttpResponse:
             previous=news.previous,
             conversation=None,
             reader=None,
-            file_address=file_address(visit),
+            file_address=file_url(customer),
         )
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if len(news.messages) == PAGE:
@@ -69,16 +67,17 @@ def messages(visit: CustomerRequest) -> HttpResponse:
     return response
 
 
-def _shows_anothers(visit: CustomerRequest, said: QueryDict) -> bool:
-    """Whether the page shows another conversation than the one that this browser has by now.
+def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict) -> bool:
+    """Whether the page shows another conversation than the one whose secret the browser sends.
 
-    Somebody has left, or come, in another tab: what is new in theirs must not come below what is old in this one.
+    This happens when somebody signs in or out in another tab. Messages of one conversation must never be added below
+    those of another.
     """
-    mark = said.get("state", "").partition(" ")[2]
-    return bool(mark) and mark != customer_secret.fingerprint(visit.secret)
+    shown = parameters.get("state", "").partition(" ")[2]
+    return bool(shown) and shown != customer_secret.fingerprint(customer.secret)
 
 
-def _another() -> HttpResponse:
+def _conversation_changed() -> HttpResponse:
     return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
 
 
@@ -88,127 +87,118 @@ def _shown_state(conversation: Conversation | None) -> str:
 
 @require_safe
 @customer_view
-def state(visit: CustomerRequest) -> HttpResponse:
+def state(customer: CustomerRequest) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
-    if _shows_anothers(visit, visit.request.GET):
-        return _another()
-    context = {"conversation": visit.conversation, "shown_state": _shown_state(visit.conversation)}
-    return render(visit.request, "customer/_state.html", context)
+    if _shows_another_conversation(customer, customer.request.GET):
+        return _conversation_changed()
+    context = {"conversation": customer.conversation, "shown_state": _shown_state(customer.conversation)}
+    return render(customer.request, "customer/_state.html", context)
 
 
 @require_safe
 @customer_view
-def file(visit: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
+def file(customer: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
     """A file of the conversation, or with `?small` its small picture."""
-    return files.serve(visit.request, Attachment.objects.of(visit.conversation, uuid))
+    return files.serve(customer.request, Attachment.objects.of(customer.conversation, uuid))
 
 
 @require_POST
 @customer_view
-def sign_file(visit: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
-    """An address under which a file of the conversation can be had for a minute.
+def sign_file(customer: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
+    """A signed URL of one file, valid for a minute.
 
-    A window that a frame opens has neither its cookie nor its header, and the secret must be in no address.
+    A window that a frame opens sends neither the frame's cookie nor its header, and the secret must be in no URL.
     """
-    attachment = Attachment.objects.of(visit.conversation, uuid)
+    attachment = Attachment.objects.of(customer.conversation, uuid)
     if attachment is None:
         raise Http404
-    place = _beside(visit, f"files/{attachment.signed_id}/{quote(attachment.name, safe='')}")
-    return HttpResponse(place.removesuffix(visit.query), content_type="text/plain; charset=utf-8")
+    path = f"files/{attachment.signed_id}/{quote(attachment.name, safe='')}"
+    return HttpResponse(customer.path("chat") + path, content_type="text/plain; charset=utf-8")
 
 
 @require_safe
 @customer_view
-def signed_file(visit: CustomerRequest, signed_id: str, name: str) -> FileResponse:
-    """The file of a signed address, which ends with its name, because browsers call a picture's window by that."""
-    response = files.serve(visit.request, Attachment.objects.by_signed_id(signed_id))
-    response["Cache-Control"] = "private, no-store"  # or the address would hold for longer than its signature
+def signed_file(customer: CustomerRequest, signed_id: str, name: str) -> FileResponse:
+    """The file of a signed URL. The URL ends with the file's name, because browsers show it as the window's title."""
+    response = files.serve(customer.request, Attachment.objects.by_signed_id(signed_id))
+    response["Cache-Control"] = "private, no-store"  # a cached copy would outlive the signature
     return response
 
 
-def address(name: str, visit: CustomerRequest) -> str:
-    """The address of one of the customer's pages, for the same chat in the same page and language."""
-    path = reverse(f"customer:{name}") if visit.key == DEFAULT else reverse(f"website:{name}", args=[visit.key])
-    return path + visit.query
+def file_url(customer: CustomerRequest) -> FileAddress:
+    """A function from a file's uuid to its URL for this customer."""
+    path, query = customer.path("chat"), customer.query
+    return lambda uuid: f"{path}files/{uuid}/{query}"
 
 
-def file_address(visit: CustomerRequest) -> FileAddress:
-    """Where the customer finds the files of their conversation."""
-    return lambda uuid: _beside(visit, f"files/{uuid}/")
-
-
-def _beside(visit: CustomerRequest, name: str) -> str:
-    return address("chat", visit).removesuffix(visit.query) + name + visit.query
-
-
-def _post(visit: CustomerRequest) -> HttpResponse:
-    visit.activate_language()
-    website = visit.website
-    files.check_size(visit.request, website)
-    if _shows_anothers(visit, visit.request.POST):
-        return _another()  # it was written below what is not theirs any more
-    form = CustomerMessageForm(visit.request.POST)
-    form.has_files = "files" in visit.request.FILES
+def _post(customer: CustomerRequest) -> HttpResponse:
+    customer.activate_language()
+    website = customer.website
+    files.check_size(customer.request, website)
+    if _shows_another_conversation(customer, customer.request.POST):
+        return _conversation_changed()  # the message was written below another conversation
+    form = CustomerMessageForm(customer.request.POST)
+    form.has_files = "files" in customer.request.FILES
     try:
-        claim = visit.claim
+        claim = customer.claim
     except identity.InvalidProof as error:
-        return _refused(visit, form, str(error), 401)
-    conversation = visit.continuable_conversation(claim)
+        return _refused(customer, form, str(error), 401)
+    conversation = customer.continuable_conversation(claim)
     form.ask(website, is_first=conversation is None, is_known=claim is not None)
     if not form.is_valid():
-        return _refused(visit, form, form.sentence(), 422)
+        return _refused(customer, form, form.sentence(), 422)
     try:
-        limits.allow_message(visit.request, conversation.pk if conversation else None)
-        attachments = files.receive(visit.request, website, by_agent=False)
+        limits.allow_message(customer.request, conversation.pk if conversation else None)
+        attachments = files.receive(customer.request, website, by_agent=False)
         message = post_message(
             conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
         )
     except files.Refused as error:
-        return _refused(visit, form, str(error), error.status)
+        return _refused(customer, form, str(error), error.status)
     except limits.TooMany as error:
-        response = _refused(visit, form, str(error), 429)
+        response = _refused(customer, form, str(error), 429)
         response["Retry-After"] = str(error.retry_after)
         return response
     except AlreadySent:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
-        return _refused(visit, form, sentence, 409)
-    language = visit.request.GET.get("language") or visitor.preferred(visit.request.headers.get("Accept-Language", ""))
-    told = {"zone": visit.request.POST.get("zone"), "language": language}
-    visitor.save(message.conversation_id, visitor.parse(told, visit.request.headers.get("User-Agent", "")))
-    response = sent(message) if visit.request.htmx else redirect(address("chat", visit))
-    visit.send_secret(response, message.conversation)
+        return _refused(customer, form, sentence, 409)
+    request = customer.request
+    language = request.GET.get("language") or visitor.preferred(request.headers.get("Accept-Language", ""))
+    said = {"zone": request.POST.get("zone"), "language": language}
+    visitor.save(message.conversation_id, visitor.parse(said, request.headers.get("User-Agent", "")))
+    response = sent(message) if request.htmx else redirect(customer.url("chat"))
+    customer.send_secret(response, message.conversation)
     return response
 
 
-def _refused(visit: CustomerRequest, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:
-    if visit.request.htmx:
+def _refused(customer: CustomerRequest, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:
+    if customer.request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
-    return _page(visit, form=form, error=sentence, status=status)
+    return _page(customer, form=form, error=sentence, status=status)
 
 
 def _page(
-    visit: CustomerRequest,
+    customer: CustomerRequest,
     *,
     before: int | None = None,
     form: CustomerMessageForm | None = None,
     error: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    visit.activate_language()
-    website, conversation = visit.website, visit.conversation
-    where = file_address(visit)
-    shown, older = paging.latest(conversation, before, None, where) if conversation else ([], None)
+    customer.activate_language()
+    website, conversation = customer.website, customer.conversation
+    shown, older = paging.latest(conversation, before, None, file_url(customer)) if conversation else ([], None)
     context = {
         **assets.addresses(website),
-        "visit": visit,
+        "customer": customer,
         "website": website,
         "welcome": Welcome.of(website, conversation),
-        "here": address("chat", visit),
-        "news": address("messages", visit),
-        "state": address("state", visit),
-        "keep": _beside(visit, "*/"),
-        "resume": address("resume", visit),
-        "alone": address("chat", visit).partition("?")[0] + visit.alone,
+        "chat_url": customer.url("chat"),
+        "news": customer.url("messages"),
+        "state_url": customer.url("state"),
+        "secret_urls": f"{customer.path('chat')}*/{customer.query}",
+        "resume_url": customer.url("resume"),
+        "standalone_url": customer.path("chat") + customer.standalone_query,
         "earlier": conversation.earlier() if conversation else [],
         "conversation": conversation,
         "shown_state": _shown_state(conversation),
@@ -219,15 +209,15 @@ def _page(
         "error": error,
         "client_id": uuid.uuid4(),
     }
-    response = render(visit.request, "customer/chat.html", context, status=status)
-    response.frame_ancestors = ["'self'", *visit.frame_ancestors]  # type: ignore[attr-defined]  # see chatsite/headers.py
+    response = render(customer.request, "customer/chat.html", context, status=status)
+    response.frame_ancestors = ["'self'", *customer.frame_ancestors]  # type: ignore[attr-defined]  # see chatsite/headers.py
     return response
 
 
-def _older(visit: CustomerRequest, before: int) -> HttpResponse:
-    conversation = visit.conversation
+def _older(customer: CustomerRequest, before: int) -> HttpResponse:
+    conversation = customer.conversation
     if conversation is None:
         return HttpResponse(status=204)
-    shown, older = paging.latest(conversation, before, None, file_address(visit))
-    context = {"bubbles": shown, "older": older, "news": address("messages", visit)}
-    return render(visit.request, "conversations/_older.html", context)
+    shown, older = paging.latest(conversation, before, None, file_url(customer))
+    context = {"bubbles": shown, "older": older, "news": customer.url("messages")}
+    return render(customer.request, "conversations/_older.html", context)

@@ -1,4 +1,4 @@
-"""One request of a customer: to which website's chat, in whose page, in which language, on what authority."""
+"""A customer's request: its website, the page around the chat, its language, conversation and proof of identity."""
 
 import uuid
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.http import HttpRequest as DjangoRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.utils.translation.trans_real import parse_accept_lang_header
@@ -23,23 +24,23 @@ from conversations.threshold.origin import own_origin, same_origin_only
 
 
 class HttpRequest(DjangoRequest):
-    """A request, and what htmx says of it."""
+    """A request with the attribute that django-htmx adds."""
 
     htmx: HtmxDetails
 
 
 class CustomerRequest:
-    """What every customer's request says of itself.
+    """A customer's request to the chat of one website.
 
-    `host` is the origin of the page that has the chat in it, "" where it stands alone. Whoever names a host that the
-    website does not list is taken to name none: what may frame the answer is then the website's list.
+    `host` is the origin of the page that embeds the chat, "" where the chat is a page of its own. A host that the
+    website does not list may not frame the chat: see `frame_ancestors`.
     """
 
     def __init__(self, request: HttpRequest, key: str) -> None:
-        """`key` is the website's."""
+        """`key` is the website's key."""
         self.request = request
         self.key = key
-        self.by_browser = request.LANGUAGE_CODE  # see chatsite/language.py
+        self.browser_language = request.LANGUAGE_CODE  # see chatsite/language.py
         self.host = _origin(request.GET.get("host", ""))
         self.cookie = customer_secret.cookie_name(key, self.host)
         self.header = request.headers.get(customer_secret.HEADER)
@@ -57,28 +58,28 @@ class CustomerRequest:
 
     @cached_property
     def conversation(self) -> Conversation | None:
-        """The conversation whose secret the browser shows, if it is one of this website's."""
+        """The conversation whose secret the browser sends, if it is one of this website's."""
         website, found = self.website, Conversation.objects.by_uuid(self.secret)
         return found if found and found.website_id == website.pk else None
 
     @property
     def proof(self) -> str:
-        """What is shown to prove who the customer is, "" for nothing. Headers take only ASCII, so it is escaped."""
+        """The proof of identity in the header, or "". Headers take only ASCII, so it comes percent-encoded."""
         return unquote(self.request.headers.get(identity.HEADER, ""))
 
     @cached_property
     def claim(self) -> Claim | None:
-        """Who the website's own server says it is, or None. Raises identity.InvalidProof where it must say so."""
+        """Who the customer is, as the website's own server says, or None. Raises InvalidProof where one is required."""
         return identity.verify_or_anonymous(self.website, self.proof)
 
     def continuable_conversation(self, claim: Claim | None) -> Conversation | None:
-        """The conversation to go on with: never one of another verified customer."""
+        """The conversation that a message goes to: never one of another verified customer."""
         found = self.conversation
         return None if found and claim and not Contact.objects.may_continue(claim, found) else found
 
     @cached_property
     def frame_ancestors(self) -> list[str]:
-        """Whose pages may have this chat in them: the host's, or where none is named all that the website lists."""
+        """The origins whose pages may embed this chat: the host, or without a valid one all that the website lists."""
         if self.host == own_origin(self.request):
             return []
         if self.host and self.website.allows_origin(self.host):
@@ -87,51 +88,59 @@ class CustomerRequest:
 
     @cached_property
     def query(self) -> str:
-        """What every further request of this page must say again, as a query string."""
-        said = {}
+        """The query string that every further URL of this page must have: the host and the chosen language."""
+        parameters = {}
         if self.host:
-            said["host"] = self.host
-        if self.language != self.by_browser:
-            said["language"] = self.language
-        return f"?{urlencode(said)}" if said else ""
+            parameters["host"] = self.host
+        if self.language != self.browser_language:
+            parameters["language"] = self.language
+        return f"?{urlencode(parameters)}" if parameters else ""
+
+    def path(self, name: str) -> str:
+        """The path of one of the customer's pages, of the same website."""
+        return reverse(f"customer:{name}") if self.key == DEFAULT else reverse(f"website:{name}", args=[self.key])
+
+    def url(self, name: str) -> str:
+        """The same with the query string, for the same host and language."""
+        return self.path(name) + self.query
 
     @property
-    def alone(self) -> str:
-        """The same for a window of its own, which stands in nobody's page."""
-        return "" if self.language == self.by_browser else f"?{urlencode({'language': self.language})}"
+    def standalone_query(self) -> str:
+        """The same for a window of its own, which no page embeds."""
+        return "" if self.language == self.browser_language else f"?{urlencode({'language': self.language})}"
 
     @cached_property
     def language(self) -> str:
-        """The customer's language: what the page says, else what the browser does, among those that the website has."""
+        """The customer's language: the one that the page asks for, else the browser's, among those of the website."""
         return language_of(self.request, self.website.languages.split())
 
     def activate_language(self) -> None:
-        """Speak the customer's language from here on."""
+        """Translate everything from here on into the customer's language."""
         translation.activate(self.language)
         self.request.LANGUAGE_CODE = self.language
 
     def send_secret(self, response: HttpResponse, conversation: Conversation) -> None:
-        """Let the browser hold the conversation's secret: in a cookie, or in its script's keeping if it asks for it."""
+        """Send the conversation's secret to the browser: in a cookie, or in a header if its script asks for it."""
         if self.request.headers.get("X-Keep") or self.header:
             response["X-Secret"] = conversation.uuid.hex
         if not self.header:
             customer_secret.set_cookie(response, conversation, self.cookie, self.host)
 
     def drop_secret(self, response: HttpResponse) -> None:
-        """Let the browser forget it."""
+        """Delete the secret in the browser."""
         response["X-Secret"] = ""
         customer_secret.delete_cookie(response, self.cookie, self.host)
 
 
 def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Give the view a CustomerRequest, and speak its language where the page has said which one that is.
+    """Give the view a CustomerRequest, and translate into the language that the page asks for.
 
-    Our own pages alone may write: see same_origin_only.
+    Only our own pages may write: see same_origin_only.
     """
 
     @wraps(view)
     def guarded(request: HttpRequest, key: str = DEFAULT, **kwargs: Any) -> HttpResponseBase:
-        code = _supported(request.GET.get("language", ""))
+        code = _supported_language(request.GET.get("language", ""))
         if code:
             translation.activate(code)
         response = view(CustomerRequest(request, key), **kwargs)
@@ -149,16 +158,16 @@ def _origin(text: str) -> str:
 
 
 def language_of(request: DjangoRequest, offered: list[str]) -> str:
-    """What the page says, else what the browser does, among the languages that are offered: all, if none is named."""
-    said = _supported(request.GET.get("language", ""))
+    """The language that the page asks for, else the browser's, among those that are offered: all, if none is named."""
+    said = _supported_language(request.GET.get("language", ""))
     if not offered:
         return said or request.LANGUAGE_CODE
     spoken = parse_accept_lang_header(request.headers.get("Accept-Language", "").lower())
-    wanted = [said, *(_supported(code) for code, _ in spoken)]
+    wanted = [said, *(_supported_language(code) for code, _ in spoken)]
     return next((code for code in wanted if code in offered), offered[0])
 
 
-def _supported(code: str) -> str:
+def _supported_language(code: str) -> str:
     try:
         return translation.get_supported_language_variant(code) if code else ""
     except LookupError:

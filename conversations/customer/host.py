@@ -1,4 +1,4 @@
-"""What the pages of a website ask for themselves: the loader, and its few words with us while the chat is closed."""
+"""What loader.js asks for in the name of a website's page: where the customer is, and to sign them out."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from conversations.actions import revoke
+from conversations.actions import renew_secret
 from conversations.announce import announce_customer
 from conversations.customer.customer_request import CustomerRequest, HttpRequest
 from conversations.models.conversation import as_uuid
@@ -20,8 +20,8 @@ from conversations.threshold import limits
 from conversations.threshold.origin import own_origin
 
 
-def for_hosts(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """429 and when to try again, where there was too much at once."""
+def host_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A view that pages of other origins POST to. A reached rate limit is 429 with Retry-After."""
 
     @wraps(view)
     def limited(request: HttpRequest, key: str = DEFAULT) -> HttpResponse:
@@ -33,63 +33,63 @@ def for_hosts(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return csrf_exempt(require_POST(limited))
 
 
-@for_hosts
-def here(request: HttpRequest, key: str) -> HttpResponse:
+@host_view
+def report_page(request: HttpRequest, key: str) -> HttpResponse:
     """Note which page the customer is on; answers how many messages they have not seen: `{"unread": 2}`.
 
-    The body is JSON, called text so that the browser need not ask first: `{"url", "title", "referrer", "language"?,
+    The body is JSON, sent as text so that browsers need no preflight: `{"url", "title", "referrer", "language"?,
     "zone", "seen", "chat"?, "left"?}`; `language` is the one that the page has chosen for the chat, `seen` the id of
-    the last message that they saw, `chat` the secret where there is no cookie, and `left` is there when they leave the
-    page. 204 and nothing noted for whoever has no conversation.
+    the last message that they saw, `chat` the secret where there is no cookie, and `left` is true when they leave the
+    page. 204, and nothing noted, for a browser without a conversation.
     """
-    visit, said = _word(request, key)
-    if visit.conversation is None:
-        return _readable(HttpResponse(status=204), visit)
-    conversation = visit.conversation
-    said.setdefault("language", visitor.preferred(request.headers.get("Accept-Language", "")))
-    them = visitor.parse(said, request.headers.get("User-Agent", ""))
-    news = visitor.mark_left(conversation.pk, them.url) if said.get("left") else visitor.save(conversation.pk, them)
-    if news:
+    customer, body = _read(request, key)
+    if customer.conversation is None:
+        return _allow_origin(HttpResponse(status=204), customer)
+    conversation = customer.conversation
+    body.setdefault("language", visitor.preferred(request.headers.get("Accept-Language", "")))
+    now = visitor.parse(body, request.headers.get("User-Agent", ""))
+    is_new = visitor.mark_left(conversation.pk, now.url) if body.get("left") else visitor.save(conversation.pk, now)
+    if is_new:
         announce_customer(conversation)
-    seen = said.get("seen")
+    seen = body.get("seen")
     seen = seen if isinstance(seen, int) and 0 <= seen < 2**62 else 0
     unread = conversation.messages.after(seen).by_agents().count() if conversation.last_message_id > seen else 0
-    return _readable(JsonResponse({"unread": unread}), visit)
+    return _allow_origin(JsonResponse({"unread": unread}), customer)
 
 
-@for_hosts
-def forget(request: HttpRequest, key: str) -> HttpResponse:
-    """The customer leaves: this browser's secret holds no longer, anywhere. The body is as for `here`."""
-    visit, _said = _word(request, key)
-    if visit.conversation is not None:
-        revoke(conversation=visit.conversation)
+@host_view
+def sign_out(request: HttpRequest, key: str) -> HttpResponse:
+    """Sign the customer out: the conversation's secret is not valid any more, in any browser. The body is as above."""
+    customer, _body = _read(request, key)
+    if customer.conversation is not None:
+        renew_secret(conversation=customer.conversation)
     response = HttpResponse(status=204)
-    visit.drop_secret(response)
+    customer.drop_secret(response)
     del response["X-Secret"]
-    return _readable(response, visit)
+    return _allow_origin(response, customer)
 
 
-def _word(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, Any]]:
-    """Who speaks, and what it says. Raises PermissionDenied unless it is a page that may have this chat."""
-    visit = CustomerRequest(request, key)
+def _read(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, Any]]:
+    """The customer and the body of a request. Raises PermissionDenied unless its page may embed this chat."""
+    customer = CustomerRequest(request, key)
     origin = request.headers.get("Origin")
-    by_us = origin == own_origin(request)
-    if not by_us and (origin != visit.host or not visit.website.allows_origin(origin or "")):
+    is_ours = origin == own_origin(request)
+    if not is_ours and (origin != customer.host or not customer.website.allows_origin(origin or "")):
         raise PermissionDenied("This origin is not one of the website's.")
     limits.enforce("visits of one address", limits.address(request))
     try:
-        said = json.loads(request.body)
+        body = json.loads(request.body)
     except (ValueError, RecursionError):
-        said = None
-    said = said if isinstance(said, dict) else {}
-    if isinstance(said.get("chat"), str):
-        visit.secret = as_uuid(said["chat"])
-    return visit, said
+        body = None
+    body = body if isinstance(body, dict) else {}
+    if isinstance(body.get("chat"), str):
+        customer.secret = as_uuid(body["chat"])
+    return customer, body
 
 
-def _readable(response: HttpResponse, visit: CustomerRequest) -> HttpResponse:
+def _allow_origin(response: HttpResponse, customer: CustomerRequest) -> HttpResponse:
     # With cookies, and so for this one origin by name (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials).
-    response["Access-Control-Allow-Origin"] = visit.host
+    response["Access-Control-Allow-Origin"] = customer.host
     response["Access-Control-Allow-Credentials"] = "true"
     response["Vary"] = "Origin, Cookie"
     return response

@@ -1,4 +1,4 @@
-"""The customer's pages: of the default website under /chat/, of another one under /chat/KEY/."""
+"""The customer's pages: under /chat/ for the default website, under /chat/KEY/ for every other one."""
 
 from django.urls import path
 
@@ -17,8 +17,8 @@ urlpatterns = [
     path("code/", secret.code, name="code"),
     path("enter/", secret.enter, name="enter"),
     path("resume/", secret.resume, name="resume"),
-    path("here/", host.here, name="here"),
-    path("forget/", host.forget, name="forget"),
+    path("here/", host.report_page, name="here"),
+    path("forget/", host.sign_out, name="forget"),
 ]
 files = (
     [

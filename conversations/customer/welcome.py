@@ -1,4 +1,4 @@
-"""What a customer reads before writing: who is there, how long an answer usually takes, when somebody is back."""
+"""What a customer reads before writing: which agents are online, how long an answer takes, when they are back."""
 
 import logging
 from dataclasses import dataclass
@@ -16,57 +16,56 @@ from conversations.screen.bubbles import Avatar
 logger = logging.getLogger(__name__)
 
 MAX_AVATARS = 3
-"""Agents whose initials are shown."""
+"""How many agents' initials are shown."""
 
-LEAST, MOST = 5, 50
-"""The usual time until an answer is that of the newest answered conversations: at least and at most so many."""
+MIN_ANSWERS, MAX_ANSWERS = 5, 50
+"""How many of the newest answered conversations the usual reply time is computed from, at least and at most."""
 
 UNKNOWN = -1
-"""In the cache, where None is what is not there: too few answers to say anything."""
+"""Too few answers, as the cache keeps it: there, None is a missing entry."""
 
-SECONDS = 60
-"""How long the usual time is kept before it is computed again."""
+CACHE_SECONDS = 60
+"""How long the usual reply time is cached."""
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """What stands in the head of the chat and before its first message."""
+    """What the head of the chat shows."""
 
     avatars: list[Avatar]
-    reply: str  # how long an answer usually takes, or what the website says instead
-    back: datetime | None  # when somebody is there again, or None while somebody is
-    asks_email: bool  # because nobody is there to answer at once
+    reply: str  # how long an answer usually takes, or the website's own text
+    back: datetime | None  # when the office hours begin again, or None within them
+    asks_email: bool  # outside the office hours, unless the e-mail address is known
 
     @classmethod
     def of(cls, website: Website, conversation: Conversation | None) -> "Welcome":
-        """At this moment."""
+        """The welcome at this moment."""
         back = website.hours.next_opening(timezone.now())
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
             return cls([], "", back, asks_email=not known)
-        avatars = [
-            Avatar.of(str(agent)) for agent in agents.online(Agent.objects.with_access_to(website))[:MAX_AVATARS]
-        ]
-        return cls(avatars, usual(website), None, asks_email=False)
+        online = agents.online(Agent.objects.with_access_to(website))
+        avatars = [Avatar.of(str(agent)) for agent in online[:MAX_AVATARS]]
+        return cls(avatars, usual_reply_time(website), None, asks_email=False)
 
 
-def usual(website: Website) -> str:
-    """How long an answer usually takes, from those that were given; the website's own words while there are few."""
+def usual_reply_time(website: Website) -> str:
+    """How long an answer usually takes, or the website's own text while there are too few answers to tell."""
     try:
-        wait = cache.get_or_set(f"usual-{website.pk}", lambda: _wait(website), SECONDS) or 0
+        wait = cache.get_or_set(f"usual-{website.pk}", lambda: _usual_wait(website), CACHE_SECONDS) or 0
     except Exception:  # whatever the cache's library raises: the page comes all the same
-        logger.exception("The cache that keeps usual times does not answer.")
-        wait = _wait(website)
-    return website.reply_time if wait == UNKNOWN else in_words(wait)
+        logger.exception("The cache that keeps usual reply times does not answer.")
+        wait = _usual_wait(website)
+    return website.reply_time if wait == UNKNOWN else duration_text(wait)
 
 
-def _wait(website: Website) -> int:
-    wait = Conversation.objects.of(website).usual_wait(LEAST, MOST)
+def _usual_wait(website: Website) -> int:
+    wait = Conversation.objects.of(website).usual_wait(MIN_ANSWERS, MAX_ANSWERS)
     return UNKNOWN if wait is None else wait
 
 
-def in_words(seconds: int) -> str:
-    """A usual wait, rounded up as people would."""
+def duration_text(seconds: int) -> str:
+    """A sentence for a usual wait, rounded up as people would."""
     minutes = -(-seconds // 60)
     if minutes <= 1:
         return _("Usually answers within a minute")

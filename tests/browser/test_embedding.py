@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 # Whose pages may have it, and what their policies say -----------------------------------------------------------------
 
 
-def test_a_page_that_is_not_listed_shows_no_chat_and_goes_on_unharmed(street: Street) -> None:
+def test_a_page_of_an_unlisted_origin_shows_no_chat_and_is_unharmed(street: Street) -> None:
     page = street.browser().new_page()
     alice = Guest(page, street.mallory.far)
     alice.comes(street.mallory.page(body="<button onclick=\"this.textContent = 'Bought'\">Buy</button>"))
@@ -39,7 +39,7 @@ SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that sa
 
 
 @pytest.mark.parametrize("wrong", ["an unlisted page", "a key that nobody has"])
-def test_a_chat_that_will_not_come_says_so_soon_and_can_be_closed_on_a_phone(street: Street, wrong: str) -> None:
+def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(street: Street, wrong: str) -> None:
     site = street.mallory if wrong == "an unlisted page" else street.shop
     line = site.script("shop" if wrong == "an unlisted page" else "nobody")
     alice = street.guest(site.far, site.page(script=line), viewport={"width": 360, "height": 720}, has_touch=True)
@@ -49,7 +49,7 @@ def test_a_chat_that_will_not_come_says_so_soon_and_can_be_closed_on_a_phone(str
     expect(alice.panel).to_be_hidden()
 
 
-def test_a_chat_that_takes_its_time_can_be_closed_meanwhile_on_a_phone(street: Street) -> None:
+def test_a_chat_that_loads_slowly_can_be_closed_on_a_phone(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
     held: list[Route] = []
     alice.page.route("**/chat/shop/?host=*", lambda route: held.append(route))
@@ -72,7 +72,7 @@ HESITATES = """if (window !== top) addEventListener("message", (event) => {
 }, true)"""
 
 
-def test_a_chat_that_comes_after_all_is_shown(street: Street) -> None:
+def test_a_chat_that_loads_late_is_shown(street: Street) -> None:
     context = street.browser()
     context.add_init_script(HESITATES)
     alice = street.guest(street.shop.far, street.shop.page(), context=context)
@@ -84,7 +84,7 @@ def test_a_chat_that_comes_after_all_is_shown(street: Street) -> None:
     alice.shows("Hello after all")
 
 
-def test_a_line_whose_key_is_empty_is_that_of_the_default_website(street: Street) -> None:
+def test_an_empty_key_means_the_default_website(street: Street) -> None:
     page = street.browser().new_page()
     asked = Requests(page, street.server.url)
     alice = Guest(page, street.shop.far)
@@ -95,7 +95,7 @@ def test_a_line_whose_key_is_empty_is_that_of_the_default_website(street: Street
 
 
 @NEAR_AND_FAR
-def test_a_page_with_a_strict_policy_need_allow_nothing_but_the_chat(street: Street, where: str) -> None:
+def test_a_page_with_a_strict_csp_only_has_to_allow_the_chat(street: Street, where: str) -> None:
     site = street.shop
     policy = f"default-src 'self' {street.server.url}; require-trusted-types-for 'script'; trusted-types 'none'"
     alice = street.guest(site.far if where == "far" else site.near, site.page(policy=policy))
@@ -151,7 +151,7 @@ def test_two_chats_of_one_website_are_two_conversations(street: Street) -> None:
 # The button and the panel ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_asks_for_one_file_until_somebody_wants_to_chat(street: Street) -> None:
+def test_a_page_loads_one_file_until_the_chat_is_opened(street: Street) -> None:
     page = street.browser().new_page()
     page.clock.install()
     asked = Requests(page, street.server.url)
@@ -165,7 +165,7 @@ def test_a_page_asks_for_one_file_until_somebody_wants_to_chat(street: Street) -
     assert any(path.startswith("/chat/shop/?host=") for _, path, _ in asked.all)
 
 
-def test_hands_on_the_keyboard_open_and_close_the_chat(street: Street) -> None:
+def test_the_chat_is_opened_and_closed_by_keyboard(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     keyboard = alice.page.keyboard
     expect(alice.button).to_have_accessible_name("Chat")
@@ -190,7 +190,7 @@ def test_hands_on_the_keyboard_open_and_close_the_chat(street: Street) -> None:
     expect(alice.button).to_be_focused()
 
 
-def test_whoever_opens_the_chat_types_at_once_also_where_no_frame_may_take_the_focus(street: Street) -> None:
+def test_opening_the_chat_focuses_the_text_field(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.button.press("Enter")
     expect(alice.field).to_be_focused()
@@ -205,7 +205,7 @@ def test_whoever_opens_the_chat_types_at_once_also_where_no_frame_may_take_the_f
     expect(alice.field).to_have_value("At once")
 
 
-def test_on_a_phone_the_chat_takes_the_whole_screen_and_gives_it_back(street: Street) -> None:
+def test_on_a_phone_the_chat_covers_the_whole_screen_until_closed(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
     alice.opens()
     whole = {"x": 0, "y": 0, "width": 360, "height": 720}
@@ -243,7 +243,7 @@ def turns_the_wheel(page: Page, x: float, y: float, by: int, until: Locator) -> 
 
 
 @pytest.mark.parametrize("screen", LOW)
-def test_all_of_the_chat_can_be_reached_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
+def test_all_of_the_panel_is_reachable_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
     width, height = LOW[screen]
     alice = street.guest(inn.far, inn.page(script=inn.script("inn")), viewport={"width": width, "height": height})
     alice.opens()
@@ -266,7 +266,7 @@ def test_all_of_the_chat_can_be_reached_on_a_low_screen(street: Street, inn: Sit
 
 
 @pytest.mark.parametrize("screen", LOW)
-def test_so_can_all_of_the_page_of_its_own(street: Street, inn: Site, screen: str) -> None:
+def test_all_of_the_standalone_page_is_reachable_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
     width, height = LOW[screen]
     page = street.browser(viewport={"width": width, "height": height}).new_page()
     page.goto(f"{street.server.url}/chat/inn/")
@@ -275,7 +275,7 @@ def test_so_can_all_of_the_page_of_its_own(street: Street, inn: Site, screen: st
     turns_the_wheel(page, width / 2, 10, -900, page.get_by_role("heading", name="The inn"))
 
 
-def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Street) -> None:
+def test_unread_messages_are_counted_on_the_button(street: Street) -> None:
     hello = f"Hello from {somebody()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     alice.opens()
@@ -305,7 +305,7 @@ def test_what_is_answered_while_the_chat_is_closed_is_on_the_button(street: Stre
     expect(alice.badge).to_be_hidden()
 
 
-def test_an_open_chat_is_open_on_the_next_page_and_a_closed_one_is_closed(street: Street) -> None:
+def test_the_chat_stays_open_or_closed_on_the_next_page(street: Street) -> None:
     search = street.shop.page(body='<input type="search" autofocus aria-label="Search">')
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
@@ -325,7 +325,7 @@ def test_an_open_chat_is_open_on_the_next_page_and_a_closed_one_is_closed(street
     expect(alice.panel).to_be_hidden()
 
 
-def test_the_line_twice_on_a_page_is_one_chat(street: Street) -> None:
+def test_the_script_twice_on_a_page_makes_one_chat(street: Street) -> None:
     shop = street.shop
     alice = street.guest(shop.far, shop.page(script=shop.script() + shop.script() + shop.script("bakery")))
     alice.page.wait_for_load_state("load")
@@ -334,7 +334,7 @@ def test_the_line_twice_on_a_page_is_one_chat(street: Street) -> None:
     assert len(alice.page.frames) == 2
 
 
-def test_what_was_called_before_the_chat_came_is_done_when_it_has(street: Street) -> None:
+def test_calls_before_the_loader_came_are_queued(street: Street) -> None:
     early = """<script>
         window.Chatsite = [["on", "open", () => (document.title = "It is open")], ["open"], ["nonsense"], null];
     </script>"""
@@ -347,7 +347,7 @@ def test_what_was_called_before_the_chat_came_is_done_when_it_has(street: Street
     expect(alice.panel).to_be_visible()
 
 
-def test_a_page_that_changes_without_loading_keeps_the_chat_and_says_where_it_is(street: Street) -> None:
+def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -> None:
     hello = f"Hello from {somebody()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     asked = Requests(alice.page, street.server.url)
@@ -378,7 +378,7 @@ def test_a_page_that_changes_without_loading_keeps_the_chat_and_says_where_it_is
     alice.shows(hello, "Welcome")  # the frame was moved, and so it loaded anew
 
 
-def test_an_agent_sees_when_the_customer_has_left_the_page_and_when_they_are_back(street: Street) -> None:
+def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(street: Street) -> None:
     hello = f"Hello from {somebody()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     alice.opens()
@@ -395,7 +395,7 @@ def test_an_agent_sees_when_the_customer_has_left_the_page_and_when_they_are_bac
     expect(bob.page.get_by_text("Left the page")).to_have_count(0)
 
 
-def test_who_stays_on_a_page_with_the_chat_open_is_known_to_be_there(street: Street) -> None:
+def test_a_customer_who_stays_on_a_page_is_reported_as_present(street: Street) -> None:
     page = street.browser().new_page()
     page.clock.install()
     asked = Requests(page, street.server.url)
@@ -409,7 +409,7 @@ def test_who_stays_on_a_page_with_the_chat_open_is_known_to_be_there(street: Str
     eventually(page, lambda: len(asked.to("/here/")) >= before + 2, "the page says once a minute that it is looked at")
 
 
-def test_a_page_has_one_name_more_and_nothing_else(street: Street) -> None:
+def test_the_loader_adds_one_global_and_nothing_else(street: Street) -> None:
     names = "() => Object.keys(window).sort()"
     page = street.browser().new_page()
     page.goto(street.shop.far + street.shop.page(script=""))
@@ -424,7 +424,7 @@ def test_a_page_has_one_name_more_and_nothing_else(street: Street) -> None:
     [f"if (window === top) {{ {NO_STORAGE} }}", "if (window === top) delete window.fetch"],
     ids=["no storage", "no fetch"],
 )
-def test_a_page_that_lacks_something_has_a_chat_all_the_same(street: Street, lack: str) -> None:
+def test_the_chat_works_on_pages_that_lack_a_browser_feature(street: Street, lack: str) -> None:
     context = street.browser()
     context.add_init_script(lack)
     alice = street.guest(street.shop.far, street.shop.page(), context=context)
@@ -441,7 +441,7 @@ def test_a_page_that_lacks_something_has_a_chat_all_the_same(street: Street, lac
     expect(alice.field).to_be_visible()
 
 
-def test_a_page_is_unharmed_when_the_chat_is_out_of_reach(street: Street, mortal: Server) -> None:
+def test_a_page_is_unharmed_when_the_chat_server_is_down(street: Street, mortal: Server) -> None:
     shop = street.shop
     line = shop.script().replace(street.server.url, mortal.url)
     page = street.browser().new_page()
@@ -464,7 +464,7 @@ def test_a_page_is_unharmed_when_the_chat_is_out_of_reach(street: Street, mortal
     expect(alice.trouble).to_be_hidden()
 
 
-def test_a_page_is_unharmed_when_the_script_does_not_come(street: Street) -> None:
+def test_a_page_is_unharmed_when_the_loader_fails_to_load(street: Street) -> None:
     page = street.browser().new_page()
     nowhere = f"http://127.0.0.1:{free_port()}"
     line = street.shop.script().replace(street.server.url, nowhere)
@@ -483,7 +483,7 @@ def test_a_page_is_unharmed_when_the_script_does_not_come(street: Street) -> Non
         ("no colour; }", "rgb(74, 81, 199)", "rgb(255, 255, 255)"),
     ],
 )
-def test_the_button_has_the_colour_that_its_page_asks_for_and_can_be_read(
+def test_the_button_has_the_accent_colour_of_its_page_with_readable_contrast(
     street: Street, accent: str, ground: str, ink: str
 ) -> None:
     alice = street.guest(street.shop.far, street.shop.page(script=street.shop.script(accent=accent)))
@@ -511,7 +511,7 @@ def colours_in(locator: Locator) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_where_the_system_chooses_the_colours_the_button_and_the_panel_are_seen(street: Street, scheme: str) -> None:
+def test_the_button_and_the_panel_are_visible_with_forced_colours(street: Street, scheme: str) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     assert colours_in(alice.button) >= 3  # the page, the button, what is on it
     alice.page.emulate_media(forced_colors="active", color_scheme="dark" if scheme == "dark" else "light")
@@ -565,7 +565,7 @@ def test_axe_finds_nothing_on_the_page_nor_in_the_chat(street: Street, scheme: s
         assert (box["x"] < 100) == is_arabic  # at the end of the line, wherever that is
 
 
-def test_axe_finds_nothing_where_the_chat_does_not_come_or_is_not_remembered(street: Street) -> None:
+def test_axe_finds_nothing_in_the_error_and_the_not_remembered_notice(street: Street) -> None:
     context = street.browser()
     refuses_cookies(context, street.server.url)
     context.add_init_script(NO_STORAGE)

@@ -30,7 +30,9 @@ pytestmark = pytest.mark.browser
 
 @NEAR_AND_FAR
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conversation_outlives_the_page_or_says_that_it_will_not(street: Street, kind: str, where: str) -> None:
+def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(
+    street: Street, kind: str, where: str
+) -> None:
     hello = f"Hello from {somebody()}"
     origin = street.shop.far if where == "far" else street.shop.near
     alice = street.guest(origin, street.shop.page(), context=street.browser_that_is(kind))
@@ -83,7 +85,7 @@ def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_browsers_of_these_tests_are_what_they_are_called(street: Street, kind: str) -> None:
+def test_the_test_browsers_block_what_their_names_say(street: Street, kind: str) -> None:
     alice = street.guest(street.shop.far, street.shop.page(), context=street.browser_that_is(kind))
     alice.opens()
     alone = alice.page.context.new_page()
@@ -98,7 +100,7 @@ def test_the_browsers_of_these_tests_are_what_they_are_called(street: Street, ki
 
 @NEAR_AND_FAR
 @pytest.mark.parametrize("keeper", ["the page around it", "the frame itself"])
-def test_without_a_cookie_the_next_best_keeps_the_conversation(street: Street, keeper: str, where: str) -> None:
+def test_without_cookies_the_secret_is_stored_elsewhere(street: Street, keeper: str, where: str) -> None:
     origin = street.shop.far if where == "far" else street.shop.near
     context = street.browser()
     refuses_cookies(context, street.server.url)
@@ -140,7 +142,7 @@ def keeps_in_the_page(street: Street) -> tuple[BrowserContext, Guest]:
     return context, street.guest(street.shop.far, street.shop.page(), context=context)
 
 
-def test_two_tabs_without_a_cookie_are_one_conversation(street: Street) -> None:
+def test_two_tabs_without_cookies_share_one_conversation(street: Street) -> None:
     context, first = keeps_in_the_page(street)
     second = street.guest(street.shop.far, street.shop.page(), context=context)
     for tab in (first, second):
@@ -153,7 +155,7 @@ def test_two_tabs_without_a_cookie_are_one_conversation(street: Street) -> None:
     first.shows(hello, "From the second tab")
 
 
-def test_what_is_kept_outlives_a_server_that_stumbles(street: Street) -> None:
+def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
     context, alice = keeps_in_the_page(street)
     hello = f"Hello from {somebody()}"
     alice.opens()
@@ -174,7 +176,7 @@ def test_what_is_kept_outlives_a_server_that_stumbles(street: Street) -> None:
     alice.shows(hello)
 
 
-def test_a_message_that_waited_over_a_reload_goes_where_it_belongs(street: Street) -> None:
+def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(street: Street) -> None:
     context, alice = keeps_in_the_page(street)
     hello = f"Hello from {somebody()}"
     alice.opens()
@@ -201,9 +203,7 @@ def test_a_message_that_waited_over_a_reload_goes_where_it_belongs(street: Stree
 
 @NEAR_AND_FAR
 @pytest.mark.parametrize("keeper", ["cookie", "page"])
-def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
-    street: Street, api: Api, keeper: str, where: str
-) -> None:
+def test_shutdown_clears_everything_and_ends_the_secret(street: Street, api: Api, keeper: str, where: str) -> None:
     context = street.browser()
     if keeper == "page":
         refuses_cookies(context, street.server.url)
@@ -228,7 +228,7 @@ def test_after_leaving_nothing_is_kept_and_the_old_secret_is_worth_nothing(
 
 @NEAR_AND_FAR
 @pytest.mark.parametrize("storage", ["storage", "no storage"])
-def test_who_leaves_in_one_tab_has_left_in_the_others_too(street: Street, storage: str, where: str) -> None:
+def test_shutdown_in_one_tab_applies_to_all_tabs(street: Street, storage: str, where: str) -> None:
     origin, path = street.shop.far if where == "far" else street.shop.near, street.shop.page()
     context = street.browser()
     if storage == "no storage":
@@ -254,7 +254,7 @@ def test_who_leaves_in_one_tab_has_left_in_the_others_too(street: Street, storag
     alice.shows("I am another", "In this tab too")
 
 
-def test_what_another_person_writes_never_comes_below_what_is_left_on_the_screen(street: Street) -> None:
+def test_messages_of_the_next_person_are_never_shown_below_those_of_the_previous_one(street: Street) -> None:
     context = street.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")  # so that the pages do not hear of each other
     alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
@@ -277,7 +277,7 @@ def test_what_another_person_writes_never_comes_below_what_is_left_on_the_screen
     assert not [text for text in seen.evaluate("(seen) => [...seen]") if "Private" in text and "another" in text]
 
 
-def test_what_is_sent_again_after_somebody_left_is_no_message_of_who_came_then(street: Street) -> None:
+def test_a_retry_after_shutdown_is_not_posted_for_the_next_person(street: Street) -> None:
     context = street.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
     alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
@@ -302,7 +302,7 @@ def test_what_is_sent_again_after_somebody_left_is_no_message_of_who_came_then(s
     alice.shows("I am another", "Nothing else came")
 
 
-def test_who_comes_after_somebody_is_asked_who_they_are(street: Street, inn: Site) -> None:
+def test_after_shutdown_the_next_person_is_asked_for_name_and_email(street: Street, inn: Site) -> None:
     context = street.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
     path = inn.page(script=inn.script("inn"))
@@ -325,7 +325,7 @@ def test_who_comes_after_somebody_is_asked_who_they_are(street: Street, inn: Sit
 
 
 @pytest.mark.parametrize("moment", ["the first message", "the second message"])
-def test_what_was_on_its_way_when_the_customer_left_brings_nothing_back(street: Street, moment: str) -> None:
+def test_a_request_in_flight_during_shutdown_does_not_restore_the_conversation(street: Street, moment: str) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     if moment == "the second message":
@@ -347,7 +347,7 @@ def test_what_was_on_its_way_when_the_customer_left_brings_nothing_back(street: 
     alice.shows("I am another")
 
 
-def test_what_an_answer_brought_back_after_the_customer_left_is_wiped_before_it_is_shown(street: Street) -> None:
+def test_a_secret_restored_after_shutdown_is_wiped_before_anything_is_shown(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     alice.says("Private")
@@ -362,7 +362,7 @@ def test_what_an_answer_brought_back_after_the_customer_left_is_wiped_before_it_
     assert not [page for page in shown if "Private" in page]
 
 
-def test_where_what_was_left_cannot_be_wiped_nothing_is_shown(street: Street) -> None:
+def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     alice.says("Private")
@@ -379,7 +379,7 @@ def test_where_what_was_left_cannot_be_wiped_nothing_is_shown(street: Street) ->
     alice.shows()
 
 
-def test_a_fresh_proof_moves_nothing_that_is_being_read(street: Street, members: Site, api: Api) -> None:
+def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: Site, api: Api) -> None:
     sub = somebody()
     alice = street.guest(members.far, members.page(script=members.script("members")))
     asked = Requests(alice.page, street.server.url)
@@ -398,7 +398,7 @@ def test_a_fresh_proof_moves_nothing_that_is_being_read(street: Street, members:
     assert row.evaluate("(row) => row.isConnected")
 
 
-def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, members: Site) -> None:
+def test_an_identified_customer_has_the_same_conversation_on_every_device(street: Street, members: Site) -> None:
     alice_sub, carol_sub = somebody(), somebody()
     hello = f"Hello from {alice_sub}"
     path = members.page(script=members.script("members"))
@@ -430,7 +430,7 @@ def test_a_members_conversation_comes_along_and_is_nobody_elses(street: Street, 
     laptop.shows(hello, "I see you are a member.", "I am.")
 
 
-def test_a_member_who_has_never_written_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
+def test_an_identified_customer_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
     alice = street.guest(members.far, members.page(script=members.script("members")))
     alice.calls("identify", token(somebody()))
     alice.opens()
@@ -438,7 +438,7 @@ def test_a_member_who_has_never_written_is_connected_from_the_first_message_on(s
     alice.is_connected()
 
 
-def test_an_older_servers_signed_id_is_proof_too_in_any_script(street: Street, members: Site) -> None:
+def test_hmac_proofs_work_with_ids_in_any_script(street: Street, members: Site) -> None:
     sub = f"愛麗絲 100% {somebody()}"
     signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
     laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
@@ -453,7 +453,7 @@ def test_an_older_servers_signed_id_is_proof_too_in_any_script(street: Street, m
 
 
 @pytest.mark.parametrize("wrong", ["a token of somebody else's making", "no token at all", "日本"])
-def test_a_wrong_token_is_refused_and_the_chat_goes_on(street: Street, members: Site, wrong: str) -> None:
+def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(street: Street, members: Site, wrong: str) -> None:
     alice = street.guest(members.far, members.page(script=members.script("members")))
     alice.page.evaluate("Chatsite.on('refused', (why) => document.title = `Refused: ${why}`)")
     alice.calls("identify", token("alice", "not-the-secret-" * 4) if wrong.startswith("a token") else wrong)
@@ -463,7 +463,7 @@ def test_a_wrong_token_is_refused_and_the_chat_goes_on(street: Street, members: 
     alice.shows("I am nobody")
 
 
-def test_where_only_members_may_write_others_are_told_and_members_can(street: Street, members: Site) -> None:
+def test_where_identity_is_required_anonymous_messages_are_refused(street: Street, members: Site) -> None:
     alice = street.guest(members.far, members.page(script=members.script("club")))
     alice.opens()
     alice.says("Let me in")
