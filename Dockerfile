@@ -4,7 +4,7 @@ WORKDIR /srv/chatsite
 COPY requirements/run.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
 COPY . .
-# Collected while building, with settings that nothing else ever sees.
+# Collect static files, with settings that are used for nothing else.
 RUN DEBUG=off ALLOWED_HOSTS=build SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built \
     python manage.py collectstatic --noinput --verbosity 0 \
     && useradd --system chatsite && mkdir data files && chown chatsite data files

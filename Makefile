@@ -1,4 +1,4 @@
-# Everything that is done with Chatsite. `make run` and `make test` need Python >= 3.11 and nothing else.
+# `make run` and `make test` need Python >= 3.11 and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,7 +23,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What people read, gathered for the translators and made ready for Django. Needs GNU gettext.
+# Collect the translatable texts and compile the translations. Needs GNU gettext.
 LANGUAGES := de fr es pt it nl pl ja zh_Hans ar he
 messages: .venv/dev .env
 	$(BIN)/python manage.py makemessages --no-obsolete --no-location --no-wrap $(LANGUAGES:%=--locale=%) \
@@ -36,21 +36,21 @@ bench: .venv/dev
 flood: .venv/dev
 	$(BIN)/python -m tests.flood
 
-# New versions of everything: names, versions and hashes, and no address of any index.
+# Upgrade all dependencies. The locks have names, versions and hashes, and no index URL.
 lock: .venv/dev
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url run.in -o run.txt
 	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url dev.in -c run.txt -o dev.txt
 
-# A checkout without settings is somebody trying it out: debug mode, which answers this machine alone.
+# Without settings: debug mode, which answers only this machine.
 .env:
-	@printf '# Made by `make run`, for trying Chatsite out on this machine. .env.example has all settings.\nDEBUG=on\n' > $@
+	@printf '# Made by `make run`, to try Chatsite on this machine. See .env.example for all settings.\nDEBUG=on\n' > $@
 
 .venv/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Chatsite needs Python 3.11 or newer.") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-# The files `run` and `dev` in .venv say when it was last brought up to date with a lock: a second start is fast.
+# The files `run` and `dev` in .venv have the time of the last installation from a lock: a second start is fast.
 .venv/run: .venv/pip requirements/run.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@touch $@

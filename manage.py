@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run one management command; a wrong setting is one readable message, not a traceback."""
+    """Run a management command. Wrong settings are one readable message, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

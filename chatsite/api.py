@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
-from chatsite.errors import answer
+from chatsite.errors import error_response
 from conversations.api import conversations, messages
 from conversations.api.authentication import WrongAuthority
 from conversations.threshold.limits import TooMany
@@ -32,7 +32,7 @@ def wrong_authority(request: HttpRequest, error: Any) -> HttpResponse:
 @api.exception_handler(RequestDataTooBig)
 def too_large(request: HttpRequest, error: Any) -> HttpResponse:
     """413."""
-    return answer(request, 413)
+    return error_response(request, 413)
 
 
 @api.exception_handler(TooMany)

@@ -1,4 +1,4 @@
-"""Both protocols on one page: http goes to Django in one hop, sockets go to the doorbells."""
+"""The ASGI application: HTTP goes to the request handler, WebSockets go to the doorbells."""
 
 import os
 from typing import Any
@@ -20,7 +20,7 @@ from conversations.live.urls import urlpatterns
 
 protocols: Any = ProtocolTypeRouter(
     {
-        "http": RequestHandler(settings.THREADS, begins=defer_rings, delivered=send_deferred_rings),
+        "http": RequestHandler(settings.THREADS, initializer=defer_rings, after_results=send_deferred_rings),
         "websocket": OriginCheck(SessionMiddlewareStack(URLRouter(urlpatterns))),
     }
 )

@@ -1,4 +1,4 @@
-"""Reads settings from the environment (and `.env`), and says in a sentence what is wrong with them."""
+"""Reads settings from the environment and `.env`, and explains wrong ones in a sentence each."""
 
 import re
 from pathlib import Path
@@ -16,17 +16,17 @@ EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
 
 
 class Environment:
-    """Typed access to environment variables. Everything that is wrong is collected, and told at once by `verify()`."""
+    """Typed access to environment variables. Problems are collected, and `verify()` reports them all at once."""
 
     def __init__(self, dotenv: Path) -> None:
-        """Read the file `dotenv` if it exists; variables that are already set win over it."""
+        """Read the file `dotenv` if it exists. Variables that are already set take precedence."""
         if dotenv.exists():
             environ.Env.read_env(dotenv)
         self.env = environ.Env()
         self.problems: list[str] = []
 
     def text(self, name: str, default: str = "") -> str:
-        """The variable as it is."""
+        """The variable, without surrounding whitespace."""
         value: str = self.env.ENVIRON.get(name, default)
         return value.strip()
 
@@ -60,7 +60,7 @@ class Environment:
     def database(self, default: str) -> dict[str, Any]:
         """DATABASE_URL as Django's settings of one database."""
         url = self.text("DATABASE_URL") or default
-        if not self._is_address("DATABASE_URL", url, DATABASES):
+        if not self._is_valid_url("DATABASE_URL", url, DATABASES):
             url = default
         config: dict[str, Any] = self.env.db_url_config(url)
         if not config["NAME"]:
@@ -70,7 +70,7 @@ class Environment:
     def email(self, default: str) -> dict[str, Any]:
         """EMAIL_URL as Django's EMAIL_* settings."""
         url = self.text("EMAIL_URL") or default
-        if not self._is_address("EMAIL_URL", url, EMAILS):
+        if not self._is_valid_url("EMAIL_URL", url, EMAILS):
             url = default
         config: dict[str, Any] = self.env.email_url_config(url)
         return config
@@ -79,7 +79,7 @@ class Environment:
         """REDIS_URL, or "" where there is no Redis."""
         url = self.text("REDIS_URL")
         if url:
-            self._is_address("REDIS_URL", url, {"redis", "rediss", "unix"})
+            self._is_valid_url("REDIS_URL", url, {"redis", "rediss", "unix"})
         return url
 
     def verify(self) -> None:
@@ -88,17 +88,17 @@ class Environment:
             lines = "\n".join(f"  - {problem}" for problem in self.problems)
             raise ImproperlyConfigured(f"These settings need your attention:\n{lines}\nSee .env.example.")
 
-    def _is_address(self, name: str, url: str, schemes: set[str]) -> bool:
-        # The address may hold a password: what is said of it names its scheme, never the whole.
+    def _is_valid_url(self, name: str, url: str, schemes: set[str]) -> bool:
+        # The URL may contain a password: messages name its scheme only.
         scheme = url.partition(":")[0]
         if scheme not in schemes or "://" not in url:
             known = ", ".join(f"{scheme}://" for scheme in sorted(schemes))
             self.problems.append(f"{name} starts with “{scheme}”, but it takes one of {known}")
             return False
         if scheme == "sqlite" or "," in url.partition("://")[2].partition("/")[0]:
-            return True  # a file, or several hosts, which the driver alone tells apart
+            return True  # a file, or several hosts, which only the driver can parse
         try:
-            urlsplit(url).port  # noqa: B018 (this is where Python looks whether it is a number)
+            urlsplit(url).port  # noqa: B018 (raises if the port is not a number)
         except ValueError:
             self.problems.append(
                 f"{name} looks like {scheme}://user:password@host:port/name, but this host or port is unclear. "

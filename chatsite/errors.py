@@ -1,4 +1,4 @@
-"""What people and programs see when something is wrong: a page that looks like the rest, or JSON under /api/."""
+"""Error responses: a page in the layout of the others, or JSON under /api/."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,8 @@ SENTENCES = {
 }
 
 
-def answer(request: HttpRequest, status: int, sentence: str = "") -> HttpResponse:
-    """The error page of a status. `sentence` says more precisely what to do."""
+def error_response(request: HttpRequest, status: int, sentence: str = "") -> HttpResponse:
+    """The error response of a status: JSON, plain text for htmx, or a page. `sentence` replaces the default advice."""
     title, what_to_do = SENTENCES[status]
     if request.path.startswith("/api/"):
         detail = sentence or {404: "Not Found"}.get(status, f"{title}. {what_to_do}")
@@ -33,47 +33,49 @@ def answer(request: HttpRequest, status: int, sentence: str = "") -> HttpRespons
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """400, or 413 for a body over the limit."""
-    return answer(request, 413 if isinstance(exception, RequestDataTooBig) else 400)
+    return error_response(request, 413 if isinstance(exception, RequestDataTooBig) else 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """403, with what PermissionDenied says."""
-    return answer(request, 403, str(exception))
+    """403, with the message of PermissionDenied."""
+    return error_response(request, 403, str(exception))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """403 for a form without its CSRF token: a page that stood open through a sign-in, or a foreign page's form."""
-    return answer(request, 403, str(_("This page was open for too long, or not ours. Reload it and try again.")))
+    """403 for a form without a valid CSRF token: from a page opened before a sign-in, or from another site."""
+    return error_response(
+        request, 403, str(_("This page was open for too long, or not ours. Reload it and try again."))
+    )
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404: the same for what does not exist and for what is somebody else's."""
-    return answer(request, 404)
+    """404, the same for what does not exist and for what belongs to somebody else."""
+    return error_response(request, 404)
 
 
 def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
     """500."""
-    return answer(request, 500)
+    return error_response(request, 500)
 
 
 class ApiMiddleware:
-    """What ninja does not do: HEAD is answered wherever GET is, and a method that an address lacks is 405 in JSON."""
+    """Adds to ninja: HEAD wherever there is GET, and 405 in JSON."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer."""
+        """Handle HEAD like GET, and replace a 405."""
         if not request.path.startswith("/api/"):
             return self.get_response(request)
         method = request.method
         if method == "HEAD":
             request.method = "GET"
         response = self.get_response(request)
-        request.method = method  # the server leaves out the content
+        request.method = method  # the server drops the content
         if response.status_code != 405:
             return response
-        refusal = answer(request, 405)
+        refusal = error_response(request, 405)
         refusal["Allow"] = response["Allow"]
         return refusal

@@ -1,4 +1,4 @@
-"""The first page: while developing a small shop with the chat in it, in earnest the chat itself."""
+"""The front page: a demo shop with the chat in it in debug mode, otherwise the chat itself."""
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -8,5 +8,5 @@ from django.views.decorators.http import require_safe
 
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
-    """A demo shop in debug mode, else the way to the chat."""
+    """The demo shop in debug mode, otherwise a redirect to the chat."""
     return render(request, "demo/shop.html") if settings.DEBUG else redirect("customer:chat")

@@ -1,6 +1,6 @@
-"""The headers of every answer but files: its Content-Security-Policy, and that no cache keeps it.
+"""Headers of every response but files: Content-Security-Policy and Cache-Control.
 
-Django has a policy of its own from 6.0 on; this is for 5.2.
+Django has a Content-Security-Policy of its own from 6.0 on; this is for 5.2.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ POLICY = "; ".join(
         "frame-ancestors {ancestors}",
     ]
 )
-NOBODY = POLICY.format(ancestors="'none'")
+NOT_FRAMED = POLICY.format(ancestors="'none'")
 
 
 class HeadersMiddleware:
-    """Nothing inline and nothing from elsewhere; framed by nobody, or by those whom the page names.
+    """No inline scripts or styles, nothing from other origins, and no framing except by the origins that a view allows.
 
-    What people wrote is in no cache, neither a proxy's nor, after they have signed out, the browser's.
+    Messages are in no cache, neither a proxy's nor, after a sign-out, the browser's.
 
     Source of the directives: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
     """
@@ -38,11 +38,11 @@ class HeadersMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer, with the headers that are not there yet."""
+        """Set the headers that the view has not set."""
         response = self.get_response(request)
-        # A page that may be framed says by whom: the customer's chat, in the pages of its website.
+        # Set by the customer's chat: the origins of its website.
         ancestors = getattr(response, "frame_ancestors", None)
-        policy = POLICY.format(ancestors=" ".join(ancestors)) if ancestors else NOBODY
+        policy = POLICY.format(ancestors=" ".join(ancestors)) if ancestors else NOT_FRAMED
         response.headers.setdefault("Content-Security-Policy", policy)
         response.headers.setdefault("Cache-Control", "no-store, private")
         return response

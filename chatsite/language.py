@@ -1,4 +1,4 @@
-"""Which language an answer is in."""
+"""The language of a response."""
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -10,10 +10,10 @@ ENGLISH = "en"
 
 
 class LanguageMiddleware(LocaleMiddleware):
-    """The reader's own, as far as their browser says; the API speaks English to all."""
+    """The language that the browser prefers; English under /api/."""
 
     def process_request(self, request: HttpRequest) -> None:
-        """Speak it."""
+        """Activate it."""
         if not request.path.startswith(API):
             return super().process_request(request)
         translation.activate(ENGLISH)
@@ -21,7 +21,7 @@ class LanguageMiddleware(LocaleMiddleware):
         return None
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        """Say which one it is."""
+        """Set Content-Language."""
         if not request.path.startswith(API):
             return super().process_response(request, response)
         response.headers.setdefault("Content-Language", ENGLISH)

@@ -1,4 +1,4 @@
-"""What may stand in a log."""
+"""Formatting of log records."""
 
 import logging
 import re
@@ -7,8 +7,8 @@ UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]
 
 
 class WithoutSecrets(logging.Formatter):
-    """Masks uuids: a conversation's uuid is its customer's secret, and the API has it in its addresses."""
+    """Masks UUIDs: a conversation's UUID is its customer's secret, and it is in URLs of the API."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole text of a record, its traceback too, masked."""
+        """Format the record, with UUIDs masked in its message and traceback."""
         return UUID.sub("[uuid]", super().format(record))

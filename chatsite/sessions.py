@@ -1,4 +1,4 @@
-"""Sessions in the database, found by a query that is built once: agents' pages ask for theirs all day."""
+"""Sessions in the database, read by a query that is built once, because agents' pages poll all day."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from conversations.models.prepared import prepared
 
 
 class SessionStore(db.SessionStore):
-    """Django's own, but for how a session is found."""
+    """Django's session store, with a prepared query."""
 
     def _get_session_from_db(self) -> Any:
         key = self.session_key
-        among = Session.objects.all()
-        found = prepared(among, "session", lambda: among.filter(session_key="?"), {"?": key})
+        sessions = Session.objects.all()
+        found = prepared(sessions, "session", lambda: sessions.filter(session_key="?"), {"?": key})
         if found and found[0].expire_date > timezone.now():
             return found[0]
         self._session_key = None

@@ -11,9 +11,9 @@ from chatsite.environment import Environment
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment(BASE_DIR / ".env")
 
-# Safety -------------------------------------------------------------------------------------------------------------
+# Security ------------------------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", default=False)
-EXAMPLE_SECRET_KEY = "change-me-to-fifty-random-characters"  # noqa: S105 (the one of .env.example, refused below)
+EXAMPLE_SECRET_KEY = "change-me-to-fifty-random-characters"  # noqa: S105 (from .env.example, refused below)
 SECRET_KEY = env.text("SECRET_KEY", EXAMPLE_SECRET_KEY)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
@@ -36,7 +36,7 @@ if TRUSTED_PROXIES:
     USE_X_FORWARDED_HOST = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# Cookies are sent over https alone, except while somebody develops on plain http.
+# Cookies are sent over https only, except in development.
 INSECURE_HTTP = env.flag("INSECURE_HTTP", default=DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not INSECURE_HTTP
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -45,13 +45,13 @@ SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 365 * 24 * 3600
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-CORS_URLS_REGEX = r"^/api/messages/"  # for whom: conversations/threshold/origin.py
-CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # scripts of other origins see few without
+CORS_URLS_REGEX = r"^/api/messages/"  # which origins: conversations/threshold/origin.py
+CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # which scripts of other origins may read
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
-# Application --------------------------------------------------------------------------------------------------------
+# Application ---------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles: it gives `runserver` sockets
+    "daphne",  # before staticfiles: `runserver` then serves WebSockets
     "conversations",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -62,7 +62,7 @@ INSTALLED_APPS = [
     "channels",
     "corsheaders",
     "django_htmx",
-    "ninja",  # serves the files of /api/docs from here
+    "ninja",  # for the static files of /api/docs
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -96,14 +96,14 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# Memory -------------------------------------------------------------------------------------------------------------
+# Data ----------------------------------------------------------------------------------------------------------------
 pymysql.install_as_MySQLdb()
 DATABASES = {"default": env.database(default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 DATABASE = DATABASES["default"]
-# Each of the fixed threads of chatsite/serving/request_handler.py keeps its connection.
+# The threads of chatsite/serving/request_handler.py live as long as the process, and so do their connections.
 DATABASE["CONN_MAX_AGE"] = None
 if DATABASE["ENGINE"].endswith("sqlite3"):
-    # A writer waits for its turn from the start (IMMEDIATE) and what is acknowledged survives a power cut (FULL).
+    # A write takes its lock when the transaction begins (IMMEDIATE); a committed write survives a power cut (FULL).
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -118,7 +118,7 @@ CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemo
 CACHES: dict[str, Any] = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "OPTIONS": {"MAX_ENTRIES": 100_000},  # with the default of 300, many addresses would push the counters out
+        "OPTIONS": {"MAX_ENTRIES": 100_000},  # with the default of 300, rate limits would be evicted
     }
 }
 if REDIS_URL:
@@ -129,9 +129,9 @@ if REDIS_URL:
     CACHES["default"] = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
 
 SESSION_ENGINE = "chatsite.sessions"
-MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the admin's; the default costs each poll
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the default is slower
 
-# People -------------------------------------------------------------------------------------------------------------
+# People --------------------------------------------------------------------------------------------------------------
 AUTHENTICATION_BACKENDS = ["conversations.models.agent.AgentBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -143,7 +143,7 @@ LOGIN_URL = "agent:sign-in"
 LOGIN_REDIRECT_URL = "agent:inbox"
 LOGOUT_REDIRECT_URL = "agent:sign-in"
 
-# Limits: how many, in how many seconds. See conversations/threshold/limits.py --------------------------------------
+# Rate limits: how many, in how many seconds. See conversations/threshold/limits.py -----------------------------------
 RATE_LIMITS = env.flag("RATE_LIMITS", default=True)
 LIMITS = {
     "messages of one address": (120, 60),
@@ -156,13 +156,13 @@ LIMITS = {
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),
 }
-# Bytes of a form or JSON; the longest message is 20,480 characters. Files are on disk and not counted here.
+# Bytes of a form or JSON, without files. The longest message is 20,480 characters.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
 
-# Words and times ----------------------------------------------------------------------------------------------------
+# Languages and time --------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
-LANGUAGES = [  # each in its own words; the browser says which one its reader prefers
+LANGUAGES = [
     ("en", "English"),
     ("de", "Deutsch"),
     ("fr", "Français"),
@@ -181,9 +181,9 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-# Mail and files -----------------------------------------------------------------------------------------------------
+# Mail and files ------------------------------------------------------------------------------------------------------
 vars().update(env.email(default="consolemail://"))
-MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # what came with messages: models/attachment.py
+MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # see models/attachment.py
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "build" / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
@@ -196,7 +196,7 @@ STORAGES = {
     },
 }
 
-# Serving ------------------------------------------------------------------------------------------------------------
+# Serving -------------------------------------------------------------------------------------------------------------
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.number("PORT", 8000, least=1, most=65535)
 THREADS = env.number("THREADS", 4, least=1, most=256)
@@ -214,7 +214,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
-        "django": {"handlers": [], "level": "INFO", "propagate": True},  # Django's own handlers would not mask
+        "django": {"handlers": [], "level": "INFO", "propagate": True},  # Django's own handlers would not mask secrets
         "django.server": {"handlers": [], "propagate": True},
         "django.channels.server": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},

@@ -1,4 +1,4 @@
-"""Every address of Chatsite."""
+"""All URLs of Chatsite."""
 
 from django.contrib import admin
 from django.urls import include, path

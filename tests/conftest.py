@@ -1,4 +1,4 @@
-"""The cast and the stage: alice the customer, bob and carol the agents, mallory the outsider, and a real server."""
+"""Fixtures: alice the customer, bob and carol the agents, mallory the outsider, and a real server."""
 
 import os
 import re
@@ -26,14 +26,14 @@ PASSWORD = "correct horse battery"
 
 
 class Page(Client):
-    """A browser without script: keeps cookies, follows nothing by itself."""
+    """A browser without JavaScript: Django's test client with shortcuts."""
 
     def says(self, text: str, **more: Any) -> Any:
-        """Send a message from the chat page's form."""
+        """Post a message with the form of the chat page."""
         return self.post("/chat/messages/", {"content": text, **more})
 
     def answers(self, conversation: Conversation, text: str, **more: Any) -> Any:
-        """Send an answer from the inbox's form."""
+        """Post an answer with the form of the inbox."""
         return self.post(f"/inbox/{conversation.pk}/messages/", {"content": text, **more})
 
     def htmx(self, path: str, data: Any = None, **headers: str) -> Any:
@@ -43,13 +43,13 @@ class Page(Client):
 
 
 @pytest.fixture(autouse=True)
-def _nobodys_language() -> Iterator[None]:
+def _reset_language() -> Iterator[None]:
     yield
-    translation.deactivate()  # views that were called by a test have left their reader's
+    translation.deactivate()  # a view called by a test may have activated one
 
 
 @pytest.fixture(autouse=True)
-def _nothing_counted() -> Iterator[None]:
+def _reset_rate_limits() -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
@@ -107,7 +107,7 @@ def talk(db: None) -> Conversation:
 
 
 def texts(response: Any) -> list[str]:
-    """The messages that an HTML answer shows, in its order."""
+    """The texts of the messages in an HTML response, in order."""
     shown = re.sub("<template>.*?</template>", "", response.content.decode(), flags=re.DOTALL)
     found = re.findall(r'<div class="bubble[^"]*" dir="auto">(.*?)</div>', shown, re.DOTALL)
     return [str(text) for text in found]
@@ -124,7 +124,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`manage.py serve` as a process of its own, on a database of its own, which can be killed and started again."""
+    """`manage.py serve` in a process and on a database of its own. It can be killed and started again."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.port = free_port()
@@ -134,25 +134,25 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def manage(self, *args: str) -> str:
-        """Run a management command and return what it prints."""
+        """Run a management command and return its output."""
         command = [sys.executable, "manage.py", *args]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def start(self) -> None:
-        """Start, and return when it answers."""
+        """Start, and return when it accepts connections."""
         command = [sys.executable, "manage.py", "serve"]
         self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, "The server ended before it answered."
+            assert self.process.poll() is None, "The server has exited before it was ready."
             with socket.socket() as probe:
                 probe.settimeout(1)
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
-        raise AssertionError("The server did not answer within 30 s.")
+        raise AssertionError("The server was not ready within 30 s.")
 
     def kill(self) -> None:
         """kill -9."""
@@ -168,7 +168,7 @@ class Server:
 
 
 def server_database(where: Path) -> Iterator[str]:
-    """The URL of an empty database on the engine that the suite runs on; it is gone afterwards."""
+    """The URL of an empty database on the engine that the suite runs on; it is dropped afterwards."""
     url = os.environ["DATABASE_URL"]
     if url.startswith("sqlite"):
         yield f"sqlite:///{where / 'server.sqlite3'}"

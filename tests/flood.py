@@ -1,7 +1,7 @@
-"""`make flood`: many widgets listen and fetch while others write; whatever they saw must be what was acknowledged.
+"""`make flood`: many widgets listen and poll while others write. Every widget must see every acknowledged message.
 
-Starts a server of its own on this machine, for a bounded number of messages. Ends with 1 if any widget's screen lost,
-doubled or misordered a message. A ring that does not arrive is no error: it is counted, and polling must heal it.
+Starts a server of its own on this machine, for a fixed number of messages. Exits with 1 if a widget lost, doubled or
+reordered a message. A ring that does not arrive is no error: it is counted, and polling must make up for it.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from tests.bench.client import Client, Unexpected, get, post_json
 from tests.bench.server import Server, run
 
 RETRIED = 0.1
-"""Of the messages, how many are sent a second time, as if the answer had been lost."""
+"""The share of messages that are sent a second time, as if the response had been lost."""
 
 
 @dataclass
 class Talk:
-    """A conversation, and the ids and contents of its messages that the server has acknowledged."""
+    """A conversation, and its acknowledged messages by id."""
 
     uuid: str
     acknowledged: dict[int, str] = field(default_factory=dict)
@@ -36,17 +36,17 @@ class Talk:
 
 @dataclass
 class Widget:
-    """A screen with a socket. It fetches when the doorbell rings, as the protocol says, and notes what it is given."""
+    """A client with a WebSocket, which fetches new messages when the doorbell rings."""
 
     talk: Talk
     client: Client
     seen: list[tuple[int, str]] = field(default_factory=list)
     rings: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    over: bool = False
+    stopped: bool = False
 
     async def listen(self, url: str, connected: asyncio.Semaphore) -> None:
-        """Hear rings until the end."""
+        """Listen for rings until cancelled."""
         address = f"{url.replace('http', 'ws', 1)}/ws/messages/{self.talk.uuid}/"
         async with connected:
             socket = await connect(address, origin=url, compression=None, ping_interval=None, open_timeout=60)  # type: ignore[arg-type]
@@ -55,9 +55,9 @@ class Widget:
                 self.rings += 1
                 self.news.set()
 
-    async def look(self) -> None:
-        """Fetch whenever it has rung, and once more at the end."""
-        while not self.over:
+    async def keep_fetching(self) -> None:
+        """Fetch after every ring, and once more at the end."""
+        while not self.stopped:
             await self.news.wait()
             self.news.clear()
             await self.fetch()
@@ -68,7 +68,7 @@ class Widget:
         return len(self.seen) >= len(self.talk.acknowledged)
 
     async def fetch(self) -> None:
-        """Ask for what is newer than what it has, until there is nothing newer."""
+        """Fetch new messages until there are none."""
         while True:
             last = self.seen[-1][0] if self.seen else 0
             items = (await self.client.ask(get(f"/api/messages/{self.talk.uuid}/?since={last}"))).json()["items"]
@@ -77,19 +77,19 @@ class Widget:
                 return
 
     def faults(self) -> Counter[str]:
-        """How many messages it lost, doubled, misordered or made up."""
+        """How many messages were lost, doubled, out of order or invented."""
         ids = [pk for pk, _ in self.seen]
         truth, shown = set(self.talk.acknowledged.items()), set(self.seen)
         contents = Counter(content for _, content in shown)
         return Counter(
             lost=len(truth - shown),
             doubled=len(ids) - len(set(ids)) + sum(number - 1 for number in contents.values()),
-            misordered=sum(one > other for one, other in pairwise(ids)) + self.overtaken(),
+            misordered=sum(one > other for one, other in pairwise(ids)) + self.out_of_order(),
             invented=len(shown - truth),
         )
 
-    def overtaken(self) -> int:
-        """How often a writer's later message stands before an earlier one of the same writer."""
+    def out_of_order(self) -> int:
+        """How often a message comes after a later one of the same writer."""
         latest: dict[str, int] = {}
         wrong = 0
         for _, content in self.seen:
@@ -99,8 +99,8 @@ class Widget:
         return wrong
 
 
-async def say(client: Client, talk: Talk, content: str) -> None:
-    """Write one message, and now and then write it again as if the answer had been lost."""
+async def post(client: Client, talk: Talk, content: str) -> None:
+    """Post a message, and sometimes post it again as if the response had been lost."""
     message = {"content": content, "conversation": talk.uuid, "client_id": str(uuid4())}
     for _ in range(2 if random.random() < RETRIED else 1):
         answer = await client.ask(post_json("/api/messages/", message))
@@ -110,9 +110,9 @@ async def say(client: Client, talk: Talk, content: str) -> None:
 
 
 async def write(client: Client, talks: list[Talk], writer: str, messages: int) -> None:
-    """One writer, who goes from conversation to conversation."""
+    """Post messages to random conversations."""
     for number in range(1, messages + 1):
-        await say(client, random.choice(talks), f"{writer} {number}")
+        await post(client, random.choice(talks), f"{writer} {number}")
 
 
 async def begin(client: Client, number: int) -> Talk:
@@ -133,33 +133,33 @@ async def until(condition: Callable[[], bool], tasks: list[asyncio.Task[None]], 
 
 
 async def flood(server: Server, listeners: int, conversations: int, writers: int, messages: int) -> bool:
-    """Do it all, print what happened, and return whether every screen was right."""
+    """Run it, print the results, and return whether every widget has seen every message."""
     async with Client(server.port) as writing, Client(server.port) as reading:
         talks = [await begin(writing, number) for number in range(conversations)]
         widgets = [Widget(talks[number % conversations], reading) for number in range(listeners)]
         connecting = asyncio.Semaphore(32)
         began = time.perf_counter()
-        ears = [asyncio.create_task(widget.listen(server.url, connecting)) for widget in widgets]
-        eyes = [asyncio.create_task(widget.look()) for widget in widgets]
-        await until(lambda: all(widget.is_complete for widget in widgets), ears + eyes, 60)
+        listening = [asyncio.create_task(widget.listen(server.url, connecting)) for widget in widgets]
+        fetching = [asyncio.create_task(widget.keep_fetching()) for widget in widgets]
+        await until(lambda: all(widget.is_complete for widget in widgets), listening + fetching, 60)
         print(f"{listeners} sockets are open after {time.perf_counter() - began:.1f} s: {server.size()}", flush=True)
 
         began, cpu, rung = time.perf_counter(), server.cpu(), sum(widget.rings for widget in widgets)
         each = messages // writers
         await asyncio.gather(*[write(writing, talks, f"writer-{number}", each) for number in range(writers)])
         written = time.perf_counter() - began
-        await until(lambda: all(widget.is_complete for widget in widgets), ears + eyes, 30)
+        await until(lambda: all(widget.is_complete for widget in widgets), listening + fetching, 30)
         shown = time.perf_counter() - began
         cpu, size, rung = server.cpu() - cpu, server.size(), sum(widget.rings for widget in widgets) - rung
         late = sum(not widget.is_complete for widget in widgets)
 
         for widget in widgets:
-            widget.over = True
+            widget.stopped = True
             widget.news.set()
-        await asyncio.gather(*eyes)
-        for ear in ears:
-            ear.cancel()
-        await asyncio.wait(ears)
+        await asyncio.gather(*fetching)
+        for task in listening:
+            task.cancel()
+        await asyncio.wait(listening)
 
     due = sum(len(widget.talk.acknowledged) - 1 for widget in widgets)
     faults = sum((widget.faults() for widget in widgets), Counter[str]())
@@ -173,7 +173,7 @@ async def flood(server: Server, listeners: int, conversations: int, writers: int
 
 
 def main() -> None:
-    """Flood a server, and end with 1 if it was not up to it."""
+    """Flood a server; exit with 1 if a message was lost, doubled or out of order."""
     parser = argparse.ArgumentParser(prog="make flood", description=__doc__)
     parser.add_argument("--listeners", type=int, default=500)
     parser.add_argument("--conversations", type=int, default=50)
@@ -184,10 +184,10 @@ def main() -> None:
         database = Path(where) / "flood.sqlite3"
         run("manage.py", "migrate", "--verbosity", "0", database=database)
         with Server(database) as server:
-            right = asyncio.run(
+            correct = asyncio.run(
                 flood(server, options.listeners, options.conversations, options.writers, options.messages)
             )
-    sys.exit(0 if right else 1)
+    sys.exit(0 if correct else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tiny views, and an application around them, that show from outside what the handler and the server do."""
+"""Small views, and an ASGI application of them, with which tests observe the request handler and the server."""
 
 import asyncio
 import hashlib
@@ -24,18 +24,18 @@ BIG = 200 * MEGABYTE
 
 
 class Stage:
-    """What the tests and the views tell each other."""
+    """State that tests and views share."""
 
-    entered = threading.Semaphore(0)  # once more for every view that has begun to wait
-    gate = threading.Event()  # views wait for it
-    left = threading.Semaphore(0)  # once more for every view or stream that has come to its end
+    entered = threading.Semaphore(0)  # released by every view that begins to wait
+    gate = threading.Event()  # what views wait for
+    finished = threading.Semaphore(0)  # released by every view or stream that ends
     together = threading.Barrier(1)
-    seen: list[Any] = []  # noqa: RUF012 (one for all is what it is for)
+    seen: list[Any] = []  # noqa: RUF012 (shared on purpose)
 
     @classmethod
     def reset(cls) -> None:
-        """As it was in the beginning."""
-        cls.entered, cls.left = threading.Semaphore(0), threading.Semaphore(0)
+        """Back to the beginning."""
+        cls.entered, cls.finished = threading.Semaphore(0), threading.Semaphore(0)
         cls.gate.clear()
         cls.seen.clear()
 
@@ -83,7 +83,7 @@ def body(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def digest(request: HttpRequest) -> HttpResponse:
-    """The hash of an upload, read bit by bit: of the file of a form, or of the body as it is."""
+    """The hash of an upload, read in parts: of a form's file, or of the whole body."""
     source: Any = request.FILES["file"] if request.content_type == "multipart/form-data" else request
     found = hashlib.sha256()
     while part := source.read(MEGABYTE):
@@ -99,7 +99,7 @@ def hold(request: HttpRequest) -> HttpResponse:
     """Waits for the gate."""
     Stage.entered.release()
     passed = Stage.gate.wait(30)
-    Stage.left.release()
+    Stage.finished.release()
     return HttpResponse("done" if passed else "too late")
 
 
@@ -114,7 +114,7 @@ def release(request: HttpRequest) -> HttpResponse:
 
 
 def together(request: HttpRequest) -> HttpResponse:
-    """Fails unless as many requests as the barrier wants are here at the same time."""
+    """Fails unless as many requests as the barrier has parties are here at the same time."""
     Stage.together.wait(10)
     return HttpResponse()
 
@@ -168,7 +168,7 @@ def endless(request: HttpRequest, kind: str) -> HttpResponseBase:
             while True:
                 yield b"tick"
         finally:
-            Stage.left.release()
+            Stage.finished.release()
 
     async def later() -> AsyncIterator[bytes]:
         try:
@@ -176,14 +176,14 @@ def endless(request: HttpRequest, kind: str) -> HttpResponseBase:
                 await asyncio.sleep(0)
                 yield b"tick"
         finally:
-            Stage.left.release()
+            Stage.finished.release()
 
     async def silent() -> AsyncIterator[bytes]:
         try:
             yield b"tick"
             await asyncio.Event().wait()
         finally:
-            Stage.left.release()
+            Stage.finished.release()
 
     kinds: dict[str, Any] = {"sync": now, "async": later, "silent": silent}
     return StreamingHttpResponse(kinds[kind]())
@@ -217,7 +217,7 @@ def rows(request: HttpRequest) -> HttpResponseBase:
 
 
 def big(request: HttpRequest, kind: str) -> HttpResponseBase:
-    """BIG bytes, from a file or made one megabyte at a time."""
+    """BIG bytes, from a file or generated one megabyte at a time."""
     if kind == "stream":
         return StreamingHttpResponse(bytes(MEGABYTE) for _ in range(BIG // MEGABYTE))
     file = tempfile.TemporaryFile()
@@ -255,7 +255,7 @@ urlpatterns = [
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """A socket that says what it hears."""
+    """A WebSocket that sends back what it receives."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

@@ -1,4 +1,4 @@
-"""Chatsite's own settings, made fit for tests: DATABASE_URL and REDIS_URL choose what the suite runs on."""
+"""Settings for tests. DATABASE_URL and REDIS_URL choose what the suite runs on."""
 
 import os
 
@@ -19,9 +19,9 @@ CHANNEL_LAYERS = globals()["CHANNEL_LAYERS"]
 
 MEDIA_ROOT = BASE_DIR / "build" / "test-files"
 
-# A test's threads end, and their connections with them: one that stays open would keep the database from being dropped.
+# A persistent connection of a thread would keep the test database from being dropped.
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     (BASE_DIR / "build").mkdir(exist_ok=True)
-    # A file, not memory: threads and sockets have connections of their own. One for each run of the suite.
+    # A file, because threads have connections of their own. One for each run of the suite.
     DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "build" / f"test-{os.getpid()}.sqlite3"}

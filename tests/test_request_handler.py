@@ -1,4 +1,4 @@
-"""The HTTP handler keeps Django's behaviour: the same requests, answers, signals and good order behind them."""
+"""The request handler behaves like Django's own: the same requests, responses, signals and clean-up."""
 
 import asyncio
 import json
@@ -19,6 +19,7 @@ from chatsite.serving.request_handler import RequestHandler, Scope
 from tests.request_handler_urls import Stage
 
 FORM = "application/x-www-form-urlencoded"
+Signals = list[tuple[str, str]]
 STREAMS = ["/parts/sync/", "/parts/async/", "/parts/file/"]
 
 
@@ -37,51 +38,51 @@ def scope(path: str, method: str = "GET", headers: dict[str, str] | None = None,
 
 
 class Exchange:
-    """One request to the handler and what comes back."""
+    """One request to the handler, and its response."""
 
     def __init__(self, app: RequestHandler, *args: Any, **more: Any) -> None:
-        self.heard, self.said = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
-        self.task = asyncio.create_task(app(scope(*args, **more), self.heard.get, self.said.put))
+        self.incoming, self.outgoing = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
+        self.task = asyncio.create_task(app(scope(*args, **more), self.incoming.get, self.outgoing.put))
         self.status, self.headers, self.parts = 0, list[tuple[str, str]](), list[bytes]()
 
     def send(self, *bodies: bytes, more: bool = False) -> None:
-        """Send the body in these parts; is there more?"""
+        """Send the body in these parts. `more`: it is not complete."""
         for body in bodies[:-1]:
-            self.heard.put_nowait({"type": "http.request", "body": body, "more_body": True})
-        self.heard.put_nowait({"type": "http.request", "body": bodies[-1] if bodies else b"", "more_body": more})
+            self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": True})
+        self.incoming.put_nowait({"type": "http.request", "body": bodies[-1] if bodies else b"", "more_body": more})
 
-    def leave(self) -> None:
-        """Go away."""
-        self.heard.put_nowait({"type": "http.disconnect"})
+    def disconnect(self) -> None:
+        """Disconnect."""
+        self.incoming.put_nowait({"type": "http.disconnect"})
 
     async def receive(self) -> Mapping[str, Any]:
-        """The next message of the answer."""
-        await until(lambda: self.task.done() or not self.said.empty())
-        if self.said.empty():
+        """The next message of the response."""
+        await until(lambda: self.task.done() or not self.outgoing.empty())
+        if self.outgoing.empty():
             self.task.result()
-        return self.said.get_nowait()
+        return self.outgoing.get_nowait()
 
     async def head(self) -> None:
-        """Receive the head."""
+        """Receive status and headers."""
         start = await self.receive()
         assert start["type"] == "http.response.start"
         self.status = start["status"]
         self.headers = [(name.decode("latin1"), value.decode("latin1")) for name, value in start["headers"]]
 
     async def part(self) -> bool:
-        """Receive a part; is there another?"""
+        """Receive a part; return whether there is another."""
         message = await self.receive()
         assert message["type"] == "http.response.body"
         self.parts.append(message.get("body", b""))
         return bool(message.get("more_body"))
 
     async def end(self) -> None:
-        """Return when the handler has done; raises what it raises."""
+        """Return when the handler is done; raises what it raises."""
         await until(self.task.done)
         self.task.result()
 
-    async def answer(self, *bodies: bytes) -> "Exchange":
-        """Send the body in these parts, and receive the whole answer."""
+    async def run(self, *bodies: bytes) -> "Exchange":
+        """Send the body in these parts, and receive the whole response."""
         self.send(*bodies)
         await self.head()
         while await self.part():
@@ -91,17 +92,17 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """What has come."""
+        """What has been received."""
         return b"".join(self.parts)
 
 
-def left() -> bool:
-    """Has a view or a stream come to its end?"""
-    return Stage.left.acquire(blocking=False)
+def finished() -> bool:
+    """Whether another view or stream has finished."""
+    return Stage.finished.acquire(blocking=False)
 
 
 def entered() -> bool:
-    """Has a view begun to wait?"""
+    """Whether another view has begun to wait."""
     return Stage.entered.acquire(blocking=False)
 
 
@@ -115,7 +116,7 @@ def _stage(settings: Any) -> Iterator[None]:
     Stage.gate.set()
 
 
-def retire(handler: RequestHandler, threads: int) -> None:
+def shut_down(handler: RequestHandler, threads: int) -> None:
     """End the handler's threads, after each has closed its database connection."""
     barrier = threading.Barrier(threads)
 
@@ -124,8 +125,8 @@ def retire(handler: RequestHandler, threads: int) -> None:
         connections.close_all()
 
     for _ in range(threads):
-        handler.pool.pool.submit(last)
-    handler.pool.pool.shutdown()
+        handler.pool.executor.submit(last)
+    handler.pool.executor.shutdown()
     handler.files.shutdown()
 
 
@@ -135,7 +136,7 @@ async def app(_stage: None) -> AsyncIterator[RequestHandler]:
     handler = RequestHandler(2)
     yield handler
     Stage.gate.set()
-    await asyncio.to_thread(retire, handler, 2)
+    await asyncio.to_thread(shut_down, handler, 2)
 
 
 @pytest.fixture
@@ -144,11 +145,11 @@ async def one_thread(_stage: None) -> AsyncIterator[RequestHandler]:
     handler = RequestHandler(1)
     yield handler
     Stage.gate.set()
-    await asyncio.to_thread(retire, handler, 1)
+    await asyncio.to_thread(shut_down, handler, 1)
 
 
 @pytest.fixture
-def signalled() -> Iterator[list[tuple[str, str]]]:
+def sent_signals() -> Iterator[Signals]:
     """The signals of requests, with the threads in which they were sent."""
     seen: list[tuple[str, str]] = []
 
@@ -165,45 +166,45 @@ def signalled() -> Iterator[list[tuple[str, str]]]:
     signals.request_finished.disconnect(finished)
 
 
-# Requests and answers -------------------------------------------------------------------------------------------------
+# Requests and responses ----------------------------------------------------------------------------------------------
 
 
-async def test_a_page_has_its_content_and_its_headers(app: RequestHandler) -> None:
-    page = await Exchange(app, "/hello/").answer()
+async def test_a_response_has_its_content_and_headers(app: RequestHandler) -> None:
+    page = await Exchange(app, "/hello/").run()
     assert (page.status, page.body.decode()) == (200, "Grüezi")
     assert ("Content-Type", "text/html; charset=utf-8") in page.headers
     assert ("Content-Length", "7") in page.headers
 
 
 async def test_headers_are_latin1_in_both_directions(app: RequestHandler) -> None:
-    page = await Exchange(app, "/headers/", headers={"X-Ask": "é"}).answer()
+    page = await Exchange(app, "/headers/", headers={"X-Ask": "é"}).run()
     assert ("X-Echo", "é") in page.headers
 
 
 async def test_every_cookie_is_a_header_of_its_own(app: RequestHandler) -> None:
-    page = await Exchange(app, "/headers/").answer()
+    page = await Exchange(app, "/headers/").run()
     cookies = [value for name, value in page.headers if name == "Set-Cookie"]
     assert cookies == ["first=1; Path=/", 'second="two words"; HttpOnly; Path=/']
 
 
 async def test_cookies_and_repeated_headers_arrive(app: RequestHandler) -> None:
-    page = await Exchange(app, "/mirror/", headers={"Cookie": "a=1; b=2"}).answer()
+    page = await Exchange(app, "/mirror/", headers={"Cookie": "a=1; b=2"}).run()
     assert json.loads(page.body)["cookies"] == {"a": "1", "b": "2"}
 
 
 async def test_head_is_answered_like_get(app: RequestHandler) -> None:
-    page = await Exchange(app, "/mirror/", "HEAD").answer()
+    page = await Exchange(app, "/mirror/", "HEAD").run()
     assert (page.status, json.loads(page.body)["method"]) == (200, "HEAD")
 
 
 async def test_the_query_arrives(app: RequestHandler) -> None:
-    page = await Exchange(app, "/mirror/", query_string=b"a=1&a=2&b=%C3%BC").answer()
+    page = await Exchange(app, "/mirror/", query_string=b"a=1&a=2&b=%C3%BC").run()
     assert json.loads(page.body)["query"] == {"a": ["1", "2"], "b": ["ü"]}
 
 
 async def test_a_form_arrives_however_it_is_cut(app: RequestHandler) -> None:
     page = Exchange(app, "/mirror/", "POST", {"Content-Type": FORM, "Content-Length": "11"})
-    await page.answer(b"a=", b"", b"1&a=2&b", b"=3")
+    await page.run(b"a=", b"", b"1&a=2&b", b"=3")
     assert json.loads(page.body)["form"] == {"a": ["1", "2"], "b": ["3"]}
 
 
@@ -213,7 +214,7 @@ async def test_a_large_upload_is_a_file_on_disk_and_every_upload_is_closed(
 ) -> None:
     data = encode_multipart(BOUNDARY, {"file": SimpleUploadedFile("name.bin", bytes(size)), "a": "1"})
     head = {"Content-Type": MULTIPART_CONTENT, "Content-Length": str(len(data))}
-    page = await Exchange(app, "/mirror/", "POST", head).answer(
+    page = await Exchange(app, "/mirror/", "POST", head).run(
         *(data[start : start + 65536] for start in range(0, len(data), 65536))
     )
     seen = json.loads(page.body)
@@ -228,96 +229,94 @@ async def test_a_body_that_grows_goes_to_disk(app: RequestHandler, settings: Any
     async def receive() -> dict[str, Any]:
         return next(messages)
 
-    body: Any = await app.body({}, receive)
+    body: Any = await app.receive_body({}, receive)
     assert body._rolled
     assert body.read() == b"12345678" * 3
 
 
-@pytest.mark.parametrize("length", [{"Content-Length": "300000"}, {}], ids=["told", "not told"])
-async def test_bodies_over_the_limit_are_bad_requests(
-    app: RequestHandler, settings: Any, length: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("length", [{"Content-Length": "300000"}, {}], ids=["length", "no length"])
+async def test_a_body_over_the_limit_is_400(app: RequestHandler, settings: Any, length: dict[str, str]) -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 262144
     for path, kind in (("/body/", "text/plain"), ("/mirror/", FORM)):
-        page = await Exchange(app, path, "POST", {"Content-Type": kind, **length}).answer(*[bytes(100_000)] * 3)
+        page = await Exchange(app, path, "POST", {"Content-Type": kind, **length}).run(*[bytes(100_000)] * 3)
         assert page.status == 400
 
 
-async def test_too_many_fields_are_a_bad_request(app: RequestHandler, settings: Any) -> None:
+async def test_too_many_fields_are_400(app: RequestHandler, settings: Any) -> None:
     settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 2
     head = {"Content-Type": FORM, "Content-Length": "11"}
-    assert (await Exchange(app, "/mirror/", "POST", head).answer(b"a=1&b=2&c=3")).status == 400
+    assert (await Exchange(app, "/mirror/", "POST", head).run(b"a=1&b=2&c=3")).status == 400
 
 
-async def test_a_query_that_is_no_text_is_a_bad_request(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
-    assert (await Exchange(app, "/mirror/", query_string=b"a=\xff").answer()).status == 400
-    assert [kind for kind, _ in signalled] == ["started", "finished"]
+async def test_a_query_that_is_not_ascii_is_400(app: RequestHandler, sent_signals: Signals) -> None:
+    assert (await Exchange(app, "/mirror/", query_string=b"a=\xff").run()).status == 400
+    assert [kind for kind, _ in sent_signals] == ["started", "finished"]
 
 
-async def test_a_host_that_is_not_ours_is_a_bad_request(app: RequestHandler, settings: Any) -> None:
+async def test_an_unknown_host_is_400(app: RequestHandler, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["chat.example"]
-    assert (await Exchange(app, "/hello/", headers={"Host": "evil.example"}).answer()).status == 400
+    assert (await Exchange(app, "/hello/", headers={"Host": "evil.example"}).run()).status == 400
 
 
-async def test_a_path_that_leads_nowhere_is_not_found(app: RequestHandler) -> None:
-    assert (await Exchange(app, "/nowhere/").answer()).status == 404
+async def test_an_unknown_path_is_404(app: RequestHandler) -> None:
+    assert (await Exchange(app, "/nowhere/").run()).status == 404
 
 
-async def test_a_view_that_fails_is_a_page_with_500(app: RequestHandler) -> None:
-    page = await Exchange(app, "/crash/").answer()
+async def test_a_view_that_raises_is_500_without_details(app: RequestHandler) -> None:
+    page = await Exchange(app, "/crash/").run()
     assert page.status == 500
     assert b"RuntimeError" not in page.body
 
 
-async def test_a_prefix_belongs_to_one_request(one_thread: RequestHandler) -> None:
-    with_it = await Exchange(one_thread, "/shop/mirror/", root_path="/shop").answer()
-    without = await Exchange(one_thread, "/mirror/").answer()
+async def test_a_script_prefix_applies_to_one_request_only(one_thread: RequestHandler) -> None:
+    with_it = await Exchange(one_thread, "/shop/mirror/", root_path="/shop").run()
+    without = await Exchange(one_thread, "/mirror/").run()
     found = [[json.loads(page.body)[key] for key in ("path", "path_info", "hello")] for page in (with_it, without)]
     assert found == [["/shop/mirror/", "/mirror/", "/shop/hello/"], ["/mirror/", "/mirror/", "/hello/"]]
 
 
-async def test_only_http_is_answered(app: RequestHandler) -> None:
+async def test_other_protocols_than_http_are_refused(app: RequestHandler) -> None:
     with pytest.raises(ValueError, match="websocket"):
         await Exchange(app, "/", type="websocket").end()
 
 
-# Streams --------------------------------------------------------------------------------------------------------------
+# Streams -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", STREAMS)
 async def test_a_stream_arrives_in_order(app: RequestHandler, path: str) -> None:
-    page = await Exchange(app, path).answer()
+    page = await Exchange(app, path).run()
     assert (page.status, page.body) == (200, b"eins zwei drei")
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
-async def test_long_streams_come_in_small_parts(
+async def test_long_streams_are_sent_in_small_parts(
     app: RequestHandler, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.request_handler_urls.BIG", 3 * 1024 * 1024)
-    page = await Exchange(app, f"/big/{kind}/").answer()
+    page = await Exchange(app, f"/big/{kind}/").run()
     assert len(page.body) == 3 * 1024 * 1024
     assert {len(part) for part in page.parts[:-1]} == {65536}
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "silent"])
-async def test_a_stream_stops_and_is_closed_when_its_reader_goes(
-    app: RequestHandler, kind: str, signalled: list[tuple[str, str]]
+async def test_a_stream_is_closed_when_its_client_disconnects(
+    app: RequestHandler, kind: str, sent_signals: Signals
 ) -> None:
     page = Exchange(app, f"/endless/{kind}/")
     page.send()
     await page.head()
     assert await page.part()
-    page.leave()
+    page.disconnect()
     await page.end()
-    await until(left)
-    await until(lambda: len(signalled) == 2)
-    assert [kind for kind, _ in signalled] == ["started", "finished"]
+    await until(finished)
+    await until(lambda: len(sent_signals) == 2)
+    assert [kind for kind, _ in sent_signals] == ["started", "finished"]
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_stream_that_fails_is_closed_and_not_ended(
-    app: RequestHandler, kind: str, signalled: list[tuple[str, str]]
+async def test_a_stream_that_raises_is_closed_and_not_completed(
+    app: RequestHandler, kind: str, sent_signals: Signals
 ) -> None:
     page = Exchange(app, f"/broken/{kind}/")
     page.send()
@@ -325,114 +324,114 @@ async def test_a_stream_that_fails_is_closed_and_not_ended(
     assert await page.part()
     with pytest.raises(RuntimeError, match="This stream fails"):
         await page.end()
-    assert page.said.empty()
-    await until(lambda: len(signalled) == 2)
+    assert page.outgoing.empty()
+    await until(lambda: len(sent_signals) == 2)
 
 
-async def test_streams_do_not_hold_up_other_requests(one_thread: RequestHandler) -> None:
+async def test_streams_do_not_delay_other_requests(one_thread: RequestHandler) -> None:
     streams = [Exchange(one_thread, "/endless/sync/") for _ in range(3)]
     for stream in streams:
         stream.send()
         await stream.head()
-    assert (await Exchange(one_thread, "/hello/").answer()).status == 200
+    assert (await Exchange(one_thread, "/hello/").run()).status == 200
     for stream in streams:
-        stream.leave()
+        stream.disconnect()
         await stream.end()
 
 
 @pytest.mark.parametrize("path", ["/german/sync/", "/german/async/"])
-async def test_a_stream_speaks_the_language_that_its_view_has_chosen(app: RequestHandler, path: str) -> None:
-    assert (await Exchange(app, path).answer()).body == b"de"
+async def test_a_stream_is_in_the_language_that_its_view_has_activated(app: RequestHandler, path: str) -> None:
+    assert (await Exchange(app, path).run()).body == b"de"
 
 
-# Good order -----------------------------------------------------------------------------------------------------------
+# Clean-up ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/hello/", "/crash/", "/nowhere/", "/rows/", *STREAMS])
 @pytest.mark.django_db(transaction=True)
 async def test_every_request_starts_once_and_finishes_once(
-    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
+    app: RequestHandler, path: str, sent_signals: Signals
 ) -> None:
-    await Exchange(app, path).answer()
-    await until(lambda: len(signalled) >= 2)
+    await Exchange(app, path).run()
+    await until(lambda: len(sent_signals) >= 2)
     await asyncio.to_thread(app.files.submit(lambda: None).result)
-    assert [kind for kind, _ in signalled] == ["started", "finished"]
-    assert all(thread.startswith(("request", "file", "stream")) for _, thread in signalled)
+    assert [kind for kind, _ in sent_signals] == ["started", "finished"]
+    assert all(thread.startswith(("request", "file", "stream")) for _, thread in sent_signals)
 
 
 @pytest.mark.parametrize("path", ["/hello/", "/body/", "/crash/", "/hello/?\xff", *STREAMS])
-async def test_the_file_that_a_body_was_received_in_is_closed(app: RequestHandler, path: str) -> None:
+async def test_the_file_of_a_body_is_closed(app: RequestHandler, path: str) -> None:
     file = BytesIO(b"a")
     path, _, query = path.partition("?")
-    await Exchange(app, path, query_string=query.encode("latin1"), **{"chatsite.body": file}).answer()
+    await Exchange(app, path, query_string=query.encode("latin1"), **{"chatsite.body": file}).run()
     await until(lambda: file.closed)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["/database/", "/database/async/"])
-async def test_a_request_is_started_and_finished_in_the_thread_that_has_its_connection(
-    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
+async def test_request_signals_are_sent_in_the_thread_of_the_database_connection(
+    app: RequestHandler, path: str, sent_signals: Signals
 ) -> None:
-    await Exchange(app, path).answer()
-    assert [*signalled] == [("started", Stage.seen[0][0]), ("finished", Stage.seen[0][0])]
+    await Exchange(app, path).run()
+    assert [*sent_signals] == [("started", Stage.seen[0][0]), ("finished", Stage.seen[0][0])]
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_requests_need_one_connection_per_thread(app: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_there_is_one_database_connection_per_thread(
+    app: RequestHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
-    await asyncio.gather(*(Exchange(app, "/database/").answer() for _ in range(60)))
+    await asyncio.gather(*(Exchange(app, "/database/").run() for _ in range(60)))
     assert len(Stage.seen) == 60
     assert len({id(connection) for _, connection in Stage.seen}) == len({thread for thread, _ in Stage.seen}) <= 2
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_stream_closes_its_connection(app: RequestHandler) -> None:
-    assert (await Exchange(app, "/rows/").answer()).body == b"012"
+async def test_a_stream_closes_its_database_connection(app: RequestHandler) -> None:
+    assert (await Exchange(app, "/rows/").run()).body == b"012"
     [(thread, connection)] = Stage.seen
     assert thread.startswith("stream")
     await until(lambda: thread not in {each.name for each in threading.enumerate()})
     assert connection.connection is None
 
 
-async def test_requests_are_worked_on_at_the_same_time_up_to_the_number_of_threads(
+async def test_as_many_requests_run_at_once_as_there_are_threads(
     app: RequestHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stage, "together", threading.Barrier(2))
-    pages = await asyncio.gather(*(Exchange(app, "/together/").answer() for _ in range(6)))
+    pages = await asyncio.gather(*(Exchange(app, "/together/").run() for _ in range(6)))
     assert [page.status for page in pages] == [200] * 6
-    assert len(app.pool.pool._threads) == 2
+    assert len(app.pool.executor._threads) == 2
 
 
-async def test_nothing_that_a_view_has_chosen_is_there_for_the_next(one_thread: RequestHandler) -> None:
-    pages = [await Exchange(one_thread, "/german/").answer() for _ in range(2)]
+async def test_what_a_view_activates_does_not_reach_the_next_request(one_thread: RequestHandler) -> None:
+    pages = [await Exchange(one_thread, "/german/").run() for _ in range(2)]
     assert [json.loads(page.body) for page in pages] == [[["en", "UTC"], "de", "Europe/Zurich"]] * 2
 
 
-async def test_a_client_that_goes_before_its_body_is_complete_is_no_request(
-    app: RequestHandler, signalled: list[tuple[str, str]]
-) -> None:
+async def test_an_incomplete_body_starts_no_request(app: RequestHandler, sent_signals: Signals) -> None:
     page = Exchange(app, "/mirror/", "POST")
     page.send(b"a", more=True)
-    page.leave()
+    page.disconnect()
     await page.end()
-    assert page.said.empty()
-    assert signalled == []
+    assert page.outgoing.empty()
+    assert sent_signals == []
 
 
-async def test_a_client_that_goes_interrupts_no_view(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
+async def test_a_disconnect_does_not_interrupt_a_view(app: RequestHandler, sent_signals: Signals) -> None:
     page = Exchange(app, "/hold/")
     page.send()
     await until(entered)
-    page.leave()
+    page.disconnect()
     Stage.gate.set()
     await page.end()
-    assert left()
-    assert [kind for kind, _ in signalled] == ["started", "finished"]
+    assert finished()
+    assert [kind for kind, _ in sent_signals] == ["started", "finished"]
 
 
 @pytest.mark.parametrize("path", ["/hold/", "/hold/stream/"])
-async def test_a_view_whose_server_gives_up_ends_and_its_answer_is_closed(
-    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
+async def test_a_cancelled_request_finishes_its_view_and_closes_the_response(
+    app: RequestHandler, path: str, sent_signals: Signals
 ) -> None:
     page = Exchange(app, path)
     page.send()
@@ -441,35 +440,33 @@ async def test_a_view_whose_server_gives_up_ends_and_its_answer_is_closed(
     with suppress(asyncio.CancelledError):
         await page.task
     Stage.gate.set()
-    await until(left)
-    await until(lambda: len(signalled) == 2)
-    assert len({thread for _, thread in signalled}) == 1
+    await until(finished)
+    await until(lambda: len(sent_signals) == 2)
+    assert len({thread for _, thread in sent_signals}) == 1
 
 
 @pytest.mark.parametrize("path", ["/hello/", *STREAMS])
-async def test_an_answer_that_cannot_be_sent_is_closed(
-    app: RequestHandler, path: str, signalled: list[tuple[str, str]]
-) -> None:
+async def test_a_response_that_cannot_be_sent_is_closed(app: RequestHandler, path: str, sent_signals: Signals) -> None:
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request"} if not signalled else await asyncio.Future()
+        return {"type": "http.request"} if not sent_signals else await asyncio.Future()
 
     async def send(message: Any) -> None:
-        raise OSError("The client has gone.")
+        raise OSError("The client has disconnected.")
 
-    with pytest.raises(OSError, match="The client has gone"):
+    with pytest.raises(OSError, match="The client has disconnected"):
         await app(scope(path), receive, send)
-    await until(lambda: len(signalled) == 2)
+    await until(lambda: len(sent_signals) == 2)
 
 
-async def test_an_answer_with_a_wrong_head_is_closed(app: RequestHandler, signalled: list[tuple[str, str]]) -> None:
+async def test_a_response_with_invalid_headers_is_closed(app: RequestHandler, sent_signals: Signals) -> None:
     page = Exchange(app, "/unsendable/")
     page.send()
     with pytest.raises(UnicodeEncodeError):
         await page.end()
-    assert [kind for kind, _ in signalled] == ["started", "finished"]
+    assert [kind for kind, _ in sent_signals] == ["started", "finished"]
 
 
-async def test_what_goes_wrong_after_a_request_does_not_take_its_answer_away(
+async def test_an_error_while_closing_does_not_lose_the_response(
     app: RequestHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(**_: Any) -> None:
@@ -477,7 +474,7 @@ async def test_what_goes_wrong_after_a_request_does_not_take_its_answer_away(
 
     signals.request_finished.connect(fail)
     try:
-        assert (await Exchange(app, "/hello/").answer()).status == 200
+        assert (await Exchange(app, "/hello/").run()).status == 200
     finally:
         signals.request_finished.disconnect(fail)
     assert "This receiver fails." in caplog.text

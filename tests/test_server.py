@@ -1,4 +1,4 @@
-"""The server as a process of its own: large bodies, slow readers, sockets, and a good-bye that loses nothing."""
+"""The server as a process of its own: large bodies, slow clients, WebSockets, and a graceful shutdown."""
 
 import hashlib
 import http.client
@@ -27,22 +27,23 @@ from tests.conftest import ROOT, Server, free_port
 from tests.request_handler_urls import BIG, MEGABYTE
 
 RUNNER = """
-import signal, sys
+import json, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
 from django.conf import settings
 settings.ROOT_URLCONF = "tests.request_handler_urls"
 from chatsite.serving import server
 from tests.request_handler_urls import application
 server.application = application()
-server.GRACE = float(sys.argv[2])
+vars(server).update(json.loads(sys.argv[2]))
 server.serve("127.0.0.1", int(sys.argv[1]))
 """
 
 
 class Running:
-    """A server of the tiny views, in a process of its own."""
+    """A server of the views in request_handler_urls.py, in a process of its own."""
 
-    def __init__(self, where: Path, grace: float = 20) -> None:
+    def __init__(self, where: Path, **constants: float) -> None:
+        """`constants` of server.py get other values, such as shorter times."""
         self.port = free_port()
         self.errors = where / "stderr"
         environment = {
@@ -53,17 +54,17 @@ class Running:
         }
         with self.errors.open("wb") as errors:
             self.process = psutil.Popen(
-                [sys.executable, "-c", RUNNER, str(self.port), str(grace)],
+                [sys.executable, "-c", RUNNER, str(self.port), json.dumps({"SHUTDOWN_TIMEOUT": 20} | constants)],
                 cwd=ROOT,
                 env=environment,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
-        until(self.answers)
+        until(self.listens)
         assert self.get("/hello/") == (200, "Grüezi".encode())
 
-    def answers(self) -> bool:
-        """Does anybody listen?"""
+    def listens(self) -> bool:
+        """Whether it accepts connections."""
         assert self.process.poll() is None, self.errors.read_text()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -78,7 +79,7 @@ class Running:
         return answer.status, content
 
     def post(self, path: str, parts: Iterator[bytes], length: int, kind: str) -> bytes:
-        """Send a body in parts, and return what the server says."""
+        """Send a body in parts, and return the content of the response."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         client.request("POST", path, parts, {"Content-Length": str(length), "Content-Type": kind})
         answer = client.getresponse().read()
@@ -86,7 +87,7 @@ class Running:
         return answer
 
     def send(self, text: str) -> socket.socket:
-        """A connection with these lines sent, whose answer is read in small pieces and late."""
+        """A connection that has sent this text, with a small receive buffer."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.settimeout(30)
@@ -96,19 +97,19 @@ class Running:
 
     @contextmanager
     def socket(self) -> Iterator[ClientConnection]:
-        """An open socket."""
+        """An open WebSocket."""
         with connect(f"ws://127.0.0.1:{self.port}/") as client:
             client.send("hello")
             assert client.recv(10) == "hello"
             yield client
 
-    def complaints(self, since: int = 0) -> str:
-        """What the server has said since it had said so many characters, if something went wrong."""
-        said = self.errors.read_text()[since:]
-        return said if any(word in said for word in ("Exception", "Traceback", "ERROR", "destroyed")) else ""
+    def logged_errors(self, since: int = 0) -> str:
+        """The log from this character on, if it has errors in it."""
+        log = self.errors.read_text()[since:]
+        return log if any(word in log for word in ("Exception", "Traceback", "ERROR", "destroyed")) else ""
 
     @contextmanager
-    def flat(self) -> Iterator[None]:
+    def bounded_memory(self) -> Iterator[None]:
         """Fail if the process's memory grows by 40 MB meanwhile."""
         before, most, done = self.process.memory_info().rss, [0], threading.Event()
 
@@ -134,23 +135,23 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
-def everything(client: socket.socket) -> bytes:
-    """All that comes until the server hangs up."""
+def read_all(client: socket.socket) -> bytes:
+    """All that is received until the server closes the connection."""
     with client:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
-def closing(client: ClientConnection) -> int | None:
-    """The code with which the server closes a socket."""
+def close_code(client: ClientConnection) -> int | None:
+    """The code with which the server closes a WebSocket."""
     with pytest.raises(ConnectionClosed):
         client.recv(10)
     return client.close_code
 
 
 @contextmanager
-def serving(where: Path, grace: float = 20) -> Iterator[Running]:
-    """A server that is gone afterwards."""
-    running = Running(where, grace)
+def serving(where: Path, **constants: float) -> Iterator[Running]:
+    """A server that is killed afterwards."""
+    running = Running(where, **constants)
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -159,34 +160,34 @@ def serving(where: Path, grace: float = 20) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server for every test that leaves it running."""
+    """One server for all tests that leave it running."""
     with serving(tmp_path_factory.mktemp("running")) as running:
         yield running
 
 
 @pytest.fixture
 def running(shared: Running) -> Iterator[Running]:
-    """The shared server, which must have nothing to complain of meanwhile."""
-    said = len(shared.errors.read_text())
+    """The shared server, which must log no error meanwhile."""
+    before = len(shared.errors.read_text())
     yield shared
-    assert not shared.complaints(said)
+    assert not shared.logged_errors(before)
 
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Running]:
-    """A server that the test may end."""
+def own(tmp_path: Path) -> Iterator[Running]:
+    """A server for one test, which may stop it."""
     with serving(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[Running]:
-    """A server that gives requests only a moment to finish when it is told to stop."""
-    with serving(tmp_path, grace=0.2) as running:
+    """A server that gives requests only 0.2 s to finish when it shuts down."""
+    with serving(tmp_path, SHUTDOWN_TIMEOUT=0.2) as running:
         yield running
 
 
-# Bodies ---------------------------------------------------------------------------------------------------------------
+# Bodies --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", [True, False], ids=["form", "plain"])
@@ -202,26 +203,26 @@ def test_a_large_upload_is_not_held_in_memory(running: Running, form: bool) -> N
         yield tail
 
     kind = "multipart/form-data; boundary=x" if form else "application/octet-stream"
-    with running.flat():
+    with running.bounded_memory():
         answer = running.post("/digest/", parts(), len(head) + BIG + len(tail), kind)
     assert answer.decode() == expected
 
 
 @pytest.mark.parametrize("kind", ["file", "stream"])
-def test_a_large_download_waits_for_its_slow_reader(running: Running, kind: str) -> None:
-    with running.flat():
+def test_a_large_download_waits_for_a_slow_client(running: Running, kind: str) -> None:
+    with running.bounded_memory():
         client = running.send(f"GET /big/{kind}/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
         received = 0
         while part := client.recv(16384):
             received += len(part)
             if received < 2 * MEGABYTE:
-                # Others are answered while this one dawdles.
+                # Others are served meanwhile.
                 assert running.get("/hello/")[0] == 200
         client.close()
     assert BIG <= received < BIG + 1000
 
 
-def test_a_reader_who_goes_leaves_nothing_behind(running: Running) -> None:
+def test_a_disconnect_during_a_download_frees_files_and_threads(running: Running) -> None:
     files, threads = running.process.num_fds(), running.process.num_threads()
     clients = [running.send(f"GET /big/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n") for kind in ["file", "stream"] * 8]
     for client in clients:
@@ -234,7 +235,7 @@ def test_a_reader_who_goes_leaves_nothing_behind(running: Running) -> None:
     until(lambda: running.process.num_threads() < threads + 8)
 
 
-def test_an_upload_that_is_broken_off_leaves_nothing_behind(running: Running) -> None:
+def test_a_disconnect_during_an_upload_frees_its_file(running: Running) -> None:
     files = running.process.num_fds()
     client = running.send("POST /digest/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000000\r\n\r\n" + "x" * 1000)
     until(lambda: running.process.num_fds() > files)
@@ -242,7 +243,7 @@ def test_an_upload_that_is_broken_off_leaves_nothing_behind(running: Running) ->
     until(lambda: running.process.num_fds() <= files)
 
 
-def test_a_form_that_is_none_is_a_page_of_ours(shared: Running) -> None:
+def test_a_malformed_form_is_answered_with_an_error_page(shared: Running) -> None:
     body = b"this is no form"
     assert b"<h1>" in shared.post("/digest/", iter([body]), len(body), "multipart/form-data; boundary=x")
 
@@ -250,11 +251,11 @@ def test_a_form_that_is_none_is_a_page_of_ours(shared: Running) -> None:
 def test_a_chunked_body_has_the_same_limit(shared: Running) -> None:
     chunk = "10000\r\n" + "x" * 0x10000 + "\r\n"
     head = "POST /body/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answers = [everything(shared.send(f"{head}{chunk * count}0\r\n\r\n")) for count in (1, 5)]
+    answers = [read_all(shared.send(f"{head}{chunk * count}0\r\n\r\n")) for count in (1, 5)]
     assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad Request"]
 
 
-# Connections ----------------------------------------------------------------------------------------------------------
+# Connections ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_connection_serves_many_requests(running: Running) -> None:
@@ -272,10 +273,10 @@ def test_a_connection_serves_many_requests(running: Running) -> None:
     client.close()
 
 
-def test_requests_sent_together_are_answered_in_their_order(running: Running) -> None:
+def test_pipelined_requests_are_answered_in_order(running: Running) -> None:
     paths = ["/parts/sync/", "/mirror/?a=1", "/one-piece/", "/mirror/?a=2", "/parts/async/"]
     lines = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" for path in paths]
-    answers = everything(running.send("\r\n".join(lines) + "Connection: close\r\n\r\n"))
+    answers = read_all(running.send("\r\n".join(lines) + "Connection: close\r\n\r\n"))
     marks = [b"eins", b'"query": {"a": ["1"]}', bytes(1000), b'"query": {"a": ["2"]}', b"drei"]
     places = [answers.rfind(mark) if mark == b"drei" else answers.find(mark) for mark in marks]
     assert answers.count(b"HTTP/1.1 200 OK") == 5
@@ -284,94 +285,94 @@ def test_requests_sent_together_are_answered_in_their_order(running: Running) ->
 
 
 @pytest.mark.parametrize("target", ["/hello/\xff", "/hello/?\xff", "/hello/?a=%FF"])
-def test_an_address_that_is_no_text_harms_nobody(running: Running, target: str) -> None:
-    answer = everything(running.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+def test_a_url_that_is_not_ascii_is_answered(running: Running, target: str) -> None:
+    answer = read_all(running.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     assert int(answer.split()[1]) in {200, 400}
     assert running.get("/hello/")[0] == 200
 
 
-def test_an_answer_that_fails_half_way_is_cut_off_and_the_server_goes_on(mortal: Running) -> None:
+def test_a_response_that_fails_half_way_is_aborted_and_the_server_goes_on(own: Running) -> None:
     for kind in ("sync", "async"):
-        client = mortal.send(f"GET /broken/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client = own.send(f"GET /broken/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with pytest.raises(ConnectionResetError):
-            everything(client)
-    until(lambda: mortal.errors.read_text().count("RuntimeError: This stream fails.") == 2)
-    # It still looks after its connections: an application that fails is noticed and answered.
-    assert mortal.get("/unsendable/")[0] == 500
-    assert "already been started" not in mortal.errors.read_text()
+            read_all(client)
+    until(lambda: own.errors.read_text().count("RuntimeError: This stream fails.") == 2)
+    # The loop that checks applications goes on: a failed one is answered.
+    assert own.get("/unsendable/")[0] == 500
+    assert "already been started" not in own.errors.read_text()
 
 
-# Sockets --------------------------------------------------------------------------------------------------------------
+# WebSockets ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_giant_frame_closes_its_socket_and_no_other(running: Running) -> None:
-    with running.flat(), running.socket() as other, running.socket() as giant:
+    with running.bounded_memory(), running.socket() as other, running.socket() as giant:
         with suppress(ConnectionClosed):
             giant.send("x" * (50 * MEGABYTE))
-        assert closing(giant) == 1009
+        assert close_code(giant) == 1009
         other.send("still here")
         assert other.recv(10) == "still here"
 
 
-# Good-bye -------------------------------------------------------------------------------------------------------------
+# Graceful shutdown ---------------------------------------------------------------------------------------------------
 
 
-def test_a_good_bye_finishes_requests_and_tells_sockets(mortal: Running) -> None:
-    slow = mortal.send("GET /hold/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    idle = http.client.HTTPConnection("127.0.0.1", mortal.port, timeout=30)
+def test_a_shutdown_finishes_requests_and_closes_sockets_with_1012(own: Running) -> None:
+    slow = own.send("GET /hold/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    idle = http.client.HTTPConnection("127.0.0.1", own.port, timeout=30)
     idle.request("GET", "/hello/")
     idle.getresponse().read()
     with ExitStack() as sockets:
-        clients = [sockets.enter_context(mortal.socket()) for _ in range(3)]
-        mortal.process.terminate()
-        assert [closing(client) for client in clients] == [1012] * 3
-    until(lambda: not mortal.answers())
-    # Whoever is connected already is served to the end, however much they want.
+        clients = [sockets.enter_context(own.socket()) for _ in range(3)]
+        own.process.terminate()
+        assert [close_code(client) for client in clients] == [1012] * 3
+    until(lambda: not own.listens())
+    # Open connections are served to the end, however many requests they send.
     for path in ["/hello/"] * 200 + ["/release/"]:
         idle.request("GET", path)
         assert idle.getresponse().read() is not None
     idle.close()
-    assert everything(slow).endswith(b"done")
-    assert mortal.process.wait(20) == 0
-    assert not mortal.complaints()
+    assert read_all(slow).endswith(b"done")
+    assert own.process.wait(20) == 0
+    assert not own.logged_errors()
 
 
-def test_a_good_bye_waits_until_answers_are_read(mortal: Running) -> None:
-    slow = mortal.send("GET /one-piece/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
+def test_a_shutdown_waits_until_responses_are_read(own: Running) -> None:
+    slow = own.send("GET /one-piece/ HTTP/1.0\r\nHost: localhost\r\n\r\n")
     start = slow.recv(1)
-    mortal.process.send_signal(signal.SIGINT)
-    until(lambda: not mortal.answers())
-    assert len((start + everything(slow)).partition(b"\r\n\r\n")[2]) == 8 * MEGABYTE
-    assert mortal.process.wait(20) == 0
-    assert not mortal.complaints()
+    own.process.send_signal(signal.SIGINT)
+    until(lambda: not own.listens())
+    assert len((start + read_all(slow)).partition(b"\r\n\r\n")[2]) == 8 * MEGABYTE
+    assert own.process.wait(20) == 0
+    assert not own.logged_errors()
 
 
-def test_a_good_bye_does_not_wait_for_ever(impatient: Running) -> None:
+def test_a_shutdown_does_not_wait_for_ever(impatient: Running) -> None:
     streams = [
         impatient.send(f"GET /endless/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n") for kind in ("sync", "silent")
     ]
     assert all(stream.recv(100) for stream in streams)
     with impatient.socket() as client:
         impatient.process.terminate()
-        assert closing(client) == 1012
+        assert close_code(client) == 1012
     assert impatient.process.wait(20) == 0
     for stream in streams:
         stream.close()
-    assert not impatient.complaints()
+    assert not impatient.logged_errors()
 
 
-# The product itself ---------------------------------------------------------------------------------------------------
+# The product itself --------------------------------------------------------------------------------------------------
 
 
 def write(server: Server, content: str) -> str:
-    """Begin a conversation over the API; returns its uuid."""
+    """Start a conversation over the API; returns its uuid."""
     body = json.dumps({"content": content}).encode()
     request = Request(f"{server.url}/api/messages/", body, {"Content-Type": "application/json"})
     with urlopen(request, timeout=30) as answer:
         return str(json.load(answer)["items"][0]["conversation"])
 
 
-def test_a_socket_that_talks_too_fast_is_closed_and_fills_no_memory(server: Server) -> None:
+def test_a_socket_that_sends_too_fast_is_closed_and_fills_no_memory(server: Server) -> None:
     assert server.process
     process = psutil.Process(server.process.pid)
     address = f"{server.url.replace('http', 'ws')}/ws/messages/{write(server, 'Hi')}/"
@@ -386,7 +387,7 @@ def test_a_socket_that_talks_too_fast_is_closed_and_fills_no_memory(server: Serv
         assert json.loads(alice.recv(10))["type"] == "messages"
 
 
-def test_head_of_the_api_leaves_the_connection_fit_for_the_next_request(server: Server) -> None:
+def test_a_head_request_leaves_the_connection_usable(server: Server) -> None:
     path = f"/api/messages/{write(server, 'Hi')}/"
     client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     for method in ("HEAD", "GET", "HEAD"):
@@ -406,20 +407,20 @@ def handshake(server: Server, path: str, origin: str) -> int:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "file://", "chrome-extension://evil"])
-def test_a_page_of_an_origin_that_is_none_is_refused_like_any_other(server: Server, origin: str) -> None:
+def test_an_opaque_origin_is_refused_with_403(server: Server, origin: str) -> None:
     uuid = write(server, "Hi")
     for path in ("/ws/chat/", "/ws/inbox/", f"/ws/messages/{uuid}/"):
         assert handshake(server, path, origin) == 403
 
 
-def test_a_socket_to_an_address_where_no_bell_hangs_is_refused(server: Server) -> None:
+def test_a_socket_to_an_unknown_path_is_refused(server: Server) -> None:
     uuid = write(server, "Hi")
     for path in (f"/ws/messages/{uuid}", f"/ws/messages/{uuid}/more/", "/ws/nowhere/", "/ws/", "/", "/inbox/"):
         assert handshake(server, path, server.url) == 403
         assert handshake(server, path, "https://evil.example") == 403
 
 
-def test_nobody_outside_says_where_the_application_is_mounted(server: Server) -> None:
+def test_a_client_cannot_set_the_root_path(server: Server) -> None:
     for path in ("/x/admin/", "/static/inbox/", "/x/inbox/"):
         request = Request(server.url + path, headers={"Daphne-Root-Path": "/" + path.split("/")[1]})
         with pytest.raises(HTTPError) as refusal:

@@ -1,4 +1,4 @@
-"""Starting with wrong settings: it does not start, and says in sentences why."""
+"""With wrong settings Chatsite does not start, and explains why."""
 
 import os
 import subprocess
@@ -12,15 +12,15 @@ from tests.conftest import ROOT
 GOOD = {"SECRET_KEY": "0123456789" * 5, "ALLOWED_HOSTS": "chat.example.com", "DEBUG": "off"}
 
 
-def check(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py check --deploy` in this environment alone."""
+def run_check(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py check --deploy` with this environment only."""
     env = {"PATH": os.environ["PATH"], **environment}
     command = [sys.executable, "-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
 
-def test_good_settings_pass_djangos_check_for_deployment() -> None:
-    done = check(**GOOD)
+def test_good_settings_pass_the_deployment_check() -> None:
+    done = run_check(**GOOD)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -53,8 +53,8 @@ def test_good_settings_pass_djangos_check_for_deployment() -> None:
         ({"CSRF_TRUSTED_ORIGINS": "https://shop.example/path"}, "an origin looks like https://shop.example"),
     ],
 )
-def test_it_refuses_to_start_and_says_why(change: dict[str, str], sentence: str) -> None:
-    done = check(**{**GOOD, **change})
+def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> None:
+    done = run_check(**{**GOOD, **change})
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
@@ -70,18 +70,18 @@ def test_it_refuses_to_start_and_says_why(change: dict[str, str], sentence: str)
         {"CSRF_TRUSTED_ORIGINS": "https://*.shop.example,http://[::1]:8000"},
     ],
 )
-def test_it_starts_with_what_is_unusual_but_right(change: dict[str, str]) -> None:
-    done = check(**{**GOOD, **change})
+def test_an_unusual_setting_is_accepted(change: dict[str, str]) -> None:
+    done = run_check(**{**GOOD, **change})
     assert done.returncode == 0, done.stderr
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
-    done = check(DEBUG="off", PORT="x")
+def test_all_wrong_settings_are_reported_at_once() -> None:
+    done = run_check(DEBUG="off", PORT="x")
     for name in ["SECRET_KEY", "ALLOWED_HOSTS", "PORT"]:
         assert f"  - {name} is" in done.stderr
 
 
-def test_debug_needs_nothing_and_answers_only_this_machine() -> None:
+def test_debug_mode_needs_no_settings_and_answers_only_this_machine() -> None:
     script = "import django; django.setup(); from django.conf import settings; print(settings.ALLOWED_HOSTS)"
     env = {"PATH": os.environ["PATH"], "DEBUG": "on", "DJANGO_SETTINGS_MODULE": "chatsite.settings"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
@@ -90,7 +90,7 @@ def test_debug_needs_nothing_and_answers_only_this_machine() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Forwarded-Proto"])
-def test_forwarded_headers_are_ignored_without_proxies_of_ours(header: str) -> None:
+def test_forwarded_headers_are_ignored_without_trusted_proxies(header: str) -> None:
     for value in ["evil.example", "https"]:
         response = Client().get("/", headers={header: value})
         assert "evil.example" not in response["Location"]

@@ -1,4 +1,4 @@
-"""A crew's threads do all that they are given, as few of them at once as get something done."""
+"""The thread pool runs every job, on as few threads at once as make progress."""
 
 import asyncio
 import threading
@@ -13,96 +13,98 @@ import pytest
 from chatsite.serving import thread_pool
 from chatsite.serving.thread_pool import ThreadPool
 
+MakePool = Callable[..., ThreadPool]
+
 
 def ignore(value: Any) -> None:
-    """For results that nobody minds."""
+    """For results that need no cleaning up."""
 
 
 @pytest.fixture
-def hire() -> Iterator[Callable[[int], ThreadPool]]:
-    """Hires crews, and lets them go in the end."""
-    crews: list[ThreadPool] = []
+def make_pool() -> Iterator[MakePool]:
+    """Makes thread pools, and ends their threads after the test."""
+    pools: list[ThreadPool] = []
 
-    def hire(threads: int) -> ThreadPool:
-        crews.append(ThreadPool(threads))
-        return crews[-1]
+    def make(threads: int, **callbacks: Any) -> ThreadPool:
+        pools.append(ThreadPool(threads, **callbacks))
+        return pools[-1]
 
-    yield hire
-    for each in crews:
-        each.pool.shutdown()
+    yield make
+    for pool in pools:
+        pool.executor.shutdown()
 
 
-async def test_everybody_gets_their_own_result(hire: Callable[[int], ThreadPool]) -> None:
-    two = hire(2)
+async def test_every_job_returns_its_own_result(make_pool: MakePool) -> None:
+    two = make_pool(2)
     results = await asyncio.gather(*(two.run(partial(pow, number, 2), ignore) for number in range(500)))
     assert results == [number**2 for number in range(500)]
-    assert two.at_work == two.awaited == 0
+    assert two.active == two.undelivered == 0
 
 
-async def test_errors_are_raised_where_a_result_is_awaited(
-    hire: Callable[[int], ThreadPool],
+async def test_an_exception_is_raised_where_the_result_is_awaited(
+    make_pool: MakePool,
 ) -> None:
-    one = hire(1)
-    jobs = [one.run(partial(int, word), ignore) for word in ("seven", "7")]
+    one = make_pool(1)
+    jobs = [one.run(partial(int, text), ignore) for text in ("seven", "7")]
     bad, good = await asyncio.gather(*jobs, return_exceptions=True)
     assert isinstance(bad, ValueError)
     assert good == 7
 
 
-async def test_what_jobs_leave_for_the_event_loop_is_fetched_even_if_nobody_waits_for_their_result() -> None:
-    left: list[str] = []
-    fetched: list[tuple[str, str]] = []
-    marks = threading.local()
+async def test_after_results_is_called_even_if_the_job_was_cancelled() -> None:
+    queued: list[str] = []
+    flushed: list[tuple[str, str]] = []
+    local = threading.local()
 
-    def fetch() -> None:
-        fetched.extend((word, threading.current_thread().name) for word in left)
-        left.clear()
+    def flush() -> None:
+        flushed.extend((item, threading.current_thread().name) for item in queued)
+        queued.clear()
 
-    one = ThreadPool(1, begins=lambda: setattr(marks, "begun", True), delivered=fetch)
+    one = ThreadPool(1, initializer=lambda: setattr(local, "ready", True), after_results=flush)
     go = threading.Event()
 
     def work() -> None:
         go.wait(10)
-        left.append("began" if marks.begun else "has not begun")
+        queued.append("ready" if local.ready else "not ready")
 
     waiting = asyncio.create_task(one.run(work, ignore))
-    await asyncio.sleep(0)  # it is at work
+    await asyncio.sleep(0)  # the job starts
     waiting.cancel()
     with suppress(asyncio.CancelledError):
         await waiting
     go.set()
     async with asyncio.timeout(10):
-        while not fetched:
+        while not flushed:
             await asyncio.sleep(0.001)
-    assert fetched == [("began", threading.main_thread().name)]
-    one.pool.shutdown()
+    assert flushed == [("ready", threading.main_thread().name)]
+    one.executor.shutdown()
 
 
-async def test_one_thread_does_it_all_while_it_gets_on(
-    hire: Callable[[int], ThreadPool], monkeypatch: pytest.MonkeyPatch
+async def test_one_thread_runs_all_jobs_while_it_makes_progress(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(thread_pool, "PATIENCE", 10**6)  # a busy machine must not look like a slow job
-    monkeypatch.setattr(thread_pool, "BUSY", 0)
-    four = hire(4)
+    monkeypatch.setattr(thread_pool, "MAX_IDLE_POLLS", 10**6)  # a busy machine must not look like a slow job
+    monkeypatch.setattr(thread_pool, "BUSY_CPU_SHARE", 0)
+    four = make_pool(4)
     names = await asyncio.gather(*(four.run(lambda: threading.current_thread().name, ignore) for _ in range(100)))
     assert len(set(names)) == 1
 
 
-async def test_jobs_that_wait_are_worked_on_at_the_same_time(
-    hire: Callable[[int], ThreadPool],
+async def test_jobs_that_wait_run_at_the_same_time(
+    make_pool: MakePool,
 ) -> None:
-    four, most = hire(4), []
+    four, most = make_pool(4), []
 
     def work() -> None:
-        most.append(four.at_work)
+        most.append(four.active)
         time.sleep(0.003)  # as a database that is a network away would take
 
     await asyncio.gather(*(four.run(work, ignore) for _ in range(100)))
     assert max(most) == 4
 
 
-async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[int], ThreadPool]) -> None:
-    two, gate = hire(2), threading.Event()
+async def test_another_thread_starts_when_the_first_is_blocked(make_pool: MakePool) -> None:
+    two, gate = make_pool(2), threading.Event()
     stuck = asyncio.create_task(two.run(lambda: gate.wait(30), ignore))
     await asyncio.sleep(0)
     assert await asyncio.wait_for(two.run(lambda: "done", ignore), 10) == "done"
@@ -110,8 +112,8 @@ async def test_another_thread_joins_in_when_the_first_is_stuck(hire: Callable[[i
     assert await stuck
 
 
-async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[[int], ThreadPool]) -> None:
-    one, gate = hire(1), threading.Event()
+async def test_a_result_does_not_wait_for_the_slow_job_behind_it(make_pool: MakePool) -> None:
+    one, gate = make_pool(1), threading.Event()
     quick = asyncio.create_task(one.run(lambda: "quick", ignore))
     slow = asyncio.create_task(one.run(lambda: gate.wait(30), ignore))
     assert await asyncio.wait_for(quick, 10) == "quick"
@@ -120,47 +122,47 @@ async def test_a_result_does_not_wait_for_the_slow_job_behind_it(hire: Callable[
     assert await slow
 
 
-async def test_no_more_work_at_once_than_there_are_threads(hire: Callable[[int], ThreadPool]) -> None:
-    three, together, most = hire(3), threading.Barrier(3), []
+async def test_no_more_jobs_run_at_once_than_there_are_threads(make_pool: MakePool) -> None:
+    three, together, most = make_pool(3), threading.Barrier(3), []
 
     def work() -> None:
-        most.append(three.at_work)
-        together.wait(30)  # nobody goes on before three are here
+        most.append(three.active)
+        together.wait(30)  # until three are here
 
     await asyncio.gather(*(three.run(work, ignore) for _ in range(9)))
     assert max(most) == 3
-    assert len(three.pool._threads) == 3
+    assert len(three.executor._threads) == 3
 
 
-async def test_a_result_that_nobody_awaits_any_more_is_given_back_once(hire: Callable[[int], ThreadPool]) -> None:
-    one, gate, begun, unwanted = hire(1), threading.Event(), threading.Event(), []
+async def test_the_result_of_a_cancelled_job_is_discarded_once(make_pool: MakePool) -> None:
+    one, gate, started, discarded = make_pool(1), threading.Event(), threading.Event(), []
 
     def work() -> str:
-        begun.set()
+        started.set()
         gate.wait(30)
         return threading.current_thread().name
 
-    task = asyncio.create_task(one.run(work, lambda name: unwanted.append((name, threading.current_thread().name))))
-    await asyncio.to_thread(begun.wait, 30)
+    task = asyncio.create_task(one.run(work, lambda name: discarded.append((name, threading.current_thread().name))))
+    await asyncio.to_thread(started.wait, 30)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
     gate.set()
     assert await one.run(lambda: "next", ignore) == "next"
-    [(worked_in, given_back_in)] = unwanted
-    assert worked_in == given_back_in
+    [(ran_in, discarded_in)] = discarded
+    assert ran_in == discarded_in
 
 
-def test_a_crew_survives_the_event_loop_that_it_worked_for(hire: Callable[[int], ThreadPool]) -> None:
-    one, gate, begun = hire(1), threading.Event(), threading.Event()
+def test_a_pool_outlives_its_event_loop(make_pool: MakePool) -> None:
+    one, gate, started = make_pool(1), threading.Event(), threading.Event()
 
     def work() -> None:
-        begun.set()
+        started.set()
         gate.wait(30)
 
     async def leave() -> None:
         task = asyncio.create_task(one.run(work, ignore))
-        await asyncio.to_thread(begun.wait, 30)
+        await asyncio.to_thread(started.wait, 30)
         task.cancel()
 
     asyncio.run(leave())

@@ -1,1 +1,1 @@
-"""How HTTP and sockets are served: the server, its request handler and the threads that work for it."""
+"""How HTTP and WebSockets are served: the server, the request handler and the thread pool."""

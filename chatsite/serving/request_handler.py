@@ -1,9 +1,9 @@
-"""HTTP for Chatsite: Django's whole synchronous stack in one hop to a fixed pool of threads.
+"""An ASGI handler for HTTP that runs Django's whole synchronous stack in one thread of a fixed pool.
 
-Django's own ASGI handler starts a thread context for every request and hops between the event loop and threads for
-every middleware, and persistent database connections leak there. Here the event loop receives, one of a few threads
-does everything else, and the event loop sends. The threads live as long as the process, so each keeps its database
-connection. Compare them with `make bench`.
+Django's own ASGI handler starts a thread context for every request and switches between the event loop and threads for
+every middleware, and persistent database connections leak there. Here the event loop receives the request, a thread of
+the pool does everything else, and the event loop sends the response. The threads live as long as the process, so each
+keeps its database connection. `make bench` compares the two.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
-from chatsite.serving.thread_pool import Callback, ThreadPool, nothing
+from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-# Any of Django's responses, with the attributes that its handlers use and its types keep to themselves; the ASGI
-# message of its head; its content or, if it is a stream, the context that its parts are made in.
-Answer = tuple[Any, dict[str, Any], Any]
+# A Django response (Any, because handlers use private attributes of it), the ASGI message that starts it, and its
+# content or, if it is streaming, the context in which its iterator runs.
+Result = tuple[Any, dict[str, Any], Any]
 END = object()
 
 logger = logging.getLogger("django.request")
@@ -44,50 +44,50 @@ logger = logging.getLogger("django.request")
 class RequestHandler(ASGIHandler):
     """An ASGI application for HTTP that answers with Django's synchronous stack.
 
-    Everything about requests and responses is Django's own: the request class, the middleware chain, upload limits,
-    the signals around a request (in the thread that has its database connection), closing of responses.
+    Requests and responses are Django's own: the request class, the middleware chain, upload limits, the request signals
+    (in the thread that has the database connection) and closing of responses.
     """
 
-    def __init__(self, threads: int, begins: Callback = nothing, delivered: Callback = nothing) -> None:
-        """Load the middleware once; `threads` is how many requests are worked on at the same time.
+    def __init__(self, threads: int, initializer: Callback = do_nothing, after_results: Callback = do_nothing) -> None:
+        """Load the middleware. `threads` is the largest number of requests that are handled at the same time.
 
-        `begins` is done in each thread at first, `delivered` in the event loop after its work: see thread_pool.py.
+        `initializer` and `after_results` are passed on to the thread pool.
         """
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
-        self.pool = ThreadPool(threads, begins, delivered)
+        self.pool = ThreadPool(threads, initializer, after_results)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. A customer who has gone stops a stream, never a write that has begun.
+        """Handle one request. A client that disconnects ends a stream, but never a view that has begun.
 
-        Raises ValueError for anything but http, and what a stream raises while it is sent.
+        Raises ValueError for anything but http, and whatever the iterator of a streaming response raises.
         """
         if scope["type"] != "http":
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
         try:
-            body = await self.body(scope, receive)
+            body = await self.receive_body(scope, receive)
         except RequestAborted:
             return
-        response, head, content = await self.pool.run(partial(self.answer, scope, body), close_unsent)
+        response, head, content = await self.pool.run(partial(self.respond, scope, body), close_unsent)
         if response.streaming:
-            # A task of its own, because only a task can have the context of the view.
+            # A task of its own, because only a task can run in the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
         else:
             await send(head)
             await send({"type": "http.response.body", "body": content})
 
-    async def body(self, scope: Scope, receive: Receive) -> IO[bytes]:
-        """The request's body as a file: in memory while small, on disk when it has grown.
+    async def receive_body(self, scope: Scope, receive: Receive) -> IO[bytes]:
+        """The request's body as a file: in memory while it is small, on disk above FILE_UPLOAD_MAX_MEMORY_SIZE.
 
-        Raises RequestAborted if the client goes before it is complete.
+        Raises RequestAborted if the client disconnects before it is complete.
         """
-        if "chatsite.body" in scope:  # our server leaves it in the file where it was received: see server.py
+        if "chatsite.body" in scope:  # our server passes the file that it has received the body in
             return scope["chatsite.body"]  # type: ignore[no-any-return]
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             return BytesIO(message.get("body", b""))
-        # Whoever answers closes it.
+        # `respond` closes it.
         file: IO[bytes] = tempfile.SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE, "w+b")  # noqa: SIM115
         while True:
             if message["type"] == "http.disconnect":
@@ -100,8 +100,8 @@ class RequestHandler(ASGIHandler):
         file.seek(0)
         return file
 
-    def answer(self, scope: Scope, body: IO[bytes]) -> Answer:
-        """Everything that happens in the thread, which must not remember what the request before has chosen."""
+    def respond(self, scope: Scope, body: IO[bytes]) -> Result:
+        """In a thread: run middleware and view. Resets what the request before has activated in this thread."""
         translation.deactivate()
         timezone.deactivate()
         set_script_prefix(get_script_prefix(scope))
@@ -122,82 +122,82 @@ class RequestHandler(ASGIHandler):
         return response, head, content
 
     async def stream(self, response: Any, head: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Send a streaming response until it ends or the client goes, and close it."""
-        # Files are read by two threads of their own. Any other stream may read the database as it goes, and a database
-        # cursor belongs to one thread: it gets its own, so that slow readers never hold up anybody.
+        """Send a streaming response until it ends or the client disconnects, and close it."""
+        # Two threads read all files. Any other stream may query the database as it goes, and a cursor belongs to one
+        # thread: each gets a thread of its own, so that a slow client delays nobody else.
         pool = self.files
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
         elif not response.is_async:
             pool = ThreadPoolExecutor(1, thread_name_prefix="stream")
         sending = asyncio.ensure_future(self.send_parts(response, head, pool, send))
-        sending.add_done_callback(lambda _: self.end(response, pool))
-        gone = asyncio.ensure_future(disconnected(receive))
+        sending.add_done_callback(lambda _: self.close_stream(response, pool))
+        disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([sending, disconnected], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
+            disconnected.cancel()
             sending.cancel()
             await asyncio.wait([sending])
         if not sending.cancelled():
             sending.result()
 
     async def send_parts(self, response: Any, head: dict[str, Any], pool: ThreadPoolExecutor, send: Send) -> None:
-        """Send the parts of a streaming response as they come."""
+        """Send the parts of a streaming response as its iterator yields them."""
         await send(head)
         if response.is_async:
-            # Its queries run in asgiref's one thread, where no signal tells of requests. And what the view has chosen,
-            # such as a language, comes along from there.
+            # Its queries run in asgiref's one thread, where request_started is not sent. Besides, this copies what the
+            # view has activated, such as a language, from there into our context.
             await sync_to_async(close_old_connections)()
-        parts = aiter(response) if response.is_async else from_thread(response, pool)
+        parts = aiter(response) if response.is_async else iterate_in_thread(response, pool)
         async with aclosing(parts):
             async for part in parts:
                 for chunk, _ in self.chunk_bytes(part):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
 
-    def end(self, response: Any, pool: ThreadPoolExecutor) -> None:
-        """Close a stream in the thread that made its parts."""
+    def close_stream(self, response: Any, pool: ThreadPoolExecutor) -> None:
+        """Close a streaming response in the thread that its iterator ran in."""
         pool.submit(close, response)
         if pool is not self.files:
             pool.submit(connections.close_all)
             pool.shutdown(wait=False)
 
 
-async def from_thread(response: Any, pool: ThreadPoolExecutor) -> AsyncGenerator[bytes, None]:
-    """The parts of a synchronous stream, made in the pool."""
-    work = partial(next, iter(response), END)
-    step: Callable[[], Awaitable[Any]]
+async def iterate_in_thread(response: Any, pool: ThreadPoolExecutor) -> AsyncGenerator[bytes, None]:
+    """The parts of a synchronous streaming response, each computed in a thread of the pool."""
+    function = partial(next, iter(response), END)
+    next_part: Callable[[], Awaitable[Any]]
     if isinstance(response, FileResponse):
-        step = partial(asyncio.get_running_loop().run_in_executor, pool, work)
-    else:  # asgiref brings along what the view has chosen, such as a language
-        step = sync_to_async(work, thread_sensitive=False, executor=pool)
-    while (part := await step()) is not END:
+        next_part = partial(asyncio.get_running_loop().run_in_executor, pool, function)
+    else:  # asgiref passes on the context of the view, such as an activated language
+        next_part = sync_to_async(function, thread_sensitive=False, executor=pool)
+    while (part := await next_part()) is not END:
         yield part
 
 
-async def disconnected(receive: Receive) -> None:
-    """Return when the client has gone."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def close(response: Any) -> None:
-    """Close a response. What goes wrong then must not take the answer away from the customer."""
+    """Close a response. An error then must not take the response away from the client."""
     try:
         response.close()
     except Exception:
         logger.exception("A response could not be closed.")
 
 
-def close_unsent(answer: Answer | None) -> None:
-    """Close the response that nobody waits for any more."""
-    if answer is not None and not answer[0].closed:
-        close(answer[0])
+def close_unsent(result: Result) -> None:
+    """Close a response whose request was cancelled."""
+    if not result[0].closed:
+        close(result[0])
 
 
 def headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
-    """The response's headers and cookies as ASGI wants them."""
+    """The response's headers and cookies as ASGI pairs of bytes."""
     pairs = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
     cookies = [(b"Set-Cookie", morsel.OutputString().encode("ascii")) for morsel in response.cookies.values()]
     return pairs + cookies

@@ -1,9 +1,9 @@
-"""Threads that work for an event loop without fighting it for the interpreter.
+"""A thread pool for an event loop that does not compete with it for the GIL.
 
-Python runs one thread at a time. When the event loop wakes for every answer while a thread works on the next, the two
-take the interpreter from each other several times for each request, and each time another core must be woken: that
-cost more than Django's own work (docs/performance.md). So one thread works on all that has arrived while the event
-loop sleeps, and another joins in only when that one waits for something else than the interpreter.
+Only one thread runs Python at a time. If the event loop woke up for every result while a thread works on the next job,
+both would take the GIL from each other several times per request, and each time another core would wake up: that cost
+more than Django's own work (docs/performance.md). So one thread works through the whole queue while the event loop
+sleeps, and another thread joins in only when the first one waits for something other than the GIL.
 """
 
 import asyncio
@@ -15,135 +15,135 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-MOST = 16
-"""Results that lie ready before the event loop is woken for them while there is more to do."""
+MAX_UNDELIVERED = 16
+"""Finished results after which the event loop is woken up although jobs are waiting in the queue."""
 
-LOOK = 0.005
-"""Seconds after which the event loop looks for results by itself: none waits for a slow job that came after it."""
+POLL_INTERVAL = 0.005
+"""Seconds after which the event loop checks for results by itself: none waits for a slow job behind it."""
 
-PATIENCE = 2
-"""Looks in a row that find nothing done before another thread is put to work."""
+MAX_IDLE_POLLS = 2
+"""Polls in a row without a result after which another thread is started."""
 
-BUSY = 0.5
-"""Seconds of processor time in a second from which on the interpreter counts as busy, and more threads as no help."""
+BUSY_CPU_SHARE = 0.5
+"""The share of one core from which on the process counts as busy, so that another thread would not help."""
 
-Work = Callable[[], Any]
-Unwanted = Callable[[Any], None]
 Callback = Callable[[], None]
-Job = tuple[Work, "asyncio.Future[Any]", Unwanted]
+Discard = Callable[[Any], None]
+Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard]
 
 
-def nothing() -> None:
-    """Nothing is to be done."""
+def do_nothing() -> None:
+    """The default for callbacks."""
 
 
 class ThreadPool:
-    """A fixed number of threads, of which as few work at once as get something done."""
+    """A fixed number of threads, as few of them active at once as make progress."""
 
-    def __init__(self, threads: int, begins: Callback = nothing, delivered: Callback = nothing) -> None:
-        """`threads` is how many jobs may be worked on at once, when each of them waits for something.
+    def __init__(self, threads: int, initializer: Callback = do_nothing, after_results: Callback = do_nothing) -> None:
+        """`threads` is the largest number of jobs that run at the same time.
 
-        `begins` is done in each thread before its first job, `delivered` in the event loop after some job's end: what
-        jobs leave for the event loop need not wake it a second time.
+        `initializer` is called once in each thread. `after_results` is called in the event loop whenever results have
+        been delivered: what jobs have queued for the event loop need not wake it up a second time.
         """
         self.threads = threads
-        self.delivered = delivered
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="request", initializer=begins)
+        self.after_results = after_results
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="request", initializer=initializer)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.jobs: deque[Job] = deque()
-        self.done: deque[tuple[Job, Any, BaseException | None]] = deque()
-        self.lock = threading.Lock()  # for `at_work`
-        self.at_work = 0
-        self.woken = False  # the event loop has been called to deliver, and has not come yet
-        self.awaited = 0  # results that have not been delivered
-        self.in_vain = 0  # looks in a row that found nothing done
-        self.next_look: asyncio.TimerHandle | None = None
-        self.seen = (0.0, 0.0)  # the time at the last look, and the processor time that the process had used
+        self.results: deque[tuple[Job, Any, BaseException | None]] = deque()
+        self.lock = threading.Lock()  # for `active`
+        self.active = 0  # threads that work through the queue
+        self.delivery_scheduled = False
+        self.undelivered = 0  # jobs whose result has not been delivered
+        self.idle_polls = 0
+        self.next_poll: asyncio.TimerHandle | None = None
+        self.last_poll = (0.0, 0.0)  # the time, and the CPU time that the process had used
 
-    async def run(self, work: Work, unwanted: Unwanted) -> Any:
-        """Let a thread do the work; return its result or raise what it raised.
+    async def run(self, function: Callable[[], Any], discard: Discard) -> Any:
+        """Call the function in a thread; return its result or raise its exception.
 
-        Work is done to its end even if whoever waits is cancelled: then `unwanted` is given the result, in a thread.
+        The function runs to its end even if the caller is cancelled: then `discard` is called with the result, in a
+        thread.
         """
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
-            self.loop, self.woken, self.awaited, self.next_look = loop, False, 0, None
-        result = loop.create_future()
-        self.jobs.append((work, result, unwanted))
-        self.awaited += 1
-        self.put_one_to_work(most=1)
-        if self.next_look is None:
-            self.seen = (loop.time(), time.process_time())
-            self.next_look = loop.call_later(LOOK, self.look, loop)
-        return await result
+            self.loop, self.delivery_scheduled, self.undelivered, self.next_poll = loop, False, 0, None
+        future = loop.create_future()
+        self.jobs.append((function, future, discard))
+        self.undelivered += 1
+        self.start_thread(limit=1)
+        if self.next_poll is None:
+            self.last_poll = (loop.time(), time.process_time())
+            self.next_poll = loop.call_later(POLL_INTERVAL, self.poll, loop)
+        return await future
 
-    def put_one_to_work(self, most: int) -> None:
-        """One more thread works, unless `most` already do."""
+    def start_thread(self, limit: int) -> None:
+        """Let one more thread work through the queue, unless `limit` threads do."""
         with self.lock:
-            if self.at_work >= most:
+            if self.active >= limit:
                 return
-            self.at_work += 1
-        self.pool.submit(self.work)
+            self.active += 1
+        self.executor.submit(self.work)
 
     def next_job(self) -> Job | None:
-        """A job, or None, and one thread less at work, if there is none."""
+        """Take a job from the queue. None if it is empty: then the thread no longer counts as active."""
         while True:
             with suppress(IndexError):
                 return self.jobs.popleft()
-            with self.lock:  # whoever adds a job asks under it, afterwards, whether a thread is at work
+            with self.lock:  # `run` adds its job before it reads `active` under this lock, so no job is left behind
                 if not self.jobs:
-                    self.at_work -= 1
+                    self.active -= 1
                     return None
 
     def work(self) -> None:
-        """In a thread: do jobs until there are none."""
+        """In a thread: run jobs until the queue is empty."""
         while job := self.next_job():
-            work, result, unwanted = job
-            value, error = None, None
+            function, future, discard = job
+            result, error = None, None
             try:
-                value = work()
-                if result.cancelled():
-                    unwanted(value)
+                result = function()
+                if future.cancelled():
+                    discard(result)
                     raise asyncio.CancelledError
             except BaseException as raised:
                 error = raised
-            self.done.append((job, value, error))
-            if not self.woken and (not self.jobs or len(self.done) >= MOST):
-                self.woken = True
-                with suppress(RuntimeError):  # the event loop is closed, and nobody waits
-                    result.get_loop().call_soon_threadsafe(self.deliver)
+            self.results.append((job, result, error))
+            if not self.delivery_scheduled and (not self.jobs or len(self.results) >= MAX_UNDELIVERED):
+                self.delivery_scheduled = True
+                with suppress(RuntimeError):  # the event loop is closed
+                    future.get_loop().call_soon_threadsafe(self.deliver)
 
     def deliver(self) -> None:
-        """In the event loop: hand out what is done."""
-        self.woken = False  # first: what is done from now on wakes us again
-        self.in_vain = 0
-        while self.done:
-            (_, result, unwanted), value, error = self.done.popleft()
-            self.awaited -= 1
-            if result.cancelled():
+        """In the event loop: hand results to those who wait for them."""
+        self.delivery_scheduled = False  # before the loop, so that a result that comes during it schedules another
+        self.idle_polls = 0
+        while self.results:
+            (_, future, discard), result, error = self.results.popleft()
+            self.undelivered -= 1
+            if future.cancelled():
                 if error is None:
-                    self.pool.submit(unwanted, value)
+                    self.executor.submit(discard, result)
             elif error is not None:
-                result.set_exception(error)
+                future.set_exception(error)
             else:
-                result.set_result(value)
-        self.delivered()
-        if self.awaited <= 0 and self.next_look is not None:
-            self.next_look.cancel()
-            self.next_look = None
+                future.set_result(result)
+        self.after_results()
+        if self.undelivered <= 0 and self.next_poll is not None:
+            self.next_poll.cancel()
+            self.next_poll = None
 
-    def look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In the event loop, while something is awaited: deliver, or call for help where nothing gets done."""
-        self.next_look = None
-        if self.done:
+    def poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the event loop, while jobs are unfinished: deliver results, or start a thread if there are none."""
+        self.next_poll = None
+        if self.results:
             self.deliver()
         else:
-            self.in_vain += 1
-        then, used = self.seen
-        self.seen = now, used_now = loop.time(), time.process_time()
-        idle = used_now - used < BUSY * (now - then)
-        if self.jobs and (idle or self.in_vain >= PATIENCE):
-            self.in_vain = 0
-            self.put_one_to_work(most=self.threads)
-        if self.awaited > 0:
-            self.next_look = loop.call_later(LOOK, self.look, loop)
+            self.idle_polls += 1
+        then, cpu_then = self.last_poll
+        self.last_poll = now, cpu_now = loop.time(), time.process_time()
+        idle = cpu_now - cpu_then < BUSY_CPU_SHARE * (now - then)
+        if self.jobs and (idle or self.idle_polls >= MAX_IDLE_POLLS):
+            self.idle_polls = 0
+            self.start_thread(limit=self.threads)
+        if self.undelivered > 0:
+            self.next_poll = loop.call_later(POLL_INTERVAL, self.poll, loop)
