@@ -10,7 +10,7 @@ from ninja.openapi.docs import Swagger
 from chatsite.errors import error_response
 from conversations.api import conversations, messages
 from conversations.api.authentication import WrongAuthority
-from conversations.threshold.limits import TooMany
+from conversations.threshold.limits import RateLimitExceeded
 
 api = NinjaAPI(
     title="Chatsite",
@@ -35,7 +35,7 @@ def too_large(request: HttpRequest, error: Any) -> HttpResponse:
     return error_response(request, 413)
 
 
-@api.exception_handler(TooMany)
+@api.exception_handler(RateLimitExceeded)
 def too_many(request: HttpRequest, error: Any) -> HttpResponse:
     """429, and when to try again."""
     response = api.create_response(request, {"detail": str(error)}, status=429)

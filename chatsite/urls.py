@@ -5,7 +5,7 @@ from django.urls import include, path
 
 from chatsite import front
 from chatsite.api import api
-from conversations.agent.sign_in import before_the_admin
+from conversations.agent.sign_in import admin_login
 from conversations.customer.urls import files
 
 urlpatterns = [
@@ -15,7 +15,7 @@ urlpatterns = [
     path("chat/<slug:key>/", include("conversations.customer.urls", namespace="website")),
     path("inbox/", include("conversations.agent.urls")),
     path("api/", api.urls),
-    path("admin/login/", before_the_admin),
+    path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
 ]
 handler400 = "chatsite.errors.bad_request"

@@ -1,4 +1,4 @@
-"""The inbox, as forms and htmx see it."""
+"""The inbox: its list, filters and conversation pages, with plain forms and with htmx."""
 
 import re
 from datetime import timedelta
@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import close, mark_read, post_message, take
-from conversations.agent.customer_details import state
+from conversations.agent.customer_details import state_version
 from conversations.models import Agent, Conversation, Reading
 from tests.conftest import Page, texts
 
@@ -40,7 +40,7 @@ def begin(name: str, *more: str) -> Conversation:
     return conversation
 
 
-def test_nobody_gets_in_without_signing_in(mallory: Page, talk: Conversation) -> None:
+def test_every_page_needs_a_signed_in_agent(mallory: Page, talk: Conversation) -> None:
     for path in ["/inbox/", "/inbox/list/", f"/inbox/{talk.pk}/", f"/inbox/{talk.pk}/messages/"]:
         response = mallory.get(path)
         assert response.status_code == 302
@@ -51,14 +51,14 @@ def test_nobody_gets_in_without_signing_in(mallory: Page, talk: Conversation) ->
     assert talk.is_open
 
 
-def test_a_user_who_is_no_agent_gets_403_with_a_sentence(mallory: Page, talk: Conversation) -> None:
+def test_a_user_who_is_not_an_agent_gets_403_with_a_sentence(mallory: Page, talk: Conversation) -> None:
     mallory.force_login(User.objects.create_user("mallory"))
     response = mallory.get(f"/inbox/{talk.pk}/")
     assert response.status_code == 403
     assert "Your account is not an agent" in response.content.decode().replace("&#x27;", "'")
 
 
-def test_the_list_has_who_the_last_line_and_unread_counts_the_newest_first(bobs: Page, bob: Agent) -> None:
+def test_the_list_shows_names_last_lines_and_unread_counts_newest_first(bobs: Page, bob: Agent) -> None:
     first = begin("First")
     begin("Second", "more", "and\n\nmore  of it")
     post_message(content="again", conversation=first)
@@ -70,7 +70,7 @@ def test_the_list_has_who_the_last_line_and_unread_counts_the_newest_first(bobs:
     assert "(2) Inbox" in page.content.decode()
 
 
-def test_opening_a_conversation_reads_it_for_this_agent_alone(bobs: Page, carols: Page) -> None:
+def test_opening_a_conversation_marks_it_read_for_this_agent_alone(bobs: Page, carols: Page) -> None:
     talk = begin("Alice", "more")
     assert unread(bobs.get("/inbox/list/")) == [2]
     bobs.get(f"/inbox/{talk.pk}/")
@@ -80,14 +80,14 @@ def test_opening_a_conversation_reads_it_for_this_agent_alone(bobs: Page, carols
     assert unread(bobs.get("/inbox/list/")) == [1]
 
 
-def test_an_answer_settles_it_for_all(bobs: Page, carols: Page) -> None:
+def test_an_answer_marks_it_read_for_all_agents(bobs: Page, carols: Page) -> None:
     talk = begin("Alice", "more")
     bobs.answers(talk, "Hi Alice")
     assert unread(carols.get("/inbox/list/")) == []
     assert "(" not in re.findall("<title>(.*?)</title>", carols.get("/inbox/").content.decode())[0]
 
 
-def test_reading_never_goes_back_and_never_past_the_end(bob: Agent) -> None:
+def test_the_read_position_never_goes_back_nor_past_the_end(bob: Agent) -> None:
     talk = begin("Alice", "two", "three")
     two = talk.messages.get(content="two").pk
     for last, expected in [(two, 1), (0, 1), (two + 1000, 0), (two, 0)]:
@@ -96,7 +96,7 @@ def test_reading_never_goes_back_and_never_past_the_end(bob: Agent) -> None:
     assert Reading.objects.get().last_message_id == talk.last_message_id
 
 
-def test_what_is_read_on_the_screen_is_noted(bobs: Page, bob: Agent) -> None:
+def test_a_post_marks_as_read_up_to_a_message(bobs: Page, bob: Agent) -> None:
     talk = begin("Alice", "two")
     response = bobs.htmx(f"/inbox/{talk.pk}/read/", {"last": str(talk.last_message_id)})
     assert (response.status_code, response["HX-Trigger"]) == (204, "inbox")
@@ -105,7 +105,7 @@ def test_what_is_read_on_the_screen_is_noted(bobs: Page, bob: Agent) -> None:
         assert bobs.htmx(f"/inbox/{talk.pk}/read/", {"last": wrong}).status_code == 422
 
 
-def test_filters(bobs: Page, bob: Agent, carol: Agent) -> None:
+def test_the_filters_choose_the_rows(bobs: Page, bob: Agent, carol: Agent) -> None:
     take(conversation=begin("Mine"), by=bob)
     take(conversation=begin("Carols"), by=carol)
     begin("Nobodys")
@@ -121,7 +121,7 @@ def test_filters(bobs: Page, bob: Agent, carol: Agent) -> None:
         assert rows(bobs.get(f"/inbox/{query}")) == rows(bobs.get(f"/inbox/list/{query}")) == expected, query
 
 
-def test_empty_lists_say_what_comes_next(bobs: Page) -> None:
+def test_an_empty_list_says_why(bobs: Page) -> None:
     for query, sentence in [
         ("", "No one is waiting. New conversations appear here by themselves."),
         ("?whose=mine", "You have no open conversations."),
@@ -142,7 +142,7 @@ def test_fifty_rows_and_more_on_demand(bobs: Page) -> None:
     assert "Show more" not in bobs.get(more[1]).content.decode()
 
 
-def test_taking_shows_a_second_agent_who_has_it(bobs: Page, carols: Page, talk: Conversation) -> None:
+def test_colleagues_see_who_has_taken_a_conversation(bobs: Page, carols: Page, talk: Conversation) -> None:
     assert "nobody has it yet" in carols.get(f"/inbox/{talk.pk}/").content.decode()
     assert bobs.post(f"/inbox/{talk.pk}/take/").status_code == 302
     page = carols.get(f"/inbox/{talk.pk}/").content.decode()
@@ -152,7 +152,7 @@ def test_taking_shows_a_second_agent_who_has_it(bobs: Page, carols: Page, talk: 
     assert "you have it" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
 
 
-def test_of_two_who_take_at_once_one_gets_it_and_the_other_is_told(
+def test_of_two_agents_who_take_at_once_the_second_gets_409(
     bobs: Page, carols: Page, bob: Agent, talk: Conversation
 ) -> None:
     bobs.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
@@ -168,7 +168,7 @@ def test_of_two_who_take_at_once_one_gets_it_and_the_other_is_told(
     assert talk.assignee_id != bob.pk
 
 
-def test_answering_closing_and_opening_by_forms(bobs: Page, talk: Conversation) -> None:
+def test_answering_closing_and_reopening_with_plain_forms(bobs: Page, talk: Conversation) -> None:
     here = f"/inbox/{talk.pk}/"
     assert bobs.answers(talk, "Yes, I am here")["Location"] == here
     assert texts(bobs.get(here)) == ["Hello, is anybody there?", "Yes, I am here"]
@@ -179,28 +179,28 @@ def test_answering_closing_and_opening_by_forms(bobs: Page, talk: Conversation) 
     assert rows(bobs.get("/inbox/")) == ["Alice"]
 
 
-def test_the_view_is_kept_while_working(bobs: Page, talk: Conversation) -> None:
+def test_the_filters_are_kept_after_an_action(bobs: Page, talk: Conversation) -> None:
     response = bobs.post(f"/inbox/{talk.pk}/close/?whose=nobody")
     assert response["Location"] == f"/inbox/{talk.pk}/?whose=nobody"
 
 
-def test_htmx_gets_the_pane_and_history_the_whole_page(bobs: Page, talk: Conversation) -> None:
+def test_htmx_gets_the_conversation_alone_and_a_history_restore_the_whole_page(bobs: Page, talk: Conversation) -> None:
     here = f"/inbox/{talk.pk}/"
     assert "<html" in bobs.get(here).content.decode()
     assert "<html" not in bobs.htmx(here).content.decode()
     assert "<html" in bobs.htmx(here, **{"HX-History-Restore-Request": "true"}).content.decode()
 
 
-def test_a_poll_says_when_the_state_has_changed(bobs: Page, bob: Agent, talk: Conversation) -> None:
+def test_a_poll_triggers_a_refresh_when_the_state_has_changed(bobs: Page, bob: Agent, talk: Conversation) -> None:
     path = f"/inbox/{talk.pk}/messages/?since={talk.last_message_id}&state="
-    assert "HX-Trigger" not in bobs.get(path + state(talk))
+    assert "HX-Trigger" not in bobs.get(path + state_version(talk))
     shown = talk.state
     take(conversation=talk, by=bob)
     response = bobs.get(path + shown)
     assert (response.status_code, response["HX-Trigger"]) == (204, "state")
 
 
-def test_a_wrong_answer_comes_back_with_a_sentence(bobs: Page, talk: Conversation) -> None:
+def test_an_empty_answer_is_422_with_a_sentence(bobs: Page, talk: Conversation) -> None:
     page = bobs.answers(talk, "  ")
     assert page.status_code == 422
     assert "Write something first" in page.content.decode()
@@ -216,7 +216,7 @@ def test_unknown_conversations_are_404_everywhere(bobs: Page, talk: Conversation
         assert bobs.post(f"/inbox/999999/{verb}/", {"content": "x", "last": "1"}).status_code == 404
 
 
-def test_reading_never_goes_back_although_two_tabs_say_at_once_how_far_it_is(
+def test_the_read_position_never_goes_back_when_two_tabs_mark_at_once(
     bob: Agent, talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(5):
@@ -234,12 +234,12 @@ def test_reading_never_goes_back_although_two_tabs_say_at_once_how_far_it_is(
     assert Reading.objects.get().last_message_id == last.pk
 
 
-def test_an_address_cannot_smuggle_more_into_the_mail_that_it_is_written_to(bobs: Page) -> None:
+def test_an_e_mail_address_cannot_add_headers_to_its_mailto_link(bobs: Page) -> None:
     talk = post_message(content="Hi", email="boss?bcc=evil@evil.example").conversation
     assert 'href="mailto:boss%3Fbcc%3Devil@evil.example"' in bobs.get(f"/inbox/{talk.pk}/").content.decode()
 
 
-def test_waiting_is_told_by_age(bobs: Page, talk: Conversation) -> None:
+def test_a_row_shows_how_long_its_customer_has_waited(bobs: Page, talk: Conversation) -> None:
     assert 'class="waits' not in bobs.get("/inbox/list/").content.decode()  # that it is unread says enough
     for minutes, word in [(6, "soon"), (31, "late")]:
         Conversation.objects.update(last_message_at=timezone.now() - timedelta(minutes=minutes))

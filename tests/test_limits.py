@@ -1,4 +1,4 @@
-"""How much one address or one conversation may write in a while, and whom an address belongs to."""
+"""Rate limits, and the client address that they count by."""
 
 import json
 from typing import Any
@@ -71,7 +71,7 @@ def test_reading_is_not_limited(talk: Conversation) -> None:
         assert Page().get(f"/api/messages/{talk.uuid}/").status_code == 200
 
 
-def test_a_cache_that_fails_fails_no_message(
+def test_a_failing_cache_limits_nothing_and_is_logged(
     alice: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ def test_a_cache_that_fails_fails_no_message(
         (0, "", "", "unknown"),
     ],
 )
-def test_an_address_is_believed_as_far_as_our_own_proxies_wrote_it(
+def test_forwarded_addresses_are_trusted_as_far_as_our_own_proxies_wrote_them(
     settings: Any, proxies: int, remote: str, forwarded: str, expected: str
 ) -> None:
     settings.TRUSTED_PROXIES = proxies

@@ -1,4 +1,4 @@
-"""Signing in and out, and what somebody who guesses gets to see."""
+"""Signing in and out, and what guessing a password meets."""
 
 import re
 from typing import Any
@@ -16,12 +16,12 @@ SIGN_IN = "/inbox/sign-in/"
 
 @pytest.fixture
 def limited(settings: Any) -> None:
-    """With the limits that users meet."""
+    """Rate limits on, as in production."""
     settings.RATE_LIMITS = True
 
 
 def sign_in(page: Client, username: str, password: str, **more: Any) -> Any:
-    """Send the form of the sign-in page."""
+    """Submit the sign-in form."""
     return page.post(SIGN_IN, {"username": username, "password": password, **more})
 
 
@@ -34,7 +34,7 @@ def test_an_agent_signs_in_and_out(bob: Agent) -> None:
     assert page.get("/inbox/").status_code == 302
 
 
-def test_signing_out_by_a_link_does_nothing(bobs: Page) -> None:
+def test_signing_out_takes_a_post(bobs: Page) -> None:
     assert bobs.get("/inbox/sign-out/").status_code == 405
     assert bobs.get("/inbox/").status_code == 200
 
@@ -46,7 +46,7 @@ def test_the_form_needs_its_csrf_token(bob: Agent) -> None:
     assert "Reload it and try again" in response.content.decode()
 
 
-def test_the_session_is_a_new_one_after_signing_in(bob: Agent) -> None:
+def test_signing_in_renews_the_session_key(bob: Agent) -> None:
     page = Page()
     session = page.session
     session["set"] = "by mallory"
@@ -60,7 +60,7 @@ def test_the_session_is_a_new_one_after_signing_in(bob: Agent) -> None:
     assert stolen.get("/inbox/").status_code == 302
 
 
-def test_whatever_is_wrong_the_answer_is_the_same(bob: Agent) -> None:
+def test_every_failed_sign_in_gets_the_same_answer(bob: Agent) -> None:
     User.objects.create_user("dora", password=PASSWORD)  # no agent
     User.objects.create_user("eve", password=PASSWORD, is_active=False)
     answers = set()
@@ -89,7 +89,7 @@ def test_an_unknown_name_costs_a_password_hash_as_a_known_one_does(bob: Agent, m
     assert len(hashed) - known == known > 0
 
 
-def test_guessing_is_locked_out_for_known_and_unknown_names_alike(bob: Agent, limited: None) -> None:
+def test_guessing_is_limited_for_known_and_unknown_names_alike(bob: Agent, limited: None) -> None:
     for username in ["bob", "nobody"]:
         page = Page(REMOTE_ADDR=f"192.0.2.{len(username)}")
         for _ in range(6):
@@ -101,7 +101,7 @@ def test_guessing_is_locked_out_for_known_and_unknown_names_alike(bob: Agent, li
     assert sign_in(Page(REMOTE_ADDR="198.51.100.7"), "bob", PASSWORD).status_code == 302  # bob himself, elsewhere
 
 
-def test_another_spelling_of_a_name_is_the_same_name(bob: Agent, limited: None) -> None:
+def test_other_spellings_of_a_name_share_its_limit(bob: Agent, limited: None) -> None:
     spellings = ["bob", " bob", "bob\t", "ｂｏｂ", "BOB", "b\u00f6b"]
     for spelling in spellings:
         assert sign_in(Page(), spelling, "wrong").status_code == 200
@@ -123,12 +123,12 @@ def test_many_addresses_cannot_try_one_name_for_ever(bob: Agent, limited: None) 
 @pytest.mark.parametrize(
     "following", ["https://evil.example/", "//evil.example", "javascript:alert(1)", "https:evil.example"]
 )
-def test_next_leads_to_our_own_pages_alone(bob: Agent, following: str) -> None:
+def test_next_redirects_to_our_own_pages_only(bob: Agent, following: str) -> None:
     assert sign_in(Page(), "bob", PASSWORD, next=following)["Location"] == "/inbox/"
     assert sign_in(Page(), "bob", PASSWORD, next="/inbox/7/")["Location"] == "/inbox/7/"
 
 
-def test_the_admin_has_the_same_door(bob: Agent) -> None:
+def test_the_admin_uses_the_same_sign_in_page(bob: Agent) -> None:
     page = Page()
     assert page.get("/admin/", follow=True).redirect_chain[-1][0] == f"{SIGN_IN}?next=%2Fadmin%2F"
     User.objects.create_superuser("root", password=PASSWORD)
@@ -136,7 +136,7 @@ def test_the_admin_has_the_same_door(bob: Agent) -> None:
     assert page.get("/admin/").status_code == 200
 
 
-def test_an_agent_who_is_not_staff_is_told_so_at_the_admin(bobs: Page) -> None:
+def test_an_agent_who_is_not_staff_gets_403_at_the_admin(bobs: Page) -> None:
     response = bobs.get("/admin/", follow=True)
     assert response.status_code == 403
     assert "The admin is for staff" in response.content.decode()
@@ -151,7 +151,7 @@ def test_a_changed_password_ends_the_other_sessions(bob: Agent, bobs: Page) -> N
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"groups": []}])
-def test_who_is_no_agent_any_more_is_out_at_once(bob: Agent, bobs: Page, change: dict[str, Any]) -> None:
+def test_a_disabled_agent_loses_access_at_once(bob: Agent, bobs: Page, change: dict[str, Any]) -> None:
     assert bobs.get("/api/conversation/").status_code == 200
     if "groups" in change:
         bob.groups.clear()

@@ -1,4 +1,4 @@
-"""Lets agents in to their pages, and nobody else."""
+"""Access control of the agents' pages."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,21 +15,21 @@ from conversations.models import Agent
 
 
 class AgentRequest(HttpRequest):
-    """A request with the agent who makes it."""
+    """A request of a signed-in agent."""
 
     agent: Agent
     htmx: HtmxDetails
 
 
-def agents_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Give the view `request.agent`.
+def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Require a signed-in agent, and give the view `request.agent`.
 
-    Who is not signed in is sent to the sign-in page, or gets 401 where it is htmx that asks: the page then says so
-    itself, and nothing that was typed is lost. Who is signed in but no agent gets 403.
+    Anonymous users are redirected to the sign-in page. A request of htmx gets 401 instead: the page shows that itself,
+    and nothing that was typed is lost. Signed-in users who are not agents get 403.
     """
 
     @wraps(view)
-    def guarded(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def wrapper(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         agent = Agent.objects.for_user(request.user)
         if agent is not None:
             request.agent = agent
@@ -40,4 +40,4 @@ def agents_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResp
             raise PermissionDenied(_("Your account is not an agent's. Ask whoever runs this Chatsite to make it one."))
         return redirect_to_login(request.get_full_path())
 
-    return guarded
+    return wrapper

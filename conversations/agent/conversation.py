@@ -1,4 +1,4 @@
-"""One conversation in the inbox: read it, answer it, take it, close it, open it again."""
+"""The pages of one conversation in the inbox: read, answer, take, close, reopen."""
 
 import uuid
 from typing import Any
@@ -9,10 +9,11 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
-from conversations.actions import AlreadySent, TakenBySomebodyElse, close, mark_read, post_message, reopen, take
+from conversations import actions
+from conversations.actions import AlreadySent, TakenBySomebodyElse
 from conversations.agent import customer_details
-from conversations.agent.access import AgentRequest, agents_only
-from conversations.agent.inbox import View, assignee_name, desk
+from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileAddress, bubbles
@@ -20,20 +21,20 @@ from conversations.screen.forms import MessageForm
 from conversations.screen.paging import PAGE, latest, number, sent
 
 
-@agents_only
+@agent_required
 @require_GET
 def page(request: AgentRequest, pk: int) -> HttpResponse:
-    """The conversation beside the list, or the conversation alone where htmx asks for it."""
-    return _page(request, _find(request, pk))
+    """The conversation beside the list, or alone for htmx."""
+    return _render_page(request, _get_or_404(request, pk))
 
 
-@agents_only
+@agent_required
 @require_http_methods(["GET", "POST"])
 def messages(request: AgentRequest, pk: int) -> HttpResponse:
-    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: answer."""
-    conversation = _find(request, pk)
+    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: send an answer."""
+    conversation = _get_or_404(request, pk)
     if request.method == "POST":
-        return _answer(request, conversation)
+        return _post_answer(request, conversation)
     if before := number(request, "before"):
         shown, older = latest(conversation, before, request.agent, file_address(conversation))
         return render(request, "conversations/_older.html", {"bubbles": shown, "older": older, "news": request.path})
@@ -50,93 +51,95 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
     if news and len(news.messages) == PAGE:
         response["HX-Trigger"] = "messages"
-    elif "state" in request.GET and request.GET["state"] != customer_details.state(conversation):
+    elif "state" in request.GET and request.GET["state"] != customer_details.state_version(conversation):
         response["HX-Trigger"] = "state"
     return response
 
 
-@agents_only
+@agent_required
 @require_safe
 def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
-    """A file of the conversation, or with `?small` its small picture."""
-    return files.serve(request, Attachment.objects.of(_find(request, pk), uuid))
+    """Serve a file of the conversation, or with `?small` its thumbnail."""
+    return files.serve(request, Attachment.objects.of(_get_or_404(request, pk), uuid))
 
 
 def file_address(conversation: Conversation) -> FileAddress:
-    """Where agents find the files of a conversation."""
+    """Return a function from a file's uuid to its URL for agents."""
     folder = reverse("agent:conversation", args=[conversation.pk])
     return lambda uuid: f"{folder}files/{uuid}/"
 
 
-@agents_only
+@agent_required
 @require_GET
 def state(request: AgentRequest, pk: int) -> HttpResponse:
-    """Who has it and whether it is open, with the buttons to change that."""
-    return render(request, "agent/_state.html", _state(request, _find(request, pk)))
+    """The header: assignee and status, with the buttons that change them."""
+    return render(request, "agent/_state.html", _state_context(request, _get_or_404(request, pk)))
 
 
-@agents_only
+@agent_required
 @require_GET
 def details(request: AgentRequest, pk: int) -> HttpResponse:
-    """Who the customer is, and where."""
-    conversation = _find(request, pk)
+    """The panel with the customer's details."""
+    conversation = _get_or_404(request, pk)
     context = {
-        "about": customer_details.CustomerDetails.of(conversation),
+        "details": customer_details.CustomerDetails.of(conversation),
         "conversation": conversation,
-        "view": View.of(request),
+        "filters": Filters.from_request(request),
     }
-    return render(request, "agent/_about.html", context)
+    return render(request, "agent/_details.html", context)
 
 
-@agents_only
+@agent_required
 @require_POST
 def read(request: AgentRequest, pk: int) -> HttpResponse:
-    """Note that the agent has read up to the message id `last`."""
+    """Mark as read up to the message with the id `last`."""
     last = request.POST.get("last", "")
     if not (last.isascii() and last.isdigit() and len(last) < 19):
         return HttpResponse("last is the id of a message.", status=422, content_type="text/plain")
-    mark_read(conversation=_find(request, pk), agent=request.agent, last=int(last))
+    actions.mark_read(conversation=_get_or_404(request, pk), agent=request.agent, last=int(last))
     return HttpResponse(status=204, headers={"HX-Trigger": "inbox"})
 
 
-@agents_only
+@agent_required
 @require_POST
-def take_it(request: AgentRequest, pk: int) -> HttpResponse:
-    """Take it, unless somebody else has done so since the page was shown."""
+def take(request: AgentRequest, pk: int) -> HttpResponse:
+    """Assign it to this agent, unless a colleague has taken it since the page was shown."""
     seen = request.POST.get("seen_assignee", "")
     seen_assignee = int(seen) if seen.isascii() and seen.isdigit() else None
     try:
-        conversation = take(conversation=_find(request, pk), by=request.agent, seen_assignee=seen_assignee)
+        conversation = actions.take(
+            conversation=_get_or_404(request, pk), by=request.agent, seen_assignee=seen_assignee
+        )
     except TakenBySomebodyElse:
-        conversation = _find(request, pk)
+        conversation = _get_or_404(request, pk)
         name = assignee_name(conversation, request.agent) or _("Somebody")
         notice = _("%(name)s was quicker and has just taken this one.") % {"name": name}
-        return _changed(request, conversation, notice)
-    return _changed(request, conversation)
+        return _state_response(request, conversation, notice)
+    return _state_response(request, conversation)
 
 
-@agents_only
+@agent_required
 @require_POST
-def close_it(request: AgentRequest, pk: int) -> HttpResponse:
-    """Close it."""
-    return _changed(request, close(conversation=_find(request, pk)))
+def close(request: AgentRequest, pk: int) -> HttpResponse:
+    """Close the conversation."""
+    return _state_response(request, actions.close(conversation=_get_or_404(request, pk)))
 
 
-@agents_only
+@agent_required
 @require_POST
-def open_it(request: AgentRequest, pk: int) -> HttpResponse:
-    """Open it again."""
-    return _changed(request, reopen(conversation=_find(request, pk)))
+def reopen(request: AgentRequest, pk: int) -> HttpResponse:
+    """Reopen the conversation."""
+    return _state_response(request, actions.reopen(conversation=_get_or_404(request, pk)))
 
 
-def _find(request: AgentRequest, pk: int) -> Conversation:
+def _get_or_404(request: AgentRequest, pk: int) -> Conversation:
     conversation = request.agent.visible_conversations().by_id(pk)
     if conversation is None:
         raise Http404
     return conversation
 
 
-def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
+def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
     website = Website.objects.by_id(conversation.website_id)
     files.check_size(request, website)
     form = MessageForm(request.POST)
@@ -145,7 +148,7 @@ def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
     if form.is_valid():
         try:
             attachments = files.receive(request, website, by_agent=True)
-            message = post_message(
+            message = actions.post_message(
                 conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
             )
         except files.Refused as error:
@@ -156,41 +159,41 @@ def _answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
         else:
             if request.htmx:
                 return sent(message)
-            return redirect(_here(request, conversation))
+            return redirect(_page_url(request, conversation))
     sentence = sentence or form.sentence()
     if request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
-    return _page(request, conversation, form=form, error=sentence, status=status)
+    return _render_page(request, conversation, form=form, error=sentence, status=status)
 
 
-def _changed(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
-    """The new state, for htmx; without it, the page again."""
+def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
+    """Answer a change: the new header for htmx, else the page again."""
     if request.htmx:
-        conversation = _find(request, conversation.pk)
-        response = render(request, "agent/_state.html", _state(request, conversation) | {"notice": notice})
+        conversation = _get_or_404(request, conversation.pk)
+        response = render(request, "agent/_state.html", _state_context(request, conversation) | {"notice": notice})
         response["HX-Trigger"] = "inbox"
         return response
     if notice:
-        return _page(request, conversation, error=notice, status=409)
-    return redirect(_here(request, conversation))
+        return _render_page(request, conversation, error=notice, status=409)
+    return redirect(_page_url(request, conversation))
 
 
-def _here(request: AgentRequest, conversation: Conversation) -> str:
-    return reverse("agent:conversation", args=[conversation.pk]) + View.of(request).here
+def _page_url(request: AgentRequest, conversation: Conversation) -> str:
+    return reverse("agent:conversation", args=[conversation.pk]) + Filters.from_request(request).query
 
 
-def _state(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
+def _state_context(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
     return {
         "conversation": conversation,
-        "state": customer_details.state(conversation),
+        "state": customer_details.state_version(conversation),
         "avatar": Avatar.of(str(conversation)),
         "assignee": assignee_name(conversation, request.agent),
         "mine": conversation.assignee_id == request.agent.pk,
-        "view": View.of(request),
+        "filters": Filters.from_request(request),
     }
 
 
-def _page(
+def _render_page(
     request: AgentRequest,
     conversation: Conversation,
     *,
@@ -202,8 +205,8 @@ def _page(
     shown, older = latest(conversation, before, request.agent, file_address(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
-    context = _state(request, conversation) | {
-        "about": customer_details.CustomerDetails.of(conversation),
+    context = _state_context(request, conversation) | {
+        "details": customer_details.CustomerDetails.of(conversation),
         "website": Website.objects.by_id(conversation.website_id),
         "bubbles": shown,
         "older": older,
@@ -215,15 +218,15 @@ def _page(
         "agent": request.agent,
     }
     if before is None:
-        mark_read(conversation=conversation, agent=request.agent, last=conversation.last_message_id)
+        actions.mark_read(conversation=conversation, agent=request.agent, last=conversation.last_message_id)
     if request.htmx and not request.htmx.history_restore_request:
         response = render(request, "agent/_conversation.html", context, status=status)
         response["HX-Trigger-After-Swap"] = "inbox"
         return response
-    return render(request, "agent/inbox.html", context | desk(request, chosen=conversation), status=status)
+    return render(request, "agent/inbox.html", context | list_context(request, chosen=conversation), status=status)
 
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:
-    """The id of the first message of the customer that this agent has not read, if an older one is shown read."""
+    """Return the id of the first unread message of the customer, or None if the agent has read none before."""
     unread = [bubble.message.pk for bubble in shown if bubble.message.pk > read_up_to and not bubble.mine]
     return unread[0] if unread and read_up_to else None

@@ -1,4 +1,4 @@
-"""What an agent sees of the customer beside a conversation: who they are, where they are, what they wrote before."""
+"""The panel beside a conversation: who the customer is, where they are, and their earlier conversations."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Avatar
 
 BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
-CHINESE = {"zh": "zh-hans"}  # Django has names for its kinds only
+CHINESE = {"zh": "zh-hans"}  # Django has names for its two scripts only
 SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "CrOS", "Linux")
 
 
 @dataclass(frozen=True)
 class CustomerDetails:
-    """The details of a conversation's customer."""
+    """The customer of a conversation, at this moment."""
 
     avatar: Avatar
     website: Website
@@ -30,12 +30,12 @@ class CustomerDetails:
     visitor: Visitor | None
     browser: str
     language: str
-    clock: datetime | None  # what the customer's clock says
-    left: datetime | None  # when they left the page that they were on last
+    local_time: datetime | None  # without a time zone
+    left_at: datetime | None  # when they left the page they were on last; None while they are on it
 
     @classmethod
     def of(cls, conversation: Conversation) -> "CustomerDetails":
-        """At this moment."""
+        """Collect the details of a conversation's customer."""
         contact, seen = conversation.contact, visitor.get(conversation.pk)
         by_token = contact is not None and contact.proof == Contact.Proof.TOKEN
         return cls(
@@ -45,40 +45,40 @@ class CustomerDetails:
             email_is_verified=bool(by_token and contact and contact.email == conversation.customer_email),
             earlier=conversation.earlier(),
             visitor=seen,
-            browser=in_short(seen.browser) if seen else "",
-            language=spoken(seen.language) if seen else "",
-            clock=clock(seen.zone) if seen else None,
-            left=datetime.fromisoformat(seen.left) if seen and seen.left else None,
+            browser=browser_and_system(seen.browser) if seen else "",
+            language=language_name(seen.language) if seen else "",
+            local_time=local_time(seen.zone) if seen else None,
+            left_at=datetime.fromisoformat(seen.left) if seen and seen.left else None,
         )
 
 
-def state(conversation: Conversation) -> str:
-    """Everything that stands beside and above the messages, in a word, to see whether it has changed."""
+def state_version(conversation: Conversation) -> str:
+    """Return a string that differs when anything above or beside the messages has changed."""
     seen = visitor.get(conversation.pk)
     return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}"
 
 
-def in_short(user_agent: str) -> str:
-    """A browser and a system, as in “Firefox 128, Windows”, as far as the User-Agent tells."""
+def browser_and_system(user_agent: str) -> str:
+    """Summarize a User-Agent, as in “Firefox 128, Windows”; "" if nothing in it is known."""
     found: list[Any] = [
-        f"{name} {version[1]}" for word, name in BROWSERS if (version := re.search(rf"{word}\w*/(\d+)", user_agent))
+        f"{name} {version[1]}" for token, name in BROWSERS if (version := re.search(rf"{token}\w*/(\d+)", user_agent))
     ]
     system = next((name for name in SYSTEMS if name in user_agent), "")
     return ", ".join(filter(None, [*found[:1], system.replace("Mac OS X", "macOS").replace("CrOS", "ChromeOS")]))
 
 
-def spoken(code: str) -> str:
-    """A language's name in the agent's own words, or its code where nobody has a name for it."""
+def language_name(code: str) -> str:
+    """Return a language's name in the agent's language, or its code if Django has no name for it."""
     try:
         return str(translation.gettext(translation.get_language_info(CHINESE.get(code.lower(), code.lower()))["name"]))
     except KeyError:
         return code
 
 
-def clock(zone: str) -> datetime | None:
-    """What time it is in a time zone, or None if there is no such zone."""
+def local_time(zone: str) -> datetime | None:
+    """Return the time in a time zone such as Europe/Berlin, or None if there is no such zone."""
     try:
-        # Without its zone: templates would turn it to the server's.
+        # Naive, because templates would convert an aware one to the server's zone.
         return timezone.now().astimezone(ZoneInfo(zone)).replace(tzinfo=None) if zone else None
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None

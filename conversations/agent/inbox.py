@@ -14,33 +14,35 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from conversations.agent.access import AgentRequest, agents_only
+from conversations.agent.access import AgentRequest, agent_required
 from conversations.models import Agent, Author, Conversation, Website
 from conversations.screen.bubbles import Avatar
 from conversations.screen.paging import number
 
 ROWS = 50
-"""Rows at first, and how many more each time; at most 500, which is further than anybody scrolls."""
-MOST_ROWS = 500
+"""Rows at first, and how many more with each "Show more"."""
+
+MAX_ROWS = 500
+"""Rows at most, which is further than anybody scrolls."""
 
 
-@agents_only
+@agent_required
 @require_GET
 def page(request: AgentRequest) -> HttpResponse:
-    """The inbox with no conversation chosen."""
-    return render(request, "agent/inbox.html", desk(request))
+    """The inbox page with no conversation open."""
+    return render(request, "agent/inbox.html", list_context(request))
 
 
-@agents_only
+@agent_required
 @require_GET
-def rows(request: AgentRequest) -> HttpResponse:
-    """The list alone, for a page that is open already."""
-    return render(request, "agent/_list.html", desk(request))
+def list_only(request: AgentRequest) -> HttpResponse:
+    """The list alone, which an open page fetches to refresh its own."""
+    return render(request, "agent/_list.html", list_context(request))
 
 
 @dataclass(frozen=True)
-class View:
-    """Which conversations an agent wants to see, and how many."""
+class Filters:
+    """Which conversations the list shows, and how many."""
 
     status: str  # open or closed
     whose: str  # all, mine or nobody
@@ -48,70 +50,62 @@ class View:
     website: str = ""  # its key, "" for all
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "View":
-        """From the query string; what it does not know is the default."""
+    def from_request(cls, request: HttpRequest) -> "Filters":
+        """Read them from the query string; unknown values mean the defaults."""
         status = "closed" if request.GET.get("status") == "closed" else "open"
         whose = request.GET.get("whose", "")
-        pages = -(-min(number(request, "rows") or ROWS, MOST_ROWS) // ROWS)
+        pages = -(-min(number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
         website = request.GET.get("website", "")[:40]
         return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
-    def query(self, **changes: Any) -> str:
-        """As a query string, with some of it changed."""
-        words = {"status": self.status, "whose": self.whose, "website": self.website, "rows": self.rows} | changes
+    def query_string(self, **changes: Any) -> str:
+        """Return them as a query string, with some of them changed; "" where all are the defaults."""
+        values = {"status": self.status, "whose": self.whose, "website": self.website, "rows": self.rows} | changes
         defaults = {"status": "open", "whose": "all", "website": "", "rows": ROWS}
-        said = urlencode({name: word for name, word in words.items() if word != defaults[name]})
-        return f"?{said}" if said else ""
+        query = urlencode({name: value for name, value in values.items() if value != defaults[name]})
+        return f"?{query}" if query else ""
 
     @cached_property
-    def here(self) -> str:
-        """As a query string, for addresses that keep the view."""
-        return self.query()
+    def query(self) -> str:
+        """The query string of links that keep these filters."""
+        return self.query_string()
 
-    def tabs(self) -> list[dict[str, Any]]:
-        """The filters to choose from: where each leads and whether it is chosen."""
-        whose = {
-            "all": pgettext("conversations", "All"),
-            "mine": pgettext("conversations", "Mine"),
-            "nobody": pgettext("conversations", "Unassigned"),
-        }
+    def assignee_tabs(self) -> list[dict[str, Any]]:
+        """The tabs for all, mine and unassigned: name, query string, and whether it is chosen."""
         return [
-            {"name": name, "query": self.query(whose=key, rows=ROWS), "chosen": key == self.whose}
-            for key, name in whose.items()
+            self._tab(pgettext("conversations", "All"), whose="all"),
+            self._tab(pgettext("conversations", "Mine"), whose="mine"),
+            self._tab(pgettext("conversations", "Unassigned"), whose="nobody"),
         ]
 
-    def statuses(self) -> list[dict[str, Any]]:
-        """Open and closed, the same way."""
-        status = {"open": pgettext("conversations", "Open"), "closed": pgettext("conversations", "Closed")}
+    def status_tabs(self) -> list[dict[str, Any]]:
+        """The tabs for open and closed, likewise."""
         return [
-            {"name": name, "query": self.query(status=key, rows=ROWS), "chosen": key == self.status}
-            for key, name in status.items()
+            self._tab(pgettext("conversations", "Open"), status="open"),
+            self._tab(pgettext("conversations", "Closed"), status="closed"),
         ]
 
-    def websites(self, seen: list[Website]) -> list[dict[str, Any]]:
-        """The websites to choose from, the same way; none where there is but one."""
-        if len(seen) < 2:
+    def website_tabs(self, websites: list[Website]) -> list[dict[str, Any]]:
+        """The websites to choose from, likewise; none where there is but one."""
+        if len(websites) < 2:
             return []
-        every = [{"name": _("All websites"), "query": self.query(website="", rows=ROWS), "chosen": not self.website}]
-        return every + [
-            {
-                "name": website.name,
-                "query": self.query(website=website.key, rows=ROWS),
-                "chosen": website.key == self.website,
-            }
-            for website in seen
-        ]
+        tabs = [self._tab(website.name, website=website.key) for website in websites]
+        return [self._tab(_("All websites"), website=""), *tabs]
 
-    def conversations(self, agent: Agent, seen: list[Website]) -> list[Conversation]:
-        """The conversations, and one more if there are more. One query, the same however many there are in all."""
+    def _tab(self, name: str, **choice: str) -> dict[str, Any]:
+        chosen = all(getattr(self, field) == value for field, value in choice.items())
+        return {"name": name, "query": self.query_string(rows=ROWS, **choice), "chosen": chosen}
+
+    def conversations(self, agent: Agent, websites: list[Website]) -> list[Conversation]:
+        """Find the conversations, and one more than shown if there are more, in one query."""
         whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
-        website = next((each.pk for each in seen if each.key == self.website), None)
+        website = next((each.pk for each in websites if each.key == self.website), None)
         return agent.visible_conversations().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A conversation in the list, in the words in which it stands there."""
+    """A conversation in the list: everything its template shows, as the key of a cache of rendered rows."""
 
     pk: str
     avatar: Avatar
@@ -127,8 +121,8 @@ class Row:
     website: str  # its name, "" where there is but one
 
     @classmethod
-    def of(cls, conversation: Any, reader: Agent, view: View, chosen: int | None, website: str) -> "Row":
-        """The row of a conversation that `inbox()` found."""
+    def of(cls, conversation: Any, reader: Agent, filters: Filters, chosen: int | None, website: str) -> "Row":
+        """Make the row of a conversation that `ConversationQuerySet.inbox` found."""
         name = conversation.assignee_name or conversation.assignee_username or ""
         return cls(
             pk=str(conversation.pk),
@@ -140,44 +134,44 @@ class Row:
             assignee=_("You") if conversation.assignee_id == reader.pk else name,
             unread=conversation.unread,
             chosen=conversation.pk == chosen,
-            query=view.here,
+            query=filters.query,
             language=get_language(),
             website=website,
         )
 
 
 @lru_cache(maxsize=10_000)
-def _drawn(row: Row) -> SafeString:
-    """A row is drawn once and kept until something in it changes: of a live list most rows stay as they were."""
+def _render_row(row: Row) -> SafeString:
+    """Render a row once and keep it until something in it changes: most rows of a list stay as they were."""
     return render_to_string("agent/_row.html", {"row": row})
 
 
-def desk(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
-    """What the list needs to be shown; `chosen` is the conversation that is open beside it."""
-    view = View.of(request)
-    seen = Website.objects.visible_to(request.agent)
-    names = {website.pk: website.name for website in seen} if len(seen) > 1 else {}
-    found = view.conversations(request.agent, seen)
-    more = view.query(rows=view.rows + ROWS) if len(found) > view.rows and view.rows < MOST_ROWS else ""
+def list_context(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
+    """Return the template context of the list; `chosen` is the conversation that is open beside it."""
+    filters = Filters.from_request(request)
+    websites = Website.objects.visible_to(request.agent)
+    names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
+    found = filters.conversations(request.agent, websites)
+    more = filters.query_string(rows=filters.rows + ROWS) if len(found) > filters.rows < MAX_ROWS else ""
     chosen_id = chosen.pk if chosen else number(request, "chosen")
     shown = [
-        Row.of(conversation, request.agent, view, chosen_id, names.get(conversation.website_id, ""))
-        for conversation in found[: view.rows]
+        Row.of(conversation, request.agent, filters, chosen_id, names.get(conversation.website_id, ""))
+        for conversation in found[: filters.rows]
     ]
     unread = sum(row.unread > 0 for row in shown)
-    html = mark_safe("".join(_drawn(row) for row in shown))  # noqa: S308 (each was drawn by its template)
+    html = mark_safe("".join(_render_row(row) for row in shown))  # noqa: S308 (each is rendered by its template)
     return {
-        "view": view,
+        "filters": filters,
         "rows": html,
         "more": more,
         "unread": unread,
         "agent": request.agent,
-        "websites": view.websites(seen),
+        "websites": filters.website_tabs(websites),
     }
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:
-    """Who has taken it, as the reader would say: you, a colleague's name, or "" for nobody."""
+    """Return the assignee's name as `reader` sees it: "You", a colleague's name, or "" for nobody."""
     if conversation.assignee is None:
         return ""
     if conversation.assignee_id == reader.pk:

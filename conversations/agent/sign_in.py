@@ -1,4 +1,4 @@
-"""The sign-in page, which is the admin's too."""
+"""The sign-in page of the inbox and the admin."""
 
 import unicodedata
 from typing import Any
@@ -16,29 +16,29 @@ from conversations.models import Agent
 from conversations.threshold import limits
 
 
-def same_name(written: str) -> str:
-    """The name that all ways of writing it have in common, for whichever form or database takes them for the same."""
-    letters = unicodedata.normalize("NFKD", written.strip()[:150])
+def normalize_username(username: str) -> str:
+    """Return the same name for all spellings of it that some form or database takes for equal."""
+    letters = unicodedata.normalize("NFKD", username.strip()[:150])
     return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().strip()
 
 
 class SignInForm(AuthenticationForm):
-    """A name and a password. Whatever is wrong, the answer is the same."""
+    """Username and password. The error is the same whatever is wrong."""
 
-    error_messages = {  # noqa: RUF012 (Django's form has it as an instance's dict)
+    error_messages = {  # noqa: RUF012 (Django annotates it as an instance variable)
         "invalid_login": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
         "inactive": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
     }
 
     def confirm_login_allowed(self, user: Any) -> None:
-        """Let in agents, and staff for the admin. An account that is neither looks like a wrong password."""
+        """Allow agents, and staff for the admin. Any other account is answered like a wrong password."""
         super().confirm_login_allowed(user)
         if not (user.is_staff or Agent.objects.for_user(user)):
             raise self.get_invalid_login_error()
 
 
 class SignInView(LoginView):
-    """Signs in agents and staff, slowly where somebody guesses."""
+    """Signs in agents and staff; failures are rate-limited."""
 
     template_name = "agent/sign_in.html"
     authentication_form = SignInForm
@@ -47,7 +47,7 @@ class SignInView(LoginView):
     def post(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """Try to sign in; 429 when there were too many failures for this name or from this address."""
         address = limits.address(request)
-        name = same_name(request.POST.get("username", ""))
+        name = normalize_username(request.POST.get("username", ""))
         guesses = [
             ("sign-ins of one address", address),
             ("sign-ins as one agent from one address", f"{address} {name}"),
@@ -56,15 +56,15 @@ class SignInView(LoginView):
         try:
             for limit, who in guesses:
                 limits.check(limit, who)
-        except limits.TooMany as error:
-            return self._locked_out(error)
+        except limits.RateLimitExceeded as error:
+            return self._too_many_tries(error)
         response = super().post(request, *args, **kwargs)
         if response.status_code == 200:  # the form again: it failed
             for limit, who in guesses:
                 limits.count(limit, who)
         return response
 
-    def _locked_out(self, error: limits.TooMany) -> HttpResponse:
+    def _too_many_tries(self, error: limits.RateLimitExceeded) -> HttpResponse:
         minutes = -(-error.retry_after // 60)
         sentence = ngettext(
             "Too many tries. Wait %(minutes)s minute, then try again.",
@@ -77,8 +77,8 @@ class SignInView(LoginView):
         return response
 
 
-def before_the_admin(request: HttpRequest) -> HttpResponse:
-    """The admin sends everybody here who may not go in: to sign in, or to be told that they are who they are."""
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """Replace the admin's own login page: redirect to the sign-in page. Signed-in users who are not staff get 403."""
     if request.user.is_authenticated and not request.user.is_staff:
         raise PermissionDenied(_("The admin is for staff, and your account is not. Sign out first to come as another."))
     if request.user.is_authenticated:

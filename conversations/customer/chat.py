@@ -155,7 +155,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         )
     except files.Refused as error:
         return _refused(customer, form, str(error), error.status)
-    except limits.TooMany as error:
+    except limits.RateLimitExceeded as error:
         response = _refused(customer, form, str(error), 429)
         response["Retry-After"] = str(error.retry_after)
         return response

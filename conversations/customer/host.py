@@ -27,7 +27,7 @@ def host_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def limited(request: HttpRequest, key: str = DEFAULT) -> HttpResponse:
         try:
             return view(request, key)
-        except limits.TooMany as error:
+        except limits.RateLimitExceeded as error:
             return HttpResponse(str(error), status=429, headers={"Retry-After": str(error.retry_after)})
 
     return csrf_exempt(require_POST(limited))

@@ -47,7 +47,7 @@ def identify(customer: CustomerRequest) -> HttpResponse:
         found = identify_action(claim=claim, website=customer.website, current=current)
     except identity.InvalidProof as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
-    except limits.TooMany as error:
+    except limits.RateLimitExceeded as error:
         response = HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8")
         response["Retry-After"] = str(error.retry_after)
         return response

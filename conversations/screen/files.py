@@ -43,7 +43,7 @@ def check_size(request: HttpRequest, website: Website) -> None:
 
 
 def receive(request: HttpRequest, website: Website, *, by_agent: bool) -> list[Attachment]:
-    """The files that came with a message, as they will be kept. Raises Refused, or TooMany where it is a customer's."""
+    """The files that came with a message, as they are kept. Raises Refused, or RateLimitExceeded for customers."""
     files = request.FILES.getlist("files")
     if files and not website.attachments:
         raise Refused(422, _("This chat takes no files. Please write what is in them."))

@@ -1,4 +1,4 @@
-"""How much one address or one conversation may do in a while. The numbers are LIMITS in the settings."""
+"""Rate limits per client address, conversation or account. The numbers are LIMITS in the settings."""
 
 import hashlib
 import ipaddress
@@ -20,8 +20,8 @@ ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
 """An IP address as proxies write it: `[IPv6]`, `[IPv6]:port`, `IPv4`, `IPv4:port` or a bare IPv6 address."""
 
 
-class TooMany(Exception):
-    """A limit is reached. `retry_after` is how many seconds from now it is worth trying again."""
+class RateLimitExceeded(Exception):
+    """A limit is used up. `retry_after` is in how many seconds there is room again."""
 
     def __init__(self, retry_after: int) -> None:
         """`retry_after` is in seconds."""
@@ -35,11 +35,11 @@ class TooMany(Exception):
 
 
 def check(limit: str, who: str | int) -> None:
-    """Raise TooMany if `who` has used up the limit of this name. Counts nothing."""
+    """Raise RateLimitExceeded if `who` has used up the limit of this name. Counts nothing."""
     if settings.RATE_LIMITS:
         most, seconds = settings.LIMITS[limit]
         if _count(limit, who, seconds, step=0) >= most:
-            raise TooMany(_rest(seconds))
+            raise RateLimitExceeded(_rest(seconds))
 
 
 def count(limit: str, who: str | int) -> None:
@@ -49,13 +49,13 @@ def count(limit: str, who: str | int) -> None:
 
 
 def enforce(limit: str, who: str | int) -> None:
-    """Count one deed, or raise TooMany if the limit is used up."""
+    """Count one deed, or raise RateLimitExceeded if the limit is used up."""
     check(limit, who)
     count(limit, who)
 
 
 def allow_message(request: HttpRequest, conversation_id: int | None) -> None:
-    """Count one message of a customer, in this conversation or, with None, in a new one. Raises TooMany."""
+    """Count one message of a customer, in this conversation or, with None, in a new one. Raises RateLimitExceeded."""
     who = address(request)
     enforce("messages of one address", who)
     if conversation_id is None:
