@@ -1,4 +1,4 @@
-"""The JSON API: its routes, and how its errors look. `/api/docs` shows it, `/api/openapi.json` describes it."""
+"""The JSON API: its routers and exception handlers. `/api/docs` shows it, `/api/openapi.json` describes it."""
 
 from typing import Any
 
@@ -9,13 +9,12 @@ from ninja.openapi.docs import Swagger
 
 from chatsite.errors import error_response
 from conversations.api import conversations, messages
-from conversations.api.authentication import WrongAuthority
 from conversations.threshold.limits import RateLimitExceeded
 
 api = NinjaAPI(
     title="Chatsite",
     version="1",
-    description="Customers write and read with nothing but a conversation's uuid. Agents sign in or bring a token.",
+    description="Customers need nothing but their conversation's uuid. Agents need a session or a token.",
     docs=Swagger(settings={"persistAuthorization": False}),
     urls_namespace="api",
 )
@@ -23,21 +22,15 @@ api.add_router("/messages/", messages.router, tags=["messages"])
 api.add_router("/conversation/", conversations.router, tags=["conversations"])
 
 
-@api.exception_handler(WrongAuthority)
-def wrong_authority(request: HttpRequest, error: Any) -> HttpResponse:
-    """401 or 403, with the reason."""
-    return api.create_response(request, {"detail": str(error)}, status=error.status)
-
-
 @api.exception_handler(RequestDataTooBig)
-def too_large(request: HttpRequest, error: Any) -> HttpResponse:
-    """413."""
+def body_too_large(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 413 for a body over the limit."""
     return error_response(request, 413)
 
 
 @api.exception_handler(RateLimitExceeded)
-def too_many(request: HttpRequest, error: Any) -> HttpResponse:
-    """429, and when to try again."""
+def rate_limit_exceeded(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 429 with Retry-After in seconds."""
     response = api.create_response(request, {"detail": str(error)}, status=429)
     response["Retry-After"] = str(error.retry_after)
     return response

@@ -1,4 +1,4 @@
-"""The JSON API for agents: by session or by token, and for nobody else."""
+"""The JSON API for agents, by session or token."""
 
 import json
 import re
@@ -19,16 +19,16 @@ LIST = "/api/conversation/"
 
 
 def bearer(agent: User, scope: str = "WRITE") -> dict[str, str]:
-    """The headers of a script that has a token of the agent."""
+    """Request headers with a new token of the agent."""
     return {"Authorization": f"Bearer {Token.objects.issue(agent, 'script', scope)}"}
 
 
 def ids(response: Any) -> list[int]:
-    """The conversations of an answer."""
+    """The ids of the conversations in a response."""
     return [item["id"] for item in response.json()["items"]]
 
 
-def test_without_authority_everything_is_401(talk: Conversation) -> None:
+def test_calls_without_a_session_or_token_of_an_agent_are_401(talk: Conversation) -> None:
     client = Client()
     client.force_login(User.objects.create_user("dora"))
     for caller in [Client(), client]:
@@ -38,7 +38,7 @@ def test_without_authority_everything_is_401(talk: Conversation) -> None:
     assert talk.is_open
 
 
-def test_an_agent_sees_all_conversations_the_newest_first(bobs: Client, bob: Agent, talk: Conversation) -> None:
+def test_an_agent_lists_all_conversations_newest_first(bobs: Client, bob: Agent, talk: Conversation) -> None:
     newer = post_message(content="Hi", name="Nora", email="nora@example.com").conversation
     take(conversation=newer, by=bob)
     body = bobs.get(LIST).json()
@@ -119,7 +119,7 @@ def test_a_session_needs_the_csrf_token_and_a_bearer_token_does_not(bob: Agent, 
     assert script.patch(f"{LIST}{talk.pk}/open", headers=bearer(bob)).status_code == 200
 
 
-def test_a_foreign_page_cannot_pass_json_off_as_text_even_as_nobody() -> None:
+def test_a_page_of_another_origin_cannot_send_json_as_text() -> None:
     response = Client().post(
         "/api/messages/",
         json.dumps({"content": "Hi"}),
@@ -130,7 +130,7 @@ def test_a_foreign_page_cannot_pass_json_off_as_text_even_as_nobody() -> None:
     assert not Conversation.objects.exists()
 
 
-def test_only_the_hash_of_a_token_is_kept(bob: Agent) -> None:
+def test_only_the_hash_of_a_token_is_stored(bob: Agent) -> None:
     written = Token.objects.issue(bob, "script", "WRITE")
     secret = written.split("_", 2)[2]
     assert secret not in str(Token.objects.values())
@@ -146,7 +146,7 @@ def test_a_wrong_token_is_401_on_every_call(bob: Agent, talk: Conversation, spoi
     assert response.status_code == 401
 
 
-def test_a_reading_token_does_not_write(bob: Agent, talk: Conversation) -> None:
+def test_a_read_only_token_cannot_write(bob: Agent, talk: Conversation) -> None:
     headers = bearer(bob, "READ")
     assert Client().get(LIST, headers=headers).status_code == 200
     assert Client().patch(f"{LIST}{talk.pk}/close", headers=headers).status_code == 403
@@ -154,22 +154,22 @@ def test_a_reading_token_does_not_write(bob: Agent, talk: Conversation) -> None:
     assert talk.is_open
 
 
-def test_a_token_ends_with_its_row_the_password_the_group_and_the_account(bob: Agent) -> None:
+def test_a_token_ends_when_it_is_deleted_or_its_agent_loses_access(bob: Agent) -> None:
     def change_password() -> None:
         bob.set_password("another horse battery")
         bob.save()
 
-    def leave() -> None:
+    def leave_group() -> None:
         bob.groups.clear()
 
     def deactivate() -> None:
         User.objects.filter(pk=bob.pk).update(is_active=False)
 
-    def take_the_password_away() -> None:
+    def remove_password() -> None:
         bob.set_unusable_password()
         bob.save()
 
-    for end in [lambda: Token.objects.all().delete(), change_password, leave, deactivate, take_the_password_away]:
+    for end in [lambda: Token.objects.all().delete(), change_password, leave_group, deactivate, remove_password]:
         User.objects.filter(pk=bob.pk).update(is_active=True)
         bob = Agent.objects.promote(User.objects.get(pk=bob.pk))
         headers = bearer(bob)
@@ -178,7 +178,7 @@ def test_a_token_ends_with_its_row_the_password_the_group_and_the_account(bob: A
         assert Client().get(LIST, headers=headers).status_code == 401
 
 
-def test_a_token_outlives_a_password_that_django_only_hashes_anew(bob: Agent, settings: Any) -> None:
+def test_a_token_survives_rehashing_of_the_password(bob: Agent, settings: Any) -> None:
     settings.PASSWORD_HASHERS = [*settings.PASSWORD_HASHERS, "django.contrib.auth.hashers.PBKDF2PasswordHasher"]
     headers = bearer(bob)
     bob.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
@@ -188,14 +188,14 @@ def test_a_token_outlives_a_password_that_django_only_hashes_anew(bob: Agent, se
     assert Client().get(LIST, headers=headers).status_code == 200
 
 
-def test_createtoken_prints_one_that_works(bob: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_createtoken_prints_a_valid_token(bob: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("createtoken", "bob", "crm")
     written = capsys.readouterr().out.strip()
     assert re.fullmatch(r"chat_\d+_\S{43}", written)
     assert Client().get(LIST, headers={"Authorization": f"Bearer {written}"}).status_code == 200
 
 
-def test_what_a_body_must_not_set_is_ignored(bob: Agent, talk: Conversation) -> None:
+def test_read_only_fields_in_a_body_are_ignored(bob: Agent, talk: Conversation) -> None:
     body = {
         "content": "Hi",
         "author": "AGE",

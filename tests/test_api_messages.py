@@ -29,7 +29,7 @@ def contents(response: Any) -> list[str]:
     return [item["content"] for item in response.json()["items"]]
 
 
-def test_a_message_alone_starts_a_conversation_and_its_uuid_comes_back() -> None:
+def test_a_message_without_a_conversation_starts_one_and_returns_its_uuid() -> None:
     response = post(Client(), content="Hello")
     assert response.status_code == 200
     body = response.json()
@@ -49,13 +49,13 @@ def test_a_message_alone_starts_a_conversation_and_its_uuid_comes_back() -> None
     }
 
 
-def test_a_second_message_answers_all_of_the_conversation_the_new_one_last(talk: Conversation) -> None:
+def test_posting_returns_the_whole_conversation_with_the_new_message_last(talk: Conversation) -> None:
     response = post(Client(), content="And then?", conversation=str(talk.uuid))
     assert contents(response) == ["Hello, is anybody there?", "And then?"]
     assert response.json()["count"] == 2
 
 
-def test_all_means_all_even_beyond_a_page(talk: Conversation) -> None:
+def test_an_answer_may_have_more_messages_than_one_query_reads(talk: Conversation) -> None:
     for number in range(120):
         post_message(content=f"{number}", conversation=talk)
     response = post(Client(), content="last", conversation=str(talk.uuid))
@@ -94,7 +94,7 @@ def test_an_answer_of_many_pages_is_on_disk_until_it_is_sent(
     assert files[0].closed
 
 
-def test_posting_with_since_answers_only_what_is_newer(talk: Conversation) -> None:
+def test_posting_with_since_returns_only_newer_messages(talk: Conversation) -> None:
     response = post(Client(), since=talk.last_message_id, content="And then?", conversation=talk.uuid.hex)
     assert contents(response) == ["And then?"]
 
@@ -113,7 +113,7 @@ def test_name_and_email_are_kept_on_the_conversation() -> None:
     assert (kept.customer_name, kept.customer_email) == ("Alice Smith", "alice@example.com")
 
 
-def test_reading_pages_by_limit_and_offset_and_counts_them_all(talk: Conversation) -> None:
+def test_limit_and_offset_page_the_list_and_count_is_the_total(talk: Conversation) -> None:
     for number in range(5):
         post_message(content=f"{number}", conversation=talk)
     page = Client().get(f"/api/messages/{talk.uuid}/", {"limit": 2, "offset": 3})
@@ -123,14 +123,14 @@ def test_reading_pages_by_limit_and_offset_and_counts_them_all(talk: Conversatio
     assert beyond.json() == {"items": [], "count": 6}
 
 
-def test_the_first_page_has_a_hundred(talk: Conversation) -> None:
+def test_the_default_limit_is_100(talk: Conversation) -> None:
     for number in range(105):
         post_message(content=f"{number}", conversation=talk)
     body = Client().get(f"/api/messages/{talk.uuid}/").json()
     assert (len(body["items"]), body["count"]) == (100, 106)
 
 
-def test_since_answers_only_newer_ones_and_nothing_when_there_are_none(talk: Conversation) -> None:
+def test_since_returns_only_newer_messages(talk: Conversation) -> None:
     first = talk.last_message_id
     post_message(content="second", conversation=talk)
     path = f"/api/messages/{talk.uuid.hex}/"
@@ -141,12 +141,12 @@ def test_since_answers_only_newer_ones_and_nothing_when_there_are_none(talk: Con
 
 
 @pytest.mark.parametrize("name", [str(uuid.uuid4()), uuid.uuid4().hex, "nonsense", "0"])
-def test_nobody_learns_which_uuids_exist(talk: Conversation, name: str) -> None:
+def test_an_unknown_uuid_is_an_empty_list(talk: Conversation, name: str) -> None:
     response = Client().get(f"/api/messages/{name}/")
     assert (response.status_code, response.json()) == (200, {"items": [], "count": 0})
 
 
-def test_head_answers_as_get_does_without_the_content(talk: Conversation, bobs: Page) -> None:
+def test_head_returns_the_headers_of_get_without_the_body(talk: Conversation, bobs: Page) -> None:
     attachments = [Attachment.of("plan.txt", ContentFile(b"a plan"))]
     file = post_message(content="", conversation=talk, attachments=attachments).attached[0]
     messages_path = f"/api/messages/{talk.uuid}/"
@@ -161,7 +161,7 @@ def test_head_answers_as_get_does_without_the_content(talk: Conversation, bobs: 
     assert Client().head(f"{messages_path}files/{uuid.uuid4()}/").status_code == 404
 
 
-def test_reading_without_a_uuid_is_405_in_json() -> None:
+def test_listing_messages_without_a_uuid_is_405() -> None:
     response = Client().get("/api/messages/")
     assert response.status_code == 405
     assert response["Content-Type"].startswith("application/json")
@@ -169,7 +169,7 @@ def test_reading_without_a_uuid_is_405_in_json() -> None:
     assert "POST" in response["Allow"]
 
 
-def test_the_same_client_id_and_content_again_is_the_first_message(talk: Conversation) -> None:
+def test_a_retry_with_the_same_client_id_returns_the_first_message(talk: Conversation) -> None:
     name = str(uuid.uuid4())
     once = post(Client(), content="once", conversation=str(talk.uuid), client_id=name)
     again = post(Client(), content="once", conversation=str(talk.uuid), client_id=name)
@@ -194,7 +194,7 @@ def test_a_retry_of_the_first_message_never_starts_a_second_conversation() -> No
     assert Conversation.objects.count() == 1
 
 
-def test_a_client_id_of_another_conversation_opens_no_door(talk: Conversation) -> None:
+def test_a_client_id_of_another_conversation_is_409(talk: Conversation) -> None:
     name = str(uuid.uuid4())
     post(Client(), content="secret", conversation=str(talk.uuid), client_id=name)
     mallorys = post_message(content="mine").conversation
@@ -210,7 +210,7 @@ def test_a_closed_conversation_opens_again_when_the_customer_writes(talk: Conver
     assert talk.is_open
 
 
-def test_a_signed_in_users_conversation_is_theirs() -> None:
+def test_a_new_conversation_is_linked_to_the_signed_in_user() -> None:
     user = User.objects.create_user("dora")
     client = Client()
     client.force_login(user)
@@ -248,7 +248,7 @@ def test_an_agents_answer_leaves_a_closed_conversation_closed(talk: Conversation
         {"content": "Hi", "client_id": "nonsense"},
     ],
 )
-def test_what_breaks_a_rule_is_422_says_why_and_changes_nothing(body: dict[str, Any]) -> None:
+def test_invalid_fields_are_422_with_a_reason_and_change_nothing(body: dict[str, Any]) -> None:
     response = post(Client(), **body)
     assert response.status_code == 422, response.content
     assert response.json()["detail"][0]["msg"]
@@ -256,7 +256,7 @@ def test_what_breaks_a_rule_is_422_says_why_and_changes_nothing(body: dict[str, 
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b'"x"', b"null", b"\xff\xfe", b'{"content": "\\ud800"}'])
-def test_what_is_no_json_object_is_a_4xx_in_json(raw: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_a_4xx_in_json(raw: bytes) -> None:
     response = Client().post("/api/messages/", raw, content_type="application/json")
     assert 400 <= response.status_code < 500
     assert response.json()["detail"]
@@ -266,11 +266,11 @@ def test_what_is_no_json_object_is_a_4xx_in_json(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "query", ["since=-1", "since=x", "since=1e3", f"since={2**70}", "limit=0", "limit=-1", "offset=-1"]
 )
-def test_numbers_that_are_none_are_422(talk: Conversation, query: str) -> None:
+def test_invalid_numbers_in_the_query_string_are_422(talk: Conversation, query: str) -> None:
     assert Client().get(f"/api/messages/{talk.uuid}/?{query}").status_code == 422
 
 
-def test_every_address_under_api_answers_in_json_whatever_is_wrong() -> None:
+def test_every_error_under_api_is_json() -> None:
     client = Client(raise_request_exception=False)
     for response in [
         client.get("/api/nothing/"),

@@ -1,4 +1,4 @@
-"""The API's description is true: what it promises is what the API does, also for input that nobody thinks of."""
+"""The API does what its OpenAPI document says, also for generated input."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +14,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from conversations.models import Agent, Conversation, Token
 
-# No schema says what an e-mail address is, or that a message of blanks is empty: such input is refused with 422.
-BEYOND_A_SCHEMA = [positive_data_acceptance]
+# The schema does not say what an e-mail address is, or that a message of blanks is empty: such input is 422.
+UNDESCRIBED_RULES = [positive_data_acceptance]
 schema = schemathesis.openapi.from_wsgi("/api/openapi.json", get_wsgi_application())
 no_deadline = settings(
     max_examples=30,
@@ -27,8 +27,8 @@ no_deadline = settings(
 
 
 @pytest.fixture(autouse=True)
-def _one_transaction() -> Iterator[None]:
-    """Requests leave the test's connection open, as those of Django's own test client do."""
+def _keep_connection() -> Iterator[None]:
+    """Keep requests from closing the test's database connection, as Django's test client does."""
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
     yield
@@ -38,23 +38,23 @@ def _one_transaction() -> Iterator[None]:
 
 @pytest.fixture
 def token(bob: Agent, talk: Conversation) -> str:
-    """An agent's token, and something to find."""
+    """A token of an agent. There is a conversation to find."""
     return Token.objects.issue(bob, "schemathesis", "WRITE")
 
 
 @schema.parametrize()
 @no_deadline
-def test_an_agents_calls_answer_as_described(case: Any, token: str) -> None:
-    case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA, headers={"Authorization": f"Bearer {token}"})
+def test_calls_of_agents_match_the_schema(case: Any, token: str) -> None:
+    case.call_and_validate(excluded_checks=UNDESCRIBED_RULES, headers={"Authorization": f"Bearer {token}"})
 
 
 @schema.exclude(path_regex="conversation").parametrize()
 @no_deadline
-def test_a_customers_calls_answer_as_described(case: Any, db: None) -> None:
-    case.call_and_validate(excluded_checks=BEYOND_A_SCHEMA)
+def test_calls_of_customers_match_the_schema(case: Any, db: None) -> None:
+    case.call_and_validate(excluded_checks=UNDESCRIBED_RULES)
 
 
-def test_the_docs_load_nothing_from_elsewhere() -> None:
+def test_the_docs_page_loads_nothing_from_other_hosts() -> None:
     page = Client().get("/api/docs")
     assert page.status_code == 200
     html = page.content.decode()
@@ -63,7 +63,7 @@ def test_the_docs_load_nothing_from_elsewhere() -> None:
     assert "script-src 'self';" in page["Content-Security-Policy"]
 
 
-def test_every_call_is_described_with_its_errors() -> None:
+def test_every_call_is_in_the_schema_with_its_errors() -> None:
     paths = schema.raw_schema["paths"]
     assert set(paths) == {
         "/api/messages/",

@@ -1,4 +1,4 @@
-"""Conversations over the API, for agents."""
+"""The API's calls for conversations, for agents."""
 
 from typing import Literal
 
@@ -6,59 +6,67 @@ from django.http import Http404, HttpRequest
 from ninja import Router
 
 from conversations.actions import close, reopen, take
-from conversations.api.authentication import Session, SessionOrToken, agent_of
-from conversations.api.schemas import ConversationOut, ConversationsOut, Invalid, Key, Limit, Offset, Problem
+from conversations.api.authentication import BearerToken, SessionCookie, require_agent
+from conversations.api.schemas import (
+    ConversationOut,
+    ConversationsOut,
+    ErrorOut,
+    Limit,
+    Offset,
+    ValidationErrorOut,
+    WebsiteKey,
+)
 from conversations.models import Conversation
 
-router = Router(auth=[SessionOrToken(), Session()])
-Changed = {200: ConversationOut, 401: Problem, 403: Problem, 404: Problem, 422: Invalid}
+router = Router(auth=[BearerToken(), SessionCookie()])
+CHANGE_RESPONSES = {200: ConversationOut, 401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 422: ValidationErrorOut}
 
 
-@router.get("/", summary="List conversations", response={200: ConversationsOut, 401: Problem, 422: Invalid})
-def visible_conversations(
+@router.get("/", summary="List conversations", response={200: ConversationsOut, 401: ErrorOut, 422: ValidationErrorOut})
+def list_conversations(
     request: HttpRequest,
     status: Literal["OPEN", "CLOSED"] | None = None,
     assigned: bool | None = None,
     assigned_to_me: bool = False,
-    website: Key | None = None,
+    website: WebsiteKey | None = None,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> dict[str, object]:
-    """The conversations that you may see, those that began last first."""
-    agent = agent_of(request)
-    found = agent.visible_conversations().newest_started_first()
+    """The conversations that you may see, newest first."""
+    agent = require_agent(request)
+    conversations = agent.visible_conversations().newest_started_first()
     if status is not None:
-        found = found.open() if status == "OPEN" else found.closed()
+        conversations = conversations.open() if status == "OPEN" else conversations.closed()
     if assigned is not None:
-        found = found.taken() if assigned else found.unassigned()
+        conversations = conversations.taken() if assigned else conversations.unassigned()
     if assigned_to_me:
-        found = found.assigned_to(agent)
+        conversations = conversations.assigned_to(agent)
     if website is not None:
-        found = found.on(website)
-    return {"items": list(found[offset : offset + limit]), "count": found.count()}
+        conversations = conversations.on(website)
+    return {"items": list(conversations[offset : offset + limit]), "count": conversations.count()}
 
 
-@router.patch("/{int:id}/close", summary="Close a conversation", response=Changed)
-def close_one(request: HttpRequest, id: int) -> Conversation:
-    """Close it. The customer opens it again by writing."""
-    return close(conversation=_find(request, id))
+@router.patch("/{int:id}/close", summary="Close a conversation", response=CHANGE_RESPONSES)
+def close_conversation(request: HttpRequest, id: int) -> Conversation:
+    """Close it. It opens again when the customer writes."""
+    return close(conversation=_get_conversation(request, id))
 
 
-@router.patch("/{int:id}/open", summary="Open a closed conversation", response=Changed)
-def open_one(request: HttpRequest, id: int) -> Conversation:
-    """Open a closed one again."""
-    return reopen(conversation=_find(request, id))
+@router.patch("/{int:id}/open", summary="Open a closed conversation", response=CHANGE_RESPONSES)
+def open_conversation(request: HttpRequest, id: int) -> Conversation:
+    """Open it again."""
+    return reopen(conversation=_get_conversation(request, id))
 
 
-@router.patch("/{int:id}/take", summary="Take a conversation", response=Changed)
-def take_one(request: HttpRequest, id: int) -> Conversation:
+@router.patch("/{int:id}/take", summary="Take a conversation", response=CHANGE_RESPONSES)
+def take_conversation(request: HttpRequest, id: int) -> Conversation:
     """Assign it to yourself."""
-    return take(conversation=_find(request, id), by=agent_of(request))
+    return take(conversation=_get_conversation(request, id), by=require_agent(request))
 
 
-def _find(request: HttpRequest, pk: int) -> Conversation:
-    """The conversation, if this agent may see it. Raises Http404 for all others alike."""
-    conversation = agent_of(request).visible_conversations().by_id(pk)
+def _get_conversation(request: HttpRequest, pk: int) -> Conversation:
+    """The conversation. Raises Http404 for one that does not exist or that this agent may not see."""
+    conversation = require_agent(request).visible_conversations().by_id(pk)
     if conversation is None:
         raise Http404("There is no such conversation.")
     return conversation

@@ -1,4 +1,4 @@
-"""Messages over the API. A conversation's uuid is all the authority that its customer needs."""
+"""The API's calls for messages. Whoever knows a conversation's uuid may read and write in it as its customer."""
 
 import json
 from collections.abc import Callable
@@ -10,21 +10,22 @@ from uuid import UUID
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router, Status
 from ninja.decorators import decorate_view
+from ninja.errors import HttpError
 from ninja.files import UploadedFile
 
 from conversations.actions import AlreadySent, post_message
-from conversations.api.authentication import WrongAuthority, caller
+from conversations.api.authentication import authenticate
 from conversations.api.schemas import (
+    ErrorOut,
     FilesIn,
-    Invalid,
     Limit,
     MessageIn,
     MessagesOut,
     Offset,
-    Problem,
     Since,
-    iso,
-    unfit,
+    ValidationErrorOut,
+    invalid_field,
+    iso_utc,
 )
 from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
 from conversations.models.attachment import PLAIN
@@ -45,40 +46,40 @@ LARGE = 1_000_000
 Answer = HttpResponse | FileResponse
 
 router = Router()
-UNLISTED = "This website does not list the origin of your page."
-TWICE = "This client_id was used for another message. Make a new one for each."
-Posted = {200: MessagesOut, 422: Invalid, **dict.fromkeys((400, 401, 403, 409, 413, 429), Problem)}
+ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
+CLIENT_ID_REUSED = "This client_id was used for another message. Make a new one for each."
+POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys((400, 401, 403, 409, 413, 429), ErrorOut)}
 
 
-@router.post("", summary="Write a message", response=Posted)
-def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
-    """Write a message. Answers all messages of the conversation, or those after `since`; the new one is the last.
+@router.post("", summary="Write a message", response=POST_RESPONSES)
+def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
+    """Write a message. The answer has all messages of the conversation, or those after `since`, the new one last.
 
-    Agents (a member of the group `agent`, by session or token) write as AGE, everyone else as CUS.
+    Agents (members of the group `agent`, by session or token) write as AGE, everyone else as CUS.
     """
-    who = caller(request)
-    seen = who.agent.visible_conversations() if who.agent else Conversation.objects.all()
-    conversation = seen.by_uuid(body.conversation)
-    website = Website.objects.by_id(conversation.website_id) if conversation else _website(body.website)
+    caller = authenticate(request)
+    visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
+    conversation = visible.by_uuid(body.conversation)
+    website = Website.objects.by_id(conversation.website_id) if conversation else _find_website(body.website)
     if not may_write(request, website):
-        raise WrongAuthority(403, UNLISTED)
-    is_hidden = who.agent and not conversation and website not in Website.objects.visible_to(who.agent)
+        raise HttpError(403, ORIGIN_NOT_LISTED)
+    is_hidden = caller.agent and not conversation and website not in Website.objects.visible_to(caller.agent)
     if is_hidden:
-        raise unfit("website", "There is no website with this key.")
+        raise invalid_field("website", "There is no website with this key.")
     claim = None
-    if who.agent is None:
-        claim = _claim(website, body.identity)
+    if caller.agent is None:
+        claim = _verified_claim(website, body.identity)
         if conversation and claim and not Contact.objects.may_continue(claim, conversation):
             conversation = None
         if conversation is None and claim is None:
-            _ask(website, body)
+            _check_required_fields(website, body)
         limits.allow_message(request, conversation.pk if conversation else None)
     try:
         message = post_message(
             content=body.content,
             conversation=conversation,
-            agent=who.agent,
-            customer=who.user,
+            agent=caller.agent,
+            customer=caller.user,
             name=body.name or "",
             email=body.email or "",
             client_id=body.client_id,
@@ -86,79 +87,81 @@ def post(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
             claim=claim,
         )
     except AlreadySent:
-        return Status(409, {"detail": TWICE})
-    return _answer(message.conversation.uuid, since, LARGEST)
+        return Status(409, {"detail": CLIENT_ID_REUSED})
+    return _messages_response(message.conversation.uuid, since, LARGEST)
 
 
-def _website(key: str | None) -> Website:
+def _find_website(key: str | None) -> Website:
     website = Website.objects.by_key(key) if key else Website.objects.default()
     if website is None:
-        raise unfit("website", "There is no website with this key.")
+        raise invalid_field("website", "There is no website with this key.")
     return website
 
 
-def _claim(website: Website, proof: str | None) -> Claim | None:
+def _verified_claim(website: Website, proof: str | None) -> Claim | None:
     try:
         return identity.verify_or_anonymous(website, proof)
     except identity.InvalidProof as error:
-        raise WrongAuthority(401, str(error)) from error
+        raise HttpError(401, str(error)) from error
 
 
-def _ask(website: Website, body: MessageIn) -> None:
-    """What the website wants to know with the first message."""
+def _check_required_fields(website: Website, body: MessageIn) -> None:
+    """Raise ValidationError where the website requires a name or e-mail with the first message and it is missing."""
     for name, ask, said in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
         if ask == Website.Ask.REQUIRED and not said:
-            raise unfit(name, f"This website asks for the customer's {name} with the first message.")
+            raise invalid_field(name, f"This website asks for the customer's {name} with the first message.")
 
 
-def may_come(request: HttpRequest) -> bool:
-    """Refuse what nobody may send, and what is larger than any message, before the form is parsed.
+def check_upload(request: HttpRequest) -> bool:
+    """Check the conversation, the origin and the size of an upload before its form is parsed.
 
-    Raises Http404, WrongAuthority and RequestDataTooBig. Who sends it is asked later: a CSRF token may be in the form.
+    Raises Http404, HttpError and RequestDataTooBig. The caller is authenticated later: a CSRF token may be in the form.
     """
-    place: Any = request.resolver_match
-    conversation = Conversation.objects.by_uuid(place.kwargs["uuid"])
+    match: Any = request.resolver_match
+    conversation = Conversation.objects.by_uuid(match.kwargs["uuid"])
     if conversation is None:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)
     if not may_write(request, website):
-        raise WrongAuthority(403, UNLISTED)
+        raise HttpError(403, ORIGIN_NOT_LISTED)
     check_size(request, website)
     return True
 
 
-# ninja asks `auth` before it reads a body.
-@router.post("{uuid}/files/", summary="Write a message with files", auth=may_come, response={**Posted, 404: Problem})
-def post_files(
+# ninja calls `auth` before it reads the body.
+@router.post(
+    "{uuid}/files/", summary="Write a message with files", auth=check_upload, response={**POST_RESPONSES, 404: ErrorOut}
+)
+def send_files(
     request: HttpRequest,
     uuid: str,
     body: Form[FilesIn],
     files: File[list[UploadedFile]],
     since: Since = 0,
 ) -> Any:
-    """Write a message with files in a conversation that there is. Send it as multipart/form-data.
+    """Write a message with files in an existing conversation. Send it as multipart/form-data.
 
-    Answers as the call for messages without files does. Pictures (JPEG, PNG, GIF, WebP) are written anew, without what
-    the camera noted.
+    The answer is the same as for messages without files. Pictures (JPEG, PNG, GIF, WebP) are encoded anew, without
+    their metadata.
     """
-    who = caller(request, "multipart/form-data")
-    seen = who.agent.visible_conversations() if who.agent else Conversation.objects.all()
-    conversation = seen.by_uuid(uuid)
+    caller = authenticate(request, "multipart/form-data")
+    visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
+    conversation = visible.by_uuid(uuid)
     if conversation is None:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)
     claim = None
-    if who.agent is None:
-        claim = _claim(website, body.identity)
+    if caller.agent is None:
+        claim = _verified_claim(website, body.identity)
         if claim and not Contact.objects.may_continue(claim, conversation):
             raise Http404
         limits.allow_message(request, conversation.pk)
     try:
-        attachments = receive(request, website, by_agent=who.agent is not None)
+        attachments = receive(request, website, by_agent=caller.agent is not None)
         message = post_message(
             content=body.content,
             conversation=conversation,
-            agent=who.agent,
+            agent=caller.agent,
             client_id=body.client_id,
             claim=claim,
             attachments=attachments,
@@ -166,65 +169,64 @@ def post_files(
     except Refused as error:
         if error.status == 413:
             return Status(413, {"detail": str(error)})
-        raise unfit("files", str(error)) from error
+        raise invalid_field("files", str(error)) from error
     except AlreadySent:
-        return Status(409, {"detail": TWICE})
-    return _answer(message.conversation.uuid, since, LARGEST)
+        return Status(409, {"detail": CLIENT_ID_REUSED})
+    return _messages_response(message.conversation.uuid, since, LARGEST)
 
 
-BYTES = {"content": {PLAIN: {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."}
+FILE_RESPONSE = {"content": {PLAIN: {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."}
 
 
 @router.get(
     "{uuid}/files/{file}/",
     summary="Read a file",
-    response={404: Problem},
-    openapi_extra={"responses": {200: BYTES}},
+    response={404: ErrorOut},
+    openapi_extra={"responses": {200: FILE_RESPONSE}},
 )
-def read_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
-    """A file that came with a message; with `?small`, the small WebP of a picture.
+def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
+    """A file of a message; with `?small`, the small WebP of a picture.
 
-    For a page of an origin that the conversation's website does not list there is none, as there are no messages.
+    404 for a page of an origin that the conversation's website does not list.
     """
-    # A picture or a link in a page names no origin; it is shown, and no script of the page reads what is in it.
-    key = _key(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
+    # <img> and links send no Origin: the browser shows the file, and no script of the page can read it.
+    key = _readable_uuid(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
     return serve(request, Attachment.objects.of(Conversation.objects.by_uuid(key), as_uuid(file)))
 
 
 def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Answer a plain `?since=ID` before ninja reads and checks the parameters.
+    """Answer a plain `?since=ID` without ninja's parsing and validation, which took a sixth of a poll's time.
 
-    Widgets ask this all day, mostly for nothing, and ninja's work was a sixth of the thread's time for it. Whatever
-    else is asked, and whatever is wrong with it, is ninja's to answer.
+    Everything else goes through ninja.
     """
 
     @wraps(run)
     def answer(request: HttpRequest, uuid: str) -> Answer:
         since = request.GET.get("since", "")
         if len(request.GET) == 1 and since.isascii() and since.isdigit() and len(since) < 19:
-            return newer(request, uuid, int(since))
+            return list_messages(request, uuid, int(since))
         return run(request, uuid=uuid)
 
     return answer
 
 
-@router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: Invalid})
+@router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: ValidationErrorOut})
 @decorate_view(fast_path)
-def newer(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
+def list_messages(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
     """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none."""
-    return _answer(_key(request, uuid), since, limit, offset)
+    return _messages_response(_readable_uuid(request, uuid), since, limit, offset)
 
 
-def _key(request: HttpRequest, uuid: str) -> UUID | None:
-    """The conversation to read, or None where the page that asks is of an origin that its website does not list."""
+def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:
+    """The uuid of the conversation to read, or None for a page of an origin that its website does not list."""
     key = as_uuid(uuid)
     if key and is_cross_origin(request) and not Origin.objects.may_read(request.headers.get("Origin", ""), key):
         return None
     return key
 
 
-def _answer(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:
-    """The shape of MessagesOut, written fast_path away: passing it through pydantic would cost most of a poll.
+def _messages_response(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:
+    """MessagesOut as JSON, written without pydantic, which would take most of a poll's time.
 
     Only one page of messages is in memory at a time. More are written to a file, on disk if it grows large, so that
     whoever reads long conversations slowly fills no memory and holds up nobody.
@@ -259,7 +261,7 @@ def _items(messages: list[Message], key: UUID | None) -> str:
         {
             "conversation": str(key),
             "id": message.pk,
-            "date": iso(message.created_at),
+            "date": iso_utc(message.created_at),
             "content": message.content,
             "author": message.author,
             "attachments": [

@@ -1,4 +1,4 @@
-"""The shapes of what the API takes and gives."""
+"""The schemas of requests and responses."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -9,47 +9,46 @@ from ninja import Field, Schema
 from ninja.errors import ValidationError
 from pydantic import AfterValidator, PlainSerializer
 
-from conversations.models import Conversation
 from conversations.models.message import MAX_LENGTH
 from conversations.models.writing import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
 from conversations.screen.paging import LARGEST
 
 
-def iso(moment: datetime) -> str:
-    """A moment as ISO 8601 in UTC with milliseconds: 2025-03-08T17:21:49.677Z."""
+def iso_utc(moment: datetime) -> str:
+    """Format a moment as ISO 8601 in UTC with milliseconds: 2025-03-08T17:21:49.677Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-Moment = Annotated[datetime, PlainSerializer(iso, return_type=str)]
+Timestamp = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 Since = Annotated[int, Field(ge=0, le=LARGEST, description="Only messages with a greater id.")]
-Key = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
-Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many items.")]
-Offset = Annotated[int, Field(ge=0, le=LARGEST, description="Without the first so many items.")]
+WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
+Offset = Annotated[int, Field(ge=0, le=LARGEST, description="Skip this many items.")]
 
 
-class Problem(Schema):
-    """What went wrong, and what to do."""
+class ErrorOut(Schema):
+    """An error: what went wrong and what to do."""
 
     detail: str
 
 
-class Mistake(Schema):
-    """One thing that is wrong with the input, and where."""
+class FieldError(Schema):
+    """An error in one field of the input. `loc` is the path to the field."""
 
     type: str
     loc: list[str | int]
     msg: str
 
 
-class Invalid(Schema):
-    """What is wrong with the input."""
+class ValidationErrorOut(Schema):
+    """The errors in the input."""
 
-    detail: list[Mistake]
+    detail: list[FieldError]
 
 
-def unfit(name: str, sentence: str) -> ValidationError:
-    """What to raise for a field that is wrong only in view of what we know."""
-    return ValidationError([{"type": "value_error", "loc": ["body", "body", name], "msg": sentence}])
+def invalid_field(name: str, message: str) -> ValidationError:
+    """The error to raise (422) for a field of the body that fails a check which needs the database."""
+    return ValidationError([{"type": "value_error", "loc": ["body", "body", name], "msg": message}])
 
 
 class MessageIn(Schema):
@@ -66,32 +65,36 @@ class MessageIn(Schema):
     website: str | None = Field(
         None,
         pattern="^[a-z0-9-]{2,40}$",
-        description="The key of the website that a new conversation begins on. Without one, the default.",
+        description="The key of the website on which a new conversation starts. Default: the default website.",
     )
     identity: str | None = Field(
-        None, max_length=4096, description="What the website's own server says of the customer: see docs/embedding.md."
+        None,
+        max_length=4096,
+        description="A proof by the website's server of who the customer is: see docs/embedding.md.",
     )
     client_id: UUID | None = Field(
-        None, description="The message's name, made by the client before its first try: a retry never doubles it."
+        None, description="A random UUID made by the client before its first try, so that a retry never posts it twice."
     )
 
 
 class FilesIn(Schema):
-    """What may come with files."""
+    """The fields beside the files of a message."""
 
     content: Annotated[str, AfterValidator(partial(check_content, has_files=True))] = Field("", max_length=MAX_LENGTH)
     identity: str | None = Field(
-        None, max_length=4096, description="What the website's own server says of the customer: see docs/embedding.md."
+        None,
+        max_length=4096,
+        description="A proof by the website's server of who the customer is: see docs/embedding.md.",
     )
     client_id: UUID | None = Field(
-        None, description="The message's name, made by the client before its first try: a retry never doubles it."
+        None, description="A random UUID made by the client before its first try, so that a retry never posts it twice."
     )
 
 
 class AttachmentOut(Schema):
     """A file that came with a message."""
 
-    url: str = Field(description="Where it is, on this host. It holds the conversation's uuid: keep it to yourself.")
+    url: str = Field(description="Its path on this host. It contains the conversation's uuid: keep it secret.")
     name: str
     kind: str = Field(description="image/jpeg, image/png, image/gif, image/webp, or application/octet-stream.")
     size: int = Field(description="Bytes.")
@@ -104,14 +107,14 @@ class MessageOut(Schema):
 
     conversation: UUID
     id: int
-    date: Moment
+    date: Timestamp
     content: str
     author: Literal["CUS", "AGE"] = Field(description="CUS: the customer. AGE: an agent.")
     attachments: list[AttachmentOut]
 
 
 class MessagesOut(Schema):
-    """Messages, oldest first. `count` is how many match, on all pages."""
+    """Messages, oldest first. `count` is the number of all that match."""
 
     items: list[MessageOut]
     count: int
@@ -122,26 +125,21 @@ class ConversationOut(Schema):
 
     id: int
     uuid: UUID
-    created_at: Moment
+    created_at: Timestamp
     customer_name: str
     customer_email: str
-    website: str = Field(alias="website.key", description="The key of the website that it began on.")
+    website: str = Field(alias="website.key", description="The key of the website on which it started.")
     verified: bool = Field(
-        alias="is_verified", description="Whether the website's own server vouches for the customer."
+        alias="is_verified", description="Whether the website's server has proven who the customer is."
     )
     status: Literal["OPEN", "CLOSED"]
     assignee: int | None = Field(None, alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int
-    last_message_at: Moment
-
-    @staticmethod
-    def of(conversation: Conversation) -> "ConversationOut":
-        """The shape of a conversation."""
-        return ConversationOut.model_validate(conversation)
+    last_message_at: Timestamp
 
 
 class ConversationsOut(Schema):
-    """Conversations, newest first. `count` is how many match, on all pages."""
+    """Conversations, newest first. `count` is the number of all that match."""
 
     items: list[ConversationOut]
     count: int
