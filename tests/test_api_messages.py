@@ -147,7 +147,7 @@ def test_an_unknown_uuid_is_an_empty_list(talk: Conversation, name: str) -> None
 
 
 def test_head_returns_the_headers_of_get_without_the_body(talk: Conversation, bobs: Page) -> None:
-    attachments = [Attachment.of("plan.txt", ContentFile(b"a plan"))]
+    attachments = [Attachment.from_upload("plan.txt", ContentFile(b"a plan"))]
     file = post_message(content="", conversation=talk, attachments=attachments).attached[0]
     messages_path = f"/api/messages/{talk.uuid}/"
     for path in (f"{messages_path}?since=0", f"{messages_path}?limit=5", f"{messages_path}files/{file.uuid}/"):

@@ -1,4 +1,4 @@
-"""Files that come with messages: who sees them, what becomes of them, and what mallory tries with them."""
+"""Uploaded files: who may read them, how pictures are processed, and what mallory tries with them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from conversations.actions import AlreadySent, post_message
 from conversations.models import Agent, Attachment, Conversation, Message, News, Token, Website
-from conversations.models.attachment import PLAIN, clean_name
+from conversations.models.attachment import OCTET_STREAM, clean_name
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -32,13 +32,13 @@ ORIENTATION = 0x0112
 
 @pytest.fixture(autouse=True)
 def folder(settings: Any, tmp_path: Path) -> Path:
-    """Where the files are, and nothing else."""
+    """An empty folder for uploaded files."""
     settings.MEDIA_ROOT = tmp_path / "files"
     return tmp_path / "files"
 
 
-def kept(folder: Path) -> list[Path]:
-    """All files on the disk."""
+def stored(folder: Path) -> list[Path]:
+    """All files in it."""
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -51,8 +51,8 @@ def photo(width: int = 40, height: int = 20, form: str = "JPEG", **more: Any) ->
     return file.getvalue()
 
 
-def from_a_camera() -> bytes:
-    """A photo that lies on its side and knows where it was taken."""
+def camera_photo() -> bytes:
+    """A photo with EXIF: rotated, with GPS coordinates, the camera and a comment."""
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     exif[0x010F] = "Secret Camera"
@@ -60,8 +60,8 @@ def from_a_camera() -> bytes:
     return photo(exif=exif, comment=b"a secret remark")
 
 
-def moving() -> bytes:
-    """A GIF of three pictures, with a remark."""
+def animated_gif() -> bytes:
+    """A GIF of three frames with a comment."""
     first, *rest = [Image.new("RGB", (30, 30), colour) for colour in ("red", "green", "blue")]
     file = BytesIO()
     first.save(file, "GIF", save_all=True, append_images=rest, duration=100, comment=b"*/alert(1)//")
@@ -69,7 +69,7 @@ def moving() -> bytes:
 
 
 def huge_png(width: int = 20_000, height: int = 20_000) -> bytes:
-    """A PNG of a few kB that is 400 million pixels large."""
+    """A PNG of a few kB with 400 million pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
@@ -79,8 +79,8 @@ def huge_png(width: int = 20_000, height: int = 20_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def text_bomb() -> bytes:
-    """A small PNG with a remark in it that would be 200 MB."""
+def png_with_text_bomb() -> bytes:
+    """A small PNG with a compressed comment of 200 MB."""
     remark = b"Comment\x00\x00" + zlib.compress(bytes(200_000_000), 9)
     chunk = pack(">I", len(remark)) + b"zTXt" + remark + pack(">I", zlib.crc32(b"zTXt" + remark))
     png = photo(form="PNG")
@@ -88,42 +88,42 @@ def text_bomb() -> bytes:
 
 
 def upload(name: str, content: bytes, kind: str = "text/html") -> SimpleUploadedFile:
-    """A file as a browser sends it; what it says of its kind is not to be believed."""
+    """An uploaded file with the content type that the browser claims."""
     return SimpleUploadedFile(name, content, kind)
 
 
-def sends(page: Page, *files: SimpleUploadedFile, text: str = "", **more: Any) -> Any:
-    """Send a message with files from the chat page's form, as its script does."""
+def send(page: Page, *files: SimpleUploadedFile, text: str = "", **more: Any) -> Any:
+    """Send a message with files from the chat page, as its script does."""
     body = {"content": text, "files": list(files), **more}
     return page.post("/chat/messages/", body, headers={"HX-Request": "true"})
 
 
 def body(response: Any) -> bytes:
-    """What is in a file's answer."""
+    """The content of a streaming response."""
     return b"".join(response.streaming_content)
 
 
 def address(attachment: Attachment, small: bool = False) -> str:
-    """Where the customer finds it."""
+    """Its URL for the customer."""
     return f"/chat/files/{attachment.uuid}/" + ("?small" if small else "")
 
 
 @pytest.fixture
 def picture(alice: Page) -> Attachment:
     """A photo that alice has sent."""
-    assert sends(alice, upload("beach.jpg", from_a_camera()), text="Look").status_code == 204
+    assert send(alice, upload("beach.jpg", camera_photo()), text="Look").status_code == 204
     return Attachment.objects.get()
 
 
-# Both ways -----------------------------------------------------------------------------------------------------------
+# Sending and reading -------------------------------------------------------------------------------------------------
 
 
 def test_a_customer_sends_files_and_both_sides_see_them(alice: Page, bobs: Page, folder: Path) -> None:
-    assert sends(alice, upload("a.png", photo(form="PNG")), upload("b.pdf", b"%PDF"), text="Two").status_code == 204
+    assert send(alice, upload("a.png", photo(form="PNG")), upload("b.pdf", b"%PDF"), text="Two").status_code == 204
     message = Message.objects.get()
     assert message.files == 2
     assert [file.name for file in message.attached] == ["a.png", "b.pdf"]
-    assert len(kept(folder)) == 3  # the picture, its small one, the other file
+    assert len(stored(folder)) == 3  # the picture, its small one, the other file
     screens = (alice.get("/chat/"), "/chat/"), (bobs.get(f"/inbox/{message.conversation_id}/"), "/inbox/")
     for screen, start in screens:
         html = screen.content.decode()
@@ -135,7 +135,7 @@ def test_a_customer_sends_files_and_both_sides_see_them(alice: Page, bobs: Page,
     assert body(alice.get(address(message.attached[1]))) == b"%PDF"
 
 
-def test_an_agent_sends_one_and_the_customer_gets_it(alice: Page, bobs: Page, talk: Conversation) -> None:
+def test_an_agent_sends_a_file_and_the_customer_gets_it(alice: Page, bobs: Page, talk: Conversation) -> None:
     alice.cookies["chat"] = talk.uuid.hex
     assert bobs.answers(talk, "", files=[upload("offer.pdf", b"%PDF-1.7")]).status_code == 302
     attachment = Attachment.objects.get()
@@ -144,17 +144,17 @@ def test_an_agent_sends_one_and_the_customer_gets_it(alice: Page, bobs: Page, ta
     assert body(alice.get(address(attachment))) == b"%PDF-1.7"
 
 
-def test_a_message_may_be_files_alone_and_the_inbox_names_them(alice: Page, bobs: Page) -> None:
-    assert sends(alice, upload("photo.jpg", photo()), text=" \r\n ").status_code == 204
+def test_a_message_may_have_files_and_no_text_and_the_inbox_lists_their_names(alice: Page, bobs: Page) -> None:
+    assert send(alice, upload("photo.jpg", photo()), text=" \r\n ").status_code == 204
     message = Message.objects.get()
     assert message.content == ""
     assert message.conversation.last_line == "📎 photo.jpg"
     assert "📎 photo.jpg" in bobs.get("/inbox/").content.decode()
     assert texts(alice.get("/chat/")) == []
-    assert sends(alice, text=" ").status_code == 422  # but not nothing at all
+    assert send(alice, text=" ").status_code == 422  # but not nothing at all
 
 
-def test_without_script_the_form_does_it(alice: Page) -> None:
+def test_files_are_sent_by_the_form_without_javascript(alice: Page) -> None:
     page = alice.get("/chat/").content.decode()
     assert 'enctype="multipart/form-data"' in page
     assert '<input type="file" name="files" multiple' in page
@@ -165,62 +165,62 @@ def test_without_script_the_form_does_it(alice: Page) -> None:
     assert "What I typed" in refused.content.decode()
 
 
-def test_sent_again_it_is_the_same_message_and_leaves_nothing_behind(alice: Page, folder: Path) -> None:
+def test_a_retry_with_the_same_client_id_stores_nothing(alice: Page, folder: Path) -> None:
     name = str(uuid.uuid4())
     for _ in range(3):
-        assert sends(alice, upload("a.txt", b"a"), text="once", client_id=name).status_code == 204
-    assert Message.objects.count() == Attachment.objects.count() == len(kept(folder)) == 1
-    assert sends(alice, upload("b.txt", b"b"), text="once", client_id=name).status_code == 409
-    assert sends(alice, text="once", client_id=name).status_code == 409
-    assert Attachment.objects.count() == len(kept(folder)) == 1
+        assert send(alice, upload("a.txt", b"a"), text="once", client_id=name).status_code == 204
+    assert Message.objects.count() == Attachment.objects.count() == len(stored(folder)) == 1
+    assert send(alice, upload("b.txt", b"b"), text="once", client_id=name).status_code == 409
+    assert send(alice, text="once", client_id=name).status_code == 409
+    assert Attachment.objects.count() == len(stored(folder)) == 1
 
 
-def test_a_message_that_fails_leaves_no_file(talk: Conversation, folder: Path, monkeypatch: Any) -> None:
+def test_a_message_that_cannot_be_saved_leaves_no_file(talk: Conversation, folder: Path, monkeypatch: Any) -> None:
     def fails(*_: Any) -> None:
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Attachment, "save", fails)
     with pytest.raises(OSError, match="full"), transaction.atomic():
-        post_message(content="", conversation=talk, attachments=[Attachment.of("a", ContentFile(b"a"))])
-    assert kept(folder) == []
+        post_message(content="", conversation=talk, attachments=[Attachment.from_upload("a", ContentFile(b"a"))])
+    assert stored(folder) == []
 
 
-def test_who_deletes_a_conversation_deletes_its_files_once_that_is_certain(
+def test_the_files_of_a_deleted_conversation_are_deleted_after_the_commit(
     picture: Attachment, folder: Path, django_capture_on_commit_callbacks: Callable[..., Any]
 ) -> None:
     conversation = picture.message.conversation
     with django_capture_on_commit_callbacks(execute=False) as callbacks:
         conversation.delete()
     assert not Attachment.objects.exists()
-    assert len(kept(folder)) == 2
+    assert len(stored(folder)) == 2
     for callback in callbacks:
         callback()
-    assert kept(folder) == []
+    assert stored(folder) == []
 
 
-def test_files_that_a_killed_process_left_are_swept_after_a_day(picture: Attachment, folder: Path) -> None:
-    belong = kept(folder)
-    lost, coming = (Attachment.of("lost.txt", ContentFile(b"lost")) for _ in range(2))
+def test_orphaned_files_are_deleted_after_a_day(picture: Attachment, folder: Path) -> None:
+    belong = stored(folder)
+    lost, coming = (Attachment.from_upload("lost.txt", ContentFile(b"lost")) for _ in range(2))
     for attachment in (lost, coming):
         attachment.store()
     (folder / "notes.txt").write_text("somebody else's")
     (folder / "ab").mkdir(exist_ok=True)
     (folder / "ab" / "notes.txt").write_text("somebody else's")
     days_ago = time.time() - 2 * 24 * 3600
-    for path in kept(folder):
+    for path in stored(folder):
         if path != folder / str(coming.file.name):
             os.utime(path, (days_ago, days_ago))
     call_command("forgetold")
     theirs = [folder / "notes.txt", folder / "ab" / "notes.txt"]
-    assert set(kept(folder)) == {*belong, folder / str(coming.file.name), *theirs}
+    assert set(stored(folder)) == {*belong, folder / str(coming.file.name), *theirs}
 
 
-def test_without_any_file_there_is_nothing_to_sweep(folder: Path) -> None:
+def test_without_any_file_forgetold_creates_no_folder(folder: Path) -> None:
     call_command("forgetold")
     assert not folder.exists()
 
 
-def test_a_poll_without_files_costs_one_query_and_with_any_number_two(
+def test_a_poll_costs_one_query_and_with_files_two(
     talk: Conversation, bob: Agent, django_assert_num_queries: Any
 ) -> None:
     with django_assert_num_queries(1):
@@ -228,7 +228,7 @@ def test_a_poll_without_files_costs_one_query_and_with_any_number_two(
     with django_assert_num_queries(1):
         [message.attached for message in talk.messages.latest_before(None, 50)]
     for number in range(3):
-        files = [Attachment.of(f"{number}-{each}.txt", ContentFile(b"x")) for each in range(2)]
+        files = [Attachment.from_upload(f"{number}-{each}.txt", ContentFile(b"x")) for each in range(2)]
         post_message(content="", conversation=talk, agent=bob if number % 2 else None, attachments=files)
     names = [[f"{number}-0.txt", f"{number}-1.txt"] for number in range(3)]
     with django_assert_num_queries(2):
@@ -240,10 +240,10 @@ def test_a_poll_without_files_costs_one_query_and_with_any_number_two(
         assert [[file.name for file in message.attached] for message in found] == [[], *names]
 
 
-# What becomes of pictures --------------------------------------------------------------------------------------------
+# Processing of pictures ----------------------------------------------------------------------------------------------
 
 
-def test_a_photo_is_upright_and_tells_neither_place_nor_camera(alice: Page, picture: Attachment) -> None:
+def test_a_photo_is_upright_and_has_neither_gps_nor_camera_data(alice: Page, picture: Attachment) -> None:
     assert (picture.kind, picture.width, picture.height) == ("image/jpeg", 20, 40)
     for small in (False, True):
         content = body(alice.get(address(picture, small)))
@@ -257,9 +257,9 @@ def test_a_photo_is_upright_and_tells_neither_place_nor_camera(alice: Page, pict
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "MPO"])
-def test_the_content_decides_what_a_picture_is(alice: Page, form: str) -> None:
+def test_the_content_and_not_the_name_decides_the_content_type(alice: Page, form: str) -> None:
     more: Any = {"save_all": True, "append_images": [Image.new("RGB", (40, 20))]} if form == "MPO" else {}
-    sends(alice, upload("report.txt", photo(form=form, **more)))
+    send(alice, upload("report.txt", photo(form=form, **more)))
     attachment = Attachment.objects.get()
     kind = {"MPO": "jpeg", "GIF": "png"}.get(form, form.lower())
     assert attachment.kind == f"image/{kind}"
@@ -270,17 +270,17 @@ def test_the_content_decides_what_a_picture_is(alice: Page, form: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGBA", "I;16", "CMYK"])
-def test_pictures_of_all_kinds_of_colours_are_taken(mode: str) -> None:
+def test_pictures_of_all_colour_modes_are_accepted(mode: str) -> None:
     file = BytesIO()
     Image.new(mode, (8, 8)).save(file, "JPEG" if mode == "CMYK" else "PNG")
-    attachment = Attachment.of("a", ContentFile(file.getvalue()))
+    attachment = Attachment.from_upload("a", ContentFile(file.getvalue()))
     assert attachment.is_picture or mode == "I;16"
     if mode in {"LA", "RGBA"}:
         assert Image.open(attachment.file.file).mode == "RGBA"
 
 
-def test_large_pictures_are_made_smaller_and_shown_smaller_still(alice: Page) -> None:
-    sends(alice, upload("wide.jpg", photo(5200, 1300)))
+def test_large_pictures_are_scaled_down_and_have_a_thumbnail(alice: Page) -> None:
+    send(alice, upload("wide.jpg", photo(5200, 1300)))
     attachment = Attachment.objects.get()
     assert (attachment.width, attachment.height) == (2560, 640)
     assert Image.open(BytesIO(body(alice.get(address(attachment))))).size == (2560, 640)
@@ -290,8 +290,8 @@ def test_large_pictures_are_made_smaller_and_shown_smaller_still(alice: Page) ->
     assert 'width="240" height="60"' in alice.get("/chat/").content.decode()
 
 
-def test_a_gif_goes_on_moving_without_its_remarks(alice: Page) -> None:
-    sends(alice, upload("cat.gif", moving()))
+def test_an_animated_gif_stays_animated_and_loses_its_comments(alice: Page) -> None:
+    send(alice, upload("cat.gif", animated_gif()))
     attachment = Attachment.objects.get()
     content = body(alice.get(address(attachment)))
     assert attachment.kind == "image/gif"
@@ -320,14 +320,14 @@ SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
         ("mail.eml", b"Content-Type: text/html\r\n\r\n" + HTML),
     ],
 )
-def test_what_is_no_picture_is_saved_and_never_shown(alice: Page, name: str, content: bytes) -> None:
-    assert sends(alice, upload(name, content, "image/png")).status_code == 204
+def test_what_is_no_picture_is_only_downloaded(alice: Page, name: str, content: bytes) -> None:
+    assert send(alice, upload(name, content, "image/png")).status_code == 204
     attachment = Attachment.objects.get()
-    assert attachment.kind == PLAIN
+    assert attachment.kind == OCTET_STREAM
     for path in (address(attachment), address(attachment, small=True)):
         response = alice.get(path)
         assert body(response) == content
-        assert response["Content-Type"] == PLAIN
+        assert response["Content-Type"] == OCTET_STREAM
         assert response["Content-Disposition"].startswith("attachment")
         assert response["X-Content-Type-Options"] == "nosniff"
         assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
@@ -335,10 +335,10 @@ def test_what_is_no_picture_is_saved_and_never_shown(alice: Page, name: str, con
     assert "<img" not in alice.get("/chat/").content.decode()
 
 
-def test_a_picture_that_is_a_script_too_is_only_a_picture_afterwards(alice: Page) -> None:
+def test_a_polyglot_of_picture_and_script_is_only_a_picture_afterwards(alice: Page) -> None:
     gif = BytesIO()
     Image.new("P", (0x2F2F, 1)).save(gif, "GIF")
-    sends(alice, upload("x.gif", gif.getvalue() + b"/*\n=1;alert(1)//*/" + HTML))
+    send(alice, upload("x.gif", gif.getvalue() + b"/*\n=1;alert(1)//*/" + HTML))
     attachment = Attachment.objects.get()
     assert attachment.kind == "image/png"
     response = alice.get(address(attachment))
@@ -368,25 +368,25 @@ def test_a_picture_that_is_a_script_too_is_only_a_picture_afterwards(alice: Page
         ("100%25 %2e%2e%2Fwool %0d.txt", "100%25 %2e%2e%2Fwool %0d.txt"),
     ],
 )
-def test_a_name_is_only_ever_a_name(talk: Conversation, alice: Page, folder: Path, name: str, clean: str) -> None:
+def test_file_names_are_cleaned(talk: Conversation, alice: Page, folder: Path, name: str, clean: str) -> None:
     assert clean_name(name) == clean
-    message = post_message(content="", conversation=talk, attachments=[Attachment.of(name, ContentFile(b"x"))])
+    message = post_message(content="", conversation=talk, attachments=[Attachment.from_upload(name, ContentFile(b"x"))])
     alice.cookies["chat"] = talk.uuid.hex
     response = alice.get(address(message.attached[0]))
     assert body(response) == b"x"
     assert "\n" not in response["Content-Disposition"]
-    assert [path.parent.parent for path in kept(folder)] == [folder]
-    assert all(path.name.isalnum() and len(path.name) == 32 for path in kept(folder))
+    assert [path.parent.parent for path in stored(folder)] == [folder]
+    assert all(path.name.isalnum() and len(path.name) == 32 for path in stored(folder))
 
 
 @pytest.mark.parametrize("name", ["../../evil.txt", "a\r\nb.txt", "x\u202etxt.exe", "<img src=x>.txt"])
-def test_a_name_in_a_real_form_is_as_harmless(alice: Page, folder: Path, name: str) -> None:
+def test_file_names_in_a_multipart_form_are_cleaned(alice: Page, folder: Path, name: str) -> None:
     raw = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%b"\r\n\r\nx\r\n--b--\r\n' % name.encode()
     alice.generic("POST", "/chat/messages/", raw, "multipart/form-data; boundary=b")
     for attachment in Attachment.objects.all():
         assert not set("/\\\r\n\u202e") & set(attachment.name)
         assert "<img src=x>" not in alice.get("/chat/").content.decode()
-    assert [path.parent.parent for path in kept(folder)] == [folder] * Attachment.objects.count()
+    assert [path.parent.parent for path in stored(folder)] == [folder] * Attachment.objects.count()
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns where we refuse
@@ -401,7 +401,7 @@ def test_a_name_in_a_real_form_is_as_harmless(alice: Page, folder: Path, name: s
         ([("a.bin", b"x" * 1024 * 1024)] * 6, 413, "That was too large. Send it in smaller parts."),
     ],
 )
-def test_what_cannot_be_taken_is_refused_with_a_sentence(
+def test_files_that_cannot_be_accepted_are_refused_with_a_sentence(
     alice: Page, bobs: Page, talk: Conversation, folder: Path, files: Any, status: int, sentence: str
 ) -> None:
     Website.objects.filter(pk=talk.website_id).update(attachment_megabytes=1)
@@ -412,25 +412,25 @@ def test_what_cannot_be_taken_is_refused_with_a_sentence(
         assert response["Content-Type"].startswith("text/plain")
         assert sentence in response.content.decode()
     assert talk.messages.count() == 1
-    assert kept(folder) == []
+    assert stored(folder) == []
 
 
-def test_a_bomb_of_text_in_a_picture_is_no_picture(alice: Page) -> None:
-    assert sends(alice, upload("a.png", text_bomb())).status_code == 204
-    assert Attachment.objects.get().kind == PLAIN
+def test_a_decompression_bomb_in_a_text_chunk_is_not_decompressed(alice: Page) -> None:
+    assert send(alice, upload("a.png", png_with_text_bomb())).status_code == 204
+    assert Attachment.objects.get().kind == OCTET_STREAM
 
 
-def test_a_website_without_files_has_no_button_and_takes_none(alice: Page, talk: Conversation) -> None:
+def test_a_website_that_takes_no_files_has_no_button_and_refuses_them(alice: Page, talk: Conversation) -> None:
     Website.objects.filter(pk=talk.website_id).update(attachments=False)
     page = alice.get("/chat/").content.decode()
     assert 'type="file"' not in page
     assert "multipart" not in page
-    response = sends(alice, upload("a.txt", b"a"), text="Hello")
+    response = send(alice, upload("a.txt", b"a"), text="Hello")
     assert response.status_code == 422
     assert response.content.decode() == "This chat takes no files. Please write what is in them."
 
 
-def test_plain_forms_and_json_are_as_small_as_before(alice: Page) -> None:
+def test_forms_and_json_without_files_keep_their_size_limit(alice: Page) -> None:
     urlencoded = "application/x-www-form-urlencoded"
     text = "content=" + "x" * 300_000
     assert alice.post("/chat/messages/", text, content_type=urlencoded).status_code == 413
@@ -438,17 +438,17 @@ def test_plain_forms_and_json_are_as_small_as_before(alice: Page) -> None:
     assert alice.post("/api/messages/", json.dumps({"content": text}), "application/json").status_code == 413
 
 
-def test_one_address_sends_only_so_many(alice: Page, settings: Any) -> None:
+def test_the_files_of_one_address_are_rate_limited(alice: Page, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "files of one address": (3, 3600)}
-    assert sends(alice, *[upload("a.txt", b"a") for _ in range(2)]).status_code == 204
-    response = sends(alice, *[upload("a.txt", b"a") for _ in range(2)])
+    assert send(alice, *[upload("a.txt", b"a") for _ in range(2)]).status_code == 204
+    response = send(alice, *[upload("a.txt", b"a") for _ in range(2)])
     assert response.status_code == 429
     assert int(response["Retry-After"]) > 0
-    assert sends(alice, text="Words are free.").status_code == 204
+    assert send(alice, text="Words are free.").status_code == 204
 
 
-# Who may have them ---------------------------------------------------------------------------------------------------
+# Access --------------------------------------------------------------------------------------------------------------
 
 
 def test_only_who_may_see_the_conversation_gets_its_files(
@@ -477,7 +477,7 @@ def test_only_who_may_see_the_conversation_gets_its_files(
     assert mallory.get(f"/inbox/{talk.pk}/files/{picture.uuid}/").status_code == 302  # to sign in
 
 
-def test_a_window_without_cookie_or_header_opens_a_picture_by_a_signed_address(
+def test_a_signed_url_opens_a_picture_without_cookie_or_header(
     mallory: Page, picture: Attachment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = picture.message.conversation.uuid.hex
@@ -490,9 +490,9 @@ def test_a_window_without_cookie_or_header_opens_a_picture_by_a_signed_address(
     assert Image.open(BytesIO(body(answer))).size == (20, 40)
     assert answer["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     assert answer["Cache-Control"] == "private, no-store"
-    ticket = signed.split("/")[3]
-    for wrong in (ticket[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
-        assert Page().get(signed.replace(ticket, wrong)).status_code == 404
+    signed_id = signed.split("/")[3]
+    for wrong in (signed_id[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
+        assert Page().get(signed.replace(signed_id, wrong)).status_code == 404
     # Only who may have the file may have its address signed, and another page may not ask in their name.
     mallory.says("I am a customer too.")
     assert mallory.post(ask).status_code == Page().post(ask).status_code == 404
@@ -505,11 +505,11 @@ def test_a_window_without_cookie_or_header_opens_a_picture_by_a_signed_address(
         b"".join(response)
 
 
-def test_a_lent_picture_opens_no_other(picture: Attachment) -> None:
+def test_a_signed_url_opens_no_other_file(picture: Attachment) -> None:
     secret = picture.message.conversation.uuid.hex
     page = Page()
     page.cookies["chat"] = secret
-    assert sends(page, upload('a/b "c"?#.png', photo(form="PNG"))).status_code == 204
+    assert send(page, upload('a/b "c"?#.png', photo(form="PNG"))).status_code == 204
     other = Attachment.objects.latest("pk")
     signed = page.post(f"/chat/files/{other.uuid}/sign/").content.decode()
     assert Image.open(BytesIO(body(Page().get(signed)))).size == (40, 20)
@@ -517,11 +517,11 @@ def test_a_lent_picture_opens_no_other(picture: Attachment) -> None:
     assert Page().get(signed).status_code == 404
 
 
-def test_the_chat_of_another_website_and_page_keeps_its_own_addresses(alice: Page) -> None:
+def test_file_urls_keep_the_website_and_the_host_page(alice: Page) -> None:
     website = Website.objects.create(name="Shop", key="shop")
     website.origins.create(origin="https://shop.example")
     talk = post_message(
-        content="", website=website, attachments=[Attachment.of("a.png", ContentFile(photo(form="PNG")))]
+        content="", website=website, attachments=[Attachment.from_upload("a.png", ContentFile(photo(form="PNG")))]
     ).conversation
     html = alice.get("/chat/shop/?host=https://shop.example", headers={"X-Chat": talk.uuid.hex}).content.decode()
     attachment = Attachment.objects.get()
@@ -540,11 +540,11 @@ def test_a_file_that_is_missing_on_the_disk_is_404(alice: Page, picture: Attachm
 # The API -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_api_takes_and_gives_files(bobs: Page, talk: Conversation) -> None:
+def test_files_are_sent_and_read_over_the_api(bobs: Page, talk: Conversation) -> None:
     path = f"/api/messages/{talk.uuid}/files/"
     name = str(uuid.uuid4())
     for _ in range(2):
-        response = Page().post(path, {"files": [upload("a.jpg", from_a_camera())], "client_id": name})
+        response = Page().post(path, {"files": [upload("a.jpg", camera_photo())], "client_id": name})
         assert response.status_code == 200
     items = response.json()["items"]
     assert [item["content"] for item in items] == ["Hello, is anybody there?", ""]
@@ -581,7 +581,7 @@ def test_the_api_says_what_is_wrong_with_files(talk: Conversation, files: Any, s
 
 
 class Unread:
-    """A body that must not be looked at."""
+    """A request body that must not be read."""
 
     def read(self, *_: Any) -> bytes:
         raise AssertionError("The body was read.")
@@ -589,7 +589,7 @@ class Unread:
     readline = read
 
 
-def test_the_api_refuses_without_reading_what_no_message_can_have(talk: Conversation, bobs: Page, bob: Agent) -> None:
+def test_the_api_refuses_too_large_bodies_without_reading_them(talk: Conversation, bobs: Page, bob: Agent) -> None:
     def sends_megabytes(page: Page, megabytes: int, to: object = talk.uuid, **headers: str) -> int:
         body: Any = {
             "CONTENT_TYPE": "multipart/form-data; boundary=b",
@@ -612,7 +612,7 @@ def test_the_api_refuses_without_reading_what_no_message_can_have(talk: Conversa
         sends_megabytes(Page(), 49)
 
 
-def test_agents_send_files_over_the_api_and_foreign_pages_do_not(bob: Agent, mallory: Page, talk: Conversation) -> None:
+def test_agents_send_files_over_the_api_and_foreign_pages_cannot(bob: Agent, mallory: Page, talk: Conversation) -> None:
     path = f"/api/messages/{talk.uuid}/files/"
     strict = Page(enforce_csrf_checks=True)
     strict.force_login(bob)
@@ -638,13 +638,13 @@ def test_agents_send_files_over_the_api_and_foreign_pages_do_not(bob: Agent, mal
     assert json_as_form.json()["detail"] == "Send this as application/json."
 
 
-def test_a_page_reads_the_files_of_its_own_websites_conversations_alone(mallory: Page) -> None:
+def test_a_page_reads_only_the_files_of_its_own_websites_conversations(mallory: Page) -> None:
     pages = {}
     for key in ("shop", "club"):
         pages[key] = Website.objects.create(name=key, key=key)
         pages[key].origins.create(origin=f"https://{key}.example")
     message = post_message(
-        content="", website=pages["shop"], attachments=[Attachment.of("plan.txt", ContentFile(b"a plan"))]
+        content="", website=pages["shop"], attachments=[Attachment.from_upload("plan.txt", ContentFile(b"a plan"))]
     )
     path = f"/api/messages/{message.conversation.uuid}/files/{message.attached[0].uuid}/"
     theirs = mallory.get(path, headers={"Origin": "https://shop.example"})
@@ -661,10 +661,10 @@ def test_a_page_reads_the_files_of_its_own_websites_conversations_alone(mallory:
     assert body(mallory.get(path)) == b"a plan"
 
 
-def test_a_twin_with_other_files_is_told(talk: Conversation) -> None:
+def test_a_client_id_that_was_used_with_other_files_is_refused(talk: Conversation) -> None:
     name = uuid.uuid4()
     post_message(content="x", conversation=talk, client_id=name)
     with pytest.raises(AlreadySent):
         post_message(
-            content="x", conversation=talk, client_id=name, attachments=[Attachment.of("a", ContentFile(b"a"))]
+            content="x", conversation=talk, client_id=name, attachments=[Attachment.from_upload("a", ContentFile(b"a"))]
         )

@@ -84,7 +84,7 @@ def test_a_fresh_page_is_the_old_page_and_every_since_answer(
         if deed in writers:
             agent = writers[deed]
             contents = [PICTURE, b"x"] if "files" in deed else []
-            files = [Attachment.of(str(number), ContentFile(content)) for content in contents]
+            files = [Attachment.from_upload(str(number), ContentFile(content)) for content in contents]
             message = post_message(
                 content="" if files else f"{number} {deed}",
                 conversation=talk,

@@ -1,8 +1,8 @@
 """Every write: one verb per file, keyword-only arguments, one transaction."""
 
 from conversations.actions.close import close
-from conversations.actions.forget_files import forget_files
-from conversations.actions.forget_old import forget_old
+from conversations.actions.delete_expired_conversations import delete_expired_conversations
+from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
 from conversations.actions.post_message import AlreadySent, post_message
@@ -14,8 +14,8 @@ __all__ = [
     "AlreadySent",
     "TakenBySomebodyElse",
     "close",
-    "forget_files",
-    "forget_old",
+    "delete_expired_conversations",
+    "delete_orphaned_files",
     "identify",
     "mark_read",
     "post_message",

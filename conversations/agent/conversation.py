@@ -60,7 +60,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
 @require_safe
 def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
     """Serve a file of the conversation, or with `?small` its thumbnail."""
-    return files.serve(request, Attachment.objects.of(_get_or_404(request, pk), uuid))
+    return files.serve(request, Attachment.objects.in_conversation(_get_or_404(request, pk), uuid))
 
 
 def file_address(conversation: Conversation) -> FileAddress:
@@ -147,11 +147,11 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
     status, sentence = 422, ""
     if form.is_valid():
         try:
-            attachments = files.receive(request, website, by_agent=True)
+            attachments = files.process_uploads(request, website, by_agent=True)
             message = actions.post_message(
                 conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
             )
-        except files.Refused as error:
+        except files.UploadRefused as error:
             status, sentence = error.status, str(error)
         except AlreadySent:
             status = 409

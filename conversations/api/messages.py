@@ -28,11 +28,11 @@ from conversations.api.schemas import (
     iso_utc,
 )
 from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
-from conversations.models.attachment import PLAIN
+from conversations.models.attachment import OCTET_STREAM
 from conversations.models.contact import Claim
 from conversations.models.conversation import as_uuid
 from conversations.models.message import Message
-from conversations.screen.files import Refused, check_size, receive, serve
+from conversations.screen.files import UploadRefused, check_size, process_uploads, serve
 from conversations.screen.paging import LARGEST
 from conversations.threshold import identity, limits
 from conversations.threshold.origin import is_cross_origin, may_write
@@ -157,7 +157,7 @@ def send_files(
             raise Http404
         limits.allow_message(request, conversation.pk)
     try:
-        attachments = receive(request, website, by_agent=caller.agent is not None)
+        attachments = process_uploads(request, website, by_agent=caller.agent is not None)
         message = post_message(
             content=body.content,
             conversation=conversation,
@@ -166,7 +166,7 @@ def send_files(
             claim=claim,
             attachments=attachments,
         )
-    except Refused as error:
+    except UploadRefused as error:
         if error.status == 413:
             return Status(413, {"detail": str(error)})
         raise invalid_field("files", str(error)) from error
@@ -175,7 +175,10 @@ def send_files(
     return _messages_response(message.conversation.uuid, since, LARGEST)
 
 
-FILE_RESPONSE = {"content": {PLAIN: {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."}
+FILE_RESPONSE = {
+    "content": {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
+    "description": "The file.",
+}
 
 
 @router.get(
@@ -191,7 +194,7 @@ def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     """
     # <img> and links send no Origin: the browser shows the file, and no script of the page can read it.
     key = _readable_uuid(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
-    return serve(request, Attachment.objects.of(Conversation.objects.by_uuid(key), as_uuid(file)))
+    return serve(request, Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), as_uuid(file)))
 
 
 def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:

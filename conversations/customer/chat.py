@@ -98,8 +98,8 @@ def state(customer: CustomerRequest) -> HttpResponse:
 @require_safe
 @customer_view
 def file(customer: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
-    """A file of the conversation, or with `?small` its small picture."""
-    return files.serve(customer.request, Attachment.objects.of(customer.conversation, uuid))
+    """A file of the conversation, or with `?small` a picture's thumbnail."""
+    return files.serve(customer.request, Attachment.objects.in_conversation(customer.conversation, uuid))
 
 
 @require_POST
@@ -109,7 +109,7 @@ def sign_file(customer: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
 
     A window that a frame opens sends neither the frame's cookie nor its header, and the secret must be in no URL.
     """
-    attachment = Attachment.objects.of(customer.conversation, uuid)
+    attachment = Attachment.objects.in_conversation(customer.conversation, uuid)
     if attachment is None:
         raise Http404
     path = f"files/{attachment.signed_id}/{quote(attachment.name, safe='')}"
@@ -149,11 +149,11 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         return _refused(customer, form, form.sentence(), 422)
     try:
         limits.allow_message(customer.request, conversation.pk if conversation else None)
-        attachments = files.receive(customer.request, website, by_agent=False)
+        attachments = files.process_uploads(customer.request, website, by_agent=False)
         message = post_message(
             conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
         )
-    except files.Refused as error:
+    except files.UploadRefused as error:
         return _refused(customer, form, str(error), error.status)
     except limits.RateLimitExceeded as error:
         response = _refused(customer, form, str(error), 429)

@@ -14,61 +14,61 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from conversations.models.conversation import Conversation
-from conversations.models.picture import KINDS, SMALL, picture
+from conversations.models.picture import CONTENT_TYPES, THUMBNAIL_SIDE, read_picture
 
-PLAIN = "application/octet-stream"
-"""The kind of everything that is no picture: browsers save it, and look no further."""
+OCTET_STREAM = "application/octet-stream"
+"""The content type of every file that is no picture: browsers save it and do not guess what is in it."""
 
 NAME_LENGTH = 120
 
 SIGNED_SECONDS = 60
-"""How long a signed_id for one file holds."""
+"""Seconds until a signed_id expires."""
 
 SALT = "conversations.file"
 
 
 def random_name(_attachment: Any, _name: str) -> str:
-    """Where a file is kept: what its sender calls it is no part of any path."""
+    """A random path to store a file at. No part of it comes from the sender's name for the file."""
     name = secrets.token_hex(16)
     return f"{name[:2]}/{name}"
 
 
 ESCAPED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
-"""What browsers write in a form for what would end a name there, and nothing else of it.
+"""The only characters that browsers escape in the file name of a form.
 
 https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data
 """
 
 
 def clean_name(name: str) -> str:
-    """A file's name as it can be shown: its last part, without characters that steer how text is read."""
+    """A file name that is safe to show: without folders, control characters and text direction overrides."""
     for escaped, letter in ESCAPED.items():
         name = name.replace(escaped, letter)
     name = name.replace("\\", "/").rpartition("/")[2]
     name = "".join(letter for letter in name if unicodedata.category(letter)[0] != "C")
     name = " ".join(name.split()).strip(". ")
     stem, dot, end = name.rpartition(".")
-    if len(name) > NAME_LENGTH:  # the end says what it is
+    if len(name) > NAME_LENGTH:  # keep the extension
         name = f"{stem[: NAME_LENGTH - 20]}{dot}{end}"[:NAME_LENGTH]
     return name or "file"
 
 
 class AttachmentQuerySet(models.QuerySet["Attachment"]):
-    """How attachments are found."""
+    """Queries for attachments."""
 
-    def of(self, conversation: Conversation | None, name: uuid.UUID | None) -> "Attachment | None":
-        """The attachment with this uuid, if it is one of the conversation's."""
-        return self.filter(uuid=name, message__conversation=conversation).first() if conversation and name else None
+    def in_conversation(self, conversation: Conversation | None, uuid: uuid.UUID | None) -> "Attachment | None":
+        """The attachment with this uuid in this conversation, or None."""
+        return self.filter(uuid=uuid, message__conversation=conversation).first() if conversation and uuid else None
 
     def by_signed_id(self, signed_id: str) -> "Attachment | None":
-        """The attachment of a signed_id, or None once it is old, and for whatever is none."""
+        """The attachment of a signed_id, or None if it has expired or is not valid."""
         try:
             return self.filter(uuid=signing.loads(signed_id, salt=SALT, max_age=SIGNED_SECONDS)).first()
         except signing.BadSignature:
             return None
 
-    def names(self, folder: str) -> set[str]:
-        """The names in a folder of the disk that belong to any attachment."""
+    def stored_names(self, folder: str) -> set[str]:
+        """The paths of all stored files in a folder that belong to an attachment."""
         return {
             name
             for pair in self.filter(Q(file__startswith=folder) | Q(small__startswith=folder)).values_list(
@@ -79,7 +79,7 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
 
 
 class Attachment(models.Model):
-    """A file that came with a message. Whoever may read the message may have it."""
+    """A file that came with a message. Whoever may read the message may read it."""
 
     message = models.ForeignKey("Message", models.CASCADE, related_name="attachments")
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -101,51 +101,51 @@ class Attachment(models.Model):
         return self.name
 
     @classmethod
-    def of(cls, name: str, file: "File[Any]") -> "Attachment":
-        """A file that somebody sends under this name, as it will be kept; neither on disk nor in the database yet.
+    def from_upload(cls, name: str, file: "File[Any]") -> "Attachment":
+        """An unsaved attachment for a file that was sent under this name; its files are not stored yet either.
 
-        Raises ValueError with a sentence for a picture that is too large to be read.
+        Raises ValueError with a sentence for a picture with too many pixels.
         """
         name = clean_name(name)
-        found = picture(file)
-        if found is None:
+        picture = read_picture(file)
+        if picture is None:
             file.seek(0)
-            return cls(name=name, kind=PLAIN, size=file.size, file=File(file, "whole"))
+            return cls(name=name, kind=OCTET_STREAM, size=file.size, file=File(file, "full"))
         return cls(
-            name=found.named(name),
-            kind=KINDS[found.form],
-            size=len(found.whole),
-            width=found.width,
-            height=found.height,
-            file=ContentFile(found.whole, "whole"),
-            small=ContentFile(found.small, "small"),
+            name=picture.file_name(name),
+            kind=CONTENT_TYPES[picture.format],
+            size=len(picture.full),
+            width=picture.width,
+            height=picture.height,
+            file=ContentFile(picture.full, "full"),
+            small=ContentFile(picture.thumbnail, "thumbnail"),
         )
 
     @property
     def is_picture(self) -> bool:
-        """Whether it may be looked at in a page; all else is only saved."""
+        """Whether it may be shown in a page; all other files are only downloaded."""
         return self.width is not None
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Width and height at which the thread shows a picture: half the small one's, for screens that are dense."""
+        """Width and height in CSS pixels of a picture in the thread: half its thumbnail's, for high-density screens."""
         width, height = self.width or 1, self.height or 1
-        scale = min(1, SMALL / 2 / max(width, height))
+        scale = min(1, THUMBNAIL_SIDE / 2 / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     @property
     def signed_id(self) -> str:
-        """What opens this file, and nothing else, for SIGNED_SECONDS, whoever shows it."""
+        """A signed value that gives whoever has it access to this file alone, for SIGNED_SECONDS."""
         return signing.dumps(self.uuid.hex, salt=SALT)
 
     def store(self) -> None:
-        """Write it to the disk."""
+        """Write its files to the storage."""
         for file in (self.file, self.small):
             if file:
                 file.save("", file.file, save=False)
 
     def erase(self) -> None:
-        """Take it from the disk, as far as it is there."""
+        """Delete those of its files that `store` has written."""
         _erase([file for file in (self.file, self.small) if getattr(file, "_committed", False)])
 
 
@@ -156,5 +156,5 @@ def _erase(files: list[Any]) -> None:
 
 
 @receiver(post_delete, sender=Attachment)
-def _erase_with_its_row(instance: Attachment, **_more: Any) -> None:
+def _erase_after_delete(instance: Attachment, **_more: Any) -> None:
     transaction.on_commit(partial(_erase, [instance.file, instance.small]), robust=True)

@@ -1,4 +1,4 @@
-"""Pictures as they are kept: told by what is in them, written anew without what cameras add, and not too large."""
+"""Re-encode pictures: recognised by their content, without metadata, scaled down, with a thumbnail."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -8,94 +8,95 @@ from typing import IO, Any
 from django.utils.translation import gettext as _
 from PIL import Image, ImageOps
 
-MOST_PIXELS = 40_000_000
-"""Of a picture that is read at all: its head says how many there are before any of them is in memory."""
+MAX_PIXELS = 40_000_000
+"""Pixels of the largest picture that is decoded. The file's header tells them before any of them is in memory."""
 
-SIDE = 2560
-"""Pixels of the longer side; larger ones are scaled down."""
+MAX_SIDE = 2560
+"""Pixels of the longer side of a picture that is stored; larger pictures are scaled down."""
 
-SMALL = 480
-"""The same, of the small picture that the thread shows."""
+THUMBNAIL_SIDE = 480
+"""Pixels of the longer side of a thumbnail."""
 
-KINDS = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
-ENDS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",)}
+CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
+EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",)}
 
-Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow itself refuses twice as many, wherever in a file they are announced
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow itself refuses twice as many, wherever in a file they are announced
 
-one_at_a_time = Lock()  # so that no number of requests fills the memory
+decoder_lock = Lock()  # pictures are decoded one after the other, which bounds the memory
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, written anew."""
+    """A re-encoded picture."""
 
-    form: str  # of KINDS
-    whole: bytes
-    small: bytes  # WebP
+    format: str  # a key of CONTENT_TYPES
+    full: bytes
+    thumbnail: bytes  # WebP
     width: int
     height: int
 
-    def named(self, name: str) -> str:
-        """The name, with the ending that such a picture has."""
-        return name if name.lower().endswith(ENDS[self.form]) else name + ENDS[self.form][0]
+    def file_name(self, name: str) -> str:
+        """The name, with an extension of the picture's format."""
+        return name if name.lower().endswith(EXTENSIONS[self.format]) else name + EXTENSIONS[self.format][0]
 
 
-def picture(file: IO[bytes]) -> Picture | None:
-    """The picture in a file, upright and without its EXIF, or None if it is none, or is broken.
+def read_picture(file: IO[bytes]) -> Picture | None:
+    """The picture in a file, upright and without EXIF, or None if the file is no picture or is broken.
 
-    GIFs go on moving, unless they are too large for it; of other moving pictures the first one is kept. Raises
-    ValueError with a sentence for one of more than MOST_PIXELS.
+    GIFs stay animated unless they are too large; of other animations the first frame is kept. Raises ValueError with a
+    sentence for a picture of more than MAX_PIXELS.
     """
-    with one_at_a_time:
+    with decoder_lock:
         try:
-            return _read(file)
+            return _decode(file)
         except Image.DecompressionBombError as error:
             sentence = _("A picture has more than %(most)s megapixels. Please make it smaller.")
-            raise ValueError(sentence % {"most": MOST_PIXELS // 1_000_000}) from error
-        except Exception:  # there is no end to what Pillow raises for files that are no pictures
+            raise ValueError(sentence % {"most": MAX_PIXELS // 1_000_000}) from error
+        except Exception:  # Pillow raises exceptions of many types for files that are no pictures
             return None
 
 
-def _read(file: IO[bytes]) -> Picture:
-    image: Any = Image.open(file, formats=tuple(KINDS))
+def _decode(file: IO[bytes]) -> Picture:
+    image: Any = Image.open(file, formats=tuple(CONTENT_TYPES))
     pixels = image.width * image.height
-    if pixels > MOST_PIXELS:
+    if pixels > MAX_PIXELS:
         raise Image.DecompressionBombError
-    form = "JPEG" if image.format == "MPO" else image.format  # what many phones write: more than one JPEG
-    if form == "GIF":
-        if image.n_frames > 1 and image.n_frames * pixels <= MOST_PIXELS and max(image.size) <= SIDE:
-            return _moving(image)
-        form = "PNG"
+    file_format = "JPEG" if image.format == "MPO" else image.format  # several JPEGs in one file, from phones
+    if file_format == "GIF":
+        if image.n_frames > 1 and image.n_frames * pixels <= MAX_PIXELS and max(image.size) <= MAX_SIDE:
+            return _animation(image)
+        file_format = "PNG"
     still = _still(image)
-    return Picture(form, _written(still, form, still.info.get("icc_profile")), _small(still), still.width, still.height)
+    full = _encode(still, file_format, still.info.get("icc_profile"))
+    return Picture(file_format, full, _thumbnail(still), still.width, still.height)
 
 
-def _moving(image: Any) -> Picture:
+def _animation(image: Any) -> Picture:
     image.info.pop("comment", None)
-    whole = BytesIO()
-    image.save(whole, "GIF", save_all=True)
+    full = BytesIO()
+    image.save(full, "GIF", save_all=True)
     image.seek(0)
-    return Picture("GIF", whole.getvalue(), _small(_still(image)), image.width, image.height)
+    return Picture("GIF", full.getvalue(), _thumbnail(_still(image)), image.width, image.height)
 
 
 def _still(image: Any) -> Any:
-    """The picture upright and no larger than SIDE; of what its file says besides, only how its colours are meant."""
-    image.draft(None, (SIDE, SIDE))  # a large JPEG need not be read in full
+    """The picture upright and no larger than MAX_SIDE, without metadata except its colour profile."""
+    image.draft(None, (MAX_SIDE, MAX_SIDE))  # decodes a large JPEG at a fraction of its size
     profile = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
     image = ImageOps.exif_transpose(image)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
     image.info = {"icc_profile": profile}
     return image
 
 
-def _small(image: Any) -> bytes:
-    small = image.copy()
-    small.thumbnail((SMALL, SMALL))
-    return _written(small, "WEBP", image.info.get("icc_profile"))
+def _thumbnail(image: Any) -> bytes:
+    thumbnail = image.copy()
+    thumbnail.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return _encode(thumbnail, "WEBP", image.info.get("icc_profile"))
 
 
-def _written(image: Any, form: str, profile: bytes | None) -> bytes:
+def _encode(image: Any, file_format: str, profile: bytes | None) -> bytes:
     file = BytesIO()
-    image.save(file, form, quality=85, icc_profile=profile)
+    image.save(file, file_format, quality=85, icc_profile=profile)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Files that come with messages, as people send and see them."""
+"""Attaching files and seeing them, in a browser."""
 
 import base64
 import re
@@ -28,13 +28,13 @@ def payload(name: str, content: bytes) -> FilePayload:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
 
-def chooses(person: Person, *files: FilePayload) -> None:
+def attaches(person: Person, *files: FilePayload) -> None:
     """Choose files with the paperclip."""
     person.page.get_by_label("Attach files").set_input_files(list(files))
 
 
 def chips(person: Person) -> Locator:
-    """The files that are chosen and not sent yet."""
+    """The files that are attached and not sent yet."""
     return person.page.locator(".composer .file")
 
 
@@ -61,30 +61,30 @@ def pictures(person: Person) -> Locator:
     return person.page.locator("#messages .files img")
 
 
-def are_seen(person: Person, count: int) -> None:
-    """Wait until so many pictures are there, and really shown."""
+def shows_pictures(person: Person, count: int) -> None:
+    """Wait until this many pictures are loaded and shown."""
     expect(pictures(person)).to_have_count(count)
     shown = "(images) => images.every((image) => image.complete && image.naturalWidth > 0)"
     eventually(person.page, lambda: bool(pictures(person).evaluate_all(shown)), "the pictures are shown")
 
 
-def is_looked_at(window: Page, name: str = "") -> None:
-    """The picture of photo() is open in a window of its own, which is called like it."""
+def is_opened(window: Page, name: str = "") -> None:
+    """The picture of photo() is open in a window of its own, with its name as the title."""
     window.wait_for_url("**/files/**")
     size = "() => [document.images[0]?.naturalWidth, document.images[0]?.naturalHeight]"
     eventually(window, lambda: bool(window.evaluate(size) == [800, 600]), "the picture is open")
     assert name in window.title()
 
 
-def are_only_of_blocked_scripts(stage: Stage) -> None:
-    """A file's page runs no script, not even the one of stage.browser(), and nothing else is wrong with it."""
+def only_blocked_scripts_complained(stage: Stage) -> None:
+    """The only complaints are that a file's page blocked scripts, such as the one of stage.browser()."""
     assert all(complaint.startswith("Blocked script execution") for complaint in stage.complaints), stage.complaints
     stage.complaints.clear()
 
 
 def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
-    chooses(alice, payload("beach.jpg", photo()), payload("offer.pdf", b"%PDF-1.7"))
+    attaches(alice, payload("beach.jpg", photo()), payload("offer.pdf", b"%PDF-1.7"))
     expect(chips(alice)).to_have_count(2)
     expect(chips(alice).first).to_have_text(re.compile(r"beach\.jpg \d.* kB"))
     expect(chips(alice).last).to_have_text("offer.pdf 8 bytes")
@@ -94,25 +94,25 @@ def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     expect(chips(alice)).to_have_count(0)
     bob.opens(name)
     for person in (alice, bob):
-        are_seen(person, 1)
+        shows_pictures(person, 1)
         expect(person.page.locator("#messages a.file")).to_have_text("offer.pdf 8 bytes")
     with bob.page.expect_download() as download:
         bob.page.get_by_role("link", name="offer.pdf").click()
     assert download.value.suggested_filename == "offer.pdf"
     with bob.page.context.expect_page() as opened:
         pictures(bob).click()
-    is_looked_at(opened.value)
-    are_only_of_blocked_scripts(stage)
-    chooses(bob, payload("answer.png", photo()))
+    is_opened(opened.value)
+    only_blocked_scripts_complained(stage)
+    attaches(bob, payload("answer.png", photo()))
     expect(chips(bob)).to_have_count(1)
     bob.page.get_by_role("button", name="Send").click()
     for person in (alice, bob):
-        are_seen(person, 2)
+        shows_pictures(person, 2)
     person.reloads()
-    are_seen(person, 2)
+    shows_pictures(person, 2)
 
 
-def test_files_are_pasted_and_dropped_and_taken_away_again(stage: Stage) -> None:
+def test_files_are_pasted_dropped_and_removed_again(stage: Stage) -> None:
     alice = stage.customer(viewport={"width": 360, "height": 720})
     brings(alice, "paste", "pasted.png", photo(), "#content")
     expect(chips(alice)).to_have_count(1)
@@ -131,7 +131,7 @@ def test_files_are_pasted_and_dropped_and_taken_away_again(stage: Stage) -> None
 
 
 def drops(person: Person, onto: str, *files: Path) -> None:
-    """Drop files as a hand does: the browser opens what nobody takes."""
+    """Drop files with the mouse: the browser opens a file whose drop no script handles."""
     box = person.page.locator(onto).bounding_box()
     assert box is not None
     place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 40)}
@@ -143,7 +143,7 @@ def drops(person: Person, onto: str, *files: Path) -> None:
 
 
 def is_taken(person: Person) -> bool:
-    """Whether the page has told the browser to leave what is being dragged to it."""
+    """Whether the page has prevented the default of the drag."""
     return bool(person.page.evaluate("window.isTaken"))
 
 
@@ -169,41 +169,41 @@ def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, 
     expect(bob.page.locator("#messages a.file")).to_have_count(3)
 
 
-def test_a_file_that_nobody_takes_is_not_opened_in_place_of_the_page(stage: Stage, note: Path) -> None:
+def test_a_dropped_file_never_replaces_the_page(stage: Stage, note: Path) -> None:
     key = f"no-files-{somebody()[6:]}"
     stage.server.manage("addwebsite", "No files", "--key", key)
     change = f"Website.objects.filter(key='{key}').update(attachments=False)"
     stage.server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
     alice, bob = stage.customer(), stage.agent()
     alice.goes(f"/chat/{key}/")
-    heed = "addEventListener('dragover', (event) => (window.isTaken = event.defaultPrevented))"
+    watch = "addEventListener('dragover', (event) => (window.isTaken = event.defaultPrevented))"
     for person, place in ((alice, ".thread"), (alice, "html"), (bob, "#conversation"), (bob, "#list")):
-        person.page.evaluate(heed)
+        person.page.evaluate(watch)
         drops(person, place, note)
         eventually(person.page, partial(is_taken, person), "the browser leaves it alone")
         person.reloads()
 
 
-def test_what_is_too_large_or_too_many_is_said_at_once(stage: Stage) -> None:
+def test_too_large_and_too_many_files_are_refused_before_they_are_sent(stage: Stage) -> None:
     alice = stage.customer()
-    chooses(alice, payload("film.mov", bytes(10 * 1024 * 1024 + 1)))
+    attaches(alice, payload("film.mov", bytes(10 * 1024 * 1024 + 1)))
     problem = alice.page.locator(".composer .problem")
     expect(problem).to_have_text("“film.mov” is larger than 10 MB. Please send a smaller file.")
-    chooses(alice, *[payload(f"{number}.txt", b"x") for number in range(6)])
+    attaches(alice, *[payload(f"{number}.txt", b"x") for number in range(6)])
     expect(problem).to_have_text("A message takes at most 5 files. Please send them in several.")
     expect(chips(alice)).to_have_count(0)
-    chooses(alice, payload("small.txt", b"x"))
+    attaches(alice, payload("small.txt", b"x"))
     expect(chips(alice)).to_have_count(1)
     expect(problem).to_be_hidden()
-    chooses(alice, payload("$&.mov", bytes(10 * 1024 * 1024 + 1)), payload("another.txt", b"x"))
+    attaches(alice, payload("$&.mov", bytes(10 * 1024 * 1024 + 1)), payload("another.txt", b"x"))
     expect(problem).to_have_text("“$&.mov” is larger than 10 MB. Please send a smaller file.")
     expect(chips(alice).locator(".name")).to_have_text(["small.txt", "another.txt"])
 
 
-def test_an_empty_file_is_refused_when_it_is_chosen_and_a_folder_is_left_out(stage: Stage, tmp_path: Path) -> None:
+def test_an_empty_file_is_refused_before_it_is_sent_and_folders_are_ignored(stage: Stage, tmp_path: Path) -> None:
     alice = stage.customer()
     problem = alice.page.locator(".composer .problem")
-    chooses(alice, payload("empty.txt", b""), payload("full.txt", b"x"))
+    attaches(alice, payload("empty.txt", b""), payload("full.txt", b"x"))
     expect(problem).to_have_text("“empty.txt” is empty. Please choose it again.")
     expect(chips(alice).locator(".name")).to_have_text(["full.txt"])
     folder, more = tmp_path / "folder", tmp_path / "more.txt"
@@ -216,13 +216,13 @@ def test_an_empty_file_is_refused_when_it_is_chosen_and_a_folder_is_left_out(sta
 
 def test_a_name_with_quotes_is_shown_as_it_is(stage: Stage) -> None:
     alice = stage.customer()
-    chooses(alice, payload('Price 3" pot.txt', b"x"))
+    attaches(alice, payload('Price 3" pot.txt', b"x"))
     expect(chips(alice).locator(".name")).to_have_text('Price 3" pot.txt')
     alice.field.press("Enter")
     expect(alice.page.locator("#messages a.file .name")).to_have_text('Price 3" pot.txt')
 
 
-def test_a_message_with_files_is_on_screen_at_once_and_sent_once_however_often_it_is_tried(stage: Stage) -> None:
+def test_a_message_with_files_is_shown_at_once_and_retries_do_not_double_it(stage: Stage) -> None:
     alice = stage.customer()
     alice.says("First")
     alice.shows("First")
@@ -238,21 +238,21 @@ def test_a_message_with_files_is_on_screen_at_once_and_sent_once_however_often_i
         route.continue_()
 
     alice.page.route("**/messages/*", lose_the_answer)
-    chooses(alice, payload("once.jpg", photo()))
+    attaches(alice, payload("once.jpg", photo()))
     expect(chips(alice)).to_have_count(1)
     alice.field.press("Enter")
     expect(alice.page.locator(".pending .file, #messages img")).to_have_count(1)
-    are_seen(alice, 1)
+    shows_pictures(alice, 1)
     expect(alice.pending).to_have_count(0)
     assert all(kind and kind.startswith("multipart/form-data") for kind in tries)
     alice.reloads()
-    are_seen(alice, 1)
+    shows_pictures(alice, 1)
 
 
-def test_files_that_are_not_sent_are_warned_of_and_are_not_sent_as_less(stage: Stage) -> None:
+def test_leaving_with_unsent_files_warns_and_the_message_is_not_sent_without_them(stage: Stage) -> None:
     alice = stage.customer()
     alice.page.route("**/messages/", lambda route: None)  # it is on its way, and neither sent nor failed
-    chooses(alice, payload("big.bin", b"x"))
+    attaches(alice, payload("big.bin", b"x"))
     expect(chips(alice)).to_have_count(1)
     alice.says("With a file")
     expect(alice.pending).to_have_count(1)
@@ -273,13 +273,13 @@ def test_files_that_are_not_sent_are_warned_of_and_are_not_sent_as_less(stage: S
     alice.field.fill("")
 
 
-def test_an_agent_who_looks_elsewhere_finds_the_files_again(stage: Stage, api: Api) -> None:
+def test_chosen_files_stay_with_their_conversation(stage: Stage, api: Api) -> None:
     one, two = somebody(), somebody()
     for name in (one, two):
         api.tells(f"Hello from {name}", name=name)
     bob = stage.agent()
     bob.opens(one)
-    chooses(bob, payload("for-one.txt", b"x"))
+    attaches(bob, payload("for-one.txt", b"x"))
     expect(chips(bob)).to_have_count(1)
     bob.opens(two)
     expect(chips(bob)).to_have_count(0)
@@ -289,12 +289,12 @@ def test_an_agent_who_looks_elsewhere_finds_the_files_again(stage: Stage, api: A
     expect(bob.page.locator("#messages a.file")).to_have_count(1)
 
 
-def test_nothing_jumps_when_pictures_come(stage: Stage, api: Api) -> None:
+def test_the_layout_does_not_shift_when_pictures_load(stage: Stage, api: Api) -> None:
     alice = stage.customer()
-    chooses(alice, payload("tall.jpg", photo(600, 1200)), payload("wide.png", photo(1200, 100)))
+    attaches(alice, payload("tall.jpg", photo(600, 1200)), payload("wide.png", photo(1200, 100)))
     expect(chips(alice)).to_have_count(2)
     alice.says("Below?")
-    are_seen(alice, 2)
+    shows_pictures(alice, 2)
     boxes = "(images) => images.map((image) => [image.offsetWidth, image.offsetHeight])"
     loaded = pictures(alice).evaluate_all(boxes)
     alice.page.route("**/files/**", lambda route: None)  # they do not come
@@ -304,7 +304,7 @@ def test_nothing_jumps_when_pictures_come(stage: Stage, api: Api) -> None:
     alice.page.unroute("**/files/**")
 
 
-def test_where_a_script_holds_the_secret_pictures_and_files_come_all_the_same(stage: Stage, api: Api) -> None:
+def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(stage: Stage, api: Api) -> None:
     """As in a frame whose cookies are blocked: the secret is in the frame's own storage, and sent in a header."""
     secret = api.tells("Hello")
     context = stage.browser()
@@ -313,28 +313,28 @@ def test_where_a_script_holds_the_secret_pictures_and_files_come_all_the_same(st
     alice = Customer(context.new_page(), stage.server.url)
     alice.comes()
     alice.shows("Hello")
-    chooses(alice, payload("beach.jpg", photo()), payload("note.txt", b"a note"))
+    attaches(alice, payload("beach.jpg", photo()), payload("note.txt", b"a note"))
     expect(chips(alice)).to_have_count(2)
     alice.says("No cookies here")
     alice.shows("Hello", "No cookies here")
     for _ in range(2):
-        are_seen(alice, 1)
+        shows_pictures(alice, 1)
         assert str(pictures(alice).get_attribute("src")).startswith("blob:")
         alice.reloads()
-    are_seen(alice, 1)
+    shows_pictures(alice, 1)
     with alice.page.expect_download() as download:
         alice.page.get_by_role("link", name="note.txt").click()
     assert download.value.suggested_filename == "note.txt"
     assert download.value.path().read_bytes() == b"a note"
     with context.expect_page() as opened:
         pictures(alice).click()
-    is_looked_at(opened.value, "beach.jpg")
+    is_opened(opened.value, "beach.jpg")
     assert secret.replace("-", "") not in opened.value.url.replace("-", "")
     assert context.cookies() == []
-    are_only_of_blocked_scripts(stage)
+    only_blocked_scripts_complained(stage)
 
 
-def test_a_picture_in_the_chat_of_a_website_is_opened_in_a_window_of_its_own(street: Street) -> None:
+def test_a_picture_in_an_embedded_chat_opens_in_a_new_window(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     alice.says("Look")
@@ -344,12 +344,12 @@ def test_a_picture_in_the_chat_of_a_website_is_opened_in_a_window_of_its_own(str
     alice.field.press("Enter")
     with alice.page.context.expect_page() as opened:
         alice.frame.locator("#messages .files img").click()
-    is_looked_at(opened.value, "beach.jpg")
-    are_only_of_blocked_scripts(street)
+    is_opened(opened.value, "beach.jpg")
+    only_blocked_scripts_complained(street)
     alice.shows("Look", "")
 
 
-def test_without_script_files_go_with_the_form(stage: Stage) -> None:
+def test_files_are_sent_by_the_form_without_javascript(stage: Stage) -> None:
     alice = stage.customer(java_script_enabled=False)
     picker = alice.page.get_by_label("Attach files")
     expect(picker).to_be_visible()
@@ -357,14 +357,14 @@ def test_without_script_files_go_with_the_form(stage: Stage) -> None:
     alice.field.fill("By a form")
     alice.page.get_by_role("button", name="Send").click()
     alice.sees("By a form")
-    are_seen_without_script(alice)
+    shows_picture_without_script(alice)
     bob = stage.agent(java_script_enabled=False)
     bob.row("By a form").click()
-    are_seen_without_script(bob)
+    shows_picture_without_script(bob)
 
 
-def are_seen_without_script(person: Customer | Agent) -> None:
-    """The picture is there, by its address alone."""
+def shows_picture_without_script(person: Customer | Agent) -> None:
+    """The picture is shown and can be fetched with the cookie alone."""
     expect(pictures(person)).to_have_count(1)
     address = f"{person.url}{pictures(person).get_attribute('src')}"
     assert person.page.request.get(address).headers["content-type"] == "image/webp"

@@ -7,7 +7,7 @@ from playwright.sync_api import BrowserContext, Download, Page, Route, expect
 
 from tests.browser.cast import Api, Person, Stage, eventually, somebody
 from tests.browser.hosts import Requests, Site, Street, refuses_cookies, token
-from tests.browser.test_attachments import brings, chips, chooses, payload, photo
+from tests.browser.test_attachments import attaches, brings, chips, payload, photo
 
 pytestmark = pytest.mark.browser
 
@@ -51,7 +51,7 @@ def test_files_load_what_they_need_once(stage: Stage, api: Api) -> None:
         asked = Requests(person.page, person.url)
         person.types("Here it is")
         assert modules(asked) == []
-        chooses(person, NOTE)
+        attaches(person, NOTE)
         expect(chips(person)).to_have_count(1)
         brings(person, "paste", "pasted.png", photo(), "#content")
         expect(chips(person)).to_have_count(2)
@@ -65,7 +65,7 @@ def tries_in_vain_and_then_again(person: Person, *, dropping: bool) -> None:
         if dropping:
             brings(person, "drop", "dropped.txt", b"x", ".thread")
         else:
-            chooses(person, NOTE)
+            attaches(person, NOTE)
 
     problem = person.page.locator(".composer .problem")
     is_missing(person.page, "chat-seldom")
@@ -158,7 +158,7 @@ def test_who_somebody_is_goes_along_even_if_what_settles_it_comes_late(street: S
 def test_a_message_whose_files_are_gone_says_so_as_soon_as_it_can(stage: Stage) -> None:
     alice = stage.customer()
     alice.page.route("**/messages/", lambda route: route.abort())
-    chooses(alice, NOTE)
+    attaches(alice, NOTE)
     expect(chips(alice)).to_have_count(1)
     alice.says("With a file")
     expect(alice.pending).to_contain_text("Not sent yet, trying again…")
