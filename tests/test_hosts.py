@@ -10,7 +10,7 @@ from django.conf import settings
 
 from conversations.actions import post_message
 from conversations.customer import assets
-from conversations.customer.assets import READABLE, colours, contrast
+from conversations.customer.assets import MIN_CONTRAST, accent_css, contrast
 from conversations.models import Agent, Conversation, Website
 from conversations.presence import visitor
 from tests.conftest import Page, texts
@@ -239,17 +239,17 @@ def test_the_loader_speaks_the_language_of_its_chat(alice: Page, shop: Website) 
 
 
 def test_the_chat_works_without_the_minifier(alice: Page, monkeypatch: Any) -> None:
-    monkeypatch.setattr(assets, "SMALLEST", False)
+    monkeypatch.setattr(assets, "HAS_MINIFY", False)
     made = (assets._loader, assets._script, assets._module)
     for asset in made:
         asset.cache_clear()
     assert "window.Chatsite=" in alice.get("/chat.js").content.decode()
-    assert "class ChatKeeper" in alice.get(assets.addresses(Website.objects.default())["script"]).content.decode()
+    assert "class ChatKeeper" in alice.get(assets.urls(Website.objects.default())["script"]).content.decode()
     for asset in made:
         asset.cache_clear()
 
 
-@pytest.mark.skipif(not assets.SMALLEST, reason="scripts are not made as small as they are served elsewhere")
+@pytest.mark.skipif(not assets.HAS_MINIFY, reason="scripts are not made as small as they are served elsewhere")
 @pytest.mark.parametrize("language", [code for code, _ in settings.LANGUAGES])
 def test_the_loader_is_at_most_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
     packed = alice.get("/chat.js", headers={"Accept-Encoding": "gzip", "Accept-Language": language})
@@ -268,7 +268,7 @@ def test_static_files_of_the_chat_are_compressed_and_cached_for_ever(alice: Page
         assert packed["Content-Encoding"] == "gzip"
         assert gzip.decompress(packed.content) == plain.content
         assert len(packed.content) < len(plain.content) / 2
-        assert b"__WORDS__" not in plain.content
+        assert b"__TEXTS__" not in plain.content
         old = alice.get(re.sub("[0-9a-f]{12}", "000000000000", address))
         assert old.content == plain.content
         assert "immutable" not in old["Cache-Control"]
@@ -294,10 +294,10 @@ def test_styles_exist_in_the_colours_of_websites_only(alice: Page, shop: Website
 
 @pytest.mark.parametrize("accent", ["#4a51c7", "#0a7d4f", "#ffdd00", "#ffffff", "#000000", "#808080", "#ff4fa3"])
 def test_every_accent_colour_has_readable_contrast(accent: str) -> None:
-    for mode in colours(accent).split("@media"):
+    for mode in accent_css(accent).split("@media"):
         named = {
             name: tuple(float(part) for part in rgb.split())
             for name, rgb in re.findall(r"--([\w-]+):rgb\(([\d ]+)\)", mode)
         }
         for ink, ground in (("on-accent", "accent-5"), ("accent-7", "accent-1")):
-            assert contrast(named[ink], named[ground]) >= READABLE, (accent, ink)  # type: ignore[arg-type]
+            assert contrast(named[ink], named[ground]) >= MIN_CONTRAST, (accent, ink)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Queries that are built once find the same as those that are not, among those that somebody may see."""
+"""Prepared queries find and write the same as the ORM, within what an agent may see."""
 
 import pytest
 
@@ -9,19 +9,19 @@ from conversations.models.prepared import insert, prepared, update
 pytestmark = pytest.mark.django_db
 
 
-def test_a_viewer_who_may_see_only_some_finds_only_those(talk: Conversation, bob: Agent) -> None:
-    shut = close(conversation=post_message(content="Bye").conversation)
-    for _ in range(2):  # whoever comes first must not decide for those who come after
-        mine, all_of_them = Conversation.objects.closed(), Conversation.objects.all()
-        assert mine.by_id(talk.pk) is None
-        assert mine.by_uuid(talk.uuid) is None
-        assert mine.by_id(shut.pk) == mine.by_uuid(shut.uuid) == shut
-        assert mine.inbox(bob, "OPEN", ..., 10) == []
-        assert all_of_them.by_id(talk.pk) == all_of_them.by_uuid(talk.uuid) == talk
-        assert [each.pk for each in all_of_them.inbox(bob, "OPEN", ..., 10)] == [talk.pk]
+def test_a_prepared_query_keeps_the_filter_of_its_queryset(talk: Conversation, bob: Agent) -> None:
+    closed = close(conversation=post_message(content="Bye").conversation)
+    for _ in range(2):  # the second time from the cache of compiled queries
+        filtered, unfiltered = Conversation.objects.closed(), Conversation.objects.all()
+        assert filtered.by_id(talk.pk) is None
+        assert filtered.by_uuid(talk.uuid) is None
+        assert filtered.by_id(closed.pk) == filtered.by_uuid(closed.uuid) == closed
+        assert filtered.inbox(bob, "OPEN", ..., 10) == []
+        assert unfiltered.by_id(talk.pk) == unfiltered.by_uuid(talk.uuid) == talk
+        assert [each.pk for each in unfiltered.inbox(bob, "OPEN", ..., 10)] == [talk.pk]
 
 
-def test_what_is_found_is_what_the_orm_finds(talk: Conversation) -> None:
+def test_a_prepared_query_returns_the_same_objects_as_the_orm(talk: Conversation) -> None:
     for _ in range(2):
         [found] = prepared(
             Conversation.objects.all(), "a test", lambda: Conversation.objects.filter(pk=-1), {-1: talk.pk}
@@ -33,7 +33,7 @@ def test_what_is_found_is_what_the_orm_finds(talk: Conversation) -> None:
         assert not found._state.adding
 
 
-def test_a_row_that_is_inserted_or_updated_is_as_the_orm_would_have_written_it(talk: Conversation, bob: Agent) -> None:
+def test_insert_and_update_write_the_same_row_as_the_orm(talk: Conversation, bob: Agent) -> None:
     message = Message(conversation=talk, author="AGE", agent=bob, content="Grüße 🌱 '; --")
     insert(message)
     saved = Message.objects.get(pk=message.pk)

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from conversations.announce import announce
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website
-from conversations.models.conversation import LAST_LINE
+from conversations.models.conversation import LAST_LINE_LENGTH
 from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _write(
     conversation.last_message_id = message.pk
     conversation.last_message_at = message.created_at
     line = content or "📎 " + ", ".join(attachment.name for attachment in attachments)
-    conversation.last_line = " ".join(line[: 4 * LAST_LINE].split())[:LAST_LINE]
+    conversation.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
     conversation.last_author = author
     if agent:
         if conversation.customer_messages and not conversation.answered_messages:

@@ -16,9 +16,9 @@ from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.screen import files
-from conversations.screen.bubbles import Avatar, FileAddress, bubbles
+from conversations.screen.bubbles import Avatar, FileUrl, make_bubbles
 from conversations.screen.forms import MessageForm
-from conversations.screen.paging import PAGE, latest, number, sent
+from conversations.screen.paging import PAGE_SIZE, latest_page, message_accepted, query_number
 
 
 @agent_required
@@ -35,21 +35,21 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     conversation = _get_or_404(request, pk)
     if request.method == "POST":
         return _post_answer(request, conversation)
-    if before := number(request, "before"):
-        shown, older = latest(conversation, before, request.agent, file_address(conversation))
+    if before := query_number(request, "before"):
+        shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
         return render(request, "conversations/_older.html", {"bubbles": shown, "older": older, "news": request.path})
-    news = News.continuing(conversation.pk, number(request, "since") or 0, PAGE)
+    news = News.with_previous(conversation.pk, query_number(request, "since") or 0, PAGE_SIZE)
     response = HttpResponse(status=204)
     if news and news.messages:
-        shown = bubbles(
+        shown = make_bubbles(
             news.messages,
             previous=news.previous,
             conversation=conversation,
             reader=request.agent,
-            file_address=file_address(conversation),
+            file_url=file_url(conversation),
         )
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
-    if news and len(news.messages) == PAGE:
+    if news and len(news.messages) == PAGE_SIZE:
         response["HX-Trigger"] = "messages"
     elif "state" in request.GET and request.GET["state"] != customer_details.state_version(conversation):
         response["HX-Trigger"] = "state"
@@ -63,7 +63,7 @@ def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
     return files.serve(request, Attachment.objects.in_conversation(_get_or_404(request, pk), uuid))
 
 
-def file_address(conversation: Conversation) -> FileAddress:
+def file_url(conversation: Conversation) -> FileUrl:
     """Return a function from a file's uuid to its URL for agents."""
     folder = reverse("agent:conversation", args=[conversation.pk])
     return lambda uuid: f"{folder}files/{uuid}/"
@@ -158,9 +158,9 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             sentence = _("That answer was sent before with another text. Press send to send this one too.")
         else:
             if request.htmx:
-                return sent(message)
+                return message_accepted(message)
             return redirect(_page_url(request, conversation))
-    sentence = sentence or form.sentence()
+    sentence = sentence or form.first_error()
     if request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
     return _render_page(request, conversation, form=form, error=sentence, status=status)
@@ -201,8 +201,8 @@ def _render_page(
     error: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    before = number(request, "before")
-    shown, older = latest(conversation, before, request.agent, file_address(conversation))
+    before = query_number(request, "before")
+    shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
     context = _state_context(request, conversation) | {
@@ -228,5 +228,5 @@ def _render_page(
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:
     """Return the id of the first unread message of the customer, or None if the agent has read none before."""
-    unread = [bubble.message.pk for bubble in shown if bubble.message.pk > read_up_to and not bubble.mine]
+    unread = [bubble.message.pk for bubble in shown if bubble.message.pk > read_up_to and not bubble.from_readers_side]
     return unread[0] if unread and read_up_to else None

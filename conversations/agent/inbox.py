@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.models import Agent, Author, Conversation, Website
 from conversations.screen.bubbles import Avatar
-from conversations.screen.paging import number
+from conversations.screen.paging import query_number
 
 ROWS = 50
 """Rows at first, and how many more with each "Show more"."""
@@ -54,7 +54,7 @@ class Filters:
         """Read them from the query string; unknown values mean the defaults."""
         status = "closed" if request.GET.get("status") == "closed" else "open"
         whose = request.GET.get("whose", "")
-        pages = -(-min(number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
+        pages = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
         website = request.GET.get("website", "")[:40]
         return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
@@ -153,7 +153,7 @@ def list_context(request: AgentRequest, chosen: Conversation | None = None) -> d
     names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
     found = filters.conversations(request.agent, websites)
     more = filters.query_string(rows=filters.rows + ROWS) if len(found) > filters.rows < MAX_ROWS else ""
-    chosen_id = chosen.pk if chosen else number(request, "chosen")
+    chosen_id = chosen.pk if chosen else query_number(request, "chosen")
     shown = [
         Row.of(conversation, request.agent, filters, chosen_id, names.get(conversation.website_id, ""))
         for conversation in found[: filters.rows]

@@ -38,11 +38,11 @@ def list_conversations(
     if status is not None:
         conversations = conversations.open() if status == "OPEN" else conversations.closed()
     if assigned is not None:
-        conversations = conversations.taken() if assigned else conversations.unassigned()
+        conversations = conversations.assigned() if assigned else conversations.unassigned()
     if assigned_to_me:
         conversations = conversations.assigned_to(agent)
     if website is not None:
-        conversations = conversations.on(website)
+        conversations = conversations.on_website(website)
     return {"items": list(conversations[offset : offset + limit]), "count": conversations.count()}
 
 

@@ -30,10 +30,10 @@ from conversations.api.schemas import (
 from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
 from conversations.models.attachment import OCTET_STREAM
 from conversations.models.contact import Claim
-from conversations.models.conversation import as_uuid
+from conversations.models.conversation import parse_uuid
 from conversations.models.message import Message
 from conversations.screen.files import UploadRefused, check_size, process_uploads, serve
-from conversations.screen.paging import LARGEST
+from conversations.screen.paging import MAX_NUMBER
 from conversations.threshold import identity, limits
 from conversations.threshold.origin import is_cross_origin, may_write
 
@@ -88,7 +88,7 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any
         )
     except AlreadySent:
         return Status(409, {"detail": CLIENT_ID_REUSED})
-    return _messages_response(message.conversation.uuid, since, LARGEST)
+    return _messages_response(message.conversation.uuid, since, MAX_NUMBER)
 
 
 def _find_website(key: str | None) -> Website:
@@ -172,7 +172,7 @@ def send_files(
         raise invalid_field("files", str(error)) from error
     except AlreadySent:
         return Status(409, {"detail": CLIENT_ID_REUSED})
-    return _messages_response(message.conversation.uuid, since, LARGEST)
+    return _messages_response(message.conversation.uuid, since, MAX_NUMBER)
 
 
 FILE_RESPONSE = {
@@ -193,8 +193,8 @@ def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     404 for a page of an origin that the conversation's website does not list.
     """
     # <img> and links send no Origin: the browser shows the file, and no script of the page can read it.
-    key = _readable_uuid(request, uuid) if "Origin" in request.headers else as_uuid(uuid)
-    return serve(request, Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), as_uuid(file)))
+    key = _readable_uuid(request, uuid) if "Origin" in request.headers else parse_uuid(uuid)
+    return serve(request, Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), parse_uuid(file)))
 
 
 def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -222,7 +222,7 @@ def list_messages(request: HttpRequest, uuid: str, since: Since = 0, limit: Limi
 
 def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:
     """The uuid of the conversation to read, or None for a page of an origin that its website does not list."""
-    key = as_uuid(uuid)
+    key = parse_uuid(uuid)
     if key and is_cross_origin(request) and not Origin.objects.may_read(request.headers.get("Origin", ""), key):
         return None
     return key

@@ -10,8 +10,8 @@ from ninja.errors import ValidationError
 from pydantic import AfterValidator, PlainSerializer
 
 from conversations.models.message import MAX_LENGTH
-from conversations.models.writing import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
-from conversations.screen.paging import LARGEST
+from conversations.models.validation import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
+from conversations.screen.paging import MAX_NUMBER
 
 
 def iso_utc(moment: datetime) -> str:
@@ -20,10 +20,10 @@ def iso_utc(moment: datetime) -> str:
 
 
 Timestamp = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
-Since = Annotated[int, Field(ge=0, le=LARGEST, description="Only messages with a greater id.")]
+Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
-Offset = Annotated[int, Field(ge=0, le=LARGEST, description="Skip this many items.")]
+Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
 
 
 class ErrorOut(Schema):

@@ -16,19 +16,19 @@ from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
 from conversations.presence import visitor
 from conversations.screen import files, paging
-from conversations.screen.bubbles import FileAddress, bubbles
+from conversations.screen.bubbles import FileUrl, make_bubbles
 from conversations.screen.forms import CustomerMessageForm
-from conversations.screen.paging import PAGE, number, sent
+from conversations.screen.paging import PAGE_SIZE, message_accepted, query_number
 from conversations.threshold import customer_secret, identity, limits
 
 
-@assets.small
+@assets.compressed
 @xframe_options_exempt
 @require_safe
 @customer_view
 def page(customer: CustomerRequest) -> HttpResponse:
     """The chat page, with the newest messages or, from `?before=`, those before a message."""
-    return _page(customer, before=number(customer.request, "before"))
+    return _page(customer, before=query_number(customer.request, "before"))
 
 
 @xframe_options_exempt
@@ -44,23 +44,23 @@ def messages(customer: CustomerRequest) -> HttpResponse:
         return _post(customer)
     if _shows_another_conversation(customer, request.GET):
         return _conversation_changed()
-    if before := number(request, "before"):
+    if before := query_number(request, "before"):
         return _older(customer, before)
-    since = number(request, "since") or 0
-    news = News.continuing(customer.secret, since, PAGE)
+    since = query_number(request, "since") or 0
+    news = News.with_previous(customer.secret, since, PAGE_SIZE)
     if news is None:  # the secret is not valid any more: the page finds out which conversation it has
         return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if customer.secret else {})
     response = HttpResponse(status=204)
     if news.messages:
-        shown = bubbles(
+        shown = make_bubbles(
             news.messages,
             previous=news.previous,
             conversation=None,
             reader=None,
-            file_address=file_url(customer),
+            file_url=file_url(customer),
         )
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
-    if len(news.messages) == PAGE:
+    if len(news.messages) == PAGE_SIZE:
         response["HX-Trigger"] = "messages"  # and more to fetch
     elif request.GET.get("state", news.status).partition(" ")[0] != news.status:
         response["HX-Trigger"] = "state"
@@ -125,7 +125,7 @@ def signed_file(customer: CustomerRequest, signed_id: str, name: str) -> FileRes
     return response
 
 
-def file_url(customer: CustomerRequest) -> FileAddress:
+def file_url(customer: CustomerRequest) -> FileUrl:
     """A function from a file's uuid to its URL for this customer."""
     path, query = customer.path("chat"), customer.query
     return lambda uuid: f"{path}files/{uuid}/{query}"
@@ -144,9 +144,9 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     except identity.InvalidProof as error:
         return _refused(customer, form, str(error), 401)
     conversation = customer.continuable_conversation(claim)
-    form.ask(website, is_first=conversation is None, is_known=claim is not None)
+    form.require_contact_details(website, is_first=conversation is None, is_known=claim is not None)
     if not form.is_valid():
-        return _refused(customer, form, form.sentence(), 422)
+        return _refused(customer, form, form.first_error(), 422)
     try:
         limits.allow_message(customer.request, conversation.pk if conversation else None)
         attachments = files.process_uploads(customer.request, website, by_agent=False)
@@ -166,7 +166,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     language = request.GET.get("language") or visitor.preferred(request.headers.get("Accept-Language", ""))
     said = {"zone": request.POST.get("zone"), "language": language}
     visitor.save(message.conversation_id, visitor.parse(said, request.headers.get("User-Agent", "")))
-    response = sent(message) if request.htmx else redirect(customer.url("chat"))
+    response = message_accepted(message) if request.htmx else redirect(customer.url("chat"))
     customer.send_secret(response, message.conversation)
     return response
 
@@ -187,9 +187,9 @@ def _page(
 ) -> HttpResponse:
     customer.activate_language()
     website, conversation = customer.website, customer.conversation
-    shown, older = paging.latest(conversation, before, None, file_url(customer)) if conversation else ([], None)
+    shown, older = paging.latest_page(conversation, before, None, file_url(customer)) if conversation else ([], None)
     context = {
-        **assets.addresses(website),
+        **assets.urls(website),
         "customer": customer,
         "website": website,
         "welcome": Welcome.of(website, conversation),
@@ -218,6 +218,6 @@ def _older(customer: CustomerRequest, before: int) -> HttpResponse:
     conversation = customer.conversation
     if conversation is None:
         return HttpResponse(status=204)
-    shown, older = paging.latest(conversation, before, None, file_url(customer))
+    shown, older = paging.latest_page(conversation, before, None, file_url(customer))
     context = {"bubbles": shown, "older": older, "news": customer.url("messages")}
     return render(customer.request, "conversations/_older.html", context)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from conversations.actions import renew_secret
 from conversations.announce import announce_customer
 from conversations.customer.customer_request import CustomerRequest, HttpRequest
-from conversations.models.conversation import as_uuid
+from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import visitor
 from conversations.threshold import limits
@@ -83,7 +83,7 @@ def _read(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, An
         body = None
     body = body if isinstance(body, dict) else {}
     if isinstance(body.get("chat"), str):
-        customer.secret = as_uuid(body["chat"])
+        customer.secret = parse_uuid(body["chat"])
     return customer, body
 
 

@@ -60,7 +60,7 @@ def usual_reply_time(website: Website) -> str:
 
 
 def _usual_wait(website: Website) -> int:
-    wait = Conversation.objects.of(website).usual_wait(MIN_ANSWERS, MAX_ANSWERS)
+    wait = Conversation.objects.of(website).median_wait(MIN_ANSWERS, MAX_ANSWERS)
     return UNKNOWN if wait is None else wait
 
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from conversations.announce import AGENTS, customer_group, website_group
 from conversations.live.origin_check import WEBSITE_ORIGIN
 from conversations.models import Agent, Conversation, Origin, Website
-from conversations.models.conversation import as_uuid
+from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
 from conversations.threshold import customer_secret
@@ -149,7 +149,7 @@ class WidgetDoorbell(Doorbell):
 
     async def subscription(self) -> Subscription | None:
         """The conversation of the uuid, if the page that asks is ours or of the conversation's website."""
-        uuid = as_uuid(self.scope["url_route"]["kwargs"]["uuid"])
+        uuid = parse_uuid(self.scope["url_route"]["kwargs"]["uuid"])
         return await _customer_subscription(uuid, self.scope.get(WEBSITE_ORIGIN))
 
 

@@ -1,4 +1,4 @@
-"""What is remembered. One noun per file; every read is a method here, so that nobody else builds a query."""
+"""The data: one model per file. Every read is a method here, so that no other package builds queries."""
 
 from conversations.models.agent import Agent
 from conversations.models.attachment import Attachment

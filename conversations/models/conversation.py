@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from conversations.models.message import MessageQuerySet
     from conversations.models.website import Website
 
-LAST_LINE = 120
-"""Characters of the last message that the inbox shows."""
+LAST_LINE_LENGTH = 120
+"""How many characters of the last message the inbox shows."""
 
-LISTED = (
+INBOX_COLUMNS = (
     "website",
     "status",
     "customer_name",
@@ -38,84 +38,84 @@ LISTED = (
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """How conversations are found."""
+    """The queries on conversations."""
 
-    def by_uuid(self, name: str | uuid.UUID | None) -> "Conversation | None":
-        """The conversation of a uuid, with dashes or without, or None for one that is unknown or malformed."""
-        key = as_uuid(name)
+    def by_uuid(self, value: str | uuid.UUID | None) -> "Conversation | None":
+        """The conversation with a uuid, written with dashes or without; None if it is unknown or malformed."""
+        key = parse_uuid(value)
         if key is None:
             return None
-        mark = uuid.UUID(int=0)
-        written = Conversation._meta.get_field("uuid").get_db_prep_value
-        values = {written(mark, connection): written(key, connection)}
-        return next(iter(prepared(self, "conversation by uuid", lambda: self.filter(uuid=mark), values)), None)
+        placeholder = uuid.UUID(int=0)
+        prepare = Conversation._meta.get_field("uuid").get_db_prep_value
+        values = {prepare(placeholder, connection): prepare(key, connection)}
+        return next(iter(prepared(self, "conversation by uuid", lambda: self.filter(uuid=placeholder), values)), None)
 
     def by_id(self, pk: int) -> "Conversation | None":
-        """The conversation of a number, or None."""
-        if pk >= 2**63:  # more than a database counts
+        """The conversation with this primary key, or None."""
+        if pk >= 2**63:  # overflows the databases' integers
             return None
         return next(iter(prepared(self, "by id", lambda: self.filter(pk=-1), {-1: pk})), None)
 
     def lock(self, pk: int) -> "Conversation":
-        """Get a conversation and hold its row until the transaction ends.
+        """Get a conversation and lock its row until the transaction ends.
 
-        Whoever writes in a conversation holds its row, so that inside one conversation ids are given in the order of
-        commits and `?since=` skips nothing. SQLite has no row locks: there the transaction holds the whole file.
+        Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
+        commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
         locked = self.select_for_update() if connection.features.has_select_for_update else self
         return next(iter(prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})))
 
     def open(self) -> "ConversationQuerySet":
-        """Those that are not closed."""
+        """The open ones."""
         return self.filter(status=Conversation.Status.OPEN)
 
     def closed(self) -> "ConversationQuerySet":
-        """Those that are closed."""
+        """The closed ones."""
         return self.filter(status=Conversation.Status.CLOSED)
 
     def unassigned(self) -> "ConversationQuerySet":
-        """Those that nobody has taken."""
+        """Those without an assignee."""
         return self.filter(assignee=None)
 
-    def taken(self) -> "ConversationQuerySet":
-        """Those that somebody has taken."""
+    def assigned(self) -> "ConversationQuerySet":
+        """Those with an assignee."""
         return self.exclude(assignee=None)
 
     def assigned_to(self, agent: "Agent") -> "ConversationQuerySet":
-        """Those that the agent has taken."""
+        """Those whose assignee is the agent."""
         return self.filter(assignee_id=agent.pk)
 
     def of(self, website: "Website") -> "ConversationQuerySet":
-        """Those of a website."""
+        """The conversations of a website."""
         return self.filter(website=website)
 
-    def on(self, key: str) -> "ConversationQuerySet":
-        """Those of the website with this key."""
+    def on_website(self, key: str) -> "ConversationQuerySet":
+        """The conversations of the website with this key."""
         return self.filter(website__key=key)
 
     def inactive_since(self, moment: datetime) -> "ConversationQuerySet":
-        """Those in which nothing has been written since then."""
+        """Those without a message since then."""
         return self.filter(last_message_at__lt=moment)
 
-    def usual_wait(self, least: int, most: int) -> int | None:
-        """Seconds of office hours until the first answer, in the middle one of the newest `most` that have any.
+    def median_wait(self, least: int, most: int) -> int | None:
+        """The median time to the first answer, in seconds of office hours, of the newest `most` answered conversations.
 
-        None if there are fewer than `least`, which would say little.
+        None if fewer than `least` conversations have an answer.
         """
         answered = self.exclude(first_answer_after=None).newest_first().values_list("first_answer_after", flat=True)
         waits = sorted(wait for wait in answered[:most] if wait is not None)
         return waits[len(waits) // 2] if len(waits) >= least else None
 
     def newest_first(self) -> "ConversationQuerySet":
-        """By their last message, the newest first. An index serves it however many there are."""
+        """Ordered by their last message, the newest first; an index makes this fast for any number of conversations."""
         return self.order_by("-last_message_id")
 
     def newest_started_first(self) -> "ConversationQuerySet":
-        """By when they began: an order in which paging with offsets does not shift while people write."""
+        """Ordered by their start, the newest first; new messages do not change this order, so offsets stay valid."""
         return self.select_related("website").order_by("-id")
 
     def last_message_id(self) -> int:
-        """The id of the newest message in any of them, 0 where there is none."""
+        """The id of the newest message in any of them, or 0."""
         newest = self.newest_first().values_list("last_message_id", flat=True).first()
         return newest or 0
 
@@ -127,9 +127,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         most: int,
         website_id: int | None = None,
     ) -> "list[Conversation]":
-        """The newest `most` of this status, as `with_unread` and with the assignee's name, for an agent's list.
+        """The newest `most` conversations of this status, `with_unread()` and `with_assignee()`, for an agent's list.
 
-        `assignee` is an agent's id, None for those that nobody has taken, or ... for all; `website_id` None is all too.
+        `assignee` is an agent's id, None for unassigned ones, or ... for all. `website_id` None means all websites.
         """
 
         def build() -> "ConversationQuerySet":
@@ -140,31 +140,31 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
                 found = found.filter(website_id=-3)
             return found[:most]
 
-        whose = "all" if assignee is ... else "nobody" if assignee is None else "one"
-        key = ("inbox", most, whose, website_id is not None)
+        assigned = "all" if assignee is ... else "nobody" if assignee is None else "one"
+        key = ("inbox", most, assigned, website_id is not None)
         return list(prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee, -3: website_id}))
 
     def with_assignee(self) -> "ConversationQuerySet":
-        """Annotate the names of those who have taken them, and leave out the columns that a list does not show."""
+        """Annotate the assignee's names, and load only the columns that the inbox shows."""
         full_name = Concat("assignee__first_name", Value(" "), "assignee__last_name")
-        return self.only(*LISTED).annotate(
+        return self.only(*INBOX_COLUMNS).annotate(
             assignee_name=Trim(Coalesce(full_name, Value(""))), assignee_username=F("assignee__username")
         )
 
     def with_unread(self, agent_id: int) -> "ConversationQuerySet":
-        """Annotate `unread`: how many messages of the customer neither the agent has read nor anybody answered.
+        """Annotate `unread`: the customer's messages that the agent has not read and no agent has answered.
 
-        It is the difference of two counters, so it costs the same in a conversation of three messages and of 30,000.
+        It is a difference of two counters, so its cost does not depend on the length of the conversation.
         """
         from conversations.models.reading import Reading
 
-        mine = Reading.objects.filter(conversation=OuterRef("pk"), agent_id=agent_id).values("customer_messages")
-        settled = Greatest(F("answered_messages"), Coalesce(Subquery(mine), Value(0)))
-        return self.annotate(unread=F("customer_messages") - settled)
+        read = Reading.objects.filter(conversation=OuterRef("pk"), agent_id=agent_id).values("customer_messages")
+        handled = Greatest(F("answered_messages"), Coalesce(Subquery(read), Value(0)))
+        return self.annotate(unread=F("customer_messages") - handled)
 
 
 class Conversation(models.Model):
-    """One customer's chat. Its uuid is a secret that only the customer holds: knowing it is being the customer."""
+    """One customer's chat. Its uuid is the customer's secret: whoever knows it acts as the customer."""
 
     class Status(models.TextChoices):
         OPEN = "OPEN", gettext_lazy("open")
@@ -177,21 +177,21 @@ class Conversation(models.Model):
     customer = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="conversations"
     )
-    # The same person as the website's own server knows them, if it vouches for them.
+    # Set if the website's server has proven who the customer is.
     contact = models.ForeignKey("Contact", models.SET_NULL, null=True, blank=True, related_name="conversations")
     customer_name = models.CharField(max_length=80, blank=True)
     customer_email = models.EmailField(blank=True)
     assignee = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
 
-    # What the inbox shows of the last message, noted when it is posted so that a list of 50 is one query of one table.
+    # Denormalized from the last message, so that the inbox reads 50 rows of one table.
     last_message_id = models.BigIntegerField(default=0, editable=False)
     last_message_at = models.DateTimeField(default=timezone.now, editable=False)
-    last_line = models.CharField(max_length=LAST_LINE, blank=True, editable=False)
+    last_line = models.CharField(max_length=LAST_LINE_LENGTH, blank=True, editable=False)
     last_author = models.CharField(max_length=3, blank=True, editable=False)
-    # How many messages the customer has written, and how many of them had been when an agent last answered.
+    # How many messages the customer has written, and how many of them before the last answer of an agent.
     customer_messages = models.PositiveIntegerField(default=0, editable=False)
     answered_messages = models.PositiveIntegerField(default=0, editable=False)
-    # Seconds of office hours until the first answer, or None while there is none, and where it all was outside of them.
+    # Seconds of office hours until the first answer; None without an answer, or if all of it was outside office hours.
     first_answer_after = models.PositiveIntegerField(null=True, editable=False)
 
     objects = ConversationQuerySet.as_manager()
@@ -211,23 +211,23 @@ class Conversation(models.Model):
         )
 
     def __str__(self) -> str:
-        """The customer's name, or a number where they gave none."""
+        """The customer's name or e-mail address, or a number if they gave neither."""
         # Translators: the number must stand last, apart.
         return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not closed."""
+        """Whether its status is open."""
         return self.status == self.Status.OPEN
 
     @property
     def is_verified(self) -> bool:
-        """Whether the website's own server vouches for the customer. What they say of themselves proves nothing."""
+        """Whether the website's server has proven who the customer is."""
         return self.contact_id is not None
 
     @property
     def state(self) -> str:
-        """Everything about it that an agent's page shows above the messages, in a word, to see whether it changed."""
+        """A string that changes whenever the header of an agent's page must be redrawn."""
         return f"{self.status} {self.assignee_id or ''}"
 
     def earlier(self, most: int = 20) -> "list[Conversation]":
@@ -239,21 +239,21 @@ class Conversation(models.Model):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the customer wrote last and it is open."""
+        """Whether it is open and the last message is the customer's."""
         return self.is_open and self.last_author == "CUS"
 
     @property
     def urgency(self) -> str:
-        """Whether the customer has been waiting for long: "" (no), "soon" (over 5 minutes) or "late" (over 30)."""
+        """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
         if not self.is_waiting:
             return ""
         waited = timezone.now() - self.last_message_at
         return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
 
 
-def as_uuid(name: Any) -> uuid.UUID | None:
-    """The uuid that `name` spells, with dashes or without, or None."""
+def parse_uuid(value: Any) -> uuid.UUID | None:
+    """A uuid from its text, with dashes or without, or None if it is none."""
     try:
-        return name if isinstance(name, uuid.UUID) else uuid.UUID(name)
+        return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
     except (TypeError, ValueError, AttributeError):
         return None

@@ -1,4 +1,4 @@
-"""What is new in a conversation: the query behind every poll, ring, reconnect and first look."""
+"""The new messages of a conversation: the query behind every poll, ring and reconnect."""
 
 import uuid as uuids
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from conversations.models.conversation import Conversation
-from conversations.models.message import Message, with_files
+from conversations.models.message import Message, prefetch_files
 
-# Written by hand: the ORM takes about ten times as long to build and run such a query (docs/performance.md).
-# One row and no message: the conversation exists and has no news. No row: there is no such conversation.
+# Written by hand: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
+# gives one row with NULL for the message; no row means that there is no such conversation.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id,
            m.id, m.created_at, m.author, m.content, m.client_id, m.files, m.agent_id,
@@ -30,46 +30,49 @@ UUID = Conversation._meta.get_field("uuid")
 
 @dataclass(frozen=True)
 class News:
-    """The messages of one conversation after a certain one."""
+    """The new messages of one conversation."""
 
     conversation_id: int
     status: str
     last_message_id: int
     messages: list[Message]
-    # The message that the reader has last, if it was asked for: the first new one may continue its group.
+    # The last message that the reader has, if it was asked for: the first new one may continue its group.
     previous: Message | None = None
 
     @classmethod
     def by_uuid(cls, uuid: uuids.UUID | None, since: int, most: int, skip: int = 0) -> "News | None":
-        """At most `most` messages with ids above `since`, oldest first, or None if there is no such conversation."""
-        return cls._ask(uuid, [since + 1, most, skip])
+        """At most `most` messages with ids above `since`, oldest first, without the first `skip` of them.
+
+        None if there is no such conversation.
+        """
+        return cls._query(uuid, lowest=since + 1, limit=most, offset=skip)
 
     @classmethod
-    def continuing(cls, key: uuids.UUID | int | None, since: int, most: int) -> "News | None":
-        """The same by the uuid or by the number that agents use, with the message `since` itself as `previous`."""
-        return cls._ask(key, [since, most + 1, 0], held=since)
+    def with_previous(cls, key: uuids.UUID | int | None, since: int, most: int) -> "News | None":
+        """The same for a uuid or a primary key, with the message `since` itself as `previous`."""
+        return cls._query(key, lowest=since, limit=most + 1, previous_id=since)
 
     @classmethod
-    def _ask(cls, key: uuids.UUID | int | None, parameters: list[int], held: int | None = None) -> "News | None":
-        """`parameters` are the lowest id, how many rows, and how many to skip; `held` is the reader's last message."""
+    def _query(
+        cls, key: uuids.UUID | int | None, *, lowest: int, limit: int, offset: int = 0, previous_id: int | None = None
+    ) -> "News | None":
         if key is None:
             return None
         by_id = isinstance(key, int)
         value = key if by_id else UUID.get_db_prep_value(key, connection)
-        lowest, most, skip = parameters
         with connection.cursor() as cursor:
-            cursor.execute(BY_ID if by_id else BY_UUID, [lowest, value, most, skip])
+            cursor.execute(BY_ID if by_id else BY_UUID, [lowest, value, limit, offset])
             rows = cursor.fetchall()
         if not rows:
             return None
         pk, status, last = rows[0][:3]
-        if rows[-1][3] in (None, held):
+        if rows[-1][3] in (None, previous_id):
             return cls(pk, status, last, [])
-        messages = with_files([_message(row) for row in rows])
-        if held is None:
+        messages = prefetch_files([_message(row) for row in rows])
+        if previous_id is None:
             return cls(pk, status, last, messages)
-        previous = messages.pop(0) if messages[0].pk == held else None
-        return cls(pk, status, last, messages[: most - 1], previous)
+        previous = messages.pop(0) if messages[0].pk == previous_id else None
+        return cls(pk, status, last, messages[: limit - 1], previous)
 
 
 def _message(row: Sequence[Any]) -> Message:
@@ -90,7 +93,7 @@ def _message(row: Sequence[Any]) -> Message:
 
 
 def _converted(name: str, value: Any) -> Any:
-    """A column's value as the model's field has it: SQLite and MariaDB keep dates and uuids as something else."""
+    """A column's value as a Python object: SQLite and MariaDB store dates and uuids as other types."""
     column, converters = _converters(name, connection.vendor)
     for convert in converters:
         value = convert(value, column, connection)

@@ -1,4 +1,4 @@
-"""What the ORM builds once and the database runs often."""
+"""Prepared queries: SQL that the ORM compiles once, for queries that run all the time."""
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache
@@ -9,36 +9,33 @@ from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 
-_built: dict[tuple[str, Hashable], "Prepared[Any]"] = {}
+_compiled: dict[tuple[str, Hashable], "PreparedQuery[Any]"] = {}
 
 
 def prepared(
-    among: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]
+    queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]
 ) -> list[M]:
-    """What the query of `build()` finds, with other values; `among` is where it starts from.
+    """The objects that the query of `build()` finds, with `values` in place of its placeholders.
 
-    Building a query and understanding its answer takes the ORM several times as long as the database takes to give it.
-    So it is built once for every `key`, which must name all in it that varies and is no value, such as a LIMIT. `build`
-    puts a mark where a value belongs, one that nothing else in the query equals, such as -1; `values` has the value
-    for each mark. Annotations come along; related objects (`select_related`) do not.
+    The ORM takes several times as long to compile a query as the database to run it, so each query is compiled once
+    for each `key`, which must name everything that varies and is no value, such as a LIMIT. `build` filters `queryset`
+    and puts placeholders in place of the values, such as -1, that nothing else in the query equals; `values` maps each
+    placeholder to its value. Annotations are set on the objects; `select_related` is not supported.
     """
-    if among.query.where:  # somebody may see only some of them: that query is another one
-        return Prepared(build()).find(values)
-    at = (connection.vendor, key)
-    if at not in _built:
-        _built[at] = Prepared(build())
-    found: list[M] = _built[at].find(values)
+    if queryset.query.where:  # already filtered, by what the agent may see: the compiled query is without that filter
+        return PreparedQuery(build()).fetch(values)
+    cache_key = (connection.vendor, key)
+    if cache_key not in _compiled:
+        _compiled[cache_key] = PreparedQuery(build())
+    found: list[M] = _compiled[cache_key].fetch(values)
     return found
 
 
-class Prepared(Generic[M]):
-    """One query, as the database understands it, and how its rows become objects.
-
-    The steps are those of `django.db.models.query.ModelIterable`.
-    """
+class PreparedQuery(Generic[M]):
+    """A compiled query, and how its rows become objects: the steps of `django.db.models.query.ModelIterable`."""
 
     def __init__(self, queryset: QuerySet[M]) -> None:
-        """Build it."""
+        """Compile the query."""
         self.model = queryset.model
         self.compiler = queryset.query.get_compiler(connection=connection)
         self.sql, self.parameters = self.compiler.as_sql()
@@ -48,8 +45,8 @@ class Prepared(Generic[M]):
         self.fields = [select[column][0].target.attname for column in columns["select_fields"]]
         self.annotations: Any = self.compiler.annotation_col_map
 
-    def find(self, values: Mapping[Any, Any]) -> list[M]:
-        """Ask with these values for its marks."""
+    def fetch(self, values: Mapping[Any, Any]) -> list[M]:
+        """Run the query with these values in place of its placeholders."""
         with connection.cursor() as cursor:
             cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
             rows: Any = cursor.fetchall()
@@ -64,47 +61,48 @@ class Prepared(Generic[M]):
         return found
 
 
-def insert(row: Model) -> None:
-    """INSERT an object's row and give it its id: `row.save()` without signals and without building the SQL anew."""
-    meta, ops = _about(row)
+def insert(instance: Model) -> None:
+    """INSERT an object and set its primary key, like `instance.save()` but without signals and with cached SQL."""
+    meta, ops = _meta_and_ops(instance)
     fields = [field for field in meta.local_concrete_fields if not field.primary_key]
     with connection.cursor() as cursor:
-        cursor.execute(_insertion(type(row), connection.vendor), _values(row, fields))
+        cursor.execute(_insert_sql(type(instance), connection.vendor), _values(instance, fields))
         if connection.features.can_return_columns_from_insert:
-            [row.pk] = ops.fetch_returned_insert_columns(cursor, ())
+            [instance.pk] = ops.fetch_returned_insert_columns(cursor, ())
         else:
-            row.pk = ops.last_insert_id(cursor, meta.db_table, meta.pk.column)
-    row._state.adding, row._state.db = False, connection.alias
+            instance.pk = ops.last_insert_id(cursor, meta.db_table, meta.pk.column)
+    instance._state.adding, instance._state.db = False, connection.alias
 
 
-def update(row: Model, *names: str) -> None:
-    """UPDATE these columns of an object's row, the same way."""
-    meta, _ = _about(row)
+def update(instance: Model, *names: str) -> None:
+    """UPDATE these fields of an object, like `instance.save(update_fields=names)` without signals, with cached SQL."""
+    meta, _ = _meta_and_ops(instance)
     fields = [meta.get_field(name) for name in names]
     with connection.cursor() as cursor:
-        cursor.execute(_change(type(row), connection.vendor, names), [*_values(row, fields), row.pk])
+        sql = _update_sql(type(instance), connection.vendor, names)
+        cursor.execute(sql, [*_values(instance, fields), instance.pk])
 
 
-def _about(model: Model | type[Model]) -> tuple[Any, Any]:
-    # Django's stubs do not have all that its backends and models say of themselves.
+def _meta_and_ops(model: Model | type[Model]) -> tuple[Any, Any]:
+    # Typed as Any: the stubs lack much of what Django's models and backends have.
     return model._meta, connection.ops
 
 
-def _values(row: Model, fields: list[Any]) -> list[Any]:
-    return [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
+def _values(instance: Model, fields: list[Any]) -> list[Any]:
+    return [field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields]
 
 
 @cache
-def _insertion(model: type[Model], _vendor: str) -> str:
-    meta, ops = _about(model)
+def _insert_sql(model: type[Model], _vendor: str) -> str:
+    meta, ops = _meta_and_ops(model)
     columns = [ops.quote_name(field.column) for field in meta.local_concrete_fields if not field.primary_key]
     returning = ops.return_insert_columns([meta.pk])[0] if connection.features.can_return_columns_from_insert else ""
-    marks = ", ".join(["%s"] * len(columns))
-    return f"INSERT INTO {ops.quote_name(meta.db_table)} ({', '.join(columns)}) VALUES ({marks}) {returning}"
+    placeholders = ", ".join(["%s"] * len(columns))
+    return f"INSERT INTO {ops.quote_name(meta.db_table)} ({', '.join(columns)}) VALUES ({placeholders}) {returning}"
 
 
 @cache
-def _change(model: type[Model], _vendor: str, names: tuple[str, ...]) -> str:
-    meta, ops = _about(model)
-    changes = ", ".join(f"{ops.quote_name(meta.get_field(name).column)} = %s" for name in names)
-    return f"UPDATE {ops.quote_name(meta.db_table)} SET {changes} WHERE {ops.quote_name(meta.pk.column)} = %s"
+def _update_sql(model: type[Model], _vendor: str, names: tuple[str, ...]) -> str:
+    meta, ops = _meta_and_ops(model)
+    assignments = ", ".join(f"{ops.quote_name(meta.get_field(name).column)} = %s" for name in names)
+    return f"UPDATE {ops.quote_name(meta.db_table)} SET {assignments} WHERE {ops.quote_name(meta.pk.column)} = %s"

@@ -1,4 +1,4 @@
-"""How far an agent has read."""
+"""Read receipts: how far each agent has read each conversation."""
 
 from typing import TYPE_CHECKING
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
 
 
 class ReadingQuerySet(models.QuerySet["Reading"]):
-    """How readings are found."""
+    """The queries on readings."""
 
     def of(self, agent: "Agent", conversation_id: int) -> "Reading | None":
         """The agent's reading of a conversation, or None if they have never opened it."""
         return self.filter(agent_id=agent.pk, conversation_id=conversation_id).first()
 
     def is_past(self, last: int, agent: "Agent", conversation_id: int) -> bool:
-        """Whether the agent has read up to the message id `last` or further."""
+        """Whether the agent has read the message with the id `last`, or a newer one."""
         reading = self.of(agent, conversation_id)
         return reading is not None and reading.last_message_id >= last
 
 
 class Reading(models.Model):
-    """One agent has read one conversation up to a message."""
+    """How far one agent has read one conversation."""
 
     conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="readings")
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="readings")
     last_message_id = models.BigIntegerField(default=0)
-    # How many of the messages up to there are the customer's.
+    # How many of the messages up to last_message_id the customer wrote.
     customer_messages = models.PositiveIntegerField(default=0)
 
     objects = ReadingQuerySet.as_manager()
@@ -37,5 +37,5 @@ class Reading(models.Model):
         constraints = (models.UniqueConstraint(fields=["conversation", "agent"], name="one_reading_each"),)
 
     def __str__(self) -> str:
-        """Who has read what."""
+        """The agent, the conversation and the message id."""
         return f"{self.agent} has read {self.conversation} up to {self.last_message_id}"

@@ -1,33 +1,36 @@
-"""How much of a conversation is shown at once, and the numbers in addresses that say where."""
+"""Pages of messages on a screen, and the numbers in query strings that select them."""
 
 from django.http import HttpRequest, HttpResponse
 
 from conversations.models import Agent, Conversation, Message
-from conversations.screen.bubbles import Bubble, FileAddress, bubbles
+from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
 
-PAGE = 50
-"""Messages at once on a screen; older ones are fetched on demand."""
+PAGE_SIZE = 50
+"""Messages on a screen at first, and how many older ones each request adds."""
 
-LARGEST = 2**62
-"""Larger than any id, and small enough for every database's arithmetic."""
+MAX_NUMBER = 2**62
+"""Larger than any id, and small enough that every database can still add to it."""
 
 
-def number(request: HttpRequest, name: str) -> int | None:
-    """The whole number in the query string under `name`, or None if there is none."""
+def query_number(request: HttpRequest, name: str) -> int | None:
+    """The whole number of a query parameter, at most MAX_NUMBER, or None if it is missing or not a number."""
     text = request.GET.get(name, "")
-    return min(int(text), LARGEST) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return min(int(text), MAX_NUMBER) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def latest(
-    conversation: Conversation, before: int | None, reader: Agent | None, file_address: FileAddress
+def latest_page(
+    conversation: Conversation, before: int | None, reader: Agent | None, file_url: FileUrl
 ) -> tuple[list[Bubble], int | None]:
-    """The newest page of messages with ids below `before` (None: of all), and below which id there are older ones."""
-    found = conversation.messages.latest_before(before, PAGE + 1)
-    previous = found.pop(0) if len(found) > PAGE else None
-    shown = bubbles(found, previous=previous, conversation=conversation, reader=reader, file_address=file_address)
+    """The newest page of messages with ids below `before`, or of all messages if it is None.
+
+    Also returns the value of `before` for the page of older messages, or None if there are none.
+    """
+    found = conversation.messages.latest_before(before, PAGE_SIZE + 1)
+    previous = found.pop(0) if len(found) > PAGE_SIZE else None
+    shown = make_bubbles(found, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
     return shown, found[0].pk if previous else None
 
 
-def sent(message: Message) -> HttpResponse:
-    """The answer to a page whose script has sent a message: there are messages to fetch, up to its id at least."""
+def message_accepted(message: Message) -> HttpResponse:
+    """Tell the page's script that its message is stored under this id, and make it fetch the new messages."""
     return HttpResponse(status=204, headers={"HX-Trigger": "messages", "X-Message": str(message.pk)})

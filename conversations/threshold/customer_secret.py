@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from conversations.models import Conversation
-from conversations.models.conversation import as_uuid
+from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 
 HEADER = "X-Chat"
@@ -30,7 +30,7 @@ def cookie_name(key: str, host: str) -> str:
 
 def read(cookies: Mapping[str, str], name: str, header: str | None = None) -> uuid.UUID | None:
     """The secret that the browser sends, or None. Whether a conversation has it is not looked up."""
-    return as_uuid(header or cookies.get(name))
+    return parse_uuid(header or cookies.get(name))
 
 
 def fingerprint(secret: uuid.UUID | None) -> str:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from conversations.models import Contact, Website
 from conversations.models.contact import SUB_LENGTH, Claim
-from conversations.models.writing import NAME_LENGTH, check_email, check_name
+from conversations.models.validation import NAME_LENGTH, check_email, check_name
 
 HEADER = "X-Identity"
 """The header in which the chat page sends the proof with each request."""

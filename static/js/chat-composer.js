@@ -301,8 +301,8 @@ class ChatComposer extends HTMLElement {
   // What has come, with these rows or before, need not wait any more.
   settle(rows = []) {
     const { last } = document.querySelector("message-list");
-    const echoes = rows.map((row) => row.dataset.echo);
-    for (const item of this.items) if (item.id <= last || echoes.includes(item.name)) this.drop(item);
+    const clientIds = rows.map((row) => row.dataset.clientId);
+    for (const item of this.items) if (item.id <= last || clientIds.includes(item.name)) this.drop(item);
   }
 
   // Somebody else writes from now on.

@@ -1,6 +1,6 @@
 // How this page keeps the customer's secret where no cookie does, and how it becomes another customer's: chat-keeper.js
 // asks for this when it is needed. From then on the secret goes along in a header.
-const words = __WORDS__; // the server puts them in
+const words = __TEXTS__; // the server puts them in
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;

@@ -1,6 +1,6 @@
 // What a composer does seldom: chat-composer.js asks for it when there is the first file, or when something has gone wrong.
 // The server puts the words in.
-const words = __WORDS__;
+const words = __TEXTS__;
 const MEGABYTE = 1024 ** 2;
 const UNITS = ["byte", "kilobyte", "megabyte"];
 const language = document.documentElement.lang;

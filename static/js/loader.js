@@ -7,8 +7,8 @@
 
   const { website, accent, position, language } = script.dataset;
   const key = website || "default";
-  const look = __LOOKS__[key] || [];
-  const [chat, sorry, shut] = __WORDS__;
+  const look = __APPEARANCE__[key] || [];
+  const [chat, sorry, shut] = __TEXTS__;
   const home = new URL(script.src).origin;
   const base = `${home}/chat/${key === "default" ? "" : `${key}/`}`;
   const host = `?host=${encodeURIComponent(location.origin)}`;

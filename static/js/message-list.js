@@ -80,7 +80,7 @@ class MessageList extends HTMLElement {
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
     if (this.pinned) this.toEnd();
     else {
-      this.unseen += fresh.filter((row) => !row.dataset.echo).length;
+      this.unseen += fresh.filter((row) => !row.dataset.clientId).length;
       const unseen = this.unseen.toLocaleString(document.documentElement.lang);
       this.pill.textContent = this.pill.dataset.words.replace("{n}", unseen);
       this.pill.hidden = this.unseen === 0;

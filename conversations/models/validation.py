@@ -1,4 +1,4 @@
-"""Rules for what people may write: whoever breaks one is told in a sentence."""
+"""Checks of what people write. Each returns the cleaned text, or raises ValueError with a message for them."""
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -13,28 +13,28 @@ EMAIL_LENGTH = 254
 
 
 def check_content(text: str, *, has_files: bool = False) -> str:
-    """A message's text, exactly as it was written. Raises ValueError if it is empty, too long or not storable.
+    """A message's text, unchanged. Raises ValueError if it is empty, too long or not storable.
 
-    A message that has files needs no text: then it is "".
+    A message with files may be empty: then the text is "".
     """
     if not text.strip():
         if has_files:
             return ""
         raise ValueError(_("Write something first: the message is empty."))
     if len(text) > MAX_LENGTH:
-        sentence = ngettext(
+        error = ngettext(
             "The message has %(count)s character. Please send it in parts of %(most)s.",
             "The message has %(count)s characters. Please send it in parts of %(most)s.",
             len(text),
         )
         count, most = (number_format(number, force_grouping=True) for number in (len(text), MAX_LENGTH))
-        raise ValueError(sentence % {"count": count, "most": most})
-    return _storable(text)
+        raise ValueError(error % {"count": count, "most": most})
+    return _check_storable(text)
 
 
 def check_name(name: str) -> str:
     """A person's name on one line, or "". Raises ValueError if it is too long or not storable."""
-    name = " ".join(_storable(name).split())
+    name = " ".join(_check_storable(name).split())
     if len(name) > NAME_LENGTH:
         # Translators: 80 characters
         raise ValueError(_("The name is longer than %(most)s characters.") % {"most": NAME_LENGTH})
@@ -43,7 +43,7 @@ def check_name(name: str) -> str:
 
 def check_email(email: str) -> str:
     """An e-mail address, or "". Raises ValueError if it is not one."""
-    email = _storable(email).strip()
+    email = _check_storable(email).strip()
     try:
         if email:
             validate_email(email)
@@ -55,11 +55,11 @@ def check_email(email: str) -> str:
     return email
 
 
-def _storable(text: str) -> str:
+def _check_storable(text: str) -> str:
     try:
-        text.encode()  # half a surrogate pair is not text in any encoding
+        text.encode()  # fails for a lone surrogate
     except UnicodeEncodeError:
         text = "\x00"
-    if "\x00" in text:  # PostgreSQL stores no NUL
+    if "\x00" in text:  # PostgreSQL cannot store it
         raise ValueError(_("The text has characters that cannot be stored."))
     return text
