@@ -1,4 +1,4 @@
-"""Doorbells: who may listen, what they hear, and what they never hear."""
+"""Doorbell sockets: who may connect, what they are sent, and what they are never sent."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ in_thread: Callable[..., Any] = database_sync_to_async
 
 @asynccontextmanager
 async def socket(path: str, *, cookies: str = "", origin: bytes | None = OURS) -> AsyncIterator[Any]:
-    """A socket as a browser opens it."""
+    """Open a socket as a browser does."""
     headers = [(b"host", b"testserver"), (b"cookie", cookies.encode())]
     if origin is not None:
         headers.append((b"origin", origin))
@@ -36,7 +36,7 @@ async def socket(path: str, *, cookies: str = "", origin: bytes | None = OURS) -
     await bell.disconnect()
 
 
-async def hears(bell: Any) -> dict[str, Any]:
+async def ring_of(bell: Any) -> dict[str, Any]:
     """The next ring."""
     ring: dict[str, Any] = json.loads(await bell.receive_from(timeout=5))
     return ring
@@ -48,56 +48,58 @@ def session(page: Page) -> str:
 
 
 async def closed_with(bell: Any) -> int:
-    """The code with which the server closes, whatever it says before."""
+    """The code with which the server closes, after any rings."""
     while (event := await bell.receive_output(timeout=5))["type"] != "websocket.close":
         pass
     return int(event["code"])
 
 
-async def test_it_rings_at_once_and_for_every_message_on_both_sides(talk: Conversation, bobs: Page, bob: Agent) -> None:
+async def test_all_sockets_ring_on_connect_and_for_every_message(talk: Conversation, bobs: Page, bob: Agent) -> None:
     first = talk.last_message_id
     async with (
-        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_hears,
-        socket(f"/ws/messages/{talk.uuid}/") as widget_hears,
-        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
+        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_socket,
+        socket(f"/ws/messages/{talk.uuid}/") as widget_socket,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_socket,
     ):
-        for bell in (alice_hears, widget_hears, bob_hears):
+        for bell in (alice_socket, widget_socket, bob_socket):
             assert (await bell.connect())[0]
-        assert await hears(alice_hears) == await hears(widget_hears) == {"type": "messages", "last": first}
-        assert await hears(bob_hears) == {"type": "messages", "last": first}
+        assert await ring_of(alice_socket) == await ring_of(widget_socket) == {"type": "messages", "last": first}
+        assert await ring_of(bob_socket) == {"type": "messages", "last": first}
         for writer in (None, bob):
             message = await in_thread(post_message)(content="Hi", conversation=talk, agent=writer)
-            assert await hears(alice_hears) == await hears(widget_hears) == {"type": "messages", "last": message.pk}
+            assert (
+                await ring_of(alice_socket) == await ring_of(widget_socket) == {"type": "messages", "last": message.pk}
+            )
             ring = {"type": "messages", "conversation": talk.pk, "last": message.pk}
-            assert await hears(bob_hears) == ring
+            assert await ring_of(bob_socket) == ring
 
 
-async def test_customers_hear_of_closing_but_not_of_what_agents_do_among_themselves(
+async def test_customers_are_rung_when_a_conversation_closes_but_not_when_an_agent_takes_it(
     talk: Conversation, bobs: Page, bob: Agent
 ) -> None:
     async with (
-        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_hears,
-        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
+        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_socket,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_socket,
     ):
-        for bell in (alice_hears, bob_hears):
+        for bell in (alice_socket, bob_socket):
             await bell.connect()
-            await hears(bell)
+            await ring_of(bell)
         await in_thread(take)(conversation=talk, by=bob)
-        assert (await hears(bob_hears))["conversation"] == talk.pk
-        assert await alice_hears.receive_nothing()
+        assert (await ring_of(bob_socket))["conversation"] == talk.pk
+        assert await alice_socket.receive_nothing()
         await in_thread(close)(conversation=talk)
-        assert await hears(alice_hears) == {"type": "messages", "last": talk.last_message_id}
+        assert await ring_of(alice_socket) == {"type": "messages", "last": talk.last_message_id}
 
 
-async def test_nobody_hears_another_conversation(talk: Conversation) -> None:
+async def test_a_socket_is_not_rung_for_another_conversation(talk: Conversation) -> None:
     other = (await in_thread(post_message)(content="other")).conversation
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
-        await hears(bell)
+        await ring_of(bell)
         await in_thread(post_message)(content="for others", conversation=other)
         assert await bell.receive_nothing()
         await in_thread(post_message)(content="for alice", conversation=talk)
-        assert (await hears(bell))["last"] > other.last_message_id
+        assert (await ring_of(bell))["last"] > other.last_message_id
 
 
 @pytest.mark.parametrize(
@@ -113,22 +115,24 @@ async def test_nobody_hears_another_conversation(talk: Conversation) -> None:
         ("/ws/inbox/", "chat={uuid}"),
     ],
 )
-async def test_not_yours_and_unknown_look_the_same_4404(talk: Conversation, path: str, cookies: str) -> None:
+async def test_a_forbidden_and_an_unknown_conversation_are_both_closed_with_4404(
+    talk: Conversation, path: str, cookies: str
+) -> None:
     async with socket(path, cookies=cookies.format(uuid=talk.uuid.hex)) as bell:
         assert (await bell.connect())[0]
         assert await closed_with(bell) == 4404
 
 
-async def test_the_authority_for_one_conversation_opens_no_other(talk: Conversation) -> None:
+async def test_the_secret_of_one_conversation_gives_no_access_to_another(talk: Conversation) -> None:
     mallorys = (await in_thread(post_message)(content="mine")).conversation
     async with socket("/ws/chat/", cookies=f"chat={mallorys.uuid.hex}") as bell:
         await bell.connect()
-        assert (await hears(bell))["last"] == mallorys.last_message_id
+        assert (await ring_of(bell))["last"] == mallorys.last_message_id
         await in_thread(post_message)(content="for alice", conversation=talk)
         assert await bell.receive_nothing()
 
 
-async def test_a_signed_in_user_who_is_no_agent_hears_nothing() -> None:
+async def test_a_signed_in_user_who_is_no_agent_is_refused() -> None:
     page = Page()
     await in_thread(lambda: page.force_login(User.objects.create_user("dora")))()
     async with socket("/ws/inbox/", cookies=session(page)) as bell:
@@ -144,7 +148,7 @@ async def test_a_signed_in_user_who_is_no_agent_hears_nothing() -> None:
         b"http://eviltestserver",
         b"https://testserver",
         b"http://testserver:81",
-        b"http://localhost",  # a host of ours, but not the one that was asked
+        b"http://localhost",  # another host of ours than the one in the Host header
         b"http://[",
         b"null",
         b"",
@@ -157,18 +161,18 @@ async def test_a_foreign_origin_is_refused_at_the_handshake(
 ) -> None:
     cookies = f"chat={talk.uuid.hex}"
     async with socket(path.format(uuid=talk.uuid), cookies=cookies, origin=origin) as bell:
-        assert not (await bell.connect())[0]  # daphne makes 403 of it
+        assert not (await bell.connect())[0]  # daphne answers 403
 
 
 @pytest.mark.parametrize("path", ["/ws/messages/{uuid}", "/ws/messages/{uuid}/x/", "/ws/nowhere/", "/ws/", "/", "/a\n"])
-async def test_where_no_bell_hangs_nothing_fails(talk: Conversation, path: str) -> None:
+async def test_an_unknown_path_is_refused_without_an_error(talk: Conversation, path: str) -> None:
     async with socket(path.format(uuid=talk.uuid)) as bell:
         assert not (await bell.connect())[0]
 
 
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heartbeats in a moment instead of 25 seconds."""
+    """Send heartbeats every 50 milliseconds instead of every 25 seconds."""
     monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
 
 
@@ -178,12 +182,12 @@ def sign_out(page: Page, bob: Agent) -> None:
 
 
 def leave_the_group(page: Page, bob: Agent) -> None:
-    """Be removed from the agents."""
+    """Be removed from the group of agents."""
     bob.groups.clear()
 
 
 def be_disabled(page: Page, bob: Agent) -> None:
-    """Have the account switched off."""
+    """Have the account disabled."""
     User.objects.filter(pk=bob.pk).update(is_active=False)
 
 
@@ -199,7 +203,7 @@ async def test_an_open_socket_is_closed_with_its_authority(
 ) -> None:
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
         await bell.connect()
-        assert await hears(bell) == await hears(bell)  # the heart beats while all is well
+        assert await ring_of(bell) == await ring_of(bell)  # heartbeats while access lasts
         await in_thread(end)(bobs, bob)
         assert await closed_with(bell) == 4403
     page_answer = await in_thread(bobs.get)("/api/conversation/")
@@ -218,22 +222,22 @@ async def test_a_renewed_secret_closes_sockets_of_the_old_one_at_once(talk: Conv
     async with opened(talk.uuid) as old, opened(talk.uuid) as other_tab:
         for bell in (old, other_tab):
             await bell.connect()
-            await hears(bell)
+            await ring_of(bell)
         renewed = await in_thread(renew_secret)(conversation=talk)
         async with opened(renewed.uuid) as new:
             await new.connect()
-            await hears(new)
+            await ring_of(new)
             for bell in (old, other_tab):
                 assert await closed_with(bell) == doorbell.REVOKED  # the next heartbeat would be 25 s away
             message = await in_thread(post_message)(content="Still here", conversation=renewed)
-            while (await hears(new))["last"] < message.pk:
+            while (await ring_of(new))["last"] < message.pk:
                 pass
 
 
 async def test_a_deleted_conversation_closes_its_socket(talk: Conversation, quick_heartbeat: None) -> None:
     async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
         await bell.connect()
-        await hears(bell)
+        await ring_of(bell)
         await in_thread(talk.delete)()
         assert await closed_with(bell) == 4403
 
@@ -244,7 +248,7 @@ async def test_heartbeats_go_on_after_an_error_of_any_kind(
 ) -> None:
     async with socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as bell:
         await bell.connect()
-        await hears(bell)
+        await ring_of(bell)
         failed = asyncio.Event()
         subscription = doorbell.CustomerDoorbell.subscription
 
@@ -256,22 +260,22 @@ async def test_heartbeats_go_on_after_an_error_of_any_kind(
 
         monkeypatch.setattr(doorbell.CustomerDoorbell, "subscription", fail_once)
         await asyncio.wait_for(failed.wait(), 5)
-        await hears(bell)
-        assert (await hears(bell))["last"] == talk.last_message_id
+        await ring_of(bell)
+        assert (await ring_of(bell))["last"] == talk.last_message_id
 
 
-async def test_whatever_a_listener_says_is_ignored(talk: Conversation) -> None:
+async def test_whatever_a_client_sends_is_ignored(talk: Conversation) -> None:
     async with socket(f"/ws/messages/{talk.uuid}/") as bell, socket(f"/ws/messages/{talk.uuid}/") as other:
         for each in (bell, other):
             await each.connect()
-            await hears(each)
+            await ring_of(each)
         for text in ["{", "[]", '{"type": "ring", "last": 9}', '{"type": "websocket.close"}', "x" * 60_000]:
             await bell.send_to(text_data=text)
         await bell.send_to(bytes_data=b"\x00\xff")
         for _ in range(1000):
             await bell.send_to(text_data="{}")
         message = await in_thread(post_message)(content="still here", conversation=talk)
-        assert (await hears(bell))["last"] == (await hears(other))["last"] == message.pk
+        assert (await ring_of(bell))["last"] == (await ring_of(other))["last"] == message.pk
 
 
 async def test_every_heartbeat_joins_the_group_again(
@@ -287,8 +291,8 @@ async def test_every_heartbeat_joins_the_group_again(
     monkeypatch.setattr(layer, "group_add", group_add)
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
-        for _ in range(3):  # a layer forgets who did not take a ring in time
-            await hears(bell)
+        for _ in range(3):  # a channel layer drops members that are slow to take events
+            await ring_of(bell)
     assert joined[:3] == [customer_group(talk.pk)] * 3
 
 
@@ -297,20 +301,20 @@ async def test_heartbeats_go_on_while_the_channel_layer_fails(
 ) -> None:
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
-        await hears(bell)
+        await ring_of(bell)
 
         async def fail(group: str, channel: str) -> None:
             raise ConnectionError("Redis is gone for a moment")
 
         monkeypatch.setattr(get_channel_layer(), "group_add", fail)
         for _ in range(3):
-            assert (await hears(bell))["last"] == talk.last_message_id
+            assert (await ring_of(bell))["last"] == talk.last_message_id
 
 
-async def test_no_ring_carries_what_was_written(talk: Conversation, bobs: Page) -> None:
+async def test_a_ring_contains_neither_text_nor_uuid(talk: Conversation, bobs: Page) -> None:
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
         await bell.connect()
-        await hears(bell)
+        await ring_of(bell)
         await in_thread(post_message)(content="my secret", conversation=talk)
         ring = await bell.receive_from(timeout=5)
         assert json.loads(ring)["last"] > talk.last_message_id
@@ -318,7 +322,7 @@ async def test_no_ring_carries_what_was_written(talk: Conversation, bobs: Page) 
         assert talk.uuid.hex not in ring.replace("-", "")
 
 
-def test_a_doorbell_that_cannot_ring_never_fails_the_write(
+def test_a_message_is_saved_although_the_channel_layer_fails(
     alice: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
@@ -342,13 +346,13 @@ def shop(db: None) -> Website:
     return website
 
 
-async def test_widgets_of_a_listed_origin_hear_their_own_websites_conversations(
+async def test_widgets_of_a_listed_origin_may_listen_to_conversations_of_their_website_only(
     shop: Website, talk: Conversation
 ) -> None:
     theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
     async with socket(f"/ws/messages/{theirs.uuid}/", origin=b"https://shop.example") as widget:
         assert (await widget.connect())[0]
-        assert (await hears(widget))["last"] == theirs.last_message_id
+        assert (await ring_of(widget))["last"] == theirs.last_message_id
     async with socket(f"/ws/messages/{talk.uuid}/", origin=b"https://shop.example") as widget:
         assert (await widget.connect())[0]
         assert await closed_with(widget) == doorbell.NOT_FOUND
@@ -360,13 +364,13 @@ async def test_a_listed_origin_opens_no_other_socket(path: str, shop: Website, t
         assert not (await bell.connect())[0]
 
 
-async def test_a_page_without_cookies_offers_its_secret_as_a_protocol(shop: Website) -> None:
+async def test_a_page_without_cookies_sends_its_secret_as_a_subprotocol(shop: Website) -> None:
     theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
     headers = [(b"host", b"testserver"), (b"origin", OURS)]
     path = "/ws/chat/shop/?host=https%3A%2F%2Fshop.example"
     bell = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", theirs.uuid.hex])
     assert await bell.connect(timeout=5) == (True, "chat")
-    assert (await hears(bell))["last"] == theirs.last_message_id
+    assert (await ring_of(bell))["last"] == theirs.last_message_id
     await bell.disconnect()
     wrong = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", "0" * 32])
     await wrong.connect(timeout=5)
@@ -374,36 +378,36 @@ async def test_a_page_without_cookies_offers_its_secret_as_a_protocol(shop: Webs
     await wrong.disconnect()
 
 
-async def test_an_agent_who_is_limited_hears_of_no_other_website(
+async def test_a_limited_agent_is_rung_only_for_their_own_websites(
     shop: Website, bobs: Page, bob: Agent, carols: Page, carol: Agent
 ) -> None:
     await in_thread(shop.agents.add)(await in_thread(User.objects.get)(pk=bob.pk))
     theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
     async with (
-        socket("/ws/inbox/", cookies=session(bobs)) as bob_hears,
-        socket("/ws/inbox/", cookies=session(carols)) as carol_hears,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_socket,
+        socket("/ws/inbox/", cookies=session(carols)) as carol_socket,
     ):
-        await bob_hears.connect()
-        await carol_hears.connect()
-        await hears(bob_hears)
-        await hears(carol_hears)
+        await bob_socket.connect()
+        await carol_socket.connect()
+        await ring_of(bob_socket)
+        await ring_of(carol_socket)
         other = (await in_thread(post_message)(content="Elsewhere")).conversation
         await in_thread(post_message)(content="More", conversation=theirs)
-        assert (await hears(carol_hears))["conversation"] == other.pk
-        assert (await hears(carol_hears))["conversation"] == theirs.pk
-        assert (await hears(bob_hears))["conversation"] == theirs.pk
+        assert (await ring_of(carol_socket))["conversation"] == other.pk
+        assert (await ring_of(carol_socket))["conversation"] == theirs.pk
+        assert (await ring_of(bob_socket))["conversation"] == theirs.pk
 
 
-async def test_an_agent_who_gets_limited_hears_so_by_the_next_heartbeat(
+async def test_limiting_an_agent_takes_effect_with_the_next_heartbeat(
     shop: Website, bobs: Page, bob: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
-    async with socket("/ws/inbox/", cookies=session(bobs)) as bob_hears:
-        await bob_hears.connect()
-        await hears(bob_hears)
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bob_socket:
+        await bob_socket.connect()
+        await ring_of(bob_socket)
         await in_thread(shop.agents.add)(await in_thread(User.objects.get)(pk=bob.pk))
         for _ in range(3):
-            await hears(bob_hears)
+            await ring_of(bob_socket)
         other = (await in_thread(post_message)(content="Elsewhere")).conversation
         for _ in range(4):
-            assert (await hears(bob_hears)).get("conversation") != other.pk
+            assert (await ring_of(bob_socket)).get("conversation") != other.pk

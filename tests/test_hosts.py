@@ -180,7 +180,7 @@ def test_what_a_browser_reports_is_escaped_and_bad_links_are_not_shown(
     tells(alice, title="half a \ud800 pair")
     assert bobs.get(f"/inbox/{chatting.pk}/").status_code == 200
     tells(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
-    assert len(visitor.get(chatting.pk).url) == visitor.LONGEST  # type: ignore[union-attr]
+    assert len(visitor.get(chatting.pk).url) == visitor.MAX_LENGTH  # type: ignore[union-attr]
 
 
 def test_signing_out_deletes_the_cookie_and_ends_the_secret_everywhere(

@@ -163,7 +163,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
         return _refused(customer, form, sentence, 409)
     request = customer.request
-    language = request.GET.get("language") or visitor.preferred(request.headers.get("Accept-Language", ""))
+    language = request.GET.get("language") or visitor.preferred_language(request.headers.get("Accept-Language", ""))
     said = {"zone": request.POST.get("zone"), "language": language}
     visitor.save(message.conversation_id, visitor.parse(said, request.headers.get("User-Agent", "")))
     response = message_accepted(message) if request.htmx else redirect(customer.url("chat"))

@@ -46,7 +46,7 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
     if customer.conversation is None:
         return _allow_origin(HttpResponse(status=204), customer)
     conversation = customer.conversation
-    body.setdefault("language", visitor.preferred(request.headers.get("Accept-Language", "")))
+    body.setdefault("language", visitor.preferred_language(request.headers.get("Accept-Language", "")))
     now = visitor.parse(body, request.headers.get("User-Agent", ""))
     is_new = visitor.mark_left(conversation.pk, now.url) if body.get("left") else visitor.save(conversation.pk, now)
     if is_new:

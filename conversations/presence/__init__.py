@@ -1,1 +1,1 @@
-"""What is only true now: it is kept in the cache for a while and in no table."""
+"""What is true only now: kept in the cache for a while, and in no table."""

@@ -1,4 +1,4 @@
-"""Which agents have their inbox open. Kept in the cache for a while: it is gone when nobody says it again."""
+"""Which agents have their inbox open. Kept in the cache, where it expires unless it is refreshed."""
 
 import logging
 from collections.abc import Iterable
@@ -10,23 +10,23 @@ from conversations.models import Agent
 logger = logging.getLogger(__name__)
 
 SECONDS = 60
-"""How long somebody counts as there: their inbox says so every 25 seconds."""
+"""How long an agent counts as online; an open inbox refreshes it every 25 seconds."""
 
 
 def mark_online(agent: Agent) -> None:
-    """The agent's inbox is open."""
+    """Note that the agent's inbox is open."""
     try:
-        cache.set(f"there-{agent.pk}", True, SECONDS)
+        cache.set(f"online-{agent.pk}", True, SECONDS)
     except Exception:  # whatever the cache's library raises: rings matter more than avatars
-        logger.exception("The cache that knows who is there does not answer.")
+        logger.exception("The cache that knows which agents are online does not answer.")
 
 
 def online(agents: Iterable[Agent]) -> list[Agent]:
     """Those of the agents whose inbox is open."""
     agents = list(agents)
     try:
-        noted = cache.get_many([f"there-{agent.pk}" for agent in agents])
-    except Exception:  # the same
-        logger.exception("The cache that knows who is there does not answer.")
+        found = cache.get_many([f"online-{agent.pk}" for agent in agents])
+    except Exception:  # whatever the cache's library raises
+        logger.exception("The cache that knows which agents are online does not answer.")
         return []
-    return [agent for agent in agents if f"there-{agent.pk}" in noted]
+    return [agent for agent in agents if f"online-{agent.pk}" in found]

@@ -1,4 +1,4 @@
-"""Where a customer is right now and with what: told by their browser, kept in the cache, never in a table."""
+"""Which page a customer is on, and with which browser: kept in the cache for a while, and never in a table."""
 
 import logging
 from dataclasses import asdict, dataclass, fields
@@ -11,38 +11,38 @@ from django.utils.translation.trans_real import parse_accept_lang_header
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 30 * 60
-"""How long it is kept after the browser last told it."""
+CACHE_SECONDS = 30 * 60
+"""How long it is kept after the browser last reported it."""
 
-LONGEST = 500
-"""Characters of anything that a browser tells; the rest is left out."""
+MAX_LENGTH = 500
+"""Characters of each field; the rest is cut off."""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """What a browser has told. All of it is the customer's word, and none of it proves anything."""
+    """What a customer's browser has reported. None of it is verified."""
 
     url: str = ""
     title: str = ""
     referrer: str = ""
     language: str = ""
-    zone: str = ""  # their time zone, as in Europe/Berlin
+    zone: str = ""  # the time zone, as in Europe/Berlin
     browser: str = ""
-    left: str = ""  # when they left that page, in ISO 8601, or "" while they are on it
+    left: str = ""  # when the customer left the page, in ISO 8601, or "" while they are on it
 
     @property
     def digest(self) -> str:
-        """A short word that differs where anything in it does."""
+        """A short checksum of all fields, to see whether anything has changed."""
         return format(crc32(repr(self).encode(errors="replace")), "x")
 
     @property
     def link(self) -> str:
-        """The page they are on, if it is one that can be opened."""
-        return self.url if self.url and _site(self.url).startswith(("http://", "https://")) else ""
+        """The page's address if it is http or https, and so safe to open; otherwise ""."""
+        return self.url if self.url and _origin(self.url).startswith(("http://", "https://")) else ""
 
 
-def _site(url: str) -> str:
-    """Scheme and host of an address, as in "https://shop.example"; "" for what is none."""
+def _origin(url: str) -> str:
+    """Scheme and host of a URL, as in "https://shop.example"; "" if it cannot be parsed."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -50,56 +50,56 @@ def _site(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def preferred(accept_language: str) -> str:
-    """The language that a browser likes best, as in "de-at", or ""; what it accepts is as in RFC 9110, 12.5.4."""
+def preferred_language(accept_language: str) -> str:
+    """The first choice of an Accept-Language header (RFC 9110, 12.5.4), as in "de-at", or ""."""
     return next((code for code, _ in parse_accept_lang_header(accept_language.lower()) if code != "*"), "")
 
 
-def parse(said: object, browser: str) -> Visitor:
-    """What a browser has said of itself, whatever that is: text under the names that we know, and no more of it."""
-    known = said if isinstance(said, dict) else {}
+def parse(data: object, browser: str) -> Visitor:
+    """Make a visitor of the JSON that a browser has sent. Unknown names and values that are no text are ignored."""
+    known = data if isinstance(data, dict) else {}
     names = [field.name for field in fields(Visitor) if field.name not in {"browser", "left"}]
-    words = {
-        name: " ".join(known[name].split())[:LONGEST].encode(errors="replace").decode()
+    values = {
+        name: " ".join(known[name].split())[:MAX_LENGTH].encode(errors="replace").decode()
         for name in names
         if isinstance(known.get(name), str)
     }
-    return Visitor(**{**words, "browser": browser[:LONGEST]})
+    return Visitor(**{**values, "browser": browser[:MAX_LENGTH]})
 
 
 def save(conversation_id: int, visitor: Visitor) -> bool:
-    """Keep it for a while; returns whether it differs from what was known.
+    """Keep what is known of a conversation's customer; returns whether it has changed.
 
-    What is not told anew stays as it was. So does another site that they came from, when they go on to another page of
-    the one that they came to.
+    Empty fields keep their old value. So does a referrer of another site when the customer goes on to another page of
+    the same site.
     """
     key = f"visitor-{conversation_id}"
     try:
-        known = cache.get(key) or {}
-        said = {name: word or known.get(name, "") for name, word in asdict(visitor).items()} | {"left": ""}
-        inside, before = _site(visitor.url) == _site(visitor.referrer), known.get("referrer", "")
-        if inside and before and _site(before) != _site(visitor.url):
-            said["referrer"] = before
-        cache.set(key, said, SECONDS)
+        old = cache.get(key) or {}
+        new = {name: value or old.get(name, "") for name, value in asdict(visitor).items()} | {"left": ""}
+        within_site, referrer = _origin(visitor.url) == _origin(visitor.referrer), old.get("referrer", "")
+        if within_site and referrer and _origin(referrer) != _origin(visitor.url):
+            new["referrer"] = referrer
+        cache.set(key, new, CACHE_SECONDS)
     except Exception:  # whatever the cache's library raises
         logger.exception("The cache that knows where customers are does not answer.")
         return False
-    return bool(said != known)
+    return bool(new != old)
 
 
 def mark_left(conversation_id: int, url: str) -> bool:
-    """Note that they are not on this page any more; returns whether that is news.
+    """Note that the customer has left this page; returns whether anything has changed.
 
-    It is none where they are known to be on another: a page that is left and the next one speak at nearly the same
-    time, and may be heard in either order.
+    Nothing changes if they are known to be on another page: a page that is left and the next one report at nearly the
+    same time, in either order.
     """
     key = f"visitor-{conversation_id}"
     try:
         known = cache.get(key) or {}
         if known.get("url") != url or known.get("left"):
             return False
-        cache.set(key, {**known, "left": timezone.now().isoformat()}, SECONDS)
-    except Exception:  # the same
+        cache.set(key, {**known, "left": timezone.now().isoformat()}, CACHE_SECONDS)
+    except Exception:  # whatever the cache's library raises
         logger.exception("The cache that knows where customers are does not answer.")
         return False
     return True
@@ -109,7 +109,7 @@ def get(conversation_id: int) -> Visitor | None:
     """What is known of a conversation's customer, or None."""
     try:
         known = cache.get(f"visitor-{conversation_id}")
-    except Exception:  # the same
+    except Exception:  # whatever the cache's library raises
         logger.exception("The cache that knows where customers are does not answer.")
         return None
     return Visitor(**known) if known else None

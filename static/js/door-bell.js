@@ -1,10 +1,12 @@
-// <door-bell> says when to look for news. A socket rings at once; where there is none, or it fails, it polls.
-const POLL = 3000; // milliseconds between two looks without a socket
-const SLOW = 30000; // with one: it has rung already, this is for the ring that was lost
+// <door-bell> says when to fetch new messages: whenever the socket rings, and by polling, slowly while a socket is open.
+const POLL = 3000; // milliseconds between two polls without a socket
+const SLOW_POLL = 30000; // with one, which makes up for a lost ring
 const HIDDEN = 5; // times slower while nobody sees the page
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
-const LONGEST = 30000; // between two tries to connect
+const MAX_DELAY = 30000; // before connecting again
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
+const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
+const NOT_FOUND = 4404; // nothing that this page may listen to
 
 class DoorBell extends HTMLElement {
   connectedCallback() {
@@ -17,31 +19,31 @@ class DoorBell extends HTMLElement {
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
       document.body.addEventListener(failure, () => this.state("lost"));
     }
-    document.addEventListener("conversation-began", () => this.hasBegun());
+    document.addEventListener("conversation-began", () => this.conversationBegan());
     if ("waits" in this.dataset) this.wait();
-    else this.whenHeard(() => this.begin());
+    else this.whenReady(() => this.begin());
   }
 
   // There is no conversation yet. It may begin here, or in another tab of the same browser.
   wait() {
     try {
-      const others = new BroadcastChannel(this.dataset.socket);
-      others.onmessage = () => this.hasBegun();
-      document.addEventListener("conversation-began", () => others.postMessage("began"), { once: true });
+      const otherTabs = new BroadcastChannel(this.dataset.socket);
+      otherTabs.onmessage = () => this.conversationBegan();
+      document.addEventListener("conversation-began", () => otherTabs.postMessage("began"), { once: true });
     } catch {
-      // a browser that keeps pages from hearing of each other
+      // a browser that isolates pages from each other
     }
     document.addEventListener("messages-shown", ({ detail }) => detail.length && !this.begun && this.begin());
   }
 
-  // A socket that was refused, as nobody's, is worth a try now.
-  hasBegun() {
+  // A socket that was refused because there was no conversation can be opened now.
+  conversationBegan() {
     if (this.begun) this.connect();
     else this.begin();
   }
 
-  // htmx listens from DOMContentLoaded on. The first ring is the catching-up: nobody would hear it before.
-  whenHeard(begin) {
+  // htmx listens from DOMContentLoaded on; an earlier ring would be lost.
+  whenReady(begin) {
     if (document.readyState === "complete") begin();
     else document.addEventListener("DOMContentLoaded", begin, { once: true });
   }
@@ -50,7 +52,7 @@ class DoorBell extends HTMLElement {
     delete this.dataset.waits;
     this.begun = true;
     this.connect();
-    this.poll();
+    this.schedulePoll();
   }
 
   get open() {
@@ -65,55 +67,56 @@ class DoorBell extends HTMLElement {
     try {
       socket = this.socket = new WebSocket(address, document.querySelector("chat-keeper")?.protocols);
     } catch {
-      return this.later();
+      return this.connectLater();
     }
+    this.watchSilence();
     socket.onmessage = (event) => {
       this.tries = 0;
-      this.heard();
+      this.watchSilence();
       this.state("live");
-      this.look(JSON.parse(event.data));
+      this.ring(JSON.parse(event.data));
     };
     socket.onclose = (event) => {
       if (socket !== this.socket) return;
-      this.look(); // what the ring would have said, and whether the server is there at all
-      this.poll();
-      this.later(event.code >= 4400 ? LONGEST : 0);
+      this.ring(); // fetches what is new, and finds out whether the server is there at all
+      this.schedulePoll();
+      this.connectLater([TRY_LATER, NOT_FOUND].includes(event.code) ? MAX_DELAY : 0);
     };
   }
 
-  // Full jitter, so that a thousand pages do not come back in the same second.
-  later(least = 0) {
-    const most = Math.min(LONGEST, 1000 * 2 ** this.tries++);
-    this.retry = setTimeout(() => this.connect(), least + Math.random() * most);
+  // Exponential backoff with full jitter, so that a thousand pages do not come back in the same second.
+  connectLater(least = 0) {
+    const most = Math.min(MAX_DELAY, 1000 * 2 ** this.tries++);
+    this.retry = setTimeout(() => this.connect(), least + Math.random() * Math.max(least, most));
   }
 
-  heard() {
+  watchSilence() {
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => this.socket.close(), SILENCE);
+    this.silence = setTimeout(() => this.socket?.close(), SILENCE);
   }
 
-  // There may be news; `ring` is what the socket said of them.
-  look(ring = {}) {
-    document.body.dispatchEvent(new CustomEvent("ring", { detail: ring }));
+  // There may be new messages. `detail` is what the socket said of them.
+  ring(detail = {}) {
+    document.body.dispatchEvent(new CustomEvent("ring", { detail }));
   }
 
-  poll() {
+  schedulePoll() {
     clearTimeout(this.timer);
-    const pace = (this.open ? SLOW : POLL) * (document.hidden ? HIDDEN : 1);
-    this.timer = setTimeout(() => (this.look(), this.poll()), pace * (0.9 + Math.random() / 5));
+    const pace = (this.open ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN : 1);
+    this.timer = setTimeout(() => (this.ring(), this.schedulePoll()), pace * (0.9 + Math.random() / 5));
   }
 
   wake() {
     if (document.hidden) return;
-    this.look();
+    this.ring();
     if (!this.begun) return;
-    this.poll();
+    this.schedulePoll();
     if (!this.open) this.connect();
   }
 
-  // What became of a look: any answer means that we are connected, with a socket or without.
+  // Any response to a poll means that the page is connected, with a socket or without.
   answered({ xhr }) {
-    if (xhr.status === 0) return; // it failed, which is said apart, or was given up
+    if (xhr.status === 0) return; // aborted, or failed, which other events report
     if (xhr.status === 401) this.state("out");
     else if (xhr.status >= 500 && !this.open) this.state("lost");
     else this.state(this.open ? "live" : "polling");

@@ -1,4 +1,4 @@
-"""Real browsers against a real server. These tests never touch the ORM: they see what people see."""
+"""Fixtures for real browsers against a real server. These tests never use the ORM: they see what people see."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.cast import PATIENCE, Api, Stage
+from tests.browser.cast import TIMEOUT, Api, Stage
 from tests.browser.hosts import SECRET, Browsers, Site, Sites, Street
 from tests.conftest import Server
 
@@ -40,8 +40,8 @@ def chromium_path() -> str:
 # asynchronous tests work in it. The server comes first, because it makes its database with the ORM's connection.
 @pytest.fixture(scope="package")
 def chromium(chromium_path: str, server: Server) -> Iterator[Browser]:
-    """A running browser without a window."""
-    expect.set_options(timeout=PATIENCE)
+    """A headless browser."""
+    expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         yield browser
@@ -49,22 +49,22 @@ def chromium(chromium_path: str, server: Server) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def badges() -> dict[str, Any]:
-    """The cookies of agents who have signed in once, by name."""
+def sessions() -> dict[str, Any]:
+    """The cookies of agents who have signed in, by user name."""
     return {}
 
 
 @pytest.fixture
-def stage(chromium: Browser, server: Server, badges: dict[str, Any]) -> Iterator[Stage]:
-    """Browsers for everybody; nothing may be refused by the policy and no script may fail, in any of them."""
-    stage = Stage(chromium, server, badges)
+def stage(chromium: Browser, server: Server, sessions: dict[str, Any]) -> Iterator[Stage]:
+    """Browsers for everybody; none may report a script error or a violation of the Content-Security-Policy."""
+    stage = Stage(chromium, server, sessions)
     yield stage
     stage.close()
 
 
 @pytest.fixture
-def mortal(server: Server) -> Iterator[Server]:
-    """A second server on the same database, to be killed."""
+def killable_server(server: Server) -> Iterator[Server]:
+    """A second server on the same database, which a test may kill."""
     second = Server({name: server.environment[name] for name in ("DEBUG", "RATE_LIMITS", "DATABASE_URL", "FILES")})
     second.start()
     yield second
@@ -74,13 +74,13 @@ def mortal(server: Server) -> Iterator[Server]:
 
 @pytest.fixture
 def api(server: Server) -> Api:
-    """A program that speaks JSON."""
+    """A client of the JSON API."""
     return Api(server)
 
 
 @pytest.fixture(scope="package")
 def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
-    """Browsers that keep what they keep in one way or another."""
+    """Browsers with different settings for cookies and storage."""
     browsers = Browsers(chromium, chromium_path, ARGUMENTS)
     yield browsers
     browsers.close()
@@ -88,7 +88,7 @@ def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
 
 @pytest.fixture(scope="package")
 def sites(server: Server) -> Iterator[Sites]:
-    """Three websites: two have the shop's chat, the first also the bakery's; nobody lists the third."""
+    """Three websites: the first two are listed origins of the shop and the bakery, the third of nobody."""
     shop, rival, mallory = Site(server.url), Site(server.url), Site(server.url)
     both = [shop.near, shop.far, rival.near, rival.far]
     server.manage("addwebsite", "The shop", *both, "--key", "shop")
@@ -100,17 +100,17 @@ def sites(server: Server) -> Iterator[Sites]:
 
 @pytest.fixture
 def street(
-    browsers: Browsers, server: Server, badges: dict[str, Any], tmp_path: Path, sites: Sites
+    browsers: Browsers, server: Server, sessions: dict[str, Any], tmp_path: Path, sites: Sites
 ) -> Iterator[Street]:
-    """The stage with websites on it; nothing may be refused and no script may fail there either."""
-    street = Street(browsers, server, badges, tmp_path, sites)
+    """Browsers for everybody, and websites that embed the chat; the same errors fail the test."""
+    street = Street(browsers, server, sessions, tmp_path, sites)
     yield street
     street.close()
 
 
 @pytest.fixture(scope="module")
 def members(server: Server, sites: Sites) -> Site:
-    """The shop's chat for its members, and its club where only members may write."""
+    """Two chats on the shop's pages: one takes identity tokens, the other requires them."""
     shop = sites[0]
     for key in ("members", "club"):
         server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
@@ -126,7 +126,7 @@ def members(server: Server, sites: Sites) -> Site:
 
 @pytest.fixture(scope="module")
 def inn(server: Server, sites: Sites) -> Site:
-    """The shop's pages with the chat of an inn, which asks for all that can be asked, and says a lot."""
+    """A chat on the shop's pages with all fields required and long texts."""
     shop = sites[0]
     server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
     server.manage(

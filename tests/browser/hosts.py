@@ -23,7 +23,7 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browser.cast import PATIENCE, ROWS, TELL_VIOLATIONS, Customer, Options, Row, Stage, exactly
+from tests.browser.cast import LOG_VIOLATIONS, ROWS, TIMEOUT, Customer, Options, Row, Stage, exactly
 from tests.conftest import Server
 
 SECRET = "only-for-tests-" * 4
@@ -191,7 +191,7 @@ class Guest(Customer):
     def is_connected(self) -> None:
         expect(self.frame.locator("body")).to_have_attribute("data-link", "live")
 
-    def loses_the_socket(self) -> None:
+    def loses_socket(self) -> None:
         self.connection.evaluate("(bell) => bell.socket?.close()")
 
     def calls(self, name: str, *arguments: Any) -> None:
@@ -214,10 +214,10 @@ class Requests:
     def __init__(self, page: Page, chat: str) -> None:
         self.all: list[tuple[str, str, str]] = []
         self.answered: list[str] = []
-        page.on("request", lambda request: self._note(request, chat))
+        page.on("request", lambda request: self._collect_message(request, chat))
         page.on("requestfinished", lambda request: self.answered.append(request.url))
 
-    def _note(self, request: Any, chat: str) -> None:
+    def _collect_message(self, request: Any, chat: str) -> None:
         if request.url.startswith(chat):
             self.all.append((request.method, request.url.removeprefix(chat), request.post_data or ""))
 
@@ -300,9 +300,9 @@ KINDS: dict[str, dict[str, Any]] = {
 class Street(Stage):
     """A stage with websites on it, where everybody has an ordinary browser."""
 
-    def __init__(self, browsers: Browsers, server: Server, badges: dict[str, Any], home: Path, sites: Sites) -> None:
+    def __init__(self, browsers: Browsers, server: Server, sessions: dict[str, Any], home: Path, sites: Sites) -> None:
         """`home` is a folder for browsers' profiles."""
-        super().__init__(browsers.ordinary, server, badges)
+        super().__init__(browsers.ordinary, server, sessions)
         self.browsers = browsers
         self.home = home
         self.shop, self.rival, self.mallory = sites
@@ -320,13 +320,13 @@ class Street(Stage):
         return self._hear(self.browsers.chosen(kind, self.home / kind.replace(" ", "-")))
 
     def _hear(self, context: BrowserContext) -> BrowserContext:
-        context.set_default_timeout(PATIENCE)
-        context.add_init_script(TELL_VIOLATIONS)
-        context.on("console", self._note)
-        context.on("weberror", self._note_error)
+        context.set_default_timeout(TIMEOUT)
+        context.add_init_script(LOG_VIOLATIONS)
+        context.on("console", self._collect_message)
+        context.on("weberror", self._collect_error)
         self.contexts.append(context)
         return context
 
-    def _note(self, message: ConsoleMessage) -> None:
+    def _collect_message(self, message: ConsoleMessage) -> None:
         if not message.text.startswith(REFUSED):
-            super()._note(message)
+            super()._collect_message(message)

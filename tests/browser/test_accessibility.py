@@ -8,7 +8,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.cast import Api, Options, Stage, somebody
+from tests.browser.cast import Api, Options, Stage, unique_name
 
 pytestmark = pytest.mark.browser
 
@@ -61,9 +61,9 @@ def test_the_chat_before_the_first_message(stage: Stage) -> None:
 
 
 def test_the_chat_with_messages_and_closed(stage: Stage, api: Api) -> None:
-    name = somebody()
+    name = unique_name()
     texts = [f"Message {number}, see https://example.com/{number}" for number in range(60)]
-    uuid = api.tells(*texts, "👋", "x" * 300, name=name)
+    uuid = api.start_conversation(*texts, "👋", "x" * 300, name=name)
     alice, bob = stage.customer(conversation=uuid, **TOUCH), stage.agent(**TOUCH)
     alice.is_connected()
     bob.opens(name)
@@ -81,7 +81,7 @@ def test_the_chat_while_a_message_cannot_be_sent(stage: Stage) -> None:
     alice.sees("Hello")
     alice.is_connected()
     alice.page.context.set_offline(True)
-    alice.loses_the_socket()
+    alice.loses_socket()
     alice.says("Into the void")
     expect(alice.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
     expect(alice.connection).to_have_text("Reconnecting…")
@@ -101,7 +101,7 @@ def test_signing_in_and_failing_to(stage: Stage) -> None:
 
 def test_the_inbox_full_and_empty(stage: Stage, api: Api) -> None:
     for number in range(3):
-        api.tells(f"Conversation {number}", name="Somebody with quite a long name " * 2)
+        api.start_conversation(f"Conversation {number}", name="Somebody with quite a long name " * 2)
     bob = stage.agent(**TOUCH)
     is_fine(bob.page)
     bob.comes("?status=closed&whose=mine")
@@ -112,8 +112,8 @@ def test_the_inbox_full_and_empty(stage: Stage, api: Api) -> None:
 
 
 def test_a_conversation_in_the_inbox(stage: Stage, api: Api) -> None:
-    name = somebody()
-    uuid = api.tells("One", "Two", name=name, email="alice@example.com")
+    name = unique_name()
+    uuid = api.start_conversation("One", "Two", name=name, email="alice@example.com")
     bob = stage.agent(**TOUCH)
     bob.opens(name)
     bob.answers("Three")
@@ -142,7 +142,7 @@ def test_an_error(stage: Stage) -> None:
 
 def test_without_script_there_is_nothing_to_object_to_either(stage: Stage, api: Api) -> None:
     """Axe itself is a script: it runs where the page's own scripts did not come."""
-    uuid = api.tells("Hello")
+    uuid = api.start_conversation("Hello")
     context = stage.browser(**TOUCH)
     context.route("**/*.js", lambda route: route.abort())
     context.add_cookies([{"name": "chat", "value": uuid, "url": stage.server.url}])
@@ -157,8 +157,8 @@ WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtenges
 
 def test_long_messages_words_and_names_stay_within_a_phone(stage: Stage, api: Api) -> None:
     name = ("Wolfeschlegelsteinhausenbergerdorff " * 3)[:80].strip()
-    text = f"Long things {somebody()}"
-    uuid = api.tells(WORD, LONGEST, "https://example.com/" + "a" * 500, "W" * 2000, text, name=name)
+    text = f"Long things {unique_name()}"
+    uuid = api.start_conversation(WORD, LONGEST, "https://example.com/" + "a" * 500, "W" * 2000, text, name=name)
     alice = stage.customer(conversation=uuid, **PHONE)
     bob = stage.agent(**PHONE)
     assert bob.page.evaluate(WIDER) == []
@@ -209,7 +209,7 @@ def test_the_focus_is_visible_wherever_the_tab_key_leads(stage: Stage, path: str
 
 
 def test_new_messages_are_announced_politely(stage: Stage, api: Api) -> None:
-    uuid = api.tells("Hello")
+    uuid = api.start_conversation("Hello")
     alice = stage.customer(conversation=uuid)
     log = alice.page.get_by_role("log", name="Messages")
     alice.is_connected()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Dialog, FilePayload, Locator, Page, Route, expect
 
-from tests.browser.cast import Agent, Api, Customer, Person, Stage, eventually, somebody
+from tests.browser.cast import Agent, Api, Customer, Person, Stage, eventually, unique_name
 from tests.browser.hosts import Street
 
 pytestmark = pytest.mark.browser
@@ -78,8 +78,8 @@ def is_opened(window: Page, name: str = "") -> None:
 
 def only_blocked_scripts_complained(stage: Stage) -> None:
     """The only complaints are that a file's page blocked scripts, such as the one of stage.browser()."""
-    assert all(complaint.startswith("Blocked script execution") for complaint in stage.complaints), stage.complaints
-    stage.complaints.clear()
+    assert all(complaint.startswith("Blocked script execution") for complaint in stage.errors), stage.errors
+    stage.errors.clear()
 
 
 def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
@@ -88,7 +88,7 @@ def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     expect(chips(alice)).to_have_count(2)
     expect(chips(alice).first).to_have_text(re.compile(r"beach\.jpg \d.* kB"))
     expect(chips(alice).last).to_have_text("offer.pdf 8 bytes")
-    name = somebody()
+    name = unique_name()
     alice.says(f"Look, says {name}")
     alice.shows(f"Look, says {name}")
     expect(chips(alice)).to_have_count(0)
@@ -156,8 +156,8 @@ def note(tmp_path: Path) -> Path:
 
 
 def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, api: Api, note: Path) -> None:
-    name = somebody()
-    api.tells(f"Hello from {name}", name=name)
+    name = unique_name()
+    api.start_conversation(f"Hello from {name}", name=name)
     alice, bob = stage.customer(), stage.agent()
     bob.opens(name)
     for person, places in ((alice, ("html", ".chat-head")), (bob, ("#list", "#about", ".bar"))):
@@ -170,7 +170,7 @@ def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, 
 
 
 def test_a_dropped_file_never_replaces_the_page(stage: Stage, note: Path) -> None:
-    key = f"no-files-{somebody()[6:]}"
+    key = f"no-files-{unique_name()[6:]}"
     stage.server.manage("addwebsite", "No files", "--key", key)
     change = f"Website.objects.filter(key='{key}').update(attachments=False)"
     stage.server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
@@ -274,9 +274,9 @@ def test_leaving_with_unsent_files_warns_and_the_message_is_not_sent_without_the
 
 
 def test_chosen_files_stay_with_their_conversation(stage: Stage, api: Api) -> None:
-    one, two = somebody(), somebody()
+    one, two = unique_name(), unique_name()
     for name in (one, two):
-        api.tells(f"Hello from {name}", name=name)
+        api.start_conversation(f"Hello from {name}", name=name)
     bob = stage.agent()
     bob.opens(one)
     attaches(bob, payload("for-one.txt", b"x"))
@@ -306,7 +306,7 @@ def test_the_layout_does_not_shift_when_pictures_load(stage: Stage, api: Api) ->
 
 def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(stage: Stage, api: Api) -> None:
     """As in a frame whose cookies are blocked: the secret is in the frame's own storage, and sent in a header."""
-    secret = api.tells("Hello")
+    secret = api.start_conversation("Hello")
     context = stage.browser()
     keep = f"localStorage.setItem('chat /chat/ ', '{secret}')"
     context.add_init_script(f"try {{ {keep} }} catch {{ /* a file that is looked at has no storage */ }}")

@@ -1,28 +1,30 @@
-"""When the connection breaks, or there is more than one tab: nothing is lost, and people are told."""
+"""Lost connections and several tabs: nothing is lost, and people are told."""
 
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Customer, Person, Stage, somebody, uuid_of
+from tests.browser.cast import Api, Customer, Person, Stage, unique_name, uuid_of
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
 
-def test_what_is_written_while_the_server_is_gone_arrives_once_when_it_is_back(stage: Stage, mortal: Server) -> None:
-    alice, bob = stage.customer(server=mortal), stage.agent(server=mortal)
+def test_messages_written_while_the_server_is_down_arrive_once_when_it_is_back(
+    stage: Stage, killable_server: Server
+) -> None:
+    alice, bob = stage.customer(server=killable_server), stage.agent(server=killable_server)
     alice.says("Before")
     alice.sees("Before")
     alice.is_connected()
     bob.opens("Before")
-    mortal.kill()
+    killable_server.kill()
     expect(alice.connection).to_have_text("Reconnecting…")
     alice.says("While you were gone")
     alice.says("and this")
     expect(alice.pending.first.locator(".fate")).to_have_text("Not sent yet, trying again…")
     expect(alice.pending.first.get_by_role("button", name="Try again")).to_be_visible()
     alice.types("and a draft")
-    mortal.start()
+    killable_server.start()
     alice.shows("Before", "While you were gone", "and this")
     expect(alice.connection).to_have_text("Connected")
     expect(alice.field).to_have_value("and a draft")
@@ -30,7 +32,7 @@ def test_what_is_written_while_the_server_is_gone_arrives_once_when_it_is_back(s
     assert alice.screen() == bob.screen()
 
 
-def test_what_could_not_be_sent_is_still_there_after_a_reload(stage: Stage) -> None:
+def test_an_unsent_message_survives_a_reload(stage: Stage) -> None:
     alice = stage.customer()
     alice.says("First")
     alice.sees("First")
@@ -43,26 +45,26 @@ def test_what_could_not_be_sent_is_still_there_after_a_reload(stage: Stage) -> N
     alice.shows("First", "Second")
 
 
-def test_an_answer_that_never_came_back_is_not_doubled_by_the_next_try(stage: Stage, api: Api) -> None:
+def test_a_retry_after_a_lost_response_does_not_duplicate_the_message(stage: Stage, api: Api) -> None:
     alice = stage.customer()
     tries = []
 
-    def swallow_the_first_answer(route: Route) -> None:
+    def drop_first_response(route: Route) -> None:
         tries.append(route.request.post_data)
         if len(tries) == 1:
-            route.fetch()  # the server has it now, and the page does not hear of it
+            route.fetch()  # the server has saved it, but the page gets no response
             route.abort()
         else:
             route.continue_()
 
-    alice.page.route("**/chat/messages/", swallow_the_first_answer)
+    alice.page.route("**/chat/messages/", drop_first_response)
     alice.says("Only once, please.")
     alice.shows("Only once, please.")
     assert len(tries) == 2
     assert [text for _, text in api.read(uuid_of(alice))] == ["Only once, please."]
 
 
-def test_what_the_server_refuses_says_why_and_can_be_edited(stage: Stage) -> None:
+def test_a_refused_message_says_why_and_can_be_edited(stage: Stage) -> None:
     alice = stage.customer()
     alice.introduces_herself("Alice", "not an address")
     alice.says("Hello?")
@@ -75,7 +77,7 @@ def test_what_the_server_refuses_says_why_and_can_be_edited(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("side", ["customer", "agent"])
-def test_losing_the_connection_is_one_quiet_line_and_gone_when_it_is_back(stage: Stage, side: str) -> None:
+def test_a_lost_connection_is_shown_in_one_line_until_it_is_back(stage: Stage, side: str) -> None:
     person: Person
     if side == "customer":
         person = stage.customer()
@@ -85,38 +87,38 @@ def test_losing_the_connection_is_one_quiet_line_and_gone_when_it_is_back(stage:
     person.is_connected()
     expect(person.connection).to_have_text("Connected")
     person.page.context.set_offline(True)
-    person.loses_the_socket()
+    person.loses_socket()
     expect(person.connection).to_have_text("Reconnecting…")
     person.page.context.set_offline(False)
     person.is_connected()
     expect(person.connection).to_have_text("Connected")
 
 
-def test_a_socket_that_drops_comes_back_with_what_was_missed(stage: Stage, api: Api) -> None:
+def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(stage: Stage, api: Api) -> None:
     alice = stage.customer()
     alice.says("Still there?")
     alice.is_connected()
-    alice.loses_the_socket()
+    alice.loses_socket()
     api.post("Missed", uuid_of(alice))
     alice.shows("Still there?", "Missed")
     alice.is_connected()
 
 
-def test_an_agent_who_was_signed_out_is_told_and_loses_nothing_that_was_typed(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Hello", name=name)
+def test_a_signed_out_agent_is_told_and_keeps_the_draft(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
     bob = stage.agent()
     bob.opens(name)
     bob.types("A long answer")
     bob.is_connected()
     bob.page.context.clear_cookies()
-    api.tells("A ring for everybody.")
+    api.start_conversation("A ring for everybody.")
     expect(bob.connection).to_contain_text("You are signed out.")
     expect(bob.page.get_by_role("link", name="Sign in again")).to_be_visible()
     expect(bob.field).to_have_value("A long answer")
 
 
-def test_two_tabs_that_begin_at_the_same_moment_begin_one_conversation(stage: Stage, api: Api) -> None:
+def test_two_tabs_that_write_at_the_same_moment_start_one_conversation(stage: Stage, api: Api) -> None:
     alice = stage.customer()
     tab = Customer(alice.page.context.new_page(), alice.url)
     tab.comes()
@@ -133,7 +135,7 @@ def test_two_tabs_that_begin_at_the_same_moment_begin_one_conversation(stage: St
     assert alice.screen() == tab.screen() == api.read(uuid_of(alice))
 
 
-def test_a_conversation_that_begins_in_one_tab_is_alive_in_the_others(stage: Stage, api: Api) -> None:
+def test_a_conversation_started_in_one_tab_is_live_in_the_others(stage: Stage, api: Api) -> None:
     alice = stage.customer()
     tab = Customer(alice.page.context.new_page(), alice.url)
     tab.comes()
@@ -145,22 +147,22 @@ def test_a_conversation_that_begins_in_one_tab_is_alive_in_the_others(stage: Sta
     tab.shows("Hello from here", "And from anywhere")
 
 
-def test_what_an_agent_did_not_send_is_not_the_next_agents(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Who are you?", name=name)
+def test_the_next_agent_in_the_same_browser_does_not_see_the_last_ones_draft(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Who are you?", name=name)
     bob, carol = stage.agent("bob"), stage.agent("carol")
     bob.opens(name)
     bob.types("I am bob, and not done")
     bob.page.context.clear_cookies()
-    bob.page.context.add_cookies(carol.page.context.cookies())  # type: ignore[arg-type]  # what it gives it takes
+    bob.page.context.add_cookies(carol.page.context.cookies())  # type: ignore[arg-type]  # it accepts its own output
     bob.reloads()
     expect(bob.page.locator(".my-name")).to_have_text("carol")
     expect(bob.field).to_have_value("")
 
 
-def test_what_an_agent_does_in_vain_says_why(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Close me", name=name)
+def test_a_failed_action_of_an_agent_says_why(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Close me", name=name)
     bob = stage.agent()
     bob.opens(name)
     trouble = bob.page.locator("#trouble")
@@ -178,7 +180,7 @@ def test_what_an_agent_does_in_vain_says_why(stage: Stage, api: Api) -> None:
     bob.closes()
 
 
-def test_a_page_before_its_first_message_says_nothing_of_the_connection(stage: Stage) -> None:
+def test_a_page_without_messages_shows_no_connection_state(stage: Stage) -> None:
     alice = stage.customer()
     alice.page.context.set_offline(True)
     with alice.page.expect_event("requestfailed"):
@@ -189,10 +191,10 @@ def test_a_page_before_its_first_message_says_nothing_of_the_connection(stage: S
     alice.is_connected()
 
 
-def test_after_going_back_in_vain_one_can_go_on(stage: Stage, api: Api) -> None:
-    one, two = somebody(), somebody()
-    api.tells("I am the first.", name=one)
-    api.tells("I am the second.", name=two)
+def test_a_failed_navigation_back_can_be_retried(stage: Stage, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    api.start_conversation("I am the first.", name=one)
+    api.start_conversation("I am the second.", name=two)
     bob = stage.agent()
     number = bob.opens(one)
     bob.opens(two)
@@ -203,19 +205,19 @@ def test_after_going_back_in_vain_one_can_go_on(stage: Stage, api: Api) -> None:
     bob.page.evaluate("window.sameAsBefore = true")
     bob.is_connected()
     bob.page.context.set_offline(True)
-    bob.loses_the_socket()
+    bob.loses_socket()
     expect(bob.connection).to_have_text("Reconnecting…")
     bob.page.context.set_offline(False)
     bob.is_connected()
-    api.tells("Somebody else", name=(last := somebody()))
+    api.start_conversation("Somebody else", name=(last := unique_name()))
     expect(bob.row(last)).to_be_visible()
-    assert bob.page.evaluate("window.sameAsBefore")  # it was not loaded anew under bob's hands
+    assert bob.page.evaluate("window.sameAsBefore")  # the page was not reloaded
 
 
-def test_going_back_to_what_does_not_come_shows_nothing_else_in_its_place(stage: Stage, api: Api) -> None:
-    one, two = somebody(), somebody()
-    api.tells("I am the first.", name=one)
-    api.tells("I am the second.", name=two)
+def test_navigating_back_to_a_failing_page_shows_no_other_conversation(stage: Stage, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    api.start_conversation("I am the first.", name=one)
+    api.start_conversation("I am the second.", name=two)
     bob = stage.agent()
     bob.opens(one)
     bob.opens(two)

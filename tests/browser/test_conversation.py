@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Error, Route, expect
 
-from tests.browser.cast import Api, Customer, Stage, eventually, exactly, see_the_same, somebody
+from tests.browser.cast import Api, Customer, Stage, eventually, exactly, unique_name, wait_for_same_screen
 from tests.browser.hosts import refuses_cookies
 from tests.conftest import Server
 
@@ -25,8 +25,8 @@ def test_a_customer_writes_and_an_agent_takes_it_and_answers(stage: Stage) -> No
     assert alice.screen() == bob.screen()
 
 
-def test_a_new_conversation_comes_into_the_inbox_with_who_wrote_and_how_much(stage: Stage) -> None:
-    alice, bob, name = stage.customer(), stage.agent(), somebody()
+def test_a_new_conversation_appears_in_the_inbox_with_name_and_unread_count(stage: Stage) -> None:
+    alice, bob, name = stage.customer(), stage.agent(), unique_name()
     bob.is_connected()
     alice.introduces_herself(name)
     alice.says("My pot has a crack.")
@@ -37,10 +37,10 @@ def test_a_new_conversation_comes_into_the_inbox_with_who_wrote_and_how_much(sta
     expect(row.locator(".line")).to_have_text("Near the rim.")
     expect(row.locator(".count")).to_have_text("2 unread")
     expect(row.locator(".ago")).to_have_text("now")
-    expect(bob.page.locator(".row").first).to_contain_text(name)  # the newest is on top
+    expect(bob.page.locator(".row").first).to_contain_text(name)  # newest first
 
 
-def test_what_is_read_is_no_longer_counted_in_the_list_or_the_title(stage: Stage) -> None:
+def test_read_messages_are_not_counted_in_the_list_or_the_title(stage: Stage) -> None:
     alice, carol = stage.customer(), stage.agent("carol")
     alice.says("Count me, please.")
     carol.opens("Count me, please.")
@@ -60,19 +60,19 @@ def test_what_is_read_is_no_longer_counted_in_the_list_or_the_title(stage: Stage
     expect(carol.row("And four, while you look?").locator(".count")).to_have_count(0)
 
 
-def test_who_they_are_is_asked_lightly_and_shown_to_the_agent(stage: Stage) -> None:
-    alice, bob, name = stage.customer(), stage.agent(viewport={"width": 1440, "height": 900}), somebody()
+def test_name_and_email_are_optional_and_shown_to_the_agent(stage: Stage) -> None:
+    alice, bob, name = stage.customer(), stage.agent(viewport={"width": 1440, "height": 900}), unique_name()
     alice.introduces_herself(name, "alice@example.com")
     alice.says("Do you deliver to Gdańsk?")
     bob.opens(name)
     expect(bob.head.locator("h2")).to_have_text(name)
     expect(bob.page.locator(".details")).to_contain_text("alice@example.com")
-    expect(alice.page.get_by_label("E-mail")).to_have_count(0)  # and asked once
+    expect(alice.page.get_by_label("E-mail")).to_have_count(0)  # asked only once
 
 
 @pytest.fixture(scope="module")
-def night(server: Server) -> str:
-    """A website where nobody is there until the day after tomorrow; returns its key."""
+def closed_website(server: Server) -> str:
+    """A website that is closed until the day after tomorrow; returns its key."""
     server.manage("addwebsite", "The night shop", "--key", "night")
     day = (datetime.now(UTC) + timedelta(days=2)).strftime("%a")
     change = f"Website.objects.filter(key='night').update(office_hours='{day} 11:00-12:00')"
@@ -81,13 +81,15 @@ def night(server: Server) -> str:
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
-def test_while_nobody_is_there_an_email_is_asked_for_until_there_is_one(stage: Stage, night: str, script: bool) -> None:
-    alice, bob, name = stage.customer(java_script_enabled=script), stage.agent(), somebody()
+def test_outside_office_hours_an_email_is_asked_for_until_it_is_known(
+    stage: Stage, closed_website: str, script: bool
+) -> None:
+    alice, bob, name = stage.customer(java_script_enabled=script), stage.agent(), unique_name()
     question = alice.page.get_by_text("Leave your e-mail, so that we can reach you")
-    alice.goes(f"/chat/{night}/")
+    alice.goes(f"/chat/{closed_website}/")
 
     def says(text: str, name: str = "", email: str = "") -> None:
-        """Write it, without script behind a link and with the button."""
+        """Send it with the button; without JavaScript the form is behind a link."""
         link = alice.page.get_by_role("link", name="Write a message")
         if link.count():
             link.click()
@@ -111,14 +113,14 @@ def test_while_nobody_is_there_an_email_is_asked_for_until_there_is_one(stage: S
     expect(bob.page.locator(".details")).to_contain_text("alice@example.com")
 
 
-def test_an_email_that_is_being_typed_while_a_message_is_sent_is_not_lost(stage: Stage, night: str) -> None:
-    alice, name = stage.customer(), somebody()
-    alice.goes(f"/chat/{night}/")
+def test_an_email_typed_while_a_message_is_being_sent_is_kept(stage: Stage, closed_website: str) -> None:
+    alice, name = stage.customer(), unique_name()
+    alice.goes(f"/chat/{closed_website}/")
     email = alice.page.get_by_label("E-mail")
     held: list[Route] = []
     alice.page.route("**/messages/*", lambda route: held.append(route) if not held else route.continue_())
     alice.says("Is it still warm?")
-    eventually(alice.page, lambda: bool(held), "the message is on its way")
+    eventually(alice.page, lambda: bool(held), "the message is being sent")
     email.fill("me@exam")
     held[0].continue_()
     alice.sees("Is it still warm?")
@@ -132,12 +134,12 @@ def test_an_email_that_is_being_typed_while_a_message_is_sent_is_not_lost(stage:
     expect(bob.page.locator(".details")).to_contain_text("me@example.com")
 
 
-def test_who_is_found_again_without_a_cookie_is_asked_what_is_not_known_yet(stage: Stage, night: str) -> None:
-    context, said = stage.browser(), f"I am {somebody()}."
+def test_without_cookies_the_page_asks_only_for_what_is_not_known_yet(stage: Stage, closed_website: str) -> None:
+    context, said = stage.browser(), f"I am {unique_name()}."
     refuses_cookies(context, stage.server.url)
     alice = Customer(context.new_page(), stage.server.url)
     email = alice.page.get_by_label("E-mail")
-    for where, is_asked in (("/chat/", False), (f"/chat/{night}/", True)):
+    for where, is_asked in (("/chat/", False), (f"/chat/{closed_website}/", True)):
         alice.goes(where)
         alice.says(said)
         alice.shows(said)
@@ -153,7 +155,7 @@ def test_who_is_found_again_without_a_cookie_is_asked_what_is_not_known_yet(stag
     expect(email).to_have_count(0)
 
 
-def test_a_colleague_sees_at_once_who_has_it(stage: Stage) -> None:
+def test_a_colleague_sees_at_once_who_has_taken_a_conversation(stage: Stage) -> None:
     alice, bob, carol = stage.customer(), stage.agent("bob"), stage.agent("carol")
     alice.says("Who is the boss here?")
     for agent in (bob, carol):
@@ -164,19 +166,19 @@ def test_a_colleague_sees_at_once_who_has_it(stage: Stage) -> None:
     expect(carol.row("Who is the boss here?").locator(".taken")).to_have_text("bob")
 
 
-def test_who_takes_it_a_moment_too_late_is_told_who_was_quicker(stage: Stage) -> None:
+def test_an_agent_who_takes_a_conversation_too_late_is_told_who_has_it(stage: Stage) -> None:
     alice, bob, carol = stage.customer(), stage.agent("bob"), stage.agent("carol")
     alice.says("First come, first served?")
     for agent in (bob, carol):
         agent.opens("First come, first served?")
-    carol.page.route("**/state/*", lambda route: route.abort())  # carol's screen has not heard of it yet
+    carol.page.route("**/state/*", lambda route: route.abort())  # carol's page does not get the update
     bob.takes()
     carol.page.get_by_role("button", name="Take").click()
     expect(carol.page.get_by_role("alert").filter(has_text="bob was quicker")).to_be_visible()
     expect(carol.head).to_contain_text("bob has it")
 
 
-def test_a_closed_chat_says_so_and_opens_again_when_the_customer_writes(stage: Stage) -> None:
+def test_a_closed_conversation_reopens_when_the_customer_writes(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     alice.says("That is all, thank you.")
     bob.opens("That is all, thank you.")
@@ -184,7 +186,7 @@ def test_a_closed_chat_says_so_and_opens_again_when_the_customer_writes(stage: S
     bob.closes()
     closed = alice.page.get_by_text("This chat is closed. Write again to reopen it.")
     expect(closed).to_be_visible()
-    expect(bob.row("That is all, thank you.")).to_have_count(0)  # it has left the list of open ones
+    expect(bob.row("That is all, thank you.")).to_have_count(0)  # the list shows open ones
     alice.says("Wait, one more thing!")
     expect(closed).to_have_count(0)
     expect(bob.head).to_contain_text("Open")
@@ -192,7 +194,7 @@ def test_a_closed_chat_says_so_and_opens_again_when_the_customer_writes(stage: S
     expect(bob.row("Wait, one more thing!")).to_have_count(1)
 
 
-def test_an_agent_opens_a_closed_one_again(stage: Stage) -> None:
+def test_an_agent_reopens_a_closed_conversation(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     alice.says("Bye for now.")
     bob.opens("Bye for now.")
@@ -203,7 +205,7 @@ def test_an_agent_opens_a_closed_one_again(stage: Stage) -> None:
     expect(alice.page.get_by_text("This chat is closed.")).to_have_count(0)
 
 
-def test_both_see_the_same_after_a_reload(stage: Stage) -> None:
+def test_both_sides_show_the_same_after_a_reload(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     alice.says("One")
     alice.sees("One")
@@ -211,7 +213,7 @@ def test_both_see_the_same_after_a_reload(stage: Stage) -> None:
     bob.opens("Reload me")
     bob.answers("Three")
     alice.sees("Three")
-    before = see_the_same(alice, bob)
+    before = wait_for_same_screen(alice, bob)
     assert [text for _, text in before] == ["One", "Reload me", "Three"]
     alice.reloads()
     bob.reloads()
@@ -234,10 +236,10 @@ def test_two_conversations_do_not_mix(stage: Stage) -> None:
     dan.shows("I am dan.", "Dan again.", "Hello dan.")
 
 
-def test_the_filters_show_open_closed_mine_and_unassigned_ones(stage: Stage, api: Api) -> None:
-    names = {key: somebody() for key in ("nobody's", "bob's", "carol's", "closed")}
+def test_filters_for_open_closed_own_and_unassigned_conversations(stage: Stage, api: Api) -> None:
+    names = {key: unique_name() for key in ("nobody's", "bob's", "carol's", "closed")}
     for name in names.values():
-        api.tells("Filter me.", name=name)
+        api.start_conversation("Filter me.", name=name)
     bob, carol = stage.agent("bob"), stage.agent("carol")
     carol.opens(names["carol's"])
     carol.takes()
@@ -263,10 +265,10 @@ def test_the_filters_show_open_closed_mine_and_unassigned_ones(stage: Stage, api
         assert listed() == expected, tabs
 
 
-def test_back_and_forward_go_through_the_conversations_that_were_opened(stage: Stage, api: Api) -> None:
-    one, two = somebody(), somebody()
-    api.tells("I am the first.", name=one)
-    api.tells("I am the second.", name=two)
+def test_back_and_forward_navigate_through_opened_conversations(stage: Stage, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    api.start_conversation("I am the first.", name=one)
+    api.start_conversation("I am the second.", name=two)
     bob = stage.agent()
     bob.opens(one)
     bob.opens(two)
@@ -282,10 +284,10 @@ def test_back_and_forward_go_through_the_conversations_that_were_opened(stage: S
 
 
 @pytest.mark.parametrize("late", ["a click", "going back"])
-def test_where_you_went_last_is_what_you_see_whatever_arrives_late(stage: Stage, api: Api, late: str) -> None:
-    one, two = somebody(), somebody()
-    api.tells("I am the first.", name=one)
-    api.tells("I am the second.", name=two)
+def test_a_late_response_does_not_replace_a_newer_page(stage: Stage, api: Api, late: str) -> None:
+    one, two = unique_name(), unique_name()
+    api.start_conversation("I am the first.", name=one)
+    api.start_conversation("I am the second.", name=two)
     bob, held = stage.agent(), list[Route]()
     bob.opens(one)
     if late == "a click":
@@ -295,11 +297,11 @@ def test_where_you_went_last_is_what_you_see_whatever_arrives_late(stage: Stage,
         bob.opens(two)
         bob.page.route(re.compile(r"/inbox/\d+/$"), lambda route: held.append(route))
         bob.page.go_back(wait_until="commit")
-    eventually(bob.page, lambda: len(held) == 1, "a conversation is on its way")
+    eventually(bob.page, lambda: len(held) == 1, "a conversation has been requested")
     bob.page.go_back(wait_until="commit")
     expect(bob.page.get_by_text("Choose a conversation to read it.")).to_be_visible()
-    with suppress(Error):  # the page has given it up
+    with suppress(Error):  # the page has aborted the request
         held[0].continue_()
-    api.tells("Somebody else", name=(last := somebody()))
-    expect(bob.row(last)).to_be_visible()  # and what came before it has come
+    api.start_conversation("Somebody else", name=(last := unique_name()))
+    expect(bob.row(last)).to_be_visible()  # so everything earlier has arrived, too
     expect(bob.page.get_by_text("Choose a conversation to read it.")).to_be_visible()

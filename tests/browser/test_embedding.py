@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.cast import eventually, somebody
+from tests.browser.cast import eventually, unique_name
 from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Street, refuses_cookies
 from tests.browser.test_accessibility import AXE
 from tests.conftest import Server, free_port
@@ -110,7 +110,7 @@ def test_a_page_with_a_strict_csp_only_has_to_allow_the_chat(street: Street, whe
     alice.closes()
     alice.opens()
     alice.shows("Hello from behind a policy")
-    assert street.complaints == []  # not even one thing was refused
+    assert street.errors == []  # not even one thing was refused
 
 
 @pytest.mark.parametrize("origins", ["two of one site", "two of two sites"])
@@ -276,7 +276,7 @@ def test_all_of_the_standalone_page_is_reachable_on_a_low_screen(street: Street,
 
 
 def test_unread_messages_are_counted_on_the_button(street: Street) -> None:
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     alice.opens()
     alice.says(hello)
@@ -348,7 +348,7 @@ def test_calls_before_the_loader_came_are_queued(street: Street) -> None:
 
 
 def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -> None:
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     asked = Requests(alice.page, street.server.url)
     alice.opens()
@@ -379,7 +379,7 @@ def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -
 
 
 def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(street: Street) -> None:
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
     alice.opens()
     alice.says(hello)
@@ -441,14 +441,14 @@ def test_the_chat_works_on_pages_that_lack_a_browser_feature(street: Street, lac
     expect(alice.field).to_be_visible()
 
 
-def test_a_page_is_unharmed_when_the_chat_server_is_down(street: Street, mortal: Server) -> None:
+def test_a_page_is_unharmed_when_the_chat_server_is_down(street: Street, killable_server: Server) -> None:
     shop = street.shop
-    line = shop.script().replace(street.server.url, mortal.url)
+    line = shop.script().replace(street.server.url, killable_server.url)
     page = street.browser().new_page()
     page.clock.install()
     alice = Guest(page, shop.far)
     alice.comes(shop.page(script=line))
-    mortal.kill()
+    killable_server.kill()
     alice.button.click()
     page.clock.run_for(11_000)
     expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
@@ -456,7 +456,7 @@ def test_a_page_is_unharmed_when_the_chat_server_is_down(street: Street, mortal:
     expect(alice.panel).to_be_hidden()
     alice.button.click()
     page.clock.run_for(11_000)
-    mortal.start()
+    killable_server.start()
     alice.trouble.get_by_role("button", name="Close").click()
     alice.button.click()
     expect(alice.field).to_be_visible()

@@ -1,9 +1,9 @@
-"""Conversations that are longer than a screen."""
+"""Conversations that are longer than one page or one screen."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.cast import Api, Person, Stage, somebody
+from tests.browser.cast import Api, Person, Stage, unique_name
 
 pytestmark = pytest.mark.browser
 
@@ -13,12 +13,12 @@ TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimation
 def long(api: Api, count: int = 120, name: str = "") -> tuple[str, list[str]]:
     """A conversation with many messages: its uuid and their texts."""
     texts = [f"Message number {number}" for number in range(1, count + 1)]
-    return api.tells(*texts, name=name), texts
+    return api.start_conversation(*texts, name=name), texts
 
 
 @pytest.mark.parametrize("side", ["customer", "agent"])
-def test_older_messages_come_on_demand_without_moving_what_is_read(stage: Stage, api: Api, side: str) -> None:
-    name = somebody()
+def test_older_messages_load_on_demand_without_moving_the_text(stage: Stage, api: Api, side: str) -> None:
+    name = unique_name()
     uuid, texts = long(api, name=name)
     person: Person
     if side == "customer":
@@ -38,14 +38,14 @@ def test_older_messages_come_on_demand_without_moving_what_is_read(stage: Stage,
         now = first.bounding_box()
         assert place is not None
         assert now is not None
-        assert abs(now["y"] - place["y"]) < 60  # no more than the button that was above it
+        assert abs(now["y"] - place["y"]) < 60  # at most the height of the button above it
         expect(first).to_be_in_viewport()
     expect(button).to_have_count(0)
     assert person.screen() == api.read(uuid)
     expect(person.page.locator(".day")).to_have_count(1)
 
 
-def test_who_reads_further_up_is_told_of_new_messages_and_stays_there(stage: Stage, api: Api) -> None:
+def test_new_messages_are_announced_and_do_not_move_a_reader_who_scrolled_up(stage: Stage, api: Api) -> None:
     uuid, texts = long(api, 50)
     alice = stage.customer(conversation=uuid)
     alice.is_connected()
@@ -63,15 +63,15 @@ def test_who_reads_further_up_is_told_of_new_messages_and_stays_there(stage: Sta
     expect(alice.bubble("More news")).to_be_in_viewport()
     expect(pill).to_be_hidden()
     api.post("Even more", uuid)
-    expect(alice.bubble("Even more")).to_be_in_viewport()  # who is at the end stays at the end
+    expect(alice.bubble("Even more")).to_be_in_viewport()  # at the end the page follows
 
 
-def test_more_news_than_fit_on_a_page_all_come(stage: Stage, api: Api) -> None:
-    uuid = api.tells("Before the tunnel")
+def test_more_new_messages_than_one_page_are_all_loaded(stage: Stage, api: Api) -> None:
+    uuid = api.start_conversation("Before the tunnel")
     alice = stage.customer(conversation=uuid)
     alice.is_connected()
     alice.page.context.set_offline(True)
-    alice.loses_the_socket()
+    alice.loses_socket()
     texts = [f"In the tunnel {number}" for number in range(130)]
     for text in texts:
         api.post(text, uuid)
@@ -79,13 +79,13 @@ def test_more_news_than_fit_on_a_page_all_come(stage: Stage, api: Api) -> None:
     alice.shows("Before the tunnel", *texts)
 
 
-def test_who_reads_further_up_stays_there_while_the_composer_grows(stage: Stage, api: Api) -> None:
+def test_a_growing_composer_does_not_move_a_reader_who_scrolled_up(stage: Stage, api: Api) -> None:
     uuid, texts = long(api, 50)
     alice = stage.customer(conversation=uuid)
     top = alice.bubble(texts[0])
     expect(alice.bubble(texts[-1])).to_be_in_viewport()
     top.scroll_into_view_if_needed()
-    alice.page.evaluate(TWO_FRAMES)  # nobody scrolls and types in the same one
+    alice.page.evaluate(TWO_FRAMES)  # people do not scroll and type in the same frame
     height = alice.field.bounding_box()
     alice.types("One\nTwo\nThree\nFour")
     grown = alice.field.bounding_box()
@@ -96,7 +96,7 @@ def test_who_reads_further_up_stays_there_while_the_composer_grows(stage: Stage,
     expect(top).to_be_in_viewport()
 
 
-def test_who_is_at_the_end_stays_there_while_what_is_above_grows(stage: Stage, api: Api) -> None:
+def test_a_reader_at_the_end_stays_there_while_content_above_grows(stage: Stage, api: Api) -> None:
     uuid, texts = long(api, 50)
     alice = stage.customer(conversation=uuid)
     last = alice.bubble(texts[-1])

@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Error, Route, expect
 
-from tests.browser.cast import Agent, Api, Customer, eventually, see_the_same, somebody
+from tests.browser.cast import Agent, Api, Customer, eventually, unique_name, wait_for_same_screen
 from tests.browser.hosts import (
     KINDS,
     NEAR_AND_FAR,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.browser
 def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(
     street: Street, kind: str, where: str
 ) -> None:
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     origin = street.shop.far if where == "far" else street.shop.near
     alice = street.guest(origin, street.shop.page(), context=street.browser_that_is(kind))
     bob = street.agent()
@@ -56,7 +56,7 @@ def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(
     bob.answers("Always.")
     for person in (alice, bob):
         person.shows(hello, "How can I help?", "Do you have bread?", "Always.")
-    see_the_same(alice, bob)
+    wait_for_same_screen(alice, bob)
     alice.is_connected()
 
 
@@ -74,7 +74,7 @@ def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
     bob.sees("Now I am here.")
     bob.answers("I can see that.")
     window.shows(*[text for _, text in before], "Now I am here.", "I can see that.")
-    see_the_same(window, bob)
+    wait_for_same_screen(window, bob)
     assert "code" not in window.page.url
     [code] = codes
     another = Customer(alice.page.context.new_page(), window.page.url.partition("/chat/")[0])
@@ -107,7 +107,7 @@ def test_without_cookies_the_secret_is_stored_elsewhere(street: Street, keeper: 
     if keeper == "the frame itself":
         context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
     alice = street.guest(origin, street.shop.page(), context=context)
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -147,7 +147,7 @@ def test_two_tabs_without_cookies_share_one_conversation(street: Street) -> None
     second = street.guest(street.shop.far, street.shop.page(), context=context)
     for tab in (first, second):
         tab.opens()
-    hello = f"From the first tab, {somebody()}"
+    hello = f"From the first tab, {unique_name()}"
     first.says(hello)
     first.shows(hello)
     second.says("From the second tab")
@@ -157,7 +157,7 @@ def test_two_tabs_without_cookies_share_one_conversation(street: Street) -> None
 
 def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
     context, alice = keeps_in_the_page(street)
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -178,7 +178,7 @@ def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
 
 def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(street: Street) -> None:
     context, alice = keeps_in_the_page(street)
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -250,7 +250,7 @@ def test_shutdown_in_one_tab_applies_to_all_tabs(street: Street, storage: str, w
     alice.says("I am another")
     tab.shows("I am another")
     tab.says("In this tab too")
-    see_the_same(alice, tab)
+    wait_for_same_screen(alice, tab)
     alice.shows("I am another", "In this tab too")
 
 
@@ -380,7 +380,7 @@ def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(street: Street) ->
 
 
 def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: Site, api: Api) -> None:
-    sub = somebody()
+    sub = unique_name()
     alice = street.guest(members.far, members.page(script=members.script("members")))
     asked = Requests(alice.page, street.server.url)
     alice.calls("identify", token(sub))
@@ -399,7 +399,7 @@ def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: 
 
 
 def test_an_identified_customer_has_the_same_conversation_on_every_device(street: Street, members: Site) -> None:
-    alice_sub, carol_sub = somebody(), somebody()
+    alice_sub, carol_sub = unique_name(), unique_name()
     hello = f"Hello from {alice_sub}"
     path = members.page(script=members.script("members"))
     laptop, phone = street.guest(members.far, path), street.guest(members.far, path)
@@ -432,14 +432,14 @@ def test_an_identified_customer_has_the_same_conversation_on_every_device(street
 
 def test_an_identified_customer_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
     alice = street.guest(members.far, members.page(script=members.script("members")))
-    alice.calls("identify", token(somebody()))
+    alice.calls("identify", token(unique_name()))
     alice.opens()
     alice.says("Hello")
     alice.is_connected()
 
 
 def test_hmac_proofs_work_with_ids_in_any_script(street: Street, members: Site) -> None:
-    sub = f"愛麗絲 100% {somebody()}"
+    sub = f"愛麗絲 100% {unique_name()}"
     signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
     laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
     for device in (laptop, phone):
@@ -470,7 +470,7 @@ def test_where_identity_is_required_anonymous_messages_are_refused(street: Stree
     expect(alice.pending.locator(".fate")).to_have_text(
         "Not sent. Please sign in on the website first, then write to us."
     )
-    alice.calls("identify", token(somebody()))
+    alice.calls("identify", token(unique_name()))
     expect(alice.frame.get_by_text("Please sign in on The club to write.")).to_have_count(0)
     alice.pending.get_by_role("button", name="Try again").click()
     alice.shows("Let me in")

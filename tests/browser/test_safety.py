@@ -1,15 +1,15 @@
-"""What mallory writes stays text, on every screen."""
+"""Markup in messages, names and addresses is shown as text on every page."""
 
 import json
 
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.browser.cast import Api, Stage, eventually, somebody, uuid_of
+from tests.browser.cast import Api, Stage, eventually, unique_name, uuid_of
 
 pytestmark = pytest.mark.browser
 
-# Rows 1 to 4 of the list of attacks that Chatsite was designed against: script, links, htmx, foreign swaps.
+# Scripts, links, htmx attributes, and out-of-band swaps.
 PAYLOADS = [
     "<script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 1'>",
@@ -38,7 +38,7 @@ NAMES = ["<script>window.hacked = 1</script>", "<img src=x onerror='window.hacke
 
 
 def is_unharmed(page: Page) -> None:
-    """Nothing has run, and there is nothing on the page that a message could have brought."""
+    """No script has run, and no element or attribute comes from a message."""
     assert page.evaluate("window.hacked") is None
     for selector in ("img", "iframe", "script:not([src])", "style", "[onerror]", "[onload]", "[hx-swap-oob]", "base"):
         assert page.locator(f"body {selector}").count() == 0, selector
@@ -46,15 +46,15 @@ def is_unharmed(page: Page) -> None:
     assert page.locator("#messages").count() == 1
 
 
-def test_markup_in_messages_is_text_on_both_screens(stage: Stage, api: Api) -> None:
-    name = somebody()
-    uuid = api.tells("Before", *PAYLOADS, name=name)
+def test_markup_in_messages_is_shown_as_text_on_both_sides(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    uuid = api.start_conversation("Before", *PAYLOADS, name=name)
     alice, bob = stage.customer(conversation=uuid), stage.agent()
     bob.opens(name)
     for person in (alice, bob):
         person.shows("Before", *PAYLOADS)
         person.is_connected()
-    for payload in PAYLOADS:  # and as news, which htmx swaps in
+    for payload in PAYLOADS:  # and once more as new messages, which htmx swaps in
         api.post(f"{payload} again", uuid)
     again = [f"{payload} again" for payload in PAYLOADS]
     for person in (alice, bob):
@@ -63,7 +63,7 @@ def test_markup_in_messages_is_text_on_both_screens(stage: Stage, api: Api) -> N
     expect(bob.row(name).locator(".line")).to_have_text(again[-1])
 
 
-def test_what_the_customer_or_the_agent_types_is_text_too(stage: Stage) -> None:
+def test_typed_markup_is_shown_as_text_on_both_sides(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     alice.says("I am about to misbehave.")
     bob.opens("I am about to misbehave.")
@@ -81,8 +81,8 @@ def test_what_the_customer_or_the_agent_types_is_text_too(stage: Stage) -> None:
         is_unharmed(person.page)
 
 
-def test_no_link_leads_to_a_script(stage: Stage, api: Api) -> None:
-    uuid = api.tells(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
+def test_no_link_runs_a_script(stage: Stage, api: Api) -> None:
+    uuid = api.start_conversation(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
     alice = stage.customer(conversation=uuid)
     alice.shows(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
     links = alice.page.locator(".bubble a")
@@ -94,8 +94,8 @@ def test_no_link_leads_to_a_script(stage: Stage, api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_markup_in_a_name_is_text_in_the_list_the_head_and_the_details(stage: Stage, api: Api, name: str) -> None:
-    uuid = api.tells(f"My name is {somebody()}", name=name)
+def test_markup_in_a_name_is_shown_as_text(stage: Stage, api: Api, name: str) -> None:
+    uuid = api.start_conversation(f"My name is {unique_name()}", name=name)
     (_, text) = api.read(uuid)[0]
     bob = stage.agent(viewport={"width": 1440, "height": 900})
     bob.is_connected()
@@ -108,18 +108,18 @@ def test_markup_in_a_name_is_text_in_the_list_the_head_and_the_details(stage: St
     is_unharmed(bob.page)
 
 
-def test_a_strange_but_valid_address_is_text(stage: Stage, api: Api) -> None:
+def test_markup_in_a_valid_email_address_is_shown_as_text(stage: Stage, api: Api) -> None:
     email = "\"onload='window.hacked=1'\"@example.com"
-    name = somebody()
-    api.tells("Write to me.", name=name, email=email)
+    name = unique_name()
+    api.start_conversation("Write to me.", name=name, email=email)
     bob = stage.agent(viewport={"width": 1440, "height": 900})
     bob.opens(name)
     expect(bob.page.locator(".details dd a").first).to_have_text(email)
     is_unharmed(bob.page)
 
 
-def test_the_policy_would_stop_what_got_through(stage: Stage, api: Api) -> None:
-    alice = stage.customer(conversation=api.tells("Hello"))
+def test_the_content_security_policy_blocks_injected_scripts(stage: Stage, api: Api) -> None:
+    alice = stage.customer(conversation=api.start_conversation("Hello"))
     alice.page.evaluate("""() => {
         const box = document.createElement("div");
         box.innerHTML = "<img src=x onerror='window.hacked = 1'>";
@@ -128,12 +128,12 @@ def test_the_policy_would_stop_what_got_through(stage: Stage, api: Api) -> None:
         script.textContent = "window.hacked = 1";
         document.body.append(script);
     }""")
-    eventually(alice.page, lambda: len(stage.complaints) >= 2, "the browser tells of two violations")
+    eventually(alice.page, lambda: len(stage.errors) >= 2, "two violations are logged")
     assert alice.page.evaluate("window.hacked") is None
-    stage.complaints.clear()
+    stage.errors.clear()
 
 
-def test_the_customers_secret_is_nowhere_but_in_its_cookie(stage: Stage) -> None:
+def test_the_customers_secret_is_only_in_its_cookie(stage: Stage) -> None:
     asked: list[Request] = []
     sockets: list[str] = []
     alice, bob = stage.customer(), stage.agent()
@@ -160,7 +160,7 @@ def test_the_customers_secret_is_nowhere_but_in_its_cookie(stage: Stage) -> None
         assert dashed not in text
 
 
-def test_text_that_is_hard_to_show_is_shown_soon(stage: Stage, api: Api) -> None:
+def test_text_that_is_slow_to_render_is_shown(stage: Stage, api: Api) -> None:
     hard = [
         "*a_" * 6000,
         "[" * 20_000,
@@ -169,7 +169,7 @@ def test_text_that_is_hard_to_show_is_shown_soon(stage: Stage, api: Api) -> None
         "\u202e\u2066abc\u2069\u202c",
         "www." * 5000,
     ]
-    uuid = api.tells(*hard)
+    uuid = api.start_conversation(*hard)
     alice = stage.customer(conversation=uuid)
     alice.shows(*hard)
     alice.says("Still alive")
@@ -177,7 +177,7 @@ def test_text_that_is_hard_to_show_is_shown_soon(stage: Stage, api: Api) -> None
     is_unharmed(alice.page)
 
 
-def test_the_inbox_is_framed_by_nobody_and_the_chat_by_its_own_site(stage: Stage, api: Api) -> None:
+def test_the_inbox_cannot_be_framed_and_the_chat_only_by_its_own_site(stage: Stage, api: Api) -> None:
     page = stage.browser().new_page()
     page.goto(f"{stage.server.url}/")
     page.get_by_role("button", name="Chat").click()
@@ -194,7 +194,7 @@ def test_the_inbox_is_framed_by_nobody_and_the_chat_by_its_own_site(stage: Stage
         "/inbox/",
     )
     stolen = bob.page.frame_locator("#stolen")
-    eventually(bob.page, lambda: bool(stage.complaints), "the browser tells that it did not show the frame")
-    assert "frame-ancestors" in json.dumps(stage.complaints)
+    eventually(bob.page, lambda: bool(stage.errors), "the refused frame is logged")
+    assert "frame-ancestors" in json.dumps(stage.errors)
     expect(stolen.locator(".bar")).to_have_count(0)
-    stage.complaints.clear()
+    stage.errors.clear()

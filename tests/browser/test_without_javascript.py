@@ -1,18 +1,18 @@
-"""Browsers without script: everything works by forms and links."""
+"""Browsers without JavaScript: everything works by forms and links."""
 
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.cast import Agent, Api, Customer, Stage, exactly, somebody
+from tests.browser.cast import Agent, Api, Customer, Stage, exactly, unique_name
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.browser
 
 
 def send(person: Customer | Agent, text: str) -> None:
-    """Write, and press the button; on a page that reloads itself, writing is behind a link."""
+    """Write and press the button; a page that reloads itself has the form behind a link."""
     link = person.page.get_by_role("link", name=re.compile("^Write a"))
     if link.count():
         link.click()
@@ -22,12 +22,12 @@ def send(person: Customer | Agent, text: str) -> None:
 
 
 def texts(person: Customer | Agent) -> list[str]:
-    """The messages on the screen."""
+    """The messages that the page shows."""
     return person.page.locator("#messages .bubble").all_text_contents()
 
 
 def test_a_whole_conversation_works_by_forms(stage: Stage) -> None:
-    alice, name = stage.customer(java_script_enabled=False), somebody()
+    alice, name = stage.customer(java_script_enabled=False), unique_name()
     alice.page.get_by_text("Add your name").click()
     alice.page.get_by_label("Name").fill(name)
     send(alice, "No scripts here.\nTwo lines.")
@@ -62,10 +62,10 @@ def test_a_whole_conversation_works_by_forms(stage: Stage) -> None:
     expect(bob.page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_older_messages_are_behind_a_link_and_so_are_the_newest(stage: Stage, api: Api) -> None:
+def test_links_lead_to_older_messages_and_back_to_the_newest(stage: Stage, api: Api) -> None:
     written = [f"Line {number}" for number in range(1, 71)]
-    name = somebody()
-    uuid = api.tells(*written, name=name)
+    name = unique_name()
+    uuid = api.start_conversation(*written, name=name)
     bob = stage.agent(java_script_enabled=False)
     bob.row(name).click()
     for person in (stage.customer(conversation=uuid, java_script_enabled=False), bob):
@@ -78,7 +78,7 @@ def test_older_messages_are_behind_a_link_and_so_are_the_newest(stage: Stage, ap
         assert texts(person) == written[-50:]
 
 
-def test_a_refused_message_is_explained_and_what_was_typed_is_kept(stage: Stage) -> None:
+def test_a_refused_message_is_explained_and_the_text_is_kept(stage: Stage) -> None:
     alice = stage.customer(java_script_enabled=False)
     alice.page.get_by_text("Add your name").click()
     alice.page.get_by_label("Name").fill("Alice")
@@ -95,9 +95,9 @@ def test_a_refused_message_is_explained_and_what_was_typed_is_kept(stage: Stage)
     alice.sees("Do you?")
 
 
-def test_an_agents_refused_answer_is_explained_too(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Hello", name=name)
+def test_a_refused_answer_of_an_agent_is_explained(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
     bob = stage.agent(java_script_enabled=False)
     bob.row(name).click()
     send(bob, " \n ")
@@ -116,8 +116,8 @@ def test_pressing_send_twice_sends_once(stage: Stage) -> None:
 
 
 def test_the_filters_are_links(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Find me.", name=name)
+    name = unique_name()
+    api.start_conversation("Find me.", name=name)
     bob = stage.agent(java_script_enabled=False)
     bob.page.get_by_role("link", name=exactly("Mine")).click()
     expect(bob.row(name)).to_have_count(0)
@@ -127,26 +127,26 @@ def test_the_filters_are_links(stage: Stage, api: Api) -> None:
     expect(bob.row(name)).to_have_attribute("aria-current", "true")
 
 
-def test_the_page_looks_for_news_by_itself(stage: Stage, api: Api) -> None:
-    uuid = api.tells("Waiting…")
+def test_the_page_refreshes_itself(stage: Stage, api: Api) -> None:
+    uuid = api.start_conversation("Waiting…")
     alice = stage.customer(conversation=uuid, java_script_enabled=False)
     alice.page.route(
-        "**/chat/", lambda route: route.fulfill(body=sooner(route.fetch().text()), content_type="text/html")
+        "**/chat/", lambda route: route.fulfill(body=with_quick_refresh(route.fetch().text()), content_type="text/html")
     )
     alice.reloads()
     api.post("News!", uuid)
     alice.sees("News!")
 
 
-def sooner(html: str) -> str:
-    """The same page, refreshing after a second."""
+def with_quick_refresh(html: str) -> str:
+    """The same page with a refresh after one second."""
     changed = re.sub(r'http-equiv="refresh" content="\d+', 'http-equiv="refresh" content="1', html)
     assert changed != html
     return changed
 
 
-def test_no_page_reloads_itself_while_somebody_is_writing_on_it(stage: Stage, api: Api) -> None:
-    name = somebody()
+def test_a_page_with_an_open_form_does_not_refresh(stage: Stage, api: Api) -> None:
+    name = unique_name()
     alice, bob = stage.customer(java_script_enabled=False), stage.agent(java_script_enabled=False)
 
     def reloads(person: Customer | Agent) -> bool:
@@ -157,7 +157,7 @@ def test_no_page_reloads_itself_while_somebody_is_writing_on_it(stage: Stage, ap
 
     assert not reloads(alice)
     assert reloads(bob)
-    api.tells("Hello", name=name)
+    api.start_conversation("Hello", name=name)
     bob.reloads()
     send(alice, "Hello too")
     alice.sees("Hello too")
@@ -166,7 +166,7 @@ def test_no_page_reloads_itself_while_somebody_is_writing_on_it(stage: Stage, ap
     for person in (alice, bob):
         assert reloads(person)
         person.page.get_by_role("link", name=re.compile("^Write a")).click()
-        expect(person.field).to_be_focused()  # at once, without another click
+        expect(person.field).to_be_focused()  # without another click
         assert not reloads(person)
         person.field.fill(" ")
         person.page.get_by_role("button", name="Send").click()

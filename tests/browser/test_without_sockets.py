@@ -1,27 +1,27 @@
-"""Networks that let no socket through: news come by asking."""
+"""Networks that block WebSockets: messages come by polling."""
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.cast import Agent, Customer, Stage, see_the_same, somebody
+from tests.browser.cast import Agent, Customer, Stage, unique_name, wait_for_same_screen
 
 pytestmark = pytest.mark.browser
 
 
 def no_such_thing(context: BrowserContext) -> None:
-    """A browser, or a company's policy, that knows no sockets."""
+    """A browser without WebSockets."""
     context.add_init_script("window.WebSocket = class { constructor() { throw new Error('not here'); } }")
 
 
 def closed_at_once(context: BrowserContext) -> None:
-    """A proxy that ends every socket."""
+    """A proxy that closes every socket."""
     context.route_web_socket("**/ws/**", lambda socket: socket.close(code=1011))
 
 
 @pytest.mark.parametrize("refuse", [no_such_thing, closed_at_once])
-def test_a_conversation_goes_on_without_sockets(stage: Stage, refuse: object) -> None:
+def test_a_conversation_works_without_sockets(stage: Stage, refuse: object) -> None:
     assert callable(refuse)
-    alice, bob, name = stage.customer(), stage.agent(), somebody()
+    alice, bob, name = stage.customer(), stage.agent(), unique_name()
     people: tuple[Customer | Agent, ...] = (alice, bob)
     for person in people:
         refuse(person.page.context)
@@ -40,7 +40,7 @@ def test_a_conversation_goes_on_without_sockets(stage: Stage, refuse: object) ->
     alice.says("Open up!")
     bob.sees("Open up!")
     expect(bob.head).to_contain_text("Open")
-    see_the_same(alice, bob)
+    wait_for_same_screen(alice, bob)
     for person in people:
         expect(person.page.locator("body")).to_have_attribute("data-link", "polling")
         expect(person.connection).to_have_text("Connected")

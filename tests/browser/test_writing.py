@@ -1,4 +1,4 @@
-"""Writing: what is typed is kept, sent once, and in order."""
+"""The composer: drafts are kept, and messages are sent once and in order."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Person, Stage, eventually, somebody
+from tests.browser.cast import Api, Person, Stage, eventually, unique_name
 
 pytestmark = pytest.mark.browser
 
 
 @contextmanager
 def nothing_arrives(person: Person) -> Iterator[list[Route]]:
-    """Hold what the page posts for as long as this lasts."""
+    """Hold back all POST requests of the page within this context."""
     held: list[Route] = []
     holding = True
 
@@ -30,7 +30,7 @@ def nothing_arrives(person: Person) -> Iterator[list[Route]]:
         route.continue_()
 
 
-def test_enter_sends_and_shift_enter_begins_a_new_line(stage: Stage) -> None:
+def test_enter_sends_and_shift_enter_starts_a_new_line(stage: Stage) -> None:
     alice = stage.customer()
     alice.field.press_sequentially("Roses are red")
     alice.field.press("Shift+Enter")
@@ -42,7 +42,7 @@ def test_enter_sends_and_shift_enter_begins_a_new_line(stage: Stage) -> None:
     expect(alice.field).to_be_focused()
 
 
-def test_the_field_grows_with_what_is_typed_and_scrolls_only_when_that_is_much(stage: Stage) -> None:
+def test_the_field_grows_with_its_text_and_scrolls_only_at_its_maximum(stage: Stage) -> None:
     alice = stage.customer()
     hidden = "(field) => field.scrollHeight - field.clientHeight"
     for count in range(1, 7):
@@ -59,7 +59,7 @@ def test_an_empty_message_is_not_sent(stage: Stage) -> None:
     alice.shows("Something")
 
 
-def test_what_is_typed_survives_a_reload_on_both_sides(stage: Stage) -> None:
+def test_a_draft_survives_a_reload_on_both_sides(stage: Stage) -> None:
     alice, bob = stage.customer(), stage.agent()
     alice.says("I have two questions.")
     alice.types("The second is")
@@ -71,10 +71,10 @@ def test_what_is_typed_survives_a_reload_on_both_sides(stage: Stage) -> None:
     expect(bob.field).to_have_value("And the answ")
 
 
-def test_each_conversation_keeps_the_answer_that_was_begun_in_it(stage: Stage, api: Api) -> None:
-    one, two = somebody(), somebody()
-    api.tells("Hello", name=one)
-    api.tells("Hello", name=two)
+def test_each_conversation_keeps_its_own_draft(stage: Stage, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    api.start_conversation("Hello", name=one)
+    api.start_conversation("Hello", name=two)
     bob = stage.agent()
     bob.opens(one)
     bob.types("For the first")
@@ -95,7 +95,7 @@ def test_there_is_no_cookie_before_the_first_message(stage: Stage) -> None:
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("chat", True, "Lax")
 
 
-def test_an_own_message_is_there_at_once_and_says_when_it_is_sent(stage: Stage) -> None:
+def test_an_own_message_is_shown_at_once_and_marked_when_sent(stage: Stage) -> None:
     alice = stage.customer()
     with nothing_arrives(alice) as held:
         alice.says("At once!")
@@ -110,12 +110,10 @@ def test_an_own_message_is_there_at_once_and_says_when_it_is_sent(stage: Stage) 
     expect(alice.page.locator("#messages .fate").last).to_have_text("Sent")
 
 
-def test_an_answer_that_was_on_its_way_arrives_although_the_agent_went_to_another_conversation(
-    stage: Stage, api: Api
-) -> None:
-    one, two = somebody(), somebody()
-    uuid = api.tells("Hello", name=one)
-    api.tells("Hello", name=two)
+def test_an_answer_is_sent_although_the_agent_opens_another_conversation_meanwhile(stage: Stage, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    uuid = api.start_conversation("Hello", name=one)
+    api.start_conversation("Hello", name=two)
     bob = stage.agent()
     bob.opens(one)
     with nothing_arrives(bob):
@@ -129,7 +127,7 @@ def test_an_answer_that_was_on_its_way_arrives_although_the_agent_went_to_anothe
     bob.shows("Hello", "One moment.", "Here it is.")
 
 
-def test_a_text_that_is_too_long_says_so_and_loses_nothing(stage: Stage) -> None:
+def test_a_text_that_is_too_long_is_refused_and_kept(stage: Stage) -> None:
     alice = stage.customer()
     text = "🌱" * 20_490
     alice.types(text)
@@ -146,14 +144,14 @@ def test_a_text_that_is_too_long_says_so_and_loses_nothing(stage: Stage) -> None
 
 
 def never_takes(person: Person, answer: Callable[[Route], None]) -> None:
-    """Whatever the page posts has this answer."""
-    person.page.mouse.move(0, 0)  # what is seen is not seen because the pointer happens to be on it
+    """Answer all POST requests of the page with this response."""
+    person.page.mouse.move(0, 0)  # so that nothing is visible only because the pointer is over it
     person.page.route(
         "**/messages/*", lambda route: answer(route) if route.request.method == "POST" else route.continue_()
     )
 
 
-def test_each_of_several_messages_that_are_refused_says_so_and_has_its_own_buttons(stage: Stage) -> None:
+def test_each_refused_message_says_why_and_has_its_own_buttons(stage: Stage) -> None:
     alice = stage.customer()
     never_takes(alice, lambda route: route.fulfill(status=422, body="Not now.", content_type="text/plain"))
     for text in ("One", "Two", "Three"):
@@ -163,14 +161,14 @@ def test_each_of_several_messages_that_are_refused_says_so_and_has_its_own_butto
         expect(alice.pending.nth(number).locator(".when")).to_have_css("opacity", "1")
         expect(alice.pending.nth(number).locator(".fate")).to_have_text("Not sent. Not now.")
     alice.page.unroute("**/messages/*")
-    alice.pending.first.get_by_role("button", name="Try again").click()  # it waits until the button can be hit
+    alice.pending.first.get_by_role("button", name="Try again").click()  # waits until the button can be clicked
     alice.sees("One")
     alice.pending.first.get_by_role("button", name="Edit").click()
     expect(alice.field).to_have_value("Two")
     expect(alice.pending).to_have_count(1)
 
 
-def test_what_is_tried_again_says_so_also_where_another_message_waits_behind_it(stage: Stage) -> None:
+def test_a_retried_message_says_so_although_another_one_is_queued(stage: Stage) -> None:
     alice = stage.customer()
     never_takes(alice, lambda route: route.abort())
     alice.says("One")

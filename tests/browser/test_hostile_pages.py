@@ -1,4 +1,4 @@
-"""What others say to the chat on somebody's pages, and the widgets that others make."""
+"""Hostile pages and frames around the chat, and third-party widgets."""
 
 import json
 from urllib.request import Request, urlopen
@@ -12,7 +12,7 @@ from tests.browser.hosts import Requests, Site, Street
 pytestmark = pytest.mark.browser
 
 
-# What others say to it ------------------------------------------------------------------------------------------------
+# Hostile pages -------------------------------------------------------------------------------------------------------
 
 GREET_AGAIN = """(target) => new Promise((answered) => {
     const { port1, port2 } = new MessageChannel();
@@ -36,7 +36,7 @@ NONSENSE_BY_PORT = """() => {
 }"""
 
 
-def test_nonsense_from_the_page_around_it_does_nothing(street: Street) -> None:
+def test_invalid_messages_from_the_host_page_are_ignored(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     alice.says("Before")
@@ -44,8 +44,8 @@ def test_nonsense_from_the_page_around_it_does_nothing(street: Street) -> None:
     asked = Requests(alice.page, street.server.url)
     chat = alice.page.locator(".panel iframe")
     chat.evaluate(NONSENSE)
-    assert chat.evaluate(GREET_AGAIN) == {"ready": True}  # all of it was heard before this
-    # The chat looks for news, and the page says where it is, whenever they like: what they do so is no answer.
+    assert chat.evaluate(GREET_AGAIN) == {"ready": True}  # everything before it has been received
+    # Polls and page reports may happen at any time and are no reaction.
     assert [path for method, path, _ in asked.all if method == "POST" and "/here/" not in path] == []
     alice.page.evaluate(NONSENSE_BY_PORT)
     alice.says("After")
@@ -53,7 +53,7 @@ def test_nonsense_from_the_page_around_it_does_nothing(street: Street) -> None:
     assert max(len(body) for _, _, body in asked.all) < 1000
 
 
-def test_another_pages_words_to_the_page_with_the_chat_do_nothing(street: Street) -> None:
+def test_messages_from_another_frame_to_the_host_page_are_ignored(street: Street) -> None:
     attack = """<script>
         const words = [{ ready: true }, { keep: "0".repeat(32) }, { close: true }, { unread: 99 }, { known: true },
             { event: "identified" }, "chatsite", "x".repeat(5_000_000)];
@@ -90,13 +90,13 @@ ATTACK = """<script>
 
 
 def learns_nothing(mallory: Page | Frame, page: Page) -> None:
-    """She tries again and again, and nobody answers."""
+    """Wait for ten more tries; none may have been answered."""
     tried = mallory.evaluate("tries")
     eventually(page, lambda: mallory.evaluate("tries") > tried + 10, "mallory tried again and again")
     assert mallory.evaluate("answers") == []
 
 
-def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street: Street) -> None:
+def test_a_hostile_page_that_opens_the_chat_in_a_window_learns_nothing(street: Street) -> None:
     mallory = street.mallory
     page = street.browser().new_page()
     page.goto(mallory.far + mallory.page(script=ATTACK))
@@ -110,7 +110,7 @@ def test_mallory_may_open_the_chat_in_a_window_and_learns_nothing_from_it(street
     expect(alice.page.locator("body.in-a-panel")).to_have_count(0)
 
 
-def test_mallory_in_a_frame_beside_the_chat_learns_nothing_from_it(street: Street) -> None:
+def test_a_hostile_frame_next_to_the_chat_learns_nothing(street: Street) -> None:
     shop, mallory = street.shop, street.mallory
     chat = f'<iframe src="{street.server.url}/chat/shop/?host={shop.far}"></iframe>'
     attack = ATTACK.replace("</script>", "attack(parent.frames[0]);</script>")
@@ -121,10 +121,10 @@ def test_mallory_in_a_frame_beside_the_chat_learns_nothing_from_it(street: Stree
     _, _, beside = page.frames
     assert beside.url.startswith(mallory.near)
     learns_nothing(beside, page)
-    assert page.locator("iframe").first.evaluate(GREET_AGAIN) == {"ready": True}  # the page itself may
+    assert page.locator("iframe").first.evaluate(GREET_AGAIN) == {"ready": True}  # the host page may
 
 
-def test_a_frame_is_for_the_pages_of_the_host_it_names_alone(street: Street) -> None:
+def test_the_chat_may_be_framed_only_by_the_host_in_its_url(street: Street) -> None:
     shop, rival, mallory = street.shop, street.rival, street.mallory
 
     def framed_by(site: Site, host: str) -> str:
@@ -142,7 +142,7 @@ def test_a_frame_is_for_the_pages_of_the_host_it_names_alone(street: Street) -> 
     assert framed_by(mallory, mallory.far) != "The shop"
 
 
-# Widgets of others' making --------------------------------------------------------------------------------------------
+# Third-party widgets -------------------------------------------------------------------------------------------------
 
 WIDGET = """async ([chat, content]) => {
     const headers = { "Content-Type": "application/json" };
@@ -175,7 +175,7 @@ REFUSALS = """async ([chat, uuid]) => {
 }"""
 
 
-def test_a_widget_works_on_a_listed_page_and_on_no_other(street: Street, api: Api) -> None:
+def test_a_widget_works_only_on_listed_origins(street: Street, api: Api) -> None:
     page = street.browser().new_page()
     page.goto(street.shop.far + street.shop.page(script=""))
     uuid, read, ring = page.evaluate(WIDGET, [street.server.url, "Hello from a widget"])

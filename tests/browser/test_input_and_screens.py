@@ -1,4 +1,4 @@
-"""Keyboards, thumbs, clocks and screens of every size."""
+"""Keyboards, touch screens, time zones, text directions and screen sizes."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Customer, Stage, eventually, exactly, somebody
+from tests.browser.cast import Api, Customer, Stage, eventually, exactly, unique_name
 from tests.browser.hosts import Street
 from tests.conftest import Server
 
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.browser
 PHONE = {"width": 360, "height": 720}
 
 
-def test_an_agent_needs_no_mouse(stage: Stage, api: Api) -> None:
-    api.tells("I was here before", name=somebody())
-    name = somebody()
-    uuid = api.tells("Are you there?", name=name)
+def test_the_inbox_works_with_the_keyboard_alone(stage: Stage, api: Api) -> None:
+    api.start_conversation("I was here before", name=unique_name())
+    name = unique_name()
+    uuid = api.start_conversation("Are you there?", name=name)
     bob = stage.agent()
     row = bob.row(name)
     expect(row).to_have_count(1)
@@ -28,7 +28,7 @@ def test_an_agent_needs_no_mouse(stage: Stage, api: Api) -> None:
         keyboard.press("Tab")
         if bob.page.evaluate("document.activeElement.classList.contains('row')"):
             break
-    expect(row).to_be_focused()  # the newest conversation is the first
+    expect(row).to_be_focused()  # newest first
     keyboard.press("ArrowDown")
     expect(row).not_to_be_focused()
     keyboard.press("ArrowUp")
@@ -41,9 +41,9 @@ def test_an_agent_needs_no_mouse(stage: Stage, api: Api) -> None:
     assert [text for _, text in api.read(uuid)] == ["Are you there?", "I am, without a mouse."]
 
 
-def test_the_focus_is_not_lost_after_taking_and_closing(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Keep your eyes here.", name=name)
+def test_the_focus_stays_in_the_conversation_after_taking_and_closing(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Keep your eyes here.", name=name)
     bob = stage.agent()
     bob.opens(name)
     for label, then in (("Take", "you have it"), ("Close", "Closed"), ("Reopen", "Open")):
@@ -57,9 +57,9 @@ def test_the_focus_is_not_lost_after_taking_and_closing(stage: Stage, api: Api) 
         )
 
 
-def test_on_a_phone_there_is_the_list_then_the_conversation_and_a_way_back(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Typed with a thumb.", name=name)
+def test_a_phone_shows_the_list_or_the_conversation_with_a_link_back(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Typed with a thumb.", name=name)
     bob = stage.agent(viewport=PHONE, has_touch=True, is_mobile=True)
     row = bob.row(name)
     row.tap()
@@ -75,9 +75,9 @@ def test_on_a_phone_there_is_the_list_then_the_conversation_and_a_way_back(stage
     expect(row).to_be_visible()
 
 
-def test_a_tablet_shows_who_it_is_on_demand(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells("Who am I?", name=name, email="alice@example.com")
+def test_a_tablet_shows_customer_details_on_demand(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Who am I?", name=name, email="alice@example.com")
     bob = stage.agent(viewport={"width": 768, "height": 1024})
     bob.opens(name)
     mail = bob.page.get_by_role("link", name="alice@example.com")
@@ -90,16 +90,16 @@ def test_a_tablet_shows_who_it_is_on_demand(stage: Stage, api: Api) -> None:
     expect(mail).to_be_in_viewport()
 
 
-def test_the_list_stays_where_it_was_scrolled_when_news_come(stage: Stage, api: Api) -> None:
+def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(stage: Stage, api: Api) -> None:
     for _ in range(25):
-        api.tells("Filler", name=somebody())
+        api.start_conversation("Filler", name=unique_name())
     bob = stage.agent()
     bob.is_connected()
     row = bob.page.locator(".row").nth(18)
     number = row.get_attribute("id")
     bob.page.locator("inbox-list").evaluate("(list) => { list.scrollTop = 900; }")
     where = bob.page.locator(f"#{number}").bounding_box()
-    api.tells("On top", name=(name := somebody()))
+    api.start_conversation("On top", name=(name := unique_name()))
     expect(bob.row(name)).to_have_count(1)
     now = bob.page.locator(f"#{number}").bounding_box()
     assert where
@@ -107,8 +107,8 @@ def test_the_list_stays_where_it_was_scrolled_when_news_come(stage: Stage, api: 
     assert abs(now["y"] - where["y"]) < 2
 
 
-def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, api: Api) -> None:
-    uuid = api.tells("What time is it?")
+def test_times_and_days_are_in_the_readers_time_zone(stage: Stage, api: Api) -> None:
+    uuid = api.start_conversation("What time is it?")
     clock = "() => document.querySelector('#messages .when time').textContent"
     shown = {}
     for place in ("Asia/Tokyo", "America/New_York"):
@@ -118,8 +118,8 @@ def test_times_are_in_the_readers_own_clock_and_a_day_is_theirs(stage: Stage, ap
     assert shown["Asia/Tokyo"] != shown["America/New_York"]
 
 
-def test_the_customers_clock_goes_on_while_an_agent_looks_at_it(stage: Stage) -> None:
-    alice, name = stage.customer(timezone_id="Asia/Tokyo"), somebody()
+def test_the_customers_local_time_is_updated(stage: Stage) -> None:
+    alice, name = stage.customer(timezone_id="Asia/Tokyo"), unique_name()
     alice.introduces_herself(name)
     alice.says("It is late here.")
     alice.sees("It is late here.")
@@ -133,7 +133,7 @@ def test_the_customers_clock_goes_on_while_an_agent_looks_at_it(stage: Stage) ->
     expect(clock).to_have_text(re.compile("^22:0. Asia/Tokyo$"))
 
 
-STANDS = """(element) => {
+TEXT_DIRECTION = """(element) => {
     const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
     const box = (at) => {
         const range = new Range();
@@ -145,10 +145,10 @@ STANDS = """(element) => {
     const { right } = element.closest("p, dd").getBoundingClientRect();
     return { inOrder: last.left > first.left, onTheRight: right - Math.max(first.right, last.right) < 2 };
 }"""
-"""How one line of English stands: whether its last letter is right of its first, and whether it is flush right."""
+"""How a line of English is laid out: whether its last letter is right of its first, and whether it is flush right."""
 
 
-def test_a_websites_english_words_stand_in_their_own_order_on_the_right_of_an_arabic_page(
+def test_english_texts_of_a_website_are_laid_out_left_to_right_and_flush_right_on_an_arabic_page(
     stage: Stage, server: Server
 ) -> None:
     words = {"greeting": "Welcome!", "reply_time": "We answer soon!", "away_text": "Back after the fair!"}
@@ -161,13 +161,13 @@ def test_a_websites_english_words_stand_in_their_own_order_on_the_right_of_an_ar
     for key, shown in (("there", ["greeting", "reply_time"]), ("away", ["away_text"])):
         alice.goes(f"/chat/{key}/")
         for name in shown:
-            stands = alice.page.get_by_text(words[name]).evaluate(STANDS)
-            assert stands["inOrder"], name
-            assert stands["onTheRight"] or name == "away_text", name  # which is in the middle
+            direction = alice.page.get_by_text(words[name]).evaluate(TEXT_DIRECTION)
+            assert direction["inOrder"], name
+            assert direction["onTheRight"] or name == "away_text", name  # which is centred
 
 
-def test_what_is_known_of_a_customer_stands_on_the_right_for_an_agent_who_reads_arabic(street: Street) -> None:
-    name = somebody()
+def test_customer_details_are_flush_right_for_an_agent_who_reads_arabic(street: Street) -> None:
+    name = unique_name()
     alice = street.guest(street.shop.far, street.shop.page())
     alice.page.evaluate("document.title = 'Bread and cakes!'")
     alice.opens()
@@ -176,25 +176,25 @@ def test_what_is_known_of_a_customer_stands_on_the_right_for_an_agent_who_reads_
     bob = street.agent(locale="ar", viewport={"width": 1440, "height": 900})
     bob.opens(name)
     for words in ("Bread and cakes!", "The shop"):
-        assert bob.page.locator(".details dd").get_by_text(words).evaluate(STANDS) == {
+        assert bob.page.locator(".details dd").get_by_text(words).evaluate(TEXT_DIRECTION) == {
             "inOrder": True,
             "onTheRight": True,
         }, words
 
 
-def test_news_that_come_while_the_page_still_loads_its_scripts_are_not_missed(stage: Stage, api: Api) -> None:
-    """The bell must not ring before anything listens to it: then only the heartbeat would bring the news."""
-    bob, name = stage.agent(), somebody()
+def test_a_conversation_that_starts_while_scripts_are_loading_is_not_missed(stage: Stage, api: Api) -> None:
+    """A ring before any script listens would be lost until the next heartbeat."""
+    bob, name = stage.agent(), unique_name()
     page = bob.page.context.new_page()
     page.clock.install()
     held: list[Route] = []
     page.route("**/inbox-list.js", lambda route: held.append(route))
     page.goto(bob.page.url, wait_until="commit")
-    eventually(page, lambda: len(held) == 1, "the last script is on its way")
-    api.tells("Too early?", name=name)  # the page was rendered without it
+    eventually(page, lambda: len(held) == 1, "the last script is being loaded")
+    api.start_conversation("Too early?", name=name)  # the page was rendered without it
     for _ in range(5):
-        page.evaluate("fetch('/chat/state/')")  # by now a ring for it would have come
-    page.clock.fast_forward(4000)  # and the first poll would have been, which hides a ring that was missed
+        page.evaluate("fetch('/chat/state/')")  # takes longer than the ring
+    page.clock.fast_forward(4000)  # and past the first poll, which would hide a lost ring
     held[0].continue_()
-    expect(page.locator(".row", has_text=name)).to_be_visible()  # before the heartbeat, which is 25 s away
+    expect(page.locator(".row", has_text=name)).to_be_visible()  # the next heartbeat is 25 s away
     page.close()

@@ -1,11 +1,11 @@
-"""What few ever do is loaded when somebody does it; where it does not come, that is said, and it can be done again."""
+"""Modules that are loaded on demand: what happens while one is loading, and when it cannot be loaded."""
 
 import re
 
 import pytest
 from playwright.sync_api import BrowserContext, Download, Page, Route, expect
 
-from tests.browser.cast import Api, Person, Stage, eventually, somebody
+from tests.browser.cast import Api, Person, Stage, eventually, unique_name
 from tests.browser.hosts import Requests, Site, Street, refuses_cookies, token
 from tests.browser.test_attachments import attaches, brings, chips, payload, photo
 
@@ -16,21 +16,21 @@ OFFLINE = "That did not go through: there was no connection. Try again."
 
 
 def modules(asked: Requests) -> list[str]:
-    """The names of the modules that were asked for."""
+    """The names of the modules that were requested."""
     return [found[1] for _, path, _ in asked.all if (found := re.match(r"/chat/([\w-]+)\.en\.\w+\.js", path))]
 
 
 def is_missing(where: Page | BrowserContext, name: str) -> None:
-    """This module does not come until `where` is told to unroute it."""
+    """Fail requests for this module until `allow`."""
     where.route(f"**/chat/{name}.*", lambda route: route.abort())
 
 
 def comes_again(where: Page | BrowserContext, name: str) -> None:
-    """And now it does."""
+    """Let requests for this module through again."""
     where.unroute(f"**/chat/{name}.*")
 
 
-def test_whoever_sends_text_loads_nothing_more(street: Street) -> None:
+def test_sending_text_loads_no_more_modules(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     asked = Requests(alice.page, street.server.url)
     alice.opens()
@@ -42,9 +42,9 @@ def test_whoever_sends_text_loads_nothing_more(street: Street) -> None:
     assert modules(asked) == []
 
 
-def test_files_load_what_they_need_once(stage: Stage, api: Api) -> None:
-    name = somebody()
-    api.tells(f"Hello from {name}", name=name)
+def test_files_load_their_module_once(stage: Stage, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation(f"Hello from {name}", name=name)
     alice, bob = stage.customer(), stage.agent()
     bob.opens(name)
     for person in (alice, bob):
@@ -59,7 +59,7 @@ def test_files_load_what_they_need_once(stage: Stage, api: Api) -> None:
 
 
 def tries_in_vain_and_then_again(person: Person, *, dropping: bool) -> None:
-    """Bring a file while the module does not come, and once it does."""
+    """Attach a file while the module fails to load, and again when it loads."""
 
     def bring() -> None:
         if dropping:
@@ -81,16 +81,16 @@ def tries_in_vain_and_then_again(person: Person, *, dropping: bool) -> None:
 
 
 @pytest.mark.parametrize("dropping", [False, True], ids=["chosen", "dropped"])
-def test_a_file_is_brought_again_where_its_module_did_not_come(stage: Stage, api: Api, dropping: bool) -> None:
-    name = somebody()
-    api.tells(f"Hello from {name}", name=name)
+def test_a_file_can_be_attached_again_after_its_module_failed_to_load(stage: Stage, api: Api, dropping: bool) -> None:
+    name = unique_name()
+    api.start_conversation(f"Hello from {name}", name=name)
     bob = stage.agent()
     bob.opens(name)
     for person in (stage.customer(), bob):
         tries_in_vain_and_then_again(person, dropping=dropping)
 
 
-def test_a_message_that_is_too_long_is_not_sent_whatever_comes(stage: Stage) -> None:
+def test_a_message_that_is_too_long_is_not_sent_although_its_module_fails_to_load(stage: Stage) -> None:
     alice = stage.customer()
     problem = alice.page.locator(".composer .problem")
     is_missing(alice.page, "chat-seldom")
@@ -105,7 +105,7 @@ def test_a_message_that_is_too_long_is_not_sent_whatever_comes(stage: Stage) -> 
     alice.shows("Short")
 
 
-def test_what_the_server_refuses_is_said_as_soon_as_it_can_be(stage: Stage) -> None:
+def test_the_reason_of_a_refusal_is_shown_once_its_module_loads(stage: Stage) -> None:
     alice = stage.customer()
     answers = {"refusing": True}
 
@@ -130,12 +130,12 @@ def test_what_the_server_refuses_is_said_as_soon_as_it_can_be(stage: Stage) -> N
     alice.shows("Bread, please")
 
 
-def test_a_secret_is_kept_even_if_what_keeps_it_comes_late(street: Street) -> None:
+def test_a_secret_is_kept_although_its_module_loads_late(street: Street) -> None:
     context = street.browser()
     refuses_cookies(context, street.server.url)
     alice = street.guest(street.shop.far, street.shop.page(), context=context)
     is_missing(context, "chat-secret")
-    hello = f"Hello from {somebody()}"
+    hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
     expect(alice.pending).to_contain_text("Not sent yet, trying again…")
@@ -146,16 +146,16 @@ def test_a_secret_is_kept_even_if_what_keeps_it_comes_late(street: Street) -> No
     alice.shows(hello)
 
 
-def test_who_somebody_is_goes_along_even_if_what_settles_it_comes_late(street: Street, members: Site) -> None:
+def test_an_identity_token_is_sent_although_its_module_loads_late(street: Street, members: Site) -> None:
     alice = street.guest(members.far, members.page(script=members.script("club")))
     is_missing(alice.page, "chat-secret")
-    alice.calls("identify", token(somebody()))
+    alice.calls("identify", token(unique_name()))
     alice.opens()
     alice.says("Hello from a member")
     alice.shows("Hello from a member")
 
 
-def test_a_message_whose_files_are_gone_says_so_as_soon_as_it_can(stage: Stage) -> None:
+def test_a_message_whose_files_are_gone_says_so_once_its_module_loads(stage: Stage) -> None:
     alice = stage.customer()
     alice.page.route("**/messages/", lambda route: route.abort())
     attaches(alice, NOTE)
@@ -172,7 +172,7 @@ def test_a_message_whose_files_are_gone_says_so_as_soon_as_it_can(stage: Stage) 
     expect(alice.pending.get_by_role("button")).to_have_text(["Edit"])
 
 
-def test_an_answer_of_somebody_in_between_is_none(stage: Stage) -> None:
+def test_a_response_of_a_proxy_is_not_taken_for_ours(stage: Stage) -> None:
     alice = stage.customer()
     alice.says("Hello")
     alice.shows("Hello")
@@ -181,7 +181,7 @@ def test_an_answer_of_somebody_in_between_is_none(stage: Stage) -> None:
     alice.shows("Hello", "Is it there?")
 
 
-def test_a_file_that_is_pressed_twice_is_saved_once(street: Street) -> None:
+def test_a_file_clicked_twice_is_downloaded_once(street: Street) -> None:
     alice = street.guest(street.shop.far, street.shop.page())
     alice.opens()
     alice.says("Here it is")
