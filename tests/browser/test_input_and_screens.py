@@ -82,7 +82,7 @@ def test_a_tablet_shows_customer_details_on_demand(stage: Stage, api: Api) -> No
     bob.opens(name)
     mail = bob.page.get_by_role("link", name="alice@example.com")
     expect(mail).to_be_hidden()
-    bob.page.get_by_role("button", name=f"CustomerDetails {name}").click()
+    bob.page.get_by_role("button", name=f"About {name}").click()
     expect(mail).to_be_in_viewport()
     bob.page.keyboard.press("Escape")
     expect(mail).to_be_hidden()
