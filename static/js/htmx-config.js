@@ -1,4 +1,4 @@
-// htmx as strict as our policy, and no style of its own. It starts with DOMContentLoaded, which is after this.
+// Makes htmx obey our Content-Security-Policy. This runs before DOMContentLoaded, when htmx starts.
 Object.assign(htmx.config, {
   includeIndicatorStyles: false,
   allowEval: false,

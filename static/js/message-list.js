@@ -1,31 +1,31 @@
-// <message-list> keeps the thread in order while htmx appends to it: the cursor, the place where you read, the days.
-const NEAR = 120; // pixels from the end that still count as reading the newest
+// <message-list> manages the thread while htmx appends to it: the cursor, the scroll position, the day separators.
+const NEAR = 120; // pixels; closer to the end counts as being at the end
 
 class MessageList extends HTMLElement {
   connectedCallback() {
     this.list = this.querySelector("#messages");
     this.pill = this.querySelector(".pill");
     this.unseen = 0;
-    this.list.addEventListener("htmx:configRequest", (event) => this.ask(event));
+    this.list.addEventListener("htmx:configRequest", (event) => this.addCursor(event));
     this.list.addEventListener("htmx:beforeSwap", (event) => this.beforeSwap(event));
     this.list.addEventListener("htmx:afterSwap", (event) => this.afterSwap(event));
     this.pill.addEventListener("click", () => (this.toEnd(), this.focus()));
-    this.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    this.gone = new AbortController();
-    document.addEventListener("visibilitychange", () => this.atEnd && this.seen(), this.gone);
+    this.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.disconnected = new AbortController();
+    document.addEventListener("visibilitychange", () => this.atEnd && this.seen(), this.disconnected);
     this.resized = new ResizeObserver(() => {
-      this.tall = this.clientHeight;
+      this.lastHeight = this.clientHeight;
       if (this.pinned) this.toEnd();
     });
     this.resized.observe(this);
-    this.resized.observe(this.list.closest(".column")); // what stands in it may also grow by itself, as pictures do
+    this.resized.observe(this.list.closest(".column")); // pictures grow as they load
     this.pinned = true;
     this.markDays();
     this.toEnd();
   }
 
   disconnectedCallback() {
-    this.gone.abort();
+    this.disconnected.abort();
     this.resized.disconnect();
   }
 
@@ -33,7 +33,7 @@ class MessageList extends HTMLElement {
     return [...this.list.querySelectorAll(":scope > [data-id]")];
   }
 
-  // The id of the newest message on the screen. It is the only cursor there is.
+  // The cursor: the id of the newest message on the screen.
   get last() {
     return Number(this.rows.at(-1)?.dataset.id ?? 0);
   }
@@ -42,41 +42,41 @@ class MessageList extends HTMLElement {
     return this.scrollHeight - this.scrollTop - this.clientHeight < NEAR;
   }
 
-  // Whoever reads further up is left there. A list that has just become higher or lower scrolls by itself: that says nothing.
-  scrolled() {
-    if (this.clientHeight === this.tall) this.pinned = this.atEnd;
+  // A reader who scrolled up stays there. A change of the list's own height also scrolls it, and is ignored.
+  onScroll() {
+    if (this.clientHeight === this.lastHeight) this.pinned = this.atEnd;
     if (this.atEnd) this.seen();
   }
 
-  ask({ detail }) {
+  addCursor({ detail }) {
     if (detail.elt === this.list) detail.parameters.since = this.last;
   }
 
   beforeSwap({ detail }) {
     const newer = detail.requestConfig.elt === this.list;
     if (newer && Number(detail.requestConfig.parameters.since) !== this.last) {
-      detail.shouldSwap = false; // an answer to a question of before: ask again
+      detail.shouldSwap = false; // the answer to an outdated cursor: ask again
       document.body.dispatchEvent(new CustomEvent("messages"));
       return;
     }
-    this.before = newer ? this.last : null;
-    if (!newer) this.hush();
+    this.cursor = newer ? this.last : null;
+    if (!newer) this.muteLiveRegion();
     this.swapping = true;
     this.height = this.scrollHeight;
     this.pinned = this.atEnd;
   }
 
-  // htmx says this once for every row of an answer; the rows are all there by the first time.
+  // htmx fires this for every row of a response; all rows are there the first time.
   afterSwap() {
     if (!this.swapping) return;
     this.swapping = false;
     this.markDays();
-    if (this.before === null) {
-      this.scrollTop += this.scrollHeight - this.height; // older ones above: what you read stays where it is
+    if (this.cursor === null) {
+      this.scrollTop += this.scrollHeight - this.height; // older messages were inserted above: keep what you read in place
       if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
       return;
     }
-    const fresh = this.rows.filter((row) => row.dataset.id > this.before);
+    const fresh = this.rows.filter((row) => row.dataset.id > this.cursor);
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
     if (this.pinned) this.toEnd();
     else {
@@ -87,8 +87,8 @@ class MessageList extends HTMLElement {
     }
   }
 
-  // Older messages are no news, and are not read out as such.
-  hush() {
+  // Screen readers must not announce older messages as new.
+  muteLiveRegion() {
     const log = this.list.parentElement;
     log.setAttribute("aria-live", "off");
     setTimeout(() => log.removeAttribute("aria-live"), 1000);
@@ -107,19 +107,19 @@ class MessageList extends HTMLElement {
     this.dispatchEvent(new CustomEvent("seen"));
   }
 
-  // The server separates days by its own clock; the reader's may turn elsewhere.
+  // The server separates days in its own time zone; redo it in the reader's.
   markDays() {
-    let before = null;
+    let previousDay = null;
     for (const row of this.rows) {
       const time = row.querySelector(".when time");
       const day = new Date(time.dateTime).toDateString();
-      const mark = row.querySelector(".day");
-      if (day === before) mark?.remove();
-      else if (!mark) {
-        const when = `<time datetime="${time.dateTime}"></time>`;
-        row.insertAdjacentHTML("afterbegin", `<p class="day"><local-time data-as="day">${when}</local-time></p>`);
+      const separator = row.querySelector(".day");
+      if (day === previousDay) separator?.remove();
+      else if (!separator) {
+        const html = `<time datetime="${time.dateTime}"></time>`;
+        row.insertAdjacentHTML("afterbegin", `<p class="day"><local-time data-as="day">${html}</local-time></p>`);
       }
-      before = day;
+      previousDay = day;
     }
   }
 }

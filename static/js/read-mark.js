@@ -1,22 +1,22 @@
-// <read-mark> stands in the <message-list> of an agent: it shows which messages are new, and tells when they have been read.
+// <read-mark> in an agent's <message-list> marks the first unread message, and tells the server what has been read.
 class ReadMark extends HTMLElement {
   connectedCallback() {
     this.list = this.closest("message-list");
     this.read = this.list.last;
-    this.list.addEventListener("seen", () => this.tell());
+    this.list.addEventListener("seen", () => this.send());
     const row = document.getElementById(`message-${this.dataset.firstUnread}`);
     row?.classList.add("first-unread");
     row?.setAttribute("data-new", this.dataset.new);
   }
 
-  tell() {
+  send() {
     if (this.list.last <= this.read) return;
     this.read = this.list.last;
     const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
     const headers = { "X-CSRFToken": token, "HX-Request": "true" };
     fetch(this.dataset.read, { method: "POST", headers, body: new URLSearchParams({ last: this.read }) })
       .then(({ ok }) => (ok ? document.body.dispatchEvent(new CustomEvent("inbox")) : (this.read = 0)))
-      .catch(() => (this.read = 0)); // said again with the next message
+      .catch(() => (this.read = 0)); // the next message tries again
   }
 }
 

@@ -1,4 +1,4 @@
-"""For everybody: no violation that axe finds, in light and dark, on a phone and on a desk; and nothing out of place."""
+"""Accessibility: no axe violations in light and dark mode, on phones and desktops; no overflow, no small targets."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ WIDTHS = (360, 1280)
 TOUCH: Options = {"has_touch": True}
 PHONE: Options = {"viewport": {"width": 360, "height": 720}, "has_touch": True, "is_mobile": True}
 
-# Links in a sentence are as high as the sentence; everything else that a thumb should hit is at least 44 px high.
+# Everything that can be tapped is at least 44 px high, except inline links.
 SMALL = """() => [...document.querySelectorAll("a[href], button, summary, input:not([type=hidden]), textarea, select")]
     .filter((element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
     .filter((element) => getComputedStyle(element).display !== "inline")
@@ -33,7 +33,7 @@ WIDER = """() => [document.documentElement, document.body, ...document.querySele
 
 
 def found_by_axe(page: Page) -> list[str]:
-    """Axe's violations on the page as it is. Evaluated and not injected, because the policy lets no script in."""
+    """The violations that axe finds on the page. Our policy forbids injected scripts, so axe is evaluated."""
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate(AXE)
     violations: list[dict[str, Any]] = page.evaluate(
@@ -42,8 +42,8 @@ def found_by_axe(page: Page) -> list[str]:
     return [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
 
 
-def is_fine(page: Page) -> None:
-    """Nothing to object to, in light and dark, at both widths."""
+def check(page: Page) -> None:
+    """Assert that there is no violation, in light and dark mode and at both widths."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for width in WIDTHS:
@@ -53,14 +53,14 @@ def is_fine(page: Page) -> None:
             assert page.evaluate(SMALL) == [], (page.url, scheme, width)
 
 
-def test_the_chat_before_the_first_message(stage: Stage) -> None:
+def test_the_chat_before_the_first_message_is_accessible(stage: Stage) -> None:
     alice = stage.customer(**TOUCH)
-    is_fine(alice.page)
+    check(alice.page)
     alice.page.get_by_text("Add your name").click()
-    is_fine(alice.page)
+    check(alice.page)
 
 
-def test_the_chat_with_messages_and_closed(stage: Stage, api: Api) -> None:
+def test_an_open_and_a_closed_chat_are_accessible(stage: Stage, api: Api) -> None:
     name = unique_name()
     texts = [f"Message {number}, see https://example.com/{number}" for number in range(60)]
     uuid = api.start_conversation(*texts, "👋", "x" * 300, name=name)
@@ -69,13 +69,13 @@ def test_the_chat_with_messages_and_closed(stage: Stage, api: Api) -> None:
     bob.opens(name)
     bob.answers("An answer")
     alice.sees("An answer")
-    is_fine(alice.page)
+    check(alice.page)
     bob.closes()
     expect(alice.page.get_by_text("This chat is closed.")).to_be_visible()
-    is_fine(alice.page)
+    check(alice.page)
 
 
-def test_the_chat_while_a_message_cannot_be_sent(stage: Stage) -> None:
+def test_the_chat_is_accessible_while_offline(stage: Stage) -> None:
     alice = stage.customer(**TOUCH)
     alice.says("Hello")
     alice.sees("Hello")
@@ -85,33 +85,33 @@ def test_the_chat_while_a_message_cannot_be_sent(stage: Stage) -> None:
     alice.says("Into the void")
     expect(alice.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
     expect(alice.connection).to_have_text("Reconnecting…")
-    is_fine(alice.page)
+    check(alice.page)
 
 
-def test_signing_in_and_failing_to(stage: Stage) -> None:
+def test_the_sign_in_page_is_accessible_with_and_without_an_error(stage: Stage) -> None:
     page = stage.browser(**TOUCH).new_page()
     page.goto(f"{stage.server.url}/inbox/")
-    is_fine(page)
+    check(page)
     page.get_by_label("Name").fill("bob")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("don't match")
-    is_fine(page)
+    check(page)
 
 
-def test_the_inbox_full_and_empty(stage: Stage, api: Api) -> None:
+def test_a_full_and_an_empty_inbox_are_accessible(stage: Stage, api: Api) -> None:
     for number in range(3):
         api.start_conversation(f"Conversation {number}", name="Somebody with quite a long name " * 2)
     bob = stage.agent(**TOUCH)
-    is_fine(bob.page)
+    check(bob.page)
     bob.comes("?status=closed&whose=mine")
-    is_fine(bob.page)
+    check(bob.page)
     carol = stage.agent("carol", "?status=closed&whose=mine", **TOUCH)
     expect(carol.page.get_by_text("None of yours is closed.")).to_be_visible()
-    is_fine(carol.page)
+    check(carol.page)
 
 
-def test_a_conversation_in_the_inbox(stage: Stage, api: Api) -> None:
+def test_an_open_conversation_in_the_inbox_is_accessible(stage: Stage, api: Api) -> None:
     name = unique_name()
     uuid = api.start_conversation("One", "Two", name=name, email="alice@example.com")
     bob = stage.agent(**TOUCH)
@@ -120,35 +120,35 @@ def test_a_conversation_in_the_inbox(stage: Stage, api: Api) -> None:
     bob.sees("Three")
     api.post("Four", uuid)
     bob.sees("Four")
-    is_fine(bob.page)
+    check(bob.page)
     bob.takes()
     bob.closes()
-    is_fine(bob.page)
+    check(bob.page)
 
 
-def test_the_demo_shop(stage: Stage) -> None:
+def test_the_demo_shop_is_accessible(stage: Stage) -> None:
     page = stage.browser(**TOUCH).new_page()
     page.goto(stage.server.url)
-    is_fine(page)
+    check(page)
 
 
-def test_an_error(stage: Stage) -> None:
+def test_an_error_page_is_accessible(stage: Stage) -> None:
     bob = stage.agent(**TOUCH)
     bob.page.locator(".me [name=csrfmiddlewaretoken]").evaluate("(field) => field.remove()")
     bob.page.get_by_role("button", name="Sign out").click()
     expect(bob.page.get_by_role("heading", name="You can't go in here")).to_be_visible()
-    is_fine(bob.page)
+    check(bob.page)
 
 
-def test_without_script_there_is_nothing_to_object_to_either(stage: Stage, api: Api) -> None:
-    """Axe itself is a script: it runs where the page's own scripts did not come."""
+def test_the_chat_without_javascript_is_accessible(stage: Stage, api: Api) -> None:
+    """Axe needs JavaScript, so only our own scripts are blocked."""
     uuid = api.start_conversation("Hello")
     context = stage.browser(**TOUCH)
     context.route("**/*.js", lambda route: route.abort())
     context.add_cookies([{"name": "chat", "value": uuid, "url": stage.server.url}])
     page = context.new_page()
     page.goto(f"{stage.server.url}/chat/")
-    is_fine(page)
+    check(page)
 
 
 LONGEST = ("lorem ipsum dolor sit amet " * 800)[:20_480]

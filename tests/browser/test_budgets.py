@@ -1,4 +1,4 @@
-"""What the chat costs the pages that it is on, measured on a server as it runs in earnest."""
+"""Budgets for size, requests and layout shifts of the chat on a website, measured on a server in production mode."""
 
 from collections.abc import Iterator
 from urllib.request import Request, urlopen
@@ -13,14 +13,14 @@ from tests.conftest import Server
 pytestmark = pytest.mark.browser
 
 LOADER = 3 * 1024  # bytes, gzipped
-FRAME = 25 * 1024  # bytes as sent of what opens the chat and sends text: page, style, script; htmx alone takes 15 kB
+FRAME = 25 * 1024  # bytes as sent: page, style and script that open the chat and send text; htmx alone is 15 kB
 REQUESTS = 6  # of the frame
 
 
 @pytest.fixture(scope="module")
-def earnest(server: Server) -> Iterator[Server]:
-    """A server on the same database that is run as in earnest."""
-    earnest = Server(
+def production(server: Server) -> Iterator[Server]:
+    """A server in production mode on the same database."""
+    production_server = Server(
         {
             "DEBUG": "off",
             "SECRET_KEY": "only-for-tests-" * 4,
@@ -29,43 +29,43 @@ def earnest(server: Server) -> Iterator[Server]:
             "DATABASE_URL": server.environment["DATABASE_URL"],
         }
     )
-    earnest.manage("collectstatic", "--noinput", "--verbosity", "0")
-    earnest.start()
-    yield earnest
-    assert earnest.stop() == 0
+    production_server.manage("collectstatic", "--noinput", "--verbosity", "0")
+    production_server.start()
+    yield production_server
+    assert production_server.stop() == 0
 
 
 @pytest.fixture(scope="module")
-def shop(earnest: Server) -> Iterator[Site]:
-    """A website that has its chat."""
-    shop = Site(earnest.url)
-    earnest.manage("addwebsite", "The shop", shop.far, "--key", "shop")
+def shop(production: Server) -> Iterator[Site]:
+    """A website with a chat of that server."""
+    shop = Site(production.url)
+    production.manage("addwebsite", "The shop", shop.far, "--key", "shop")
     yield shop
     shop.close()
 
 
 class Meter:
-    """What comes over the network for a page and the frames in it."""
+    """Records the responses from the chat's server to a page and its frames."""
 
     def __init__(self, page: Page, chat: str) -> None:
         self.answers: list[Response] = []
         page.on("response", lambda answer: self.answers.append(answer) if answer.url.startswith(chat) else None)
 
     def read(self) -> list[tuple[str, int]]:
-        """The address and the bytes of everything that came since the last time, all of which has come to its end."""
+        """The URL and body size of each response since the last call; all must be finished."""
         read = [(answer.url, answer.request.sizes()["responseBodySize"]) for answer in self.answers]
         self.answers.clear()
         return read
 
 
 def fetched(url: str, encoding: str) -> int:
-    """How many bytes a file has when it is asked for in this encoding."""
+    """The size of a file in this encoding, in bytes."""
     with urlopen(Request(url, headers={"Accept-Encoding": encoding}), timeout=30) as answer:
         return len(answer.read())
 
 
 def table(files: list[tuple[str, int]]) -> str:
-    """A table of addresses with their bytes: as sent here, in gzip and in brotli."""
+    """A table of URLs with their sizes: as sent, in gzip and in brotli."""
     lines = [f"{'sent':>7}{'gzip':>7}{'brotli':>7}"]
     sums = [0, 0, 0]
     for url, sent in files:
@@ -75,7 +75,7 @@ def table(files: list[tuple[str, int]]) -> str:
     return "\n".join([*lines, "".join(f"{size:7}" for size in sums) + "  in all"])
 
 
-def test_the_chat_costs_little_until_it_is_opened_and_not_much_then(street: Street, shop: Site) -> None:
+def test_loader_and_chat_frame_stay_within_their_budgets(street: Street, shop: Site) -> None:
     page = street.browser().new_page()
     meter = Meter(page, shop.chat)
     alice = Guest(page, shop.far)
@@ -106,7 +106,7 @@ WATCH = """if (window === top) {
 }"""
 
 
-def test_nothing_on_the_page_moves_for_the_chat(street: Street, shop: Site) -> None:
+def test_the_chat_shifts_no_layout_of_the_page(street: Street, shop: Site) -> None:
     context = street.browser()
     context.add_init_script(WATCH)
     alice = street.guest(shop.far, shop.page(body="<p>More to read</p>" * 60), context=context)
@@ -123,6 +123,6 @@ def test_nothing_on_the_page_moves_for_the_chat(street: Street, shop: Site) -> N
     alice.page.evaluate(settled)
     print("\nTasks of more than 50 ms on the page:", alice.page.evaluate("tasks") or "none")
     assert alice.page.evaluate("shifts") == []
-    alice.page.evaluate("document.querySelector('h1').style.marginBottom = '200px'")  # and this is what one looks like
+    alice.page.evaluate("document.querySelector('h1').style.marginBottom = '200px'")  # the observer does notice a shift
     alice.page.evaluate(settled)
     eventually(alice.page, lambda: len(alice.page.evaluate("shifts")) == 1, "a page that moves is noticed")
