@@ -32,6 +32,12 @@ ACCENT = "#4a51c7"
 RESERVED_KEYS = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
 """Keys that no website may have, because `/chat/KEY/` is another address already."""
 
+SHARED_SECRET = _(
+    "Tokens and HMAC share a secret. Switch off the kind that your server does not use; if it has ever used HMAC, "
+    "make a new identity secret twice."
+)
+"""The warning for websites from before each kind of proof had its own secret. See docs/embedding.md."""
+
 ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\d{1,5})?")
 """A host and an optional port, as browsers serialize them: internationalized names in their xn-- form."""
 
@@ -185,9 +191,16 @@ class Website(models.Model):
         default=False,
         help_text=_("Only customers whom your own server vouches for may write."),
     )
-    # Both are valid, so that the website's servers can be given the new one before the old one ends.
+    # How the website's server proves who a customer is: see threshold/identity.py. Of each kind the previous secret is
+    # valid too, so that the website's servers can be given the new one before the old one ends.
+    accepts_tokens = models.BooleanField(_("signed tokens"), default=True)
     identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
-    identity_secret_before = models.CharField(_("identity secret before that"), max_length=64, blank=True)
+    identity_secret_before = models.CharField(_("previous identity secret"), max_length=64, blank=True)
+    accepts_hmac = models.BooleanField(
+        _("HMAC of the user id"), default=False, help_text=_("Weaker than signed tokens: it never expires.")
+    )
+    hmac_secret = models.CharField(_("HMAC secret"), max_length=64, blank=True)
+    hmac_secret_before = models.CharField(_("previous HMAC secret"), max_length=64, blank=True)
     attachments = models.BooleanField(_("files"), default=True, help_text=_("Whether messages may come with files."))
     attachment_megabytes = models.PositiveSmallIntegerField(
         _("megabytes of a file"),
@@ -222,8 +235,8 @@ class Website(models.Model):
 
     def clean(self) -> None:
         """Raise ValidationError if no customer could write."""
-        if self.identity_required and not self.secrets:
-            sentence = _("Identity cannot be required before there is an identity secret. Save, then make one.")
+        if self.identity_required and not self.verifies_identity:
+            sentence = _("Identity cannot be required while no kind of proof is switched on and has a secret.")
             raise ValidationError({"identity_required": sentence})
 
     @property
@@ -237,9 +250,48 @@ class Website(models.Model):
         return OfficeHours.parse(self.office_hours, self.time_zone)
 
     @property
-    def secrets(self) -> list[str]:
-        """The identity secrets that are valid."""
-        return [secret for secret in (self.identity_secret, self.identity_secret_before) if secret]
+    def token_secrets(self) -> list[str]:
+        """The secrets with which signed tokens are valid; none if tokens are switched off."""
+        secrets = (self.identity_secret, self.identity_secret_before) if self.accepts_tokens else ()
+        return [secret for secret in secrets if secret]
+
+    @property
+    def hmac_secrets(self) -> list[str]:
+        """The secrets with which an HMAC of the user id is valid; none if HMAC is switched off."""
+        secrets = (self.hmac_secret, self.hmac_secret_before) if self.accepts_hmac else ()
+        return [secret for secret in secrets if secret]
+
+    @property
+    def verifies_identity(self) -> bool:
+        """Whether any proof can be valid."""
+        return bool(self.token_secrets or self.hmac_secrets)
+
+    @property
+    def shares_secret(self) -> bool:
+        """Whether one secret signs tokens and user ids, so that one may pass for the other."""
+        tokens, hmac = {self.identity_secret, self.identity_secret_before}, {self.hmac_secret, self.hmac_secret_before}
+        return bool(tokens & hmac - {""})
+
+    def rotate_identity_secret(self) -> str:
+        """Make a new secret for tokens and return it. The one until now is valid until the next rotation."""
+        self.identity_secret, self.identity_secret_before = secrets.token_hex(32), self.identity_secret
+        self.save(update_fields=["identity_secret", "identity_secret_before"])
+        return self.identity_secret
+
+    def rotate_hmac_secret(self) -> str:
+        """Make a new secret for HMAC and return it. The one until now is valid until the next rotation.
+
+        A secret that signs tokens too is not valid for tokens any more: a user id that was signed with it may be a
+        token for any customer. Raises ValidationError where tokens are switched on, because they would end at once.
+        """
+        if self.shares_secret:
+            if self.accepts_tokens:
+                raise ValidationError(SHARED_SECRET)
+            self.identity_secret = self.identity_secret_before = ""
+        self.hmac_secret, self.hmac_secret_before = secrets.token_hex(32), self.hmac_secret
+        names = ("identity_secret", "identity_secret_before", "hmac_secret", "hmac_secret_before")
+        self.save(update_fields=names)
+        return self.hmac_secret
 
     def allows_origin(self, origin: str) -> bool:
         """Return whether pages of this origin may embed the website's chat."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ LEEWAY = 60
 MAX_LENGTH = 4096
 """Characters of a proof. A longer one is invalid."""
 
+MAX_LIFETIME = 366 * 24 * 3600
+"""Seconds between a token's `iat` and `exp`. A token that is valid for longer is invalid: it would hardly expire."""
+
 
 class InvalidProof(Exception):
     """A proof is invalid, or missing where one is required. The message tells the customer what to do."""
@@ -31,7 +35,8 @@ def verify(website: Website, proof: str | None) -> Claim | None:
 
     A proof is a JSON Web Token (HS256, https://www.rfc-editor.org/rfc/rfc7519) with `sub`, `iat` and `exp`, and
     optionally `email` and `name`; or `HMAC <hex> <user id>`, the HMAC-SHA256 of the user id alone, which is weaker
-    because it never expires. Either is signed with one of the website's two identity secrets.
+    because it never expires. Each kind has secrets of its own: HS256 is the same HMAC, so that with a common secret
+    the signature of one kind would be valid for the other.
 
     Raises InvalidProof if the proof is invalid, or missing where the website requires one.
     """
@@ -40,9 +45,10 @@ def verify(website: Website, proof: str | None) -> Claim | None:
             raise InvalidProof(_("Please sign in on the website first, then write to us."))
         return None
     if len(proof) <= MAX_LENGTH:
-        for secret in website.secrets:
-            claim = _verify_hmac(proof, secret) if proof.startswith("HMAC ") else _verify_token(proof, secret)
-            if claim:
+        is_hmac = proof.startswith("HMAC ")
+        check, secrets = (_verify_hmac, website.hmac_secrets) if is_hmac else (_verify_token, website.token_secrets)
+        for secret in secrets:
+            if claim := check(proof, secret):
                 return claim
     raise InvalidProof(_("We could not make sure who you are. Please load the page again."))
 
@@ -60,26 +66,48 @@ def verify_or_anonymous(website: Website, proof: str | None) -> Claim | None:
         return None
 
 
+class _TokenDecoder(jwt.PyJWT):
+    """PyJWT, which also refuses a payload that repeats a key: JSON made by hand may let a name add another `sub`."""
+
+    def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
+        payload = super()._decode_payload(decoded)
+        json.loads(decoded["payload"], object_pairs_hook=_check_unique)
+        return payload
+
+    def _validate_claims(self, payload: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super()._validate_claims(payload, *args, **kwargs)
+        if int(payload["exp"]) - int(payload["iat"]) > MAX_LIFETIME:
+            raise jwt.InvalidTokenError("The token is valid for too long")
+
+
+def _check_unique(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise jwt.DecodeError("A key is repeated")
+
+
+_tokens = _TokenDecoder()
+
+
 def _verify_token(token: str, secret: str) -> Claim | None:
     try:
-        payload: dict[str, Any] = jwt.decode(
+        payload = _tokens.decode(
             token,
             secret,
             algorithms=["HS256"],
             leeway=LEEWAY,
             options={"require": ["sub", "iat", "exp"], "verify_aud": False},
         )
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError):  # ValueError: text that cannot be encoded
         return None
-    name = _valid_or_empty(check_name, str(payload.get("name") or "")[:NAME_LENGTH])
-    email = _valid_or_empty(check_email, str(payload.get("email") or ""))
-    return _storable_claim(str(payload["sub"]), Contact.Proof.TOKEN, name, email)
+    name = _valid_or_empty(lambda text: check_name(text[:NAME_LENGTH]), payload.get("name"))
+    email = _valid_or_empty(check_email, payload.get("email"))
+    return _storable_claim(payload["sub"], Contact.Proof.TOKEN, name, email)
 
 
-def _valid_or_empty(check: Callable[[str], str], text: str) -> str:
+def _valid_or_empty(check: Callable[[str], str], value: Any) -> str:
     """Return the checked text, or "" if it is invalid: an invalid name does not make the whole token invalid."""
     try:
-        return check(text)
+        return check(value) if isinstance(value, str) else ""
     except ValueError:
         return ""
 
@@ -89,7 +117,21 @@ def _verify_hmac(proof: str, secret: str) -> Claim | None:
     expected = hmac.new(secret.encode(), sub.encode(errors="replace"), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected.encode(), signature.lower().encode(errors="replace")):
         return None
-    return _storable_claim(sub, Contact.Proof.HMAC)
+    return None if _is_signing_input(sub) else _storable_claim(sub, Contact.Proof.HMAC)
+
+
+def _is_signing_input(sub: str) -> bool:
+    """Return whether a user id is the signed part of a token, which would so outlive its `exp` as an HMAC proof.
+
+    Websites from before each kind had its own secrets may use one for both.
+    """
+    try:
+        jwt.get_unverified_header(f"{sub}.")
+    except (jwt.DecodeError, ValueError):
+        return False
+    except jwt.InvalidTokenError:
+        return True
+    return True
 
 
 def _storable_claim(sub: str, proof: Contact.Proof, name: str = "", email: str = "") -> Claim | None:
