@@ -1,10 +1,11 @@
-"""What staff see in Django's admin: websites are set up there; what happened is read there, and changed elsewhere."""
+"""Django's admin: staff set up websites here. Conversations and all that belongs to them can only be read."""
 
-import secrets
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib import admin, messages
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.db.models import ManyToManyField, QuerySet
 from django.forms import ModelForm, Textarea
 from django.http import HttpRequest
@@ -12,38 +13,51 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
-from conversations.models.website import normalize_origin
+from conversations.models.website import SHARED_SECRET, normalize_origin
 
 if TYPE_CHECKING:
-    Admin = admin.ModelAdmin[Any]
+    ModelAdmin = admin.ModelAdmin[Any]
     Inline = admin.TabularInline[Any, Any]
     OriginModelForm = ModelForm[Origin]
+    DjangoUserAdmin = auth_admin.UserAdmin[User]
 else:
-    Admin = admin.ModelAdmin
+    ModelAdmin = admin.ModelAdmin
     Inline = admin.TabularInline
     OriginModelForm = ModelForm
+    DjangoUserAdmin = auth_admin.UserAdmin
 
 
-class ReadOnly(Admin):
-    """Rows that are looked at, and only a superuser deletes."""
+class ListFiltersOnly(ModelAdmin):
+    """A ModelAdmin whose list can be filtered by the fields of `list_filter` and no others.
+
+    Django lets a query string filter by each field of the model, shown or not: `?uuid__startswith=1` would reveal a
+    secret digit by digit.
+    """
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Return whether a filter of the list's sidebar makes this lookup. Django answers 400 to any other."""
+        filters = self.list_filter if request is None else self.get_list_filter(request)
+        field, _sep, rest = lookup.partition("__")
+        return field in filters and rest in {"exact", "id__exact", "isnull"}
+
+
+class ReadOnly(ListFiltersOnly):
+    """Rows that staff can read, and that only those with the permission can delete."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """They come from the chat."""
+        """Rows are made in the chat."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """They are changed in the inbox."""
+        """Rows are changed in the inbox."""
         return False
 
 
-SECRETS = ("identity_secret", "identity_secret_before")
-
-
 class OriginForm(OriginModelForm):
-    """An origin, as browsers write it before it is compared with the others."""
+    """A form that normalizes the origin before it is compared with others."""
 
     def clean_origin(self) -> str:
-        """Raises ValidationError for what is none."""
+        """Return the origin as browsers serialize it. Raises ValidationError for anything else."""
         return normalize_origin(self.cleaned_data["origin"])
 
 
@@ -55,13 +69,17 @@ class OriginInline(Inline):
     extra = 1
 
 
-@admin.register(Website)
-class WebsiteAdmin(Admin):
-    """Websites, and the line that each has in its pages."""
+SECRETS = ("identity_secret", "identity_secret_before", "hmac_secret", "hmac_secret_before")
+"""Fields of a website that only those see who may make new secrets: with one, anybody can be any customer."""
 
-    list_display = ("name", "key", "position", "identity_required")
+
+@admin.register(Website)
+class WebsiteAdmin(ListFiltersOnly):
+    """Websites, with the script tag for the pages of each."""
+
+    list_display = ("name", "key", "position", "identity_required", "proofs")
     inlines = (OriginInline,)
-    actions = ("new_secret",)
+    actions = ("rotate_identity_secret", "rotate_hmac_secret")
     filter_horizontal = ("agents",)
     readonly_fields = ("snippet", *SECRETS)
     fieldsets = (
@@ -71,12 +89,15 @@ class WebsiteAdmin(Admin):
         (_("Hours"), {"fields": ("office_hours", "time_zone")}),
         (_("Customers"), {"fields": ("ask_name", "ask_email", "retention_days")}),
         (_("Files"), {"fields": ("attachments", "attachment_megabytes")}),
-        (_("Identity"), {"fields": ("identity_required", *SECRETS)}),
+        (
+            _("Identity"),
+            {"fields": ("identity_required", "accepts_tokens", *SECRETS[:2], "accepts_hmac", *SECRETS[2:])},
+        ),
         (_("Agents"), {"fields": ("agents",)}),
     )
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """The form, with a line that has this Chatsite's own address in it."""
+        """Return the form, and note the address of this Chatsite for the script tag."""
         self.address = request.build_absolute_uri("/chat.js")
         kwargs["widgets"] = {"office_hours": Textarea(attrs={"rows": 4, "placeholder": "Mon-Fri 9:00-17:30"})}
         return super().get_form(request, obj, change, **kwargs)
@@ -84,43 +105,70 @@ class WebsiteAdmin(Admin):
     def formfield_for_manytomany(
         self, db_field: "ManyToManyField[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> Any:
-        """Of all users, the agents."""
+        """Offer agents only, not all users."""
         if db_field.name == "agents":
             kwargs["queryset"] = User.objects.filter(pk__in=Agent.objects.values("pk"))
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """The key stands on the website's pages: once saved, it stays."""
+        """Keep the key once it is saved: the website's pages contain it."""
         return (*self.readonly_fields, "key") if obj else self.readonly_fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """The secrets are for those who may make new ones: whoever has one can be any customer."""
-        if not obj or self.has_change_permission(request, obj):
-            return self.fieldsets
+        """Leave the secrets out for staff who may only view websites, and warn of a common secret."""
+        hidden = SECRETS if obj and not self.has_change_permission(request, obj) else ()
         return [
-            (title, {"fields": tuple(field for field in fields["fields"] if field not in SECRETS)})
-            for title, fields in self.fieldsets
+            (
+                title,
+                {
+                    "fields": tuple(field for field in options["fields"] if field not in hidden),
+                    "description": SHARED_SECRET if "accepts_hmac" in options["fields"] and is_at_risk(obj) else None,
+                },
+            )
+            for title, options in self.fieldsets
         ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """All but the default one, which chats that name none belong to."""
+        """Keep the default website, to which all chats belong that name none."""
         return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
 
     @admin.display(description=_("for its pages"))
     def snippet(self, website: Website) -> str:
-        """The line for the website's pages."""
+        """Return the script tag for the website's pages."""
         if website.pk is None:
             return "-"
-        line = '<script src="{}" data-website="{}" async></script>'
-        return format_html("<code>{}</code>", line.format(getattr(self, "address", "/chat.js"), website.key))
+        tag = '<script src="{}" data-website="{}" async></script>'
+        return format_html("<code>{}</code>", tag.format(getattr(self, "address", "/chat.js"), website.key))
+
+    @admin.display(description=_("kinds of proof"))
+    def proofs(self, website: Website) -> str:
+        """Return the kinds of proof that can be valid, with a warning sign where they share a secret."""
+        kinds = {_("signed tokens"): website.token_secrets, _("HMAC of the user id"): website.hmac_secrets}
+        names = ", ".join(str(kind) for kind, secrets in kinds.items() if secrets)
+        return ("⚠ " if is_at_risk(website) else "") + (names or "-")
 
     @admin.action(permissions=["change"], description=_("Make a new identity secret; the one before it still holds"))
-    def new_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
-        """A new secret. Until the next one, the old one holds too."""
+    def rotate_identity_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
+        """Make new secrets for signed tokens."""
         for website in queryset:
-            website.identity_secret_before = website.identity_secret
-            website.identity_secret = secrets.token_hex(32)
-            website.save(update_fields=["identity_secret", "identity_secret_before"])
+            website.rotate_identity_secret()
+            self.log_change(request, website, [{"changed": {"fields": ["identity secret"]}}])
+
+    @admin.action(permissions=["change"], description=_("Make a new HMAC secret; the one before it still holds"))
+    def rotate_hmac_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
+        """Make new secrets for the HMAC of user ids."""
+        for website in queryset:
+            try:
+                website.rotate_hmac_secret()
+            except ValidationError as error:
+                self.message_user(request, f"{website}: {error.messages[0]}", messages.ERROR)
+            else:
+                self.log_change(request, website, [{"changed": {"fields": ["HMAC secret"]}}])
+
+
+def is_at_risk(website: Website | None) -> bool:
+    """Return whether the website accepts both kinds of proof with a common secret."""
+    return bool(website and website.token_secrets and website.hmac_secrets and website.shares_secret)
 
 
 @admin.register(Contact)
@@ -145,7 +193,7 @@ class ConversationAdmin(ReadOnly):
 
 @admin.register(Message)
 class MessageAdmin(ReadOnly):
-    """Messages."""
+    """Messages, without the client_id: it opens the conversation that began with it."""
 
     list_display = ("id", "conversation", "author", "agent", "created_at")
     list_filter = ("author",)
@@ -155,10 +203,10 @@ class MessageAdmin(ReadOnly):
 
 @admin.register(Attachment)
 class AttachmentAdmin(ReadOnly):
-    """Files; they are opened in the inbox."""
+    """Files; the inbox opens them."""
 
     list_display = ("name", "kind", "size", "message")
-    exclude = ("file", "small")
+    exclude = ("uuid", "file", "small")
 
 
 @admin.register(Reading)
@@ -170,7 +218,21 @@ class ReadingAdmin(ReadOnly):
 
 @admin.register(Token)
 class TokenAdmin(ReadOnly):
-    """Tokens, to see and revoke; `manage.py createtoken` makes them."""
+    """API tokens, to see and revoke; `manage.py createtoken` makes them."""
 
     list_display = ("name", "agent", "scope", "created_at")
     exclude = ("digest",)
+
+
+# Django has registered its own admin for these, which would filter by any field too.
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class UserAdmin(ListFiltersOnly, DjangoUserAdmin):
+    """Users."""
+
+
+@admin.register(Group)
+class GroupAdmin(ListFiltersOnly, auth_admin.GroupAdmin):
+    """Groups."""

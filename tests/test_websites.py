@@ -493,7 +493,7 @@ def test_staff_with_view_permission_neither_see_nor_renew_identity_secrets(clien
     assert "Fern &amp; Fired" in page
     assert shop.identity_secret not in page
     assert shop.identity_secret_before not in page
-    client.post("/admin/conversations/website/", {"action": "new_secret", "_selected_action": [shop.pk]})
+    client.post("/admin/conversations/website/", {"action": "rotate_identity_secret", "_selected_action": [shop.pk]})
     assert Website.objects.get(pk=shop.pk).identity_secret == shop.identity_secret
     carol.user_permissions.add(Permission.objects.get(codename="change_website"))
     assert shop.identity_secret in client.get(f"/admin/conversations/website/{shop.pk}/change/").content.decode()
@@ -532,7 +532,7 @@ def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> N
 
 def test_a_new_identity_secret_keeps_the_previous_one_valid(client: Any, admin_user: User, shop: Website) -> None:
     client.force_login(admin_user)
-    deed = {"action": "new_secret", "_selected_action": [shop.pk]}
+    deed = {"action": "rotate_identity_secret", "_selected_action": [shop.pk]}
     for _ in range(2):
         client.post("/admin/conversations/website/", deed)
     shop.refresh_from_db()
