@@ -66,7 +66,7 @@ def rows(bob: Agent) -> dict[type[models.Model], Any]:
         hmac_secret_before="a01da01d" * 8,
     )
     claim = Claim("alice-7", Contact.Proof.TOKEN, "Alice")
-    attachment = Attachment.of("plan.txt", ContentFile(b"a plan"))
+    attachment = Attachment.from_upload("plan.txt", ContentFile(b"a plan"))
     message = post_message(
         content="Hello", website=website, claim=claim, client_id=uuid.uuid4(), attachments=[attachment]
     )
