@@ -4,11 +4,16 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
 from chatsite.errors import error_response
+from conversations.actions import AlreadySent
 from conversations.api import conversations, messages
+from conversations.api.schemas import invalid_field
+from conversations.models import Conversation
+from conversations.screen.files import UploadRefused
 from conversations.threshold.limits import RateLimitExceeded
 
 api = NinjaAPI(
@@ -22,10 +27,23 @@ api.add_router("/messages/", messages.router, tags=["messages"])
 api.add_router("/conversation/", conversations.router, tags=["conversations"])
 
 
+def _with_and_without_slash(patterns: list[Any]) -> list[Any]:
+    """The URL patterns, then each with its last slash removed or added."""
+    routes = [(str(pattern.pattern), pattern.callback) for pattern in patterns]
+    twins = [(route[:-1] if route.endswith("/") else f"{route}/", view) for route, view in routes if route]
+    return [*patterns, *(path(route, view) for route, view in twins)]
+
+
 @api.exception_handler(RequestDataTooBig)
 def body_too_large(request: HttpRequest, error: Any) -> HttpResponse:
     """Answer 413 for a body over the limit."""
     return error_response(request, 413)
+
+
+@api.exception_handler(Conversation.DoesNotExist)
+def conversation_deleted(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 404 for a conversation that was deleted while the call was on its way."""
+    return error_response(request, 404)
 
 
 @api.exception_handler(RateLimitExceeded)
@@ -34,3 +52,22 @@ def rate_limit_exceeded(request: HttpRequest, error: Any) -> HttpResponse:
     response = api.create_response(request, {"detail": str(error)}, status=429)
     response["Retry-After"] = str(error.retry_after)
     return response
+
+
+@api.exception_handler(AlreadySent)
+def client_id_reused(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 409 for a client_id that named another message before."""
+    detail = "This client_id was used for another message. Make a new one for each."
+    return api.create_response(request, {"detail": detail}, status=409)
+
+
+@api.exception_handler(UploadRefused)
+def upload_refused(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 413 or 422 for files that cannot be accepted."""
+    if error.status == 422:
+        return api.on_exception(request, invalid_field("files", str(error)))
+    return api.create_response(request, {"detail": str(error)}, status=error.status)
+
+
+patterns, app_name, namespace = api.urls
+urls = _with_and_without_slash(patterns), app_name, namespace

@@ -45,7 +45,7 @@ SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 365 * 24 * 3600
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-CORS_URLS_REGEX = r"^/api/messages/"  # which origins: conversations/threshold/origin.py
+CORS_URLS_REGEX = r"^/api/messages(/|$)"  # which origins: conversations/threshold/origin.py
 CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # which scripts of other origins may read
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 

@@ -3,8 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from chatsite import front
-from chatsite.api import api
+from chatsite import api, front
 from conversations.agent.sign_in import admin_login
 from conversations.customer.urls import files
 

@@ -2,17 +2,20 @@
 
 import json
 import uuid
-from tempfile import SpooledTemporaryFile
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from conversations.actions import close, post_message
-from conversations.api import messages
-from conversations.models import Agent, Attachment, Conversation, Message
+from conversations.api import message_list
+from conversations.api.message_list import BATCH_SIZE, MAX_BYTES
+from conversations.models import Agent, Attachment, Conversation, Message, News
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -75,23 +78,100 @@ def test_an_answer_may_have_more_messages_than_one_query_reads(talk: Conversatio
         assert int(answer["Content-Length"]) == len(raw)
 
 
-def test_an_answer_of_many_pages_is_on_disk_until_it_is_sent(
-    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+def test_a_response_is_bounded_by_bytes_and_since_reads_on(talk: Conversation) -> None:
+    texts = ["🌱" * 5000, "x" * 10, "🌱" * 5000, "é" * 9000, "🌱" * 20_480, "y" * 100]
+    for text in texts:
+        post_message(content=text, conversation=talk)
+    since = 0
+    found: list[str] = []
+    while True:
+        response = Client().get(f"/api/messages/{talk.uuid}/?since={since}")
+        body = response.json()
+        shown = contents(response)
+        assert len(response.content) < MAX_BYTES + 200 or len(shown) == 1
+        assert body["count"] == 1 + len(texts) - len(found)
+        found += shown
+        assert body.get("more", False) == (len(found) <= len(texts))
+        if "more" not in body:
+            break
+        since = body["items"][-1]["id"]
+    assert found == ["Hello, is anybody there?", *texts]
+
+
+@pytest.mark.parametrize("query", ["", "?limit=1000", "?limit=5", "?limit=1000&offset=3", "?since=0"])
+def test_a_response_reads_no_more_messages_than_it_can_hold(
+    talk: Conversation, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _ in range(110):
-        post_message(content="🌱" * 5000, conversation=talk)
-    files: list[Any] = []
+    for _ in range(2 * BATCH_SIZE):
+        post_message(content="🌱" * 20_480, conversation=talk)
+    read = 0
 
-    def made(*how: Any) -> Any:
-        files.append(SpooledTemporaryFile(*how))
-        return files[-1]
+    def count_read(*args: Any) -> Any:
+        nonlocal read
+        found = News.after(*args)
+        read += len(found.messages) if found else 0
+        return found
 
-    monkeypatch.setattr(messages, "SpooledTemporaryFile", made)
-    response = Client().get(f"/api/messages/{talk.uuid}/?limit=1000")
-    assert files[0]._rolled  # on disk
-    assert len(response.getvalue()) > 110 * 20_000
-    response.close()
-    assert files[0].closed
+    monkeypatch.setattr(message_list, "News", SimpleNamespace(after=count_read))
+    response = Client().get(f"/api/messages/{talk.uuid}/{query}")
+    assert len(response.content) < 100_000
+    assert response.json()["more"] is True
+    assert read <= BATCH_SIZE
+
+
+def test_posting_returns_the_newest_messages_where_not_all_fit(talk: Conversation) -> None:
+    for _ in range(BATCH_SIZE + 5):
+        post_message(content="🌱" * 3000, conversation=talk)
+    response = post(Client(), content="last", conversation=str(talk.uuid))
+    body = response.json()
+    assert contents(response) == [*["🌱" * 3000] * 4, "last"]
+    assert [item["id"] for item in body["items"]] == sorted(item["id"] for item in body["items"])
+    assert (body["count"], body["more"]) == (BATCH_SIZE + 7, True)
+    since = body["items"][-3]["id"]
+    newest = post(Client(), since=since, content="one more", conversation=str(talk.uuid)).json()
+    assert [item["content"][:8] for item in newest["items"]] == ["🌱" * 8, "last", "one more"]
+    assert (newest["count"], "more" in newest) == (3, False)
+
+
+def test_a_post_returns_its_message_even_where_it_alone_is_larger_than_a_response(talk: Conversation) -> None:
+    body = post(Client(), content="🌱" * 20_480, conversation=str(talk.uuid)).json()
+    assert [item["content"] for item in body["items"]] == ["🌱" * 20_480]
+    assert (body["count"], body["more"]) == (2, True)
+
+
+def test_more_says_whether_messages_follow_a_page(talk: Conversation) -> None:
+    for number in range(BATCH_SIZE):
+        post_message(content=f"{number}", conversation=talk)
+    for query, more in [
+        ("?limit=1", True),
+        (f"?limit={BATCH_SIZE}", True),
+        (f"?limit={BATCH_SIZE + 1}", False),
+        ("?limit=5&offset=3", True),
+        (f"?limit=5&offset={BATCH_SIZE - 4}", False),
+        (f"?limit=5&offset={BATCH_SIZE + 9}", False),
+    ]:
+        body = Client().get(f"/api/messages/{talk.uuid}/{query}").json()
+        assert body["count"] == BATCH_SIZE + 1
+        assert body.get("more", False) is more, query
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_pages_of_listed_origins_may_call_with_and_without_the_last_slash(talk: Conversation, slash: str) -> None:
+    talk.website.origins.create(origin="https://shop.example")
+    origin = {"Origin": "https://shop.example"}
+    for path in (f"/api/messages{slash}", f"/api/messages/{talk.uuid}{slash}"):
+        for method in (Client().options, Client().get):
+            response = method(path, headers={**origin, "Access-Control-Request-Method": "GET"})
+            assert response["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def test_a_poll_without_news_is_one_query(talk: Conversation) -> None:
+    for number in range(3):
+        post_message(content=f"{number}", conversation=talk)
+    for since in (0, talk.last_message_id, 2**62):
+        with CaptureQueriesContext(connection) as queries:
+            Client().get(f"/api/messages/{talk.uuid}/?since={since}")
+        assert len(queries) == 1
 
 
 def test_posting_with_since_returns_only_newer_messages(talk: Conversation) -> None:

@@ -224,7 +224,7 @@ def test_a_poll_costs_one_query_and_with_files_two(
     talk: Conversation, bob: Agent, django_assert_num_queries: Any
 ) -> None:
     with django_assert_num_queries(1):
-        News.by_uuid(talk.uuid, 0, 50)
+        News.after(talk.uuid, 0, 50)
     with django_assert_num_queries(1):
         [message.attached for message in talk.messages.latest_before(None, 50)]
     for number in range(3):
@@ -232,7 +232,7 @@ def test_a_poll_costs_one_query_and_with_files_two(
         post_message(content="", conversation=talk, agent=bob if number % 2 else None, attachments=files)
     names = [[f"{number}-0.txt", f"{number}-1.txt"] for number in range(3)]
     with django_assert_num_queries(2):
-        news = News.by_uuid(talk.uuid, 0, 50)
+        news = News.after(talk.uuid, 0, 50)
         assert news
         assert [[file.name for file in message.attached] for message in news.messages] == [[], *names]
     with django_assert_num_queries(2):

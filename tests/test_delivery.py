@@ -121,7 +121,7 @@ def test_polling_misses_no_message_while_six_threads_write(bob: Agent) -> None:
         start.wait()
         while True:
             last_round = finished.is_set()
-            news = News.by_uuid(talk.uuid, seen[-1], 1000)
+            news = News.after(talk.uuid, seen[-1], 1000)
             assert news is not None
             seen.extend(message.pk for message in news.messages)
             if last_round:

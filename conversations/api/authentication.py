@@ -1,5 +1,6 @@
 """Authentication of API calls: who calls, by a bearer token, by a session, or as a customer who needs neither."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ninja.utils import check_csrf
 from conversations.models import Agent, Token
 from conversations.threshold.origin import is_cross_origin
 
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -21,63 +24,96 @@ class Caller:
 
     user: User | None = None
     agent: Agent | None = None
+    by_session: bool = False
+    by_read_only_token: bool = False
 
 
-def authenticate(request: HttpRequest, content_type: str = "application/json") -> Caller:
-    """Who makes this call. Raises HttpError: 401 for an invalid token, 403 for a session without its CSRF token.
+def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
+    """Who makes this call, of which `content_type` is the usual Content-Type.
 
-    `content_type` is what the call takes. A page of another origin may not send JSON as text/plain: that would avoid
-    the preflight request (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    Raises HttpError: 401 for an invalid token, 403 for a read-only token or a session without its CSRF token.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    caller = identify(request, content_type)
+    require_csrf_token(request, caller)
+    return caller
+
+
+def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
+    """The same, without the CSRF check, which may parse a form of any size.
+
+    A page of another origin may not send JSON as text/plain: that would avoid the preflight request
+    (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    """
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return _authenticate_token(request, token.strip())
-    is_unsafe = request.method not in SAFE_METHODS
-    if is_unsafe and request.content_type != content_type and is_cross_origin(request):
+        return _identify_by_token(request, text.strip())
+    if request.method not in SAFE_METHODS and request.content_type != content_type and is_cross_origin(request):
         raise HttpError(403, f"Send this as {content_type}.")
     user: Any = request.user
-    if not user.is_authenticated:
-        return Caller()
-    if is_unsafe and check_csrf(request):
-        raise HttpError(403, "CSRF check failed: send the cookie csrftoken in the header X-CSRFToken.")
-    return Caller(user, Agent.objects.for_user(user))
+    return Caller(user, Agent.objects.for_user(user), by_session=True) if user.is_authenticated else Caller()
 
 
-def _authenticate_token(request: HttpRequest, text: str) -> Caller:
+def _identify_by_token(request: HttpRequest, text: str) -> Caller:
     token = Token.objects.authenticate(text)
     if token is None:
         raise AuthenticationError
-    if token.scope == Token.Scope.READ and request.method not in SAFE_METHODS:
+    is_read_only = token.scope == Token.Scope.READ
+    if is_read_only and request.method not in SAFE_METHODS:
         raise HttpError(403, "This token may only read.")
     agent = Agent.objects.for_user(token.agent)
-    return Caller(agent, agent)
+    return Caller(agent, agent, by_read_only_token=is_read_only)
 
 
-def require_agent(request: HttpRequest) -> Agent:
-    """The agent who makes this call. Raises AuthenticationError (401) for everybody else."""
-    agent: Agent | None = getattr(request, "auth", None) or authenticate(request).agent
-    if agent is None:
+def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
+    """Raise HttpError (403) for an unsafe call by a session that lacks the CSRF token."""
+    if caller.by_session and request.method not in SAFE_METHODS and check_csrf(request):
+        raise HttpError(403, "CSRF check failed: send the cookie csrftoken in the header X-CSRFToken.")
+
+
+def require_agent(caller: Caller) -> Agent:
+    """The agent who calls. Raises AuthenticationError (401) if it is somebody else."""
+    if caller.agent is None:
         raise AuthenticationError
-    return agent
+    return caller.agent
 
 
-class BearerToken(HttpBearer):
-    """Authenticates agents by a token in the header Authorization."""
-
-    def authenticate(self, request: HttpRequest, token: str) -> Agent:
-        """The agent who calls."""
-        return require_agent(request)
+def agent_of(request: HttpRequest) -> Agent:
+    """The agent who makes a call that AgentToken or AgentSession has authenticated."""
+    caller: Caller = request.auth  # type: ignore[attr-defined]  # set by ninja
+    return require_agent(caller)
 
 
-class SessionCookie(APIKeyCookie):
-    """Authenticates agents by their session."""
+def authenticate_agent(request: HttpRequest) -> Caller:
+    """The same as `authenticate`; AuthenticationError (401) if it is not an agent."""
+    caller = identify(request)
+    require_agent(caller)
+    require_csrf_token(request, caller)
+    return caller
+
+
+class AgentToken(HttpBearer):
+    """Lets agents call with a token in the header Authorization."""
+
+    def __init__(self, authenticate: Callable[[HttpRequest], Caller] = authenticate_agent) -> None:
+        """`authenticate` finds the caller, by token and by session."""
+        super().__init__()
+        self.authenticate_caller = authenticate
+
+    def authenticate(self, request: HttpRequest, token: str) -> Caller:
+        """The caller."""
+        return self.authenticate_caller(request)
+
+
+class AgentSession(APIKeyCookie):
+    """Lets agents call with the cookie of their session."""
 
     param_name = "sessionid"
 
-    def __init__(self) -> None:
-        """Leave the CSRF check to `authenticate`: ninja's would answer 403 where nobody is signed in."""
+    def __init__(self, authenticate: Callable[[HttpRequest], Caller] = authenticate_agent) -> None:
+        """`authenticate` finds the caller, by token and by session, and checks the CSRF token."""
         super().__init__(csrf=False)
+        self.authenticate_caller = authenticate
 
-    def authenticate(self, request: HttpRequest, key: str | None) -> Agent:
-        """The agent who calls."""
-        return require_agent(request)
+    def authenticate(self, request: HttpRequest, key: str | None) -> Caller:
+        """The caller."""
+        return self.authenticate_caller(request)

@@ -1,25 +1,46 @@
-"""The API's calls for conversations, for agents."""
+"""The API's calls for agents: conversations, and the messages in them by the conversation's id."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from django.http import Http404, HttpRequest
-from ninja import Router
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from ninja import File, Form, Router
+from ninja.files import UploadedFile
 
-from conversations.actions import close, reopen, take
-from conversations.api.authentication import BearerToken, SessionCookie, require_agent
+from conversations.actions import close, post_message, reopen, take
+from conversations.api import message_list
+from conversations.api.authentication import (
+    MULTIPART,
+    AgentSession,
+    AgentToken,
+    Caller,
+    agent_of,
+    identify,
+    require_agent,
+    require_csrf_token,
+)
 from conversations.api.schemas import (
+    FILE_RESPONSE,
+    AgentMessagesOut,
+    AnswerFilesIn,
+    AnswerIn,
     ConversationOut,
     ConversationsOut,
     ErrorOut,
     Limit,
     Offset,
+    Since,
     ValidationErrorOut,
     WebsiteKey,
 )
-from conversations.models import Conversation
+from conversations.models import Agent, Attachment, Conversation, Website
+from conversations.models.conversation import parse_uuid
+from conversations.screen.files import check_size, process_uploads, serve
 
-router = Router(auth=[BearerToken(), SessionCookie()])
-CHANGE_RESPONSES = {200: ConversationOut, 401: ErrorOut, 403: ErrorOut, 404: ErrorOut, 422: ValidationErrorOut}
+router = Router(auth=[AgentToken(), AgentSession()])
+
+READ_ERRORS = {401: ErrorOut, 404: ErrorOut, 422: ValidationErrorOut}
+CHANGE_RESPONSES = {200: ConversationOut, 403: ErrorOut, **READ_ERRORS}
+POST_RESPONSES = {200: AgentMessagesOut, **dict.fromkeys((400, 403, 409, 413), ErrorOut), **READ_ERRORS}
 
 
 @router.get("/", summary="List conversations", response={200: ConversationsOut, 401: ErrorOut, 422: ValidationErrorOut})
@@ -33,7 +54,7 @@ def list_conversations(
     offset: Offset = 0,
 ) -> dict[str, object]:
     """The conversations that you may see, newest first."""
-    agent = require_agent(request)
+    agent = agent_of(request)
     conversations = agent.visible_conversations().newest_started_first()
     if status is not None:
         conversations = conversations.open() if status == "OPEN" else conversations.closed()
@@ -46,27 +67,106 @@ def list_conversations(
     return {"items": list(conversations[offset : offset + limit]), "count": conversations.count()}
 
 
+@router.get("/{int:id}/", summary="Read a conversation", response={200: ConversationOut, **READ_ERRORS})
+def read_conversation(request: HttpRequest, id: int) -> Conversation:
+    """One conversation."""
+    return _get_conversation(agent_of(request), id)
+
+
 @router.patch("/{int:id}/close", summary="Close a conversation", response=CHANGE_RESPONSES)
 def close_conversation(request: HttpRequest, id: int) -> Conversation:
     """Close it. It opens again when the customer writes."""
-    return close(conversation=_get_conversation(request, id))
+    return close(conversation=_get_conversation(agent_of(request), id))
 
 
 @router.patch("/{int:id}/open", summary="Open a closed conversation", response=CHANGE_RESPONSES)
 def open_conversation(request: HttpRequest, id: int) -> Conversation:
     """Open it again."""
-    return reopen(conversation=_get_conversation(request, id))
+    return reopen(conversation=_get_conversation(agent_of(request), id))
 
 
 @router.patch("/{int:id}/take", summary="Take a conversation", response=CHANGE_RESPONSES)
 def take_conversation(request: HttpRequest, id: int) -> Conversation:
     """Assign it to yourself."""
-    return take(conversation=_get_conversation(request, id), by=require_agent(request))
+    agent = agent_of(request)
+    return take(conversation=_get_conversation(agent, id), by=agent)
 
 
-def _get_conversation(request: HttpRequest, pk: int) -> Conversation:
+@router.get("/{int:id}/messages/", summary="Read messages", response={200: AgentMessagesOut, **READ_ERRORS})
+def list_messages(
+    request: HttpRequest, id: int, since: Since = 0, limit: Limit = 100, offset: Offset = 0
+) -> HttpResponse:
+    """The conversation's messages, oldest first; with `since` only newer ones.
+
+    Where `more` is true, ask again with the last id as `since`.
+    """
+    conversation = _get_conversation(agent_of(request), id)
+    return message_list.oldest_first(conversation.pk, since, limit, offset)
+
+
+@router.post("/{int:id}/messages/", summary="Answer", response=POST_RESPONSES)
+def send_answer(request: HttpRequest, id: int, body: AnswerIn, since: Since = 0) -> HttpResponse:
+    """Write a message as the agent. The answer has all messages, or those after `since`, the new one last.
+
+    If they do not all fit into the answer, it has the newest ones, and `more` is true: GET the others.
+    """
+    agent = agent_of(request)
+    conversation = _get_conversation(agent, id)
+    message = post_message(content=body.content, conversation=conversation, agent=agent, client_id=body.client_id)
+    return message_list.up_to_newest(message.conversation, conversation.pk, since)
+
+
+def authenticate_upload(request: HttpRequest) -> Caller:
+    """Authenticate an agent's upload, and check its size before the form is parsed.
+
+    Raises HttpError, Http404 and RequestDataTooBig.
+    """
+    caller = identify(request, MULTIPART)
+    match: Any = request.resolver_match
+    conversation = _get_conversation(require_agent(caller), match.kwargs["id"])
+    check_size(request, Website.objects.by_id(conversation.website_id))
+    require_csrf_token(request, caller)
+    return caller
+
+
+@router.post(
+    "/{int:id}/files/",
+    summary="Answer with files",
+    auth=[AgentToken(authenticate_upload), AgentSession(authenticate_upload)],
+    response=POST_RESPONSES,
+)
+def send_answer_with_files(
+    request: HttpRequest, id: int, body: Form[AnswerFilesIn], files: File[list[UploadedFile]], since: Since = 0
+) -> HttpResponse:
+    """Write a message with files as the agent. Send it as multipart/form-data. The answer is as without files."""
+    agent = agent_of(request)
+    conversation = _get_conversation(agent, id)
+    website = Website.objects.by_id(conversation.website_id)
+    message = post_message(
+        content=body.content,
+        conversation=conversation,
+        agent=agent,
+        client_id=body.client_id,
+        attachments=process_uploads(request, website, by_agent=True),
+    )
+    return message_list.up_to_newest(message.conversation, conversation.pk, since)
+
+
+@router.get(
+    "/{int:id}/files/{file}/",
+    summary="Read a file",
+    response={401: ErrorOut, 404: ErrorOut},
+    openapi_extra={"responses": FILE_RESPONSE},
+)
+def download_file(request: HttpRequest, id: int, file: str) -> FileResponse:
+    """A file of a message; with `?small`, the small WebP of a picture."""
+    conversation = _get_conversation(agent_of(request), id)
+    return serve(request, Attachment.objects.in_conversation(conversation, parse_uuid(file)))
+
+
+def _get_conversation(agent: Agent, pk: int) -> Conversation:
     """The conversation. Raises Http404 for one that does not exist or that this agent may not see."""
-    conversation = require_agent(request).visible_conversations().by_id(pk)
+    conversation = agent.visible_conversations().by_id(pk)
     if conversation is None:
-        raise Http404("There is no such conversation.")
+        raise Http404
     return conversation

@@ -1,21 +1,21 @@
 """The API's calls for messages. Whoever knows a conversation's uuid may read and write in it as its customer."""
 
-import json
 from collections.abc import Callable
 from functools import wraps
-from tempfile import SpooledTemporaryFile
 from typing import Any
 from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
-from ninja import File, Form, Router, Status
+from ninja import File, Form, Router
 from ninja.decorators import decorate_view
 from ninja.errors import HttpError
 from ninja.files import UploadedFile
 
-from conversations.actions import AlreadySent, post_message
-from conversations.api.authentication import authenticate
+from conversations.actions import post_message
+from conversations.api import message_list
+from conversations.api.authentication import MULTIPART, authenticate
 from conversations.api.schemas import (
+    FILE_RESPONSE,
     ErrorOut,
     FilesIn,
     Limit,
@@ -25,35 +25,24 @@ from conversations.api.schemas import (
     Since,
     ValidationErrorOut,
     invalid_field,
-    iso_utc,
 )
-from conversations.models import Attachment, Contact, Conversation, News, Origin, Website
-from conversations.models.attachment import OCTET_STREAM
+from conversations.models import Attachment, Contact, Conversation, Origin, Website
 from conversations.models.contact import Claim
 from conversations.models.conversation import parse_uuid
-from conversations.models.message import Message
-from conversations.screen.files import UploadRefused, check_size, process_uploads, serve
-from conversations.screen.paging import MAX_NUMBER
+from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
 from conversations.threshold.origin import is_cross_origin, may_write
 
-PAGE = 100
-"""Messages that are in memory at once for an answer."""
-
-LARGE = 1_000_000
-"""Bytes from which on an answer of several pages is on disk until it is sent."""
-
-Answer = HttpResponse | FileResponse
-
 router = Router()
 ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
-CLIENT_ID_REUSED = "This client_id was used for another message. Make a new one for each."
 POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys((400, 401, 403, 409, 413, 429), ErrorOut)}
 
 
 @router.post("", summary="Write a message", response=POST_RESPONSES)
-def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any:
+def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> HttpResponse:
     """Write a message. The answer has all messages of the conversation, or those after `since`, the new one last.
+
+    If they do not all fit into the answer, it has the newest ones, and `more` is true: GET the others.
 
     Agents (members of the group `agent`, by session or token) write as AGE, everyone else as CUS.
     """
@@ -74,21 +63,18 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Any
         if conversation is None and claim is None:
             _check_required_fields(website, body)
         limits.allow_message(request, conversation.pk if conversation else None)
-    try:
-        message = post_message(
-            content=body.content,
-            conversation=conversation,
-            agent=caller.agent,
-            customer=caller.user,
-            name=body.name or "",
-            email=body.email or "",
-            client_id=body.client_id,
-            website=website,
-            claim=claim,
-        )
-    except AlreadySent:
-        return Status(409, {"detail": CLIENT_ID_REUSED})
-    return _messages_response(message.conversation.uuid, since, MAX_NUMBER)
+    message = post_message(
+        content=body.content,
+        conversation=conversation,
+        agent=caller.agent,
+        customer=caller.user,
+        name=body.name or "",
+        email=body.email or "",
+        client_id=body.client_id,
+        website=website,
+        claim=claim,
+    )
+    return message_list.up_to_newest(message.conversation, message.conversation.uuid, since)
 
 
 def _find_website(key: str | None) -> Website:
@@ -138,13 +124,13 @@ def send_files(
     body: Form[FilesIn],
     files: File[list[UploadedFile]],
     since: Since = 0,
-) -> Any:
+) -> HttpResponse:
     """Write a message with files in an existing conversation. Send it as multipart/form-data.
 
     The answer is the same as for messages without files. Pictures (JPEG, PNG, GIF, WebP) are encoded anew, without
     their metadata.
     """
-    caller = authenticate(request, "multipart/form-data")
+    caller = authenticate(request, MULTIPART)
     visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
     conversation = visible.by_uuid(uuid)
     if conversation is None:
@@ -156,36 +142,22 @@ def send_files(
         if claim and not Contact.objects.may_continue(claim, conversation):
             raise Http404
         limits.allow_message(request, conversation.pk)
-    try:
-        attachments = process_uploads(request, website, by_agent=caller.agent is not None)
-        message = post_message(
-            content=body.content,
-            conversation=conversation,
-            agent=caller.agent,
-            client_id=body.client_id,
-            claim=claim,
-            attachments=attachments,
-        )
-    except UploadRefused as error:
-        if error.status == 413:
-            return Status(413, {"detail": str(error)})
-        raise invalid_field("files", str(error)) from error
-    except AlreadySent:
-        return Status(409, {"detail": CLIENT_ID_REUSED})
-    return _messages_response(message.conversation.uuid, since, MAX_NUMBER)
-
-
-FILE_RESPONSE = {
-    "content": {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
-    "description": "The file.",
-}
+    message = post_message(
+        content=body.content,
+        conversation=conversation,
+        agent=caller.agent,
+        client_id=body.client_id,
+        claim=claim,
+        attachments=process_uploads(request, website, by_agent=caller.agent is not None),
+    )
+    return message_list.up_to_newest(message.conversation, message.conversation.uuid, since)
 
 
 @router.get(
     "{uuid}/files/{file}/",
     summary="Read a file",
     response={404: ErrorOut},
-    openapi_extra={"responses": {200: FILE_RESPONSE}},
+    openapi_extra={"responses": FILE_RESPONSE},
 )
 def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     """A file of a message; with `?small`, the small WebP of a picture.
@@ -197,14 +169,14 @@ def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     return serve(request, Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), parse_uuid(file)))
 
 
-def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:
+def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Answer a plain `?since=ID` without ninja's parsing and validation, which took a sixth of a poll's time.
 
     Everything else goes through ninja.
     """
 
     @wraps(run)
-    def answer(request: HttpRequest, uuid: str) -> Answer:
+    def answer(request: HttpRequest, uuid: str) -> HttpResponse:
         since = request.GET.get("since", "")
         if len(request.GET) == 1 and since.isascii() and since.isdigit() and len(since) < 19:
             return list_messages(request, uuid, int(since))
@@ -215,9 +187,14 @@ def fast_path(run: Callable[..., Answer]) -> Callable[..., Answer]:
 
 @router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: ValidationErrorOut})
 @decorate_view(fast_path)
-def list_messages(request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0) -> Answer:
-    """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none."""
-    return _messages_response(_readable_uuid(request, uuid), since, limit, offset)
+def list_messages(
+    request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0
+) -> HttpResponse:
+    """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none.
+
+    Where `more` is true, ask again with the last id as `since`.
+    """
+    return message_list.oldest_first(_readable_uuid(request, uuid), since, limit, offset)
 
 
 def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:
@@ -226,59 +203,3 @@ def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:
     if key and is_cross_origin(request) and not Origin.objects.may_read(request.headers.get("Origin", ""), key):
         return None
     return key
-
-
-def _messages_response(key: UUID | None, since: int, limit: int, offset: int = 0) -> Answer:
-    """MessagesOut as JSON, written without pydantic, which would take most of a poll's time.
-
-    Only one page of messages is in memory at a time. More are written to a file, on disk if it grows large, so that
-    whoever reads long conversations slowly fills no memory and holds up nobody.
-    """
-    page = _page(key, since, min(limit, PAGE), offset)
-    found, last = len(page), page[-1].pk if page else since
-    is_all = found < min(limit, PAGE)
-    if is_all or limit <= PAGE:
-        count = found if is_all and not offset else _count(key, since)
-        return HttpResponse(f'{{"items": [{_items(page, key)}], "count": {count}}}', content_type="application/json")
-    file = SpooledTemporaryFile(LARGE, "w+b")  # noqa: SIM115 (the response closes it)
-    file.write(f'{{"items": [{_items(page, key)}'.encode())
-    while page := _page(key, last, min(limit - found, PAGE)):
-        found, last = found + len(page), page[-1].pk
-        file.write(f", {_items(page, key)}".encode())
-    file.write(f'], "count": {_count(key, since)}}}'.encode())
-    file.seek(0)
-    return FileResponse(file, content_type="application/json")
-
-
-def _page(key: UUID | None, since: int, most: int, skip: int = 0) -> list[Message]:
-    news = News.by_uuid(key, since, most, skip) if most else None
-    return news.messages if news else []
-
-
-def _count(key: UUID | None, since: int) -> int:
-    return Message.objects.of(key).after(since).count()
-
-
-def _items(messages: list[Message], key: UUID | None) -> str:
-    shapes = [
-        {
-            "conversation": str(key),
-            "id": message.pk,
-            "date": iso_utc(message.created_at),
-            "content": message.content,
-            "author": message.author,
-            "attachments": [
-                {
-                    "url": f"/api/messages/{key}/files/{file.uuid}/",
-                    "name": file.name,
-                    "kind": file.kind,
-                    "size": file.size,
-                    "width": file.width,
-                    "height": file.height,
-                }
-                for file in message.attached
-            ],
-        }
-        for message in messages
-    ]
-    return json.dumps(shapes, ensure_ascii=False)[1:-1]

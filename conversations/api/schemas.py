@@ -9,6 +9,8 @@ from ninja import Field, Schema
 from ninja.errors import ValidationError
 from pydantic import AfterValidator, PlainSerializer
 
+from conversations.models import Conversation
+from conversations.models.attachment import OCTET_STREAM
 from conversations.models.message import MAX_LENGTH
 from conversations.models.validation import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
 from conversations.screen.paging import MAX_NUMBER
@@ -24,6 +26,14 @@ Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages wit
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
+
+
+FILE_RESPONSE = {
+    200: {
+        "content": {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The file.",
+    }
+}
 
 
 class ErrorOut(Schema):
@@ -51,10 +61,33 @@ def invalid_field(name: str, message: str) -> ValidationError:
     return ValidationError([{"type": "value_error", "loc": ["body", "body", name], "msg": message}])
 
 
-class MessageIn(Schema):
-    """A message to post. Only `content` is required."""
+ClientId = Annotated[
+    UUID | None,
+    Field(description="A random UUID made by the client before its first try, so that a retry never posts it twice."),
+]
+Identity = Annotated[
+    str | None,
+    Field(max_length=4096, description="The website's proof of who the customer is: see docs/embedding.md."),
+]
+
+
+class AnswerIn(Schema):
+    """An agent's message. Only `content` is required."""
 
     content: Annotated[str, AfterValidator(check_content)] = Field(min_length=1, max_length=MAX_LENGTH)
+    client_id: ClientId = None
+
+
+class AnswerFilesIn(Schema):
+    """The fields beside the files of an agent's message."""
+
+    content: Annotated[str, AfterValidator(partial(check_content, has_files=True))] = Field("", max_length=MAX_LENGTH)
+    client_id: ClientId = None
+
+
+class MessageIn(AnswerIn):
+    """A message. Only `content` is required."""
+
     conversation: Any = Field(
         None,
         description="The conversation's uuid. Without one, or with one that is unknown, a new conversation is started.",
@@ -67,34 +100,21 @@ class MessageIn(Schema):
         pattern="^[a-z0-9-]{2,40}$",
         description="The key of the website on which a new conversation starts. Default: the default website.",
     )
-    identity: str | None = Field(
-        None,
-        max_length=4096,
-        description="A proof by the website's server of who the customer is: see docs/embedding.md.",
-    )
-    client_id: UUID | None = Field(
-        None, description="A random UUID made by the client before its first try, so that a retry never posts it twice."
-    )
+    identity: Identity = None
 
 
-class FilesIn(Schema):
+class FilesIn(AnswerFilesIn):
     """The fields beside the files of a message."""
 
-    content: Annotated[str, AfterValidator(partial(check_content, has_files=True))] = Field("", max_length=MAX_LENGTH)
-    identity: str | None = Field(
-        None,
-        max_length=4096,
-        description="A proof by the website's server of who the customer is: see docs/embedding.md.",
-    )
-    client_id: UUID | None = Field(
-        None, description="A random UUID made by the client before its first try, so that a retry never posts it twice."
-    )
+    identity: Identity = None
 
 
 class AttachmentOut(Schema):
     """A file that came with a message."""
 
-    url: str = Field(description="Its path on this host. It contains the conversation's uuid: keep it secret.")
+    url: str = Field(
+        description="Its path on this host. A path under /api/messages/ contains the uuid: keep it secret."
+    )
     name: str
     kind: str = Field(description="image/jpeg, image/png, image/gif, image/webp, or application/octet-stream.")
     size: int = Field(description="Bytes.")
@@ -102,10 +122,9 @@ class AttachmentOut(Schema):
     height: int | None
 
 
-class MessageOut(Schema):
-    """A message."""
+class MessageFields(Schema):
+    """What customers and agents see of a message."""
 
-    conversation: UUID
     id: int
     date: Timestamp
     content: str
@@ -113,18 +132,50 @@ class MessageOut(Schema):
     attachments: list[AttachmentOut]
 
 
+class MessageOut(MessageFields):
+    """A message."""
+
+    conversation: UUID
+
+
+class AgentMessageOut(MessageFields):
+    """A message, for agents: `conversation` is always null, so that the customer's secret is not in it."""
+
+    conversation: None
+
+
+More = Annotated[
+    bool,
+    Field(
+        description="True if not all that match are here, left out otherwise. After a GET, ask again with the last id "
+        "as `since`. After a POST, the answer has the newest: GET the others with the `since` that you had before."
+    ),
+]
+
+
 class MessagesOut(Schema):
     """Messages, oldest first. `count` is the number of all that match."""
 
     items: list[MessageOut]
     count: int
+    more: More = False
+
+
+class AgentMessagesOut(Schema):
+    """Messages, oldest first. `count` is the number of all that match."""
+
+    items: list[AgentMessageOut]
+    count: int
+    more: More = False
 
 
 class ConversationOut(Schema):
     """A conversation, as agents see it."""
 
     id: int
-    uuid: UUID
+    uuid: UUID | None = Field(
+        description="The customer's secret: who knows it can read and write as the customer. Null for read-only tokens."
+    )
     created_at: Timestamp
     customer_name: str
     customer_email: str
@@ -136,6 +187,11 @@ class ConversationOut(Schema):
     assignee: int | None = Field(None, alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int
     last_message_at: Timestamp
+
+    @staticmethod
+    def resolve_uuid(conversation: Conversation, context: dict[str, Any]) -> UUID | None:
+        """Hide the secret from read-only tokens."""
+        return None if context["request"].auth.by_read_only_token else conversation.uuid
 
 
 class ConversationsOut(Schema):

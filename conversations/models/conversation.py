@@ -57,13 +57,16 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return next(iter(prepared(self, "by id", lambda: self.filter(pk=-1), {-1: pk})), None)
 
     def lock(self, pk: int) -> "Conversation":
-        """Get a conversation and lock its row until the transaction ends.
+        """Get a conversation and lock its row until the transaction ends. Raises DoesNotExist if it was deleted.
 
         Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
         locked = self.select_for_update() if connection.features.has_select_for_update else self
-        return next(iter(prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})))
+        found = prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})
+        if not found:
+            raise self.model.DoesNotExist
+        return found[0]
 
     def open(self) -> "ConversationQuerySet":
         """The open ones."""

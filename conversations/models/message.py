@@ -1,7 +1,7 @@
 """A message of a conversation."""
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import connection, models
@@ -38,9 +38,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
         found = prepared(self, "message by client_id", lambda: self.filter(client_id=placeholder), values)
         return next(iter(found), None)
 
-    def of(self, uuid: Any) -> "MessageQuerySet":
-        """The messages of the conversation with this uuid; none for None."""
-        return self.filter(conversation__uuid=uuid) if uuid else self.none()
+    def of(self, key: uuid.UUID | int | None) -> "MessageQuerySet":
+        """The messages of the conversation with this uuid or primary key; none for None."""
+        if key is None:
+            return self.none()
+        return self.filter(conversation=key) if isinstance(key, int) else self.filter(conversation__uuid=key)
 
     def after(self, since: int) -> "MessageQuerySet":
         """The messages with ids above `since`, oldest first."""

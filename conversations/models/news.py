@@ -40,16 +40,16 @@ class News:
     previous: Message | None = None
 
     @classmethod
-    def by_uuid(cls, uuid: uuids.UUID | None, since: int, most: int, skip: int = 0) -> "News | None":
+    def after(cls, key: uuids.UUID | int | None, since: int, most: int, skip: int = 0) -> "News | None":
         """At most `most` messages with ids above `since`, oldest first, without the first `skip` of them.
 
-        None if there is no such conversation.
+        `key` is the conversation's uuid or primary key. None if there is no such conversation.
         """
-        return cls._query(uuid, lowest=since + 1, limit=most, offset=skip)
+        return cls._query(key, lowest=since + 1, limit=most, offset=skip)
 
     @classmethod
     def with_previous(cls, key: uuids.UUID | int | None, since: int, most: int) -> "News | None":
-        """The same for a uuid or a primary key, with the message `since` itself as `previous`."""
+        """The same, with the message `since` itself as `previous`."""
         return cls._query(key, lowest=since, limit=most + 1, previous_id=since)
 
     @classmethod

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from conversations.models import Origin, Website
 
-CROSS_ORIGIN_PREFIX = "/api/messages/"
+CROSS_ORIGIN_PREFIX = "/api/messages"
 """The part of the API that scripts on other origins may call."""
 
 

@@ -1,0 +1,103 @@
+"""Responses with a list of messages. Each is bounded by bytes, and written without pydantic to keep polls cheap."""
+
+import json
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from django.http import HttpResponse
+
+from conversations.api.schemas import iso_utc
+from conversations.models import Conversation, Message, News
+from conversations.screen.paging import MAX_NUMBER
+
+MAX_BYTES = 50_000
+"""Bytes of messages in one response. A message that is larger comes alone."""
+
+BATCH_SIZE = 25
+"""Messages that one query reads: 25 of the longest are 2 MB."""
+
+Key = UUID | int | None
+"""A conversation's uuid (customers), its id (agents: then no uuid is in the response), or None for no conversation."""
+
+encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
+    """The messages with ids above `since`: at most `limit`, after the first `offset`, and no more than fit."""
+    items, all_fit = _fitting(_read_forwards(key, since, limit, offset), key)
+    if all_fit and len(items) < limit and not offset:
+        return _response(items, len(items))
+    count = Message.objects.of(key).after(since).count()
+    return _response(items, count, more=offset + len(items) < count)
+
+
+def up_to_newest(conversation: Conversation, key: Key, since: int) -> HttpResponse:
+    """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do."""
+    items, all_fit = _fitting(_read_forwards(key, since, MAX_NUMBER), key)
+    if all_fit:
+        return _response(items, len(items))
+    items, _ = _fitting(_read_backwards(conversation, since), key)
+    return _response(items[::-1], conversation.messages.after(since).count(), more=True)
+
+
+def _read_forwards(key: Key, since: int, limit: int, offset: int = 0) -> Iterator[Message]:
+    while limit > 0:
+        size = min(limit, BATCH_SIZE)
+        news = News.after(key, since, size, offset)
+        batch = news.messages if news else []
+        yield from batch
+        if len(batch) < size:
+            return
+        since, limit, offset = batch[-1].pk, limit - size, 0
+
+
+def _read_backwards(conversation: Conversation, since: int) -> Iterator[Message]:
+    before = None
+    while batch := conversation.messages.after(since).latest_before(before, BATCH_SIZE):
+        yield from reversed(batch)
+        before = batch[0].pk
+
+
+def _fitting(messages: Iterable[Message], key: Key) -> tuple[list[bytes], bool]:
+    """The first messages that fit into a response, at least one, as JSON, and whether all fit."""
+    items: list[bytes] = []
+    size = 0
+    for message in messages:
+        item = _as_json(message, key)
+        size += len(item)
+        if items and size > MAX_BYTES:
+            return items, False
+        items.append(item)
+    return items, True
+
+
+def _as_json(message: Message, key: Key) -> bytes:
+    """A MessageOut or, for a key that is an id, an AgentMessageOut."""
+    is_agents = isinstance(key, int)
+    address = f"/api/conversation/{key}" if is_agents else f"/api/messages/{key}"
+    item = {
+        "conversation": None if is_agents else str(key),
+        "id": message.pk,
+        "date": iso_utc(message.created_at),
+        "content": message.content,
+        "author": message.author,
+        "attachments": [
+            {
+                "url": f"{address}/files/{file.uuid}/",
+                "name": file.name,
+                "kind": file.kind,
+                "size": file.size,
+                "width": file.width,
+                "height": file.height,
+            }
+            for file in message.attached
+        ],
+    }
+    return encode(item).encode()
+
+
+def _response(items: list[bytes], count: int, *, more: bool = False) -> HttpResponse:
+    """MessagesOut. `more` is left out unless it is true."""
+    end = b', "more": true}' if more else b"}"
+    content = b'{"items": [%b], "count": %d%b' % (b", ".join(items), count, end)
+    return HttpResponse(content, content_type="application/json")
