@@ -1,0 +1,172 @@
+"""Links in messages: which addresses are found, and that no text is slow."""
+
+import html
+import random
+import re
+import time
+
+import pytest
+from django.utils.html import escape
+
+from conversations.models import Conversation, Message
+from conversations.screen.links import MAX_LINKS, linkify
+from tests.conftest import Page
+
+LONGEST = 20_480
+
+
+def hrefs(text: str) -> list[str]:
+    """Where the links of a text lead, as a browser reads the HTML."""
+    return [html.unescape(href) for href in re.findall(r'href="([^"]*)"', linkify(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("https://pay.example/p?order=7&currency=EUR", ["https://pay.example/p?order=7&currency=EUR"]),
+        ("https://shop.example/?a=1&region=eu&section=2", ["https://shop.example/?a=1&region=eu&section=2"]),
+        ("https://example.com/it's-here", ["https://example.com/it's-here"]),
+        ("Link:https://example.com/a", ["https://example.com/a"]),
+        ("See https://example.com/a.", ["https://example.com/a"]),
+        ("http://localhost:8000/x, or so", ["http://localhost:8000/x"]),
+        ("https://medium.example/@bob", ["https://medium.example/@bob"]),
+        ("(see https://en.wikipedia.org/wiki/A_(b))", ["https://en.wikipedia.org/wiki/A_(b)"]),
+        ("[docs](https://example.com/a)now", ["https://example.com/a"]),
+        ("“https://example.com/a”", ["https://example.com/a"]),
+        ("'https://example.com/a'", ["https://example.com/a"]),
+        ("https://example.com/\U0001f642", ["https://example.com/"]),
+        ("https://example.com/a\u200bb\u202e", ["https://example.com/a"]),
+        ("请看https://example.com/docs，谢谢", ["https://example.com/docs"]),
+        ("詳細はhttps://example.com/aをご覧ください", ["https://example.com/a"]),
+        ("https://example.com/a、https://example.com/b", ["https://example.com/a", "https://example.com/b"]),
+        ("https://ja.wikipedia.org/wiki/サクラ_(曖昧さ回避)", ["https://ja.wikipedia.org/wiki/サクラ_(曖昧さ回避)"]),
+        ("https://example.com를 보세요", ["https://example.com"]),
+        ("https://例え.jp/", ["https://例え.jp/"]),
+        ("https://münchen.example/Straße", ["https://münchen.example/Straße"]),
+        ("https://пример.рф/путь?я=1", ["https://пример.рф/путь?я=1"]),
+        ("هل هو https://example.com/a؟", ["https://example.com/a"]),
+        ("https://hi.wikipedia.org/wiki/भारत।", ["https://hi.wikipedia.org/wiki/भारत"]),
+        ("write to o'brien@example.com", ["mailto:o'brien@example.com"]),
+        ("'bob@example.com'", ["mailto:bob@example.com"]),
+        ("aaa..bbb.cc+tag@docomo.ne.jp", ["mailto:aaa..bbb.cc+tag@docomo.ne.jp"]),
+        ("メールはbob@example.comまで", ["mailto:bob@example.com"]),
+        ("www.example.de or example.com/a", ["http://www.example.de", "http://example.com/a"]),
+        ("e.g. report.txt 1.2.3 foo.comcast ok...", []),
+        ("javascript:alert(1) javascript://example.com/%0aalert(1)", []),
+        ("https://shop.example@evil.example/", ["mailto:shop.example@evil.example"]),
+    ],
+)
+def test_addresses_become_links_as_they_are_written(text: str, links: list[str]) -> None:
+    assert hrefs(text) == links
+
+
+def test_any_text_stays_the_same_and_every_link_shows_where_it_leads() -> None:
+    pieces = [
+        "https://",
+        "http://",
+        "www.",
+        "example.com",
+        "a@b.example",
+        "/",
+        "?",
+        "#",
+        "&",
+        "=",
+        "'",
+        '"',
+        "<",
+        ">",
+        "(",
+        ")",
+    ]
+    pieces += [
+        ".",
+        ",",
+        ":",
+        "@",
+        " ",
+        "\n",
+        "ü",
+        "я",
+        "ع",
+        "漢",
+        "\U0001f642",
+        "\u200b",
+        "\u202e",
+        "javascript:",
+        "data:",
+    ]
+    rng = random.Random(7)
+    for _ in range(3_000):
+        text = "".join(rng.choices(pieces, k=rng.randint(1, 30)))
+        linked = linkify(text)
+        assert re.sub("<a [^>]*>|</a>", "", linked) == escape(text)
+        for href, shown in re.findall(r'<a href="([^"]*)"[^>]*>([^<]*)</a>', linked):
+            assert href in {shown, f"http://{shown}", f"mailto:{shown}"}
+            assert href.lower().startswith(("http://", "https://", "mailto:"))
+            assert not re.search(r"[\s\u2000-\u206f]", shown)
+
+
+def test_a_message_has_a_limited_number_of_links() -> None:
+    assert len(hrefs("https://example.com/ " * 900)) == MAX_LINKS
+
+
+def emails() -> str:
+    """As many different e-mail addresses as a message can hold."""
+    return "".join(f"{number:x}@a.bc " for number in range(2_600))[:LONGEST]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        emails(),
+        *(
+            "www.",
+            "@",
+            ".",
+            "(((",
+            ")))",
+            "'",
+            "-",
+            "&",
+            "a@",
+            "a.",
+            "a'",
+            "a.a@",
+            "+a",
+            "[",
+            " ",
+            ".,",
+            "漢",
+            "a漢",
+            "\U0001f642",
+        ),
+        *(
+            "http://",
+            "http://[",
+            "https://a ",
+            "https://a:",
+            "https://a,",
+            "https://a.",
+            "https://a:b@c ",
+            "a.com/",
+            "www.a ",
+        ),
+        *(f"https://a.example/{run}" for run in ("()" * 9_000, ")" * 18_000, ".," * 9_000, "a漢" * 9_000)),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_no_text_is_slow(text: str) -> None:
+    text = (text * (LONGEST // len(text) + 1))[:LONGEST]
+    before = time.process_time()
+    linkify(text)
+    assert time.process_time() - before < 0.1  # 3 ms at most on the machine where this was written
+
+
+@pytest.mark.django_db
+def test_a_page_of_the_longest_messages_is_not_slow(alice: Page, talk: Conversation) -> None:
+    Message.objects.bulk_create(Message(conversation=talk, author="CUS", content=emails()) for _ in range(50))
+    alice.cookies["chat"] = talk.uuid.hex
+    before = time.process_time()
+    assert alice.get("/chat/").content.count(b'<a href="mailto:') == 50 * MAX_LINKS
+    assert time.process_time() - before < 2  # 0.05 s on the machine where this was written
