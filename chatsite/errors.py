@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt
 
 SENTENCES = {
     400: (_("That request was not understood"), _("Go back, reload the page and try again.")),
@@ -15,6 +16,8 @@ SENTENCES = {
     405: (_("This address does not do that"), _("Look at /api/docs for what it does.")),
     413: (_("That was too large"), _("Send it in smaller parts.")),
     404: (_("There is nothing here"), _("The address may have a typo, or what was here is gone.")),
+    429: (_("Too many connections at once"), _("Close other tabs of this page, or try again in a few seconds.")),
+    503: (_("Too many files are being sent right now"), _("Please send yours again in a few seconds.")),
     500: (_("Something broke on our side"), _("It has been noted. Nothing that you sent before is lost: try again.")),
 }
 
@@ -51,6 +54,16 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """404, the same for what does not exist and for what belongs to somebody else."""
     return error_response(request, 404)
+
+
+@csrf_exempt
+def refuse(request: HttpRequest) -> HttpResponse:
+    """413, 429 or 503, as the server has decided when it received the request: see serving/http_connection.py."""
+    status: int = request.refusal  # type: ignore[attr-defined]
+    response = error_response(request, status)
+    if status != 413:
+        response["Retry-After"] = "10"
+    return response
 
 
 def server_error(request: HttpRequest, *args: Any) -> HttpResponse:

@@ -145,6 +145,7 @@ LOGOUT_REDIRECT_URL = "agent:sign-in"
 
 # Rate limits: how many, in how many seconds. See conversations/threshold/limits.py -----------------------------------
 RATE_LIMITS = env.flag("RATE_LIMITS", default=True)
+CONNECTIONS = env.number("CONNECTIONS", 100, least=1, most=100_000)
 LIMITS = {
     "messages of one address": (120, 60),
     "messages in one conversation": (40, 60),
@@ -159,6 +160,9 @@ LIMITS = {
 # Bytes of a form or JSON, without files. The longest message is 20,480 characters.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
+# Bytes of files in one message of any website, and the URLs that take them: see chatsite/serving/http_connection.py.
+MAX_UPLOAD = 5 * 100 * 1024 * 1024
+UPLOAD_PATHS = r"/chat/([^/]+/)?messages/?|/inbox/\d+/messages/?|/api/(messages|conversation)/[^/]+/files/?"
 
 # Languages and time --------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

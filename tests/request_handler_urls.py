@@ -1,6 +1,7 @@
 """Small views, and an ASGI application of them, with which tests observe the request handler and the server."""
 
 import asyncio
+import gc
 import hashlib
 import tempfile
 import threading
@@ -225,6 +226,20 @@ def big(request: HttpRequest, kind: str) -> HttpResponseBase:
     return FileResponse(file)
 
 
+def counts(request: HttpRequest) -> JsonResponse:
+    """How much the server keeps: open HTTP connections, requests and WebSockets, and bytes of uploads."""
+    from chatsite.serving.server import ChatsiteServer
+
+    [server] = [found for found in gc.get_objects() if isinstance(found, ChatsiteServer)]
+    return JsonResponse(
+        {
+            "connections": len(server.http_connections),
+            "requests": len(server.connections),
+            "uploads": server.uploads.total,
+        }
+    )
+
+
 def one_piece(request: HttpRequest) -> HttpResponse:
     return HttpResponse(bytes(8 * MEGABYTE))
 
@@ -251,12 +266,16 @@ urlpatterns = [
     path("rows/", rows),
     path("big/<kind>/", big),
     path("one-piece/", one_piece),
+    path("counts/", counts),
 ]
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """A WebSocket that sends back what it receives."""
     await receive()
+    if scope["path"] == "/not-offered/":
+        await send({"type": "websocket.accept", "subprotocol": "other"})
+        raise RuntimeError("This WebSocket fails.")
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": message["text"]})

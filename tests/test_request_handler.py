@@ -15,7 +15,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
-from chatsite.serving.request_handler import RequestHandler, Scope
+from chatsite.serving.request_handler import MAX_WAITING_UPLOADS, UPLOAD_THREADS, RequestHandler, Scope
 from tests.request_handler_urls import Stage
 
 FORM = "application/x-www-form-urlencoded"
@@ -127,6 +127,7 @@ def shut_down(handler: RequestHandler, threads: int) -> None:
     for _ in range(threads):
         handler.pool.executor.submit(last)
     handler.pool.executor.shutdown()
+    handler.uploads.executor.shutdown()
     handler.files.shutdown()
 
 
@@ -478,3 +479,55 @@ async def test_an_error_while_closing_does_not_lose_the_response(
     finally:
         signals.request_finished.disconnect(fail)
     assert "This receiver fails." in caplog.text
+
+
+# Uploads --------------------------------------------------------------------------------------------------------------
+
+MULTIPART = {"Content-Type": MULTIPART_CONTENT}
+
+
+async def upload(app: RequestHandler) -> Exchange:
+    """A request with a form, whose view has begun to wait."""
+    page = Exchange(app, "/hold/", "POST", MULTIPART)
+    page.send()
+    await until(entered)
+    return page
+
+
+async def test_uploads_leave_the_threads_for_other_requests(one_thread: RequestHandler) -> None:
+    pages = [await upload(one_thread) for _ in range(UPLOAD_THREADS)]
+    assert (await Exchange(one_thread, "/hello/").run()).status == 200
+    Stage.gate.set()
+    for page in pages:
+        await page.head()
+        assert page.status == 200
+
+
+async def test_uploads_beyond_those_that_may_wait_are_503(app: RequestHandler) -> None:
+    for _ in range(UPLOAD_THREADS):
+        await upload(app)
+    waiting = [Exchange(app, "/hold/", "POST", MULTIPART) for _ in range(MAX_WAITING_UPLOADS)]
+    for page in waiting:
+        page.send()
+    await until(lambda: app.uploads.undelivered == UPLOAD_THREADS + MAX_WAITING_UPLOADS)
+    refused = await Exchange(app, "/hold/", "POST", MULTIPART).run()
+    assert refused.status == 503
+    assert ("Retry-After", "10") in refused.headers
+    assert "Please send yours again in a few seconds." in refused.body.decode()
+    Stage.gate.set()
+    for page in waiting:
+        await page.head()
+        assert page.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "is_run"), [("GET", {}, False), ("POST", MULTIPART, False), ("POST", {}, True)]
+)
+async def test_a_request_whose_client_has_gone_is_run_only_if_it_writes(
+    app: RequestHandler, sent_signals: Signals, method: str, headers: dict[str, str], is_run: bool
+) -> None:
+    file = BytesIO(b"a")
+    scope = {"chatsite.body": file, "chatsite.disconnected": lambda: True}
+    await Exchange(app, "/hello/", method, headers, **scope).end()
+    assert bool(sent_signals) == is_run
+    assert file.closed

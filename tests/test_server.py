@@ -30,20 +30,29 @@ RUNNER = """
 import json, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
 from django.conf import settings
-settings.ROOT_URLCONF = "tests.request_handler_urls"
-from chatsite.serving import server
+settings.ROOT_URLCONF, settings.UPLOAD_PATHS = "tests.request_handler_urls", "/digest/"
+vars(settings._wrapped).update(json.loads(sys.argv[3]))
+from chatsite.serving import http_connection, server
 from tests.request_handler_urls import application
 server.application = application()
-vars(server).update(json.loads(sys.argv[2]))
+for name, value in json.loads(sys.argv[2]).items():
+    for module in (http_connection, server):
+        if hasattr(module, name):
+            setattr(module, name, value)
 server.serve("127.0.0.1", int(sys.argv[1]))
 """
+
+
+HOST = "Host: localhost\r\n"
+EXPECT = f"{HOST}Connection: close\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
+CHUNK = "10000\r\n" + "x" * 0x10000 + "\r\n"
 
 
 class Running:
     """A server of the views in request_handler_urls.py, in a process of its own."""
 
-    def __init__(self, where: Path, **constants: float) -> None:
-        """`constants` of server.py get other values, such as shorter times."""
+    def __init__(self, where: Path, settings: dict[str, Any] | None = None, **constants: float) -> None:
+        """`constants` of server.py and http_connection.py get other values, such as shorter times."""
         self.port = free_port()
         self.errors = where / "stderr"
         environment = {
@@ -52,9 +61,10 @@ class Running:
             "DATABASE_URL": f"sqlite:///{where / 'db.sqlite3'}",
             "TMPDIR": str(where),
         }
+        arguments = [{"SHUTDOWN_TIMEOUT": 20} | constants, settings or {}]
         with self.errors.open("wb") as errors:
             self.process = psutil.Popen(
-                [sys.executable, "-c", RUNNER, str(self.port), json.dumps({"SHUTDOWN_TIMEOUT": 20} | constants)],
+                [sys.executable, "-c", RUNNER, str(self.port), *map(json.dumps, arguments)],
                 cwd=ROOT,
                 env=environment,
                 stdout=subprocess.DEVNULL,
@@ -94,6 +104,10 @@ class Running:
         client.connect(("127.0.0.1", self.port))
         client.sendall(text.encode("latin1"))
         return client
+
+    def counts(self) -> dict[str, int]:
+        """How many connections and requests the server keeps, and bytes of uploads."""
+        return dict(json.loads(self.get("/counts/")[1]))
 
     @contextmanager
     def socket(self) -> Iterator[ClientConnection]:
@@ -141,6 +155,11 @@ def read_all(client: socket.socket) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+def status(answer: bytes) -> int:
+    """The status of a raw response."""
+    return int(answer.split()[1])
+
+
 def close_code(client: ClientConnection) -> int | None:
     """The code with which the server closes a WebSocket."""
     with pytest.raises(ConnectionClosed):
@@ -149,9 +168,9 @@ def close_code(client: ClientConnection) -> int | None:
 
 
 @contextmanager
-def serving(where: Path, **constants: float) -> Iterator[Running]:
+def serving(where: Path, settings: dict[str, Any] | None = None, **constants: float) -> Iterator[Running]:
     """A server that is killed afterwards."""
-    running = Running(where, **constants)
+    running = Running(where, settings, **constants)
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -249,10 +268,84 @@ def test_a_malformed_form_is_answered_with_an_error_page(shared: Running) -> Non
 
 
 def test_a_chunked_body_has_the_same_limit(shared: Running) -> None:
-    chunk = "10000\r\n" + "x" * 0x10000 + "\r\n"
-    head = "POST /body/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answers = [read_all(shared.send(f"{head}{chunk * count}0\r\n\r\n")) for count in (1, 5)]
-    assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad Request"]
+    head = f"POST /body/ HTTP/1.1\r\n{HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answers = [read_all(shared.send(f"{head}{CHUNK * count}0\r\n\r\n")) for count in (1, 6)]
+    assert [status(answer) for answer in answers] == [200, 413]
+
+
+@pytest.mark.parametrize("kind", ["urlencoded", "multipart"])
+def test_a_chunked_form_is_parsed(running: Running, kind: str) -> None:
+    body, form = "a=1&b=2", "application/x-www-form-urlencoded"
+    if kind == "multipart":
+        part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+        body, form = part.format("a", 1) + part.format("b", 2) + "--x--\r\n", "multipart/form-data; boundary=x"
+    head = f"POST /mirror/ HTTP/1.1\r\n{HOST}Connection: close\r\nTransfer-Encoding: chunked\r\nContent-Type: {form}"
+    answer = read_all(running.send(f"{head}\r\n\r\n{len(body):x}\r\n{body}\r\n0\r\n\r\n"))
+    assert b'"form": {"a": ["1"], "b": ["2"]}' in answer
+
+
+def test_a_chunked_upload_is_received(running: Running) -> None:
+    head = f"POST /digest/ HTTP/1.1\r\n{HOST}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = read_all(running.send(f"{head}{CHUNK * 16}0\r\n\r\n"))
+    assert answer.endswith(hashlib.sha256(b"x" * MEGABYTE).hexdigest().encode())
+
+
+@pytest.mark.parametrize(
+    ("request_line", "length"),
+    [
+        ("POST /digest/", 10**12),
+        ("POST /hello/", 400_000),
+        ("POST /nowhere/", 10**12),
+        ("PUT /digest/", 400_000),
+        ("POST /digest/../hello/", 400_000),
+        ("GET /hello/", 1),
+        ("HEAD /hello/", 1),
+        ("OPTIONS /hello/", 1),
+    ],
+)
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(shared: Running, request_line: str, length: int) -> None:
+    head = f"{request_line} HTTP/1.1\r\n{HOST}Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+    answer = read_all(shared.send(head))
+    assert status(answer) == 413
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_an_error_under_api_is_json_for_bodies_too(shared: Running) -> None:
+    answer = read_all(shared.send(f"POST /api/messages/ HTTP/1.1\r\n{HOST}Content-Length: 999999\r\n\r\n"))
+    assert status(answer) == 413
+    assert "detail" in json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def test_a_client_that_sends_its_large_body_anyway_can_read_the_refusal(shared: Running) -> None:
+    files = shared.process.num_fds()
+    with shared.bounded_memory():
+        client = shared.send(f"POST /hello/ HTTP/1.1\r\n{HOST}Content-Length: {BIG}\r\n\r\n")
+        for _ in range(50):
+            client.sendall(bytes(MEGABYTE))
+        assert status(read_all(client)) == 413
+    until(lambda: shared.process.num_fds() <= files)
+
+
+def test_a_client_that_expects_100_continue_gets_it(running: Running) -> None:
+    client = running.send(f"POST /body/ HTTP/1.0\r\n{HOST}\r\n".replace("1.0", "1.1").replace(HOST, EXPECT))
+    assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.sendall(b"abc")
+    assert read_all(client).endswith(b"\r\n\r\nabc")
+
+
+@pytest.mark.parametrize("maximum", ["MAX_UPLOADS_OF_ADDRESS", "MAX_UPLOADS"])
+def test_uploads_that_are_on_their_way_are_bounded(tmp_path: Path, maximum: str) -> None:
+    head = f"POST /digest/ HTTP/1.1\r\n{HOST}Content-Length: 1500000\r\n\r\n"
+    with serving(tmp_path, None, **{maximum: 2_000_000}) as server:
+        first = server.send(head + "x" * 1_000_000)
+        until(lambda: server.counts()["uploads"] == 1_000_000)
+        refused = read_all(server.send(head + "x" * 1_500_000))
+        assert status(refused) == 503
+        assert b"\r\nRetry-After: 10\r\n" in refused
+        first.sendall(b"x" * 500_000)
+        assert first.recv(1000).startswith(b"HTTP/1.1 200")
+        until(lambda: server.counts()["uploads"] == 0)
+        assert server.send(head + "x" * 1_500_000).recv(1000).startswith(b"HTTP/1.1 200")
 
 
 # Connections ---------------------------------------------------------------------------------------------------------
@@ -300,6 +393,148 @@ def test_a_response_that_fails_half_way_is_aborted_and_the_server_goes_on(own: R
     # The loop that checks applications goes on: a failed one is answered.
     assert own.get("/unsendable/")[0] == 500
     assert "already been started" not in own.errors.read_text()
+
+
+def test_a_connection_that_cannot_be_checked_does_not_end_the_checks(own: Running) -> None:
+    """A WebSocket whose handshake failed half-way raises whenever the server wants to close it."""
+    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    handshake["Sec-WebSocket-Key"] = "YWFhYWFhYWFhYWFhYWFhYQ=="
+    lines = "".join(f"{name}: {value}\r\n" for name, value in handshake.items())
+    broken = [own.send(f"GET /not-offered/ HTTP/1.1\r\n{HOST}{lines}\r\n") for _ in range(3)]
+    until(lambda: own.errors.read_text().count("A check of a connection failed") == 3)
+    for _ in range(100):
+        assert own.get("/hello/")[0] == 200
+    until(lambda: own.counts()["requests"] <= 2)
+    assert own.get("/unsendable/")[0] == 500
+    for client in broken:
+        client.close()
+
+
+def test_a_subprotocol_that_is_not_ascii_is_400(running: Running) -> None:
+    lines = f"{HOST}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: \xe9\r\n"
+    client = running.send(f"GET / HTTP/1.1\r\n{lines}\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
+    client.close()
+
+
+# Slow clients ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server whose clients must be fast."""
+    where = tmp_path_factory.mktemp("strict")
+    with serving(where, TIMEOUT=0.7, MIN_PACE=100_000, LINGER=0.7, CHECK_INTERVAL=0.1) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/one-piece/", "/big/file/", "/big/stream/"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_does_not_read_is_disconnected(strict: Running, path: str, version: str) -> None:
+    until(lambda: strict.counts()["connections"] == 1)
+    files, threads = strict.process.num_fds(), strict.process.num_threads()
+    clients = [strict.send(f"GET {path} HTTP/{version}\r\n{HOST}\r\n") for _ in range(5)]
+    until(lambda: strict.counts()["connections"] == 6)
+    until(lambda: strict.counts()["connections"] == 1)
+    until(lambda: strict.process.num_fds() <= files)
+    until(lambda: strict.process.num_threads() <= threads + 4)
+    for client in clients:
+        client.close()
+
+
+def test_a_client_that_reads_steadily_is_not_disconnected(strict: Running) -> None:
+    client = strict.send(f"GET /one-piece/ HTTP/1.0\r\n{HOST}\r\n")
+    received = 0
+    while part := client.recv(65536):
+        received += len(part)
+        time.sleep(0.01)
+    assert received > 8 * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "",
+        "GET /hello/ HT",
+        f"GET /hello/ HTTP/1.1\r\n{HOST}X: ",
+        f"POST /body/ HTTP/1.1\r\n{HOST}Content-Length: 99\r\n\r\n",
+    ],
+    ids=["nothing", "request line", "headers", "body"],
+)
+def test_a_request_that_trickles_in_is_ended(strict: Running, start: str) -> None:
+    client = strict.send(start)
+    client.settimeout(0.1)
+    answer = b""
+    with suppress(ConnectionError):
+        for _ in range(200):
+            with suppress(TimeoutError):
+                part = client.recv(1000)
+                answer += part
+                if not part:
+                    break
+            if start and not answer:
+                client.sendall(b"x")
+        else:
+            pytest.fail("It was not ended.")
+    client.close()
+    assert answer.startswith(b"HTTP/1.1 408 ") if start else not answer
+
+
+def test_a_client_that_sends_many_requests_and_reads_nothing_fills_no_memory(running: Running) -> None:
+    with running.bounded_memory():
+        client = running.send(f"GET /one-piece/ HTTP/1.1\r\n{HOST}\r\n" * 200)
+        assert running.get("/hello/")[0] == 200
+        time.sleep(0.5)
+    received = 0
+    while received < 24 * MEGABYTE:  # they are answered when the client reads
+        received += len(client.recv(65536))
+    client.close()
+
+
+def test_responses_that_wait_for_their_clients_are_bounded(tmp_path: Path) -> None:
+    with serving(tmp_path, MAX_UNSENT=20 * MEGABYTE, CHECK_INTERVAL=0.1) as server:
+        clients = [server.send(f"GET /one-piece/ HTTP/1.1\r\n{HOST}\r\n") for _ in range(8)]
+        until(lambda: server.counts()["connections"] <= 4)
+        for client in clients:
+            client.close()
+
+
+# Many clients ---------------------------------------------------------------------------------------------------------
+
+
+def test_connections_of_one_address_are_bounded(tmp_path: Path) -> None:
+    with serving(tmp_path, {"RATE_LIMITS": True, "CONNECTIONS": 5}, LINGER=0.5, CHECK_INTERVAL=0.1) as server:
+        until(lambda: server.counts()["connections"] == 1)
+        clients = [server.send("") for _ in range(5)]
+        until(lambda: len(server.process.net_connections()) == 6)
+        refused = server.send(f"GET /hello/ HTTP/1.1\r\n{HOST}\r\n")
+        answer = read_all(refused)
+        assert status(answer) == 429
+        assert b"\r\nRetry-After: 10\r\n" in answer
+        flood = [server.send("") for _ in range(100)]
+        until(lambda: len(server.process.net_connections()) <= 26)
+        for client in [*flood, *clients]:
+            client.close()
+        until(lambda: server.get("/hello/")[0] == 200)
+
+
+def test_requests_of_one_address_behind_a_proxy_are_bounded(tmp_path: Path) -> None:
+    with serving(tmp_path, {"RATE_LIMITS": True, "CONNECTIONS": 3, "TRUSTED_PROXIES": 1}) as server:
+        head = f"GET /hold/ HTTP/1.1\r\n{HOST}X-Forwarded-For: 192.0.2."
+        clients = [server.send(f"{head}1\r\n\r\n") for _ in range(3)]
+        until(lambda: server.counts()["requests"] >= 4)
+        assert status(read_all(server.send(f"{head}1\r\n\r\n".replace("/hold/", "/hello/")))) == 429
+        assert server.send(f"{head}2\r\n\r\n".replace("/hold/", "/hello/")).recv(100).startswith(b"HTTP/1.1 200")
+        server.get("/release/")
+        for client in clients:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        assert server.send(f"{head}1\r\n\r\n".replace("/hold/", "/hello/")).recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_websockets_are_not_counted_as_http_connections(running: Running) -> None:
+    before = running.counts()["connections"]
+    with running.socket(), running.socket():
+        assert running.counts()["connections"] <= before
 
 
 # WebSockets ----------------------------------------------------------------------------------------------------------

@@ -168,3 +168,50 @@ def test_a_pool_outlives_its_event_loop(make_pool: MakePool) -> None:
     asyncio.run(leave())
     gate.set()
     assert asyncio.run(one.run(lambda: "still here", ignore)) == "still here"
+
+
+async def test_a_callback_that_raises_does_not_end_the_pool(make_pool: MakePool, caplog: Any) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("This callback fails.")
+
+    one, gate, started = make_pool(1, initializer=fail, after_results=fail), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        gate.wait(30)
+
+    slow = asyncio.create_task(one.run(work, fail))
+    await asyncio.to_thread(started.wait, 30)
+    slow.cancel()
+    gate.set()
+    for _ in range(3):
+        assert await asyncio.wait_for(one.run(lambda: "next", ignore), 10) == "next"
+    assert "This callback fails." in caplog.text
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, failures = make_pool(1), iter([RuntimeError("can't start new thread")] * 2)
+    submit = one.executor.submit
+
+    def flaky(*args: Any) -> Any:
+        for error in failures:
+            raise error
+        return submit(*args)
+
+    monkeypatch.setattr(one.executor, "submit", flaky)
+    assert await asyncio.wait_for(one.run(lambda: "done", ignore), 10) == "done"
+
+
+async def test_a_job_that_is_cancelled_before_it_begins_is_not_run(make_pool: MakePool) -> None:
+    one, gate, ran = make_pool(1), threading.Event(), []
+    slow = asyncio.create_task(one.run(lambda: gate.wait(30), ignore))
+    waiting = asyncio.create_task(one.run(lambda: ran.append(1), ignore))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await slow
+    assert await one.run(lambda: "next", ignore) == "next"
+    assert not ran

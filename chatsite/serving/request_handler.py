@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from typing import IO, Any
 
 from asgiref.sync import sync_to_async
@@ -37,6 +37,13 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 # content or, if it is streaming, the context in which its iterator runs.
 Result = tuple[Any, dict[str, Any], Any]
 END = object()
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+
+UPLOAD_THREADS = 4
+"""Requests with files that are handled at the same time, in threads of their own: they may take long."""
+
+MAX_WAITING_UPLOADS = 16
+"""Requests with files that may wait for such a thread; further ones are answered 503."""
 
 logger = logging.getLogger("django.request")
 
@@ -56,6 +63,7 @@ class RequestHandler(ASGIHandler):
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
         self.pool = ThreadPool(threads, initializer, after_results)
+        self.uploads = ThreadPool(UPLOAD_THREADS, initializer, after_results)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,9 +75,15 @@ class RequestHandler(ASGIHandler):
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
         try:
             body = await self.receive_body(scope, receive)
+            pool = self.pool
+            if is_upload(scope) and not scope.get("chatsite.refusal"):
+                if self.uploads.undelivered < UPLOAD_THREADS + MAX_WAITING_UPLOADS:
+                    pool = self.uploads
+                else:
+                    scope["chatsite.refusal"] = 503
+            response, head, content = await pool.run(partial(self.respond, scope, body), close_unsent)
         except RequestAborted:
             return
-        response, head, content = await self.pool.run(partial(self.respond, scope, body), close_unsent)
         if response.streaming:
             # A task of its own, because only a task can run in the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
@@ -101,12 +115,22 @@ class RequestHandler(ASGIHandler):
         return file
 
     def respond(self, scope: Scope, body: IO[bytes]) -> Result:
-        """In a thread: run middleware and view. Resets what the request before has activated in this thread."""
+        """In a thread: run middleware and view. Resets what the request before has activated in this thread.
+
+        Raises RequestAborted if the client has disconnected meanwhile and the request would only read, or has files.
+        """
+        if scope.get("chatsite.disconnected", bool)() and (scope["method"] in SAFE_METHODS or is_upload(scope)):
+            body.close()
+            raise RequestAborted
+        scope = with_length(scope, body)
         translation.deactivate()
         timezone.deactivate()
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
+        request: Any
         request, error = self.create_request(scope, body)
+        if request is not None and (status := scope.get("chatsite.refusal")):
+            request.refusal, request.urlconf = status, "chatsite.refusals"
         response: Any = error if request is None else self.get_response(request)
         response._handler_class = self.__class__
         response._resource_closers.append(body.close)
@@ -162,6 +186,23 @@ class RequestHandler(ASGIHandler):
         if pool is not self.files:
             pool.submit(connections.close_all)
             pool.shutdown(wait=False)
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether a request may have files in it."""
+    if scope["method"] in SAFE_METHODS:
+        return False
+    return any(name == b"content-type" and value[:10].lower() == b"multipart/" for name, value in scope["headers"])
+
+
+def with_length(scope: Scope, body: IO[bytes]) -> Scope:
+    """Scope with the real length of the body: Django would not parse a chunked body, which has no Content-Length."""
+    length = body.seek(0, SEEK_END)
+    body.seek(0)
+    if not length:
+        return scope
+    headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
+    return {**scope, "headers": [*headers, (b"content-length", b"%d" % length)]}
 
 
 async def iterate_in_thread(response: Any, pool: ThreadPoolExecutor) -> AsyncGenerator[bytes, None]:

@@ -2,8 +2,12 @@
 
 import asyncio
 import io
+import logging
+import resource
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +15,7 @@ from daphne.endpoints import build_endpoint_description_strings
 from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
+from django.conf import settings
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -19,6 +24,7 @@ from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
 from chatsite.asgi import application
+from chatsite.serving.http_connection import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, HttpConnection, Usage
 from chatsite.serving.websocket import WebSocketConnection
 
 LARGEST_FRAME = 64 * 1024
@@ -30,9 +36,22 @@ SHUTDOWN_TIMEOUT = 8
 GOING_AWAY = 1012
 """Close code “service restart” (https://www.iana.org/assignments/websocket): clients reconnect after a random delay."""
 
+CHECK_INTERVAL = 2
+"""Seconds between two checks whether clients take too long."""
+
+MAX_REFUSED = 20
+"""Connections of one address beyond CONNECTIONS that are refused with an answer; further ones are closed at once."""
+
+MAX_UNSENT = 128 * 1024**2
+"""Bytes of all responses that wait in memory until their clients read. Beyond it the largest are dropped."""
+
+logger = logging.getLogger(__name__)
+call_later: Callable[..., Any] = reactor.callLater
+
 
 def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
+    allow_open_files()
     endpoints = build_endpoint_description_strings(host=host, port=port)
     ChatsiteServer(
         application,
@@ -41,6 +60,13 @@ def serve(host: str, port: int) -> None:
         websocket_max_message_size=LARGEST_FRAME,
         server_name="",
     ).run()
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit of open files, often 1,024, to the hard limit: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # the system does not allow it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @implementer(IPushProducer)
@@ -82,10 +108,18 @@ def write_now(transport: Any) -> None:
 class ChatsiteServer(Server):
     """daphne's server, which keeps no large body in memory in either direction and shuts down gracefully."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Takes daphne's options."""
+        super().__init__(*args, **options)
+        self.http_connections: set[HttpConnection] = set()
+        self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
+        self.uploads = Usage(MAX_UPLOADS_OF_ADDRESS, MAX_UPLOADS)
+
     def listen_success(self, port: Any) -> Any:
         """Return the port, so that a shutdown can close it, and set up how sockets are opened and closed."""
         super().listen_success(port)
         self.http_factory.log = lambda _request: None  # it would format an access log line and drop it
+        self.http_factory.protocol = HttpConnection
         # With failByDrop a client that sends too large a frame would be disconnected without a close code.
         self.ws_factory.protocol = WebSocketConnection
         # OriginCheck refuses the origin null with 403 like any other; autobahn would answer 400.
@@ -107,6 +141,8 @@ class ChatsiteServer(Server):
         if not isinstance(protocol, WebRequest):
             return super().create_application(protocol, scope)
         scope["chatsite.body"], protocol.content = protocol.content, io.BytesIO()
+        scope["chatsite.refusal"] = protocol.refusal
+        scope["chatsite.disconnected"] = protocol.is_disconnected
         queue = super().create_application(protocol, scope)
         self.connections[protocol]["application_instance"].add_done_callback(partial(self.abort_incomplete, protocol))
         return queue
@@ -114,8 +150,7 @@ class ChatsiteServer(Server):
     def abort_incomplete(self, protocol: Any, _task: "asyncio.Task[None]") -> None:
         """Abort the connection of a response that failed half-way, so that the client does not take it for complete."""
         if protocol._response_started and not protocol.finished and protocol.channel is not None:
-            protocol.transport.abortConnection()
-            self.protocol_disconnected(protocol)
+            self.abort(protocol)
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Send an ASGI message; return when the client is ready for the next."""
@@ -146,6 +181,67 @@ class ChatsiteServer(Server):
             protocol.unregisterProducer()
         return protocol.producer
 
+    # Checks of all connections. An exception of one connection closes that one and ends no loop. ----------------------
+
+    def application_checker(self) -> None:
+        """Every second: forget finished applications, answer for failed ones and cancel those without a client."""
+        call_later(1, self.application_checker)
+        now = time.time()
+        for protocol in list(self.connections):
+            self.guard(protocol, partial(self.check_application, protocol, now))
+
+    def check_application(self, protocol: Any, now: float) -> None:
+        """What `application_checker` does for one connection. `now` is time.time()."""
+        details = self.connections[protocol]
+        task, disconnected = details.get("application_instance"), details.get("disconnected")
+        if task is not None and task.done():
+            del details["application_instance"]
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                logger.error("Exception inside application: %s", error, exc_info=error)
+                if not disconnected:
+                    protocol.handle_exception(error)
+        elif task is not None and disconnected and now - disconnected > self.application_close_timeout:
+            task.cancel()
+        if disconnected and "application_instance" not in details:
+            del self.connections[protocol]
+
+    def timeout_checker(self) -> None:
+        """Every few seconds: ping WebSockets, and disconnect clients that take too long or keep too much in memory."""
+        call_later(CHECK_INTERVAL, self.timeout_checker)
+        now = time.monotonic()
+        for protocol in list(self.connections):
+            self.guard(protocol, protocol.check_timeouts)
+        for connection in list(self.http_connections):
+            self.guard(connection, partial(connection.check_pace, now))
+        waiting = sorted(self.http_connections, key=HttpConnection.unsent)
+        unsent = sum(map(HttpConnection.unsent, waiting))
+        while unsent > MAX_UNSENT:
+            connection = waiting.pop()
+            unsent -= connection.unsent()
+            self.abort(connection)
+
+    def guard(self, protocol: Any, check: Callable[[], Any]) -> None:
+        """Do a check of one connection; if it raises an exception, log it and close this connection."""
+        try:
+            check()
+        except Exception:
+            logger.exception("A check of a connection failed; the connection is closed.")
+            self.abort(protocol)
+
+    def abort(self, protocol: Any) -> None:
+        """Close a connection at once, whatever state it is in."""
+        self.protocol_disconnected(protocol)
+        with suppress(Exception):
+            protocol.transport.abortConnection()
+
+    def protocol_disconnected(self, protocol: Any) -> None:
+        """Note when a connection was closed. daphne's raises KeyError if it has been forgotten already."""
+        if protocol in self.connections:
+            super().protocol_disconnected(protocol)
+
+    # Shutdown ---------------------------------------------------------------------------------------------------------
+
     def kill_all_applications(self) -> "Deferred[None]":
         """Close sockets with 1012 and let requests finish before the process ends."""
         return Deferred.fromFuture(asyncio.ensure_future(self.shut_down()))
@@ -154,9 +250,9 @@ class ChatsiteServer(Server):
         """Stop listening, close sockets, wait for requests and their clients, then cancel what is left."""
         for listener in self.listeners:
             listener.addCallback(lambda port: port and port.stopListening())
-        for protocol in self.connections:
+        for protocol in list(self.connections):
             if isinstance(protocol, WebSocketProtocol) and protocol.state == protocol.STATE_OPEN:
-                protocol.sendCloseFrame(code=GOING_AWAY, isReply=False)
+                self.guard(protocol, partial(protocol.sendCloseFrame, code=GOING_AWAY, isReply=False))
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         # A response is sent once the application has returned it and the socket has accepted all of it.
         writers: Callable[[], list[Any]] = reactor.getWriters  # type: ignore[misc]

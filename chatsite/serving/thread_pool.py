@@ -7,12 +7,14 @@ sleeps, and another thread joins in only when the first one waits for something 
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 MAX_UNDELIVERED = 16
@@ -27,6 +29,8 @@ MAX_IDLE_POLLS = 2
 BUSY_CPU_SHARE = 0.5
 """The share of one core from which on the process counts as busy, so that another thread would not help."""
 
+logger = logging.getLogger(__name__)
+
 Callback = Callable[[], None]
 Discard = Callable[[Any], None]
 Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard]
@@ -34,6 +38,14 @@ Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard]
 
 def do_nothing() -> None:
     """The default for callbacks."""
+
+
+def guard(function: Callable[..., object], *args: Any) -> None:
+    """Call a function that must not end its caller; log its exception."""
+    try:
+        function(*args)
+    except Exception:
+        logger.exception("A callback of the thread pool failed.")
 
 
 class ThreadPool:
@@ -47,7 +59,9 @@ class ThreadPool:
         """
         self.threads = threads
         self.after_results = after_results
-        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="request", initializer=initializer)
+        self.executor = ThreadPoolExecutor(
+            threads, thread_name_prefix="request", initializer=partial(guard, initializer)
+        )
         self.loop: asyncio.AbstractEventLoop | None = None
         self.jobs: deque[Job] = deque()
         self.results: deque[tuple[Job, Any, BaseException | None]] = deque()
@@ -62,8 +76,8 @@ class ThreadPool:
     async def run(self, function: Callable[[], Any], discard: Discard) -> Any:
         """Call the function in a thread; return its result or raise its exception.
 
-        The function runs to its end even if the caller is cancelled: then `discard` is called with the result, in a
-        thread.
+        A function that has begun runs to its end even if the caller is cancelled: then `discard` is called with the
+        result, in a thread.
         """
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
@@ -83,7 +97,12 @@ class ThreadPool:
             if self.active >= limit:
                 return
             self.active += 1
-        self.executor.submit(self.work)
+        try:
+            self.executor.submit(self.work)
+        except RuntimeError:  # no thread could be started; the next poll tries again
+            logger.exception("The thread pool could not start a thread.")
+            with self.lock:
+                self.active -= 1
 
     def next_job(self) -> Job | None:
         """Take a job from the queue. None if it is empty: then the thread no longer counts as active."""
@@ -101,9 +120,11 @@ class ThreadPool:
             function, future, discard = job
             result, error = None, None
             try:
-                result = function()
+                if not future.cancelled():
+                    result = function()
+                    if future.cancelled():
+                        discard(result)
                 if future.cancelled():
-                    discard(result)
                     raise asyncio.CancelledError
             except BaseException as raised:
                 error = raised
@@ -122,12 +143,12 @@ class ThreadPool:
             self.undelivered -= 1
             if future.cancelled():
                 if error is None:
-                    self.executor.submit(discard, result)
+                    guard(self.executor.submit, discard, result)
             elif error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-        self.after_results()
+        guard(self.after_results)
         if self.undelivered <= 0 and self.next_poll is not None:
             self.next_poll.cancel()
             self.next_poll = None

@@ -1,0 +1,338 @@
+"""An HTTP connection: Twisted's and daphne's, with bounds on what its client may make the server keep, and how long."""
+
+import fcntl
+import json
+import re
+import struct
+import termios
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+from daphne.http_protocol import WebRequest
+from django.conf import settings
+from twisted.web.http import HTTPChannel
+
+from conversations.threshold.limits import client_address
+
+TIMEOUT = 60
+"""Seconds in which a client must send the head of a request, counted from the end of the last response, and in which it
+must send or read MIN_PACE times as many bytes of a body."""
+
+MIN_PACE = 1000
+"""Bytes in a second, on average over TIMEOUT. A slower client is disconnected."""
+
+LINGER = 5
+"""Seconds in which a client may read why its request was refused, while the rest of its body is read and dropped.
+Closed at once, the connection would be reset before it has read anything (RFC 9112, section 9.6)."""
+
+FORM_OVERHEAD = 64 * 1024
+"""Bytes of a form beside its fields and files, such as the boundaries and headers of its parts."""
+
+MAX_FORM = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + FORM_OVERHEAD
+"""Bytes of a request's body where no files are taken."""
+
+MAX_IN_MEMORY = 100_000
+"""Bytes of a body that is kept in memory; a longer one is kept in a temporary file."""
+
+MAX_UPLOADS_OF_ADDRESS = 1024**3
+"""Bytes of bodies with files that one address may have in temporary files at the same time."""
+
+MAX_UPLOADS = 4 * 1024**3
+"""Bytes of all bodies with files that are in temporary files at the same time."""
+
+SAFE_METHODS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
+TOO_MANY_CONNECTIONS = "There are too many connections from your address. Please try again in a few seconds."
+RETRY_AFTER = 10
+
+
+def max_body(method: bytes, path: bytes) -> int:
+    """The largest body in bytes that this URL takes: with files where messages are written, else a form or JSON."""
+    if method in SAFE_METHODS:
+        return 0
+    is_upload = method == b"POST" and re.fullmatch(settings.UPLOAD_PATHS, path.partition(b"?")[0].decode("latin1"))
+    return settings.MAX_UPLOAD + MAX_FORM if is_upload else MAX_FORM
+
+
+class Usage:
+    """Counts what each address and all together take of something, up to a maximum for both. Thread-safe."""
+
+    def __init__(self, max_of_address: int, max_of_all: int) -> None:
+        """The maxima."""
+        self.max_of_address = max_of_address
+        self.max_of_all = max_of_all
+        self.total = 0
+        self.of: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    def take(self, address: str, number: int) -> bool:
+        """Count `number` more, unless that exceeds a maximum: then return False."""
+        with self.lock:
+            if self.total + number > self.max_of_all or self.of[address] + number > self.max_of_address:
+                return False
+            self.total += number
+            self.of[address] += number
+            return True
+
+    def give_back(self, address: str, number: int) -> None:
+        """Count `number` less."""
+        with self.lock:
+            self.total -= number
+            self.of[address] -= number
+            if not self.of[address]:
+                del self.of[address]
+
+
+class UploadedBody(SpooledTemporaryFile[bytes]):
+    """A body with files. Until it is closed, its bytes count towards the maxima of uploads."""
+
+    def __init__(self, usage: Usage, address: str) -> None:
+        """`address` is the client's."""
+        super().__init__(MAX_IN_MEMORY, "w+b")
+        self.usage, self.address, self.size = usage, address, 0
+
+    def reserve(self, number: int) -> bool:
+        """Count the bytes that will be written. False if there are too many uploads."""
+        is_free = self.usage.take(self.address, number)
+        self.size += number * is_free
+        return is_free
+
+    def close(self) -> None:
+        """Delete the file."""
+        self.usage.give_back(self.address, self.size)
+        self.size = 0
+        super().close()
+
+
+class HttpRequest(WebRequest):
+    """A request, with a bound on its body."""
+
+    received = 0
+    refusal: int | None = None
+
+    def gotLength(self, length: int | None) -> None:
+        """Open the file that the body will be received in. `length` is None for a chunked body."""
+        if self.max_body > MAX_FORM and self.refusal is None:
+            self.content: Any = UploadedBody(self.channel.server.uploads, self.channel.client_address())
+        elif length is not None and length < MAX_IN_MEMORY:
+            self.content = BytesIO()
+        else:
+            self.content = SpooledTemporaryFile(MAX_IN_MEMORY, "w+b")  # noqa: SIM115 (closed with the request)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Write a part of the body, or refuse the request if it is too large."""
+        if self.refusal is not None:
+            return
+        self.received += len(data)
+        if self.received > self.max_body:
+            self.channel.refuse(413)
+        elif self.max_body > MAX_FORM and not self.content.reserve(len(data)):
+            self.channel.refuse(503)
+        else:
+            self.content.write(data)
+
+    def process(self) -> Any:
+        """Start the application, but not before the client has read most of the responses to earlier requests."""
+        channel = self.channel
+        if channel._waitingForTransport:
+            channel.delayed = self.process
+            return None
+        if not all(value.isascii() for value in self.requestHeaders.getRawHeaders(b"Sec-WebSocket-Protocol", ())):
+            return self.basic_error(400, b"Bad Request", "Invalid Sec-WebSocket-Protocol")
+        processing = super().process()
+        if channel.transport is not None and channel.transport.protocol is not channel:
+            channel.release()  # it is a WebSocket now
+        return processing
+
+    def is_disconnected(self) -> bool:
+        """Whether the client has disconnected. May be called in any thread."""
+        return bool(self._disconnected)
+
+
+class HttpConnection(HTTPChannel):
+    """A connection, with bounds on its requests and on the time that its client may take."""
+
+    transport: Any
+    factory: Any
+    address: str | None = None
+    delayed: Callable[[], Any] | None = None
+    is_refusing = False
+    is_lingering = False
+    responses = 0
+    drained = 0  # how often the transport's buffer has been full and then empty
+    step: Hashable = None
+    done = 0
+    since = 0.0
+
+    def connectionMade(self) -> None:
+        """Count the connection, and close it if its address has too many."""
+        self.requestFactory = HttpRequest  # daphne sets its own after the class is instantiated
+        self.timeOut = None  # no timer of Twisted's, which every byte resets: see `check_pace`
+        super().connectionMade()
+        self.server = self.factory.server
+        self.server.http_connections.add(self)
+        self.since = time.monotonic()
+        if not settings.TRUSTED_PROXIES and not self.enter():
+            self.refuse_connection()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Forget it."""
+        super().connectionLost(reason)
+        self.release()
+
+    def release(self) -> None:
+        """Count it no longer: it is closed, or has become a WebSocket."""
+        self.server.http_connections.discard(self)
+        self.delayed = None
+        self.leave()
+
+    # Connections of one address ---------------------------------------------------------------------------------------
+
+    def enter(self) -> bool:
+        """Count the connection, or the request if it comes through a proxy. False if its address has too many."""
+        if not settings.RATE_LIMITS:
+            return True
+        address = self.client_address()
+        if not self.server.clients.take(address, 1):
+            return False
+        self.address = address
+        return self.server.clients.of[address] <= settings.CONNECTIONS
+
+    def leave(self) -> None:
+        """Count it no longer."""
+        if self.address is not None:
+            self.server.clients.give_back(self.address, 1)
+            self.address = None
+
+    def client_address(self) -> str:
+        """The client's address, as in rate limits."""
+        forwarded = self.requests[-1].requestHeaders.getRawHeaders(b"X-Forwarded-For", ()) if self.requests else ()
+        return client_address(getattr(self.transport.getPeer(), "host", None), b",".join(forwarded).decode("latin1"))
+
+    def refuse_connection(self) -> None:
+        """Answer 429 before any request and close. Without an answer, if many are being refused already."""
+        if self.address is None:
+            self.transport.abortConnection()
+            return
+        content = json.dumps({"detail": TOO_MANY_CONNECTIONS}).encode()
+        self.write_error(b"429 Too Many Requests", b"Retry-After: %d\r\n" % RETRY_AFTER, content)
+
+    # Bodies -----------------------------------------------------------------------------------------------------------
+
+    def allHeadersReceived(self) -> None:
+        """Refuse a body that is too large, before it is sent if the client expects 100 Continue."""
+        request: Any = self.requests[-1]
+        path: Any = self._path
+        request.max_body = max_body(self._command, path)
+        if settings.TRUSTED_PROXIES and not self.enter():
+            self.refuse(429)
+        elif self.length is not None and self.length > request.max_body:
+            self.refuse(413)
+        if request.refusal is not None:
+            self.length, self._transferDecoder = 0, None
+            request.requestHeaders.removeHeader(b"Expect")
+        super().allHeadersReceived()
+        if request.refusal is not None:
+            self.persistent = 0
+
+    def refuse(self, status: int) -> None:
+        """Let Django answer the request with this status, drop the rest of its body and close the connection."""
+        request = self.requests[-1]
+        request.refusal = status
+        if request.content is not None:
+            request.content.close()
+            request.content = BytesIO()
+        request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+        self.persistent = 0
+        self.is_refusing = True
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Receive a part of a body, or of the requests behind the one that is being handled."""
+        if self.is_refusing:
+            return
+        if self._handlingRequest and self._dataBuffer:
+            data = b"".join([*self._dataBuffer, data])  # one piece: Twisted adds up the lengths of all each time
+            self._dataBuffer = []
+        super().rawDataReceived(data)
+        if self.is_refusing and not self._handlingRequest:
+            self.allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        """Wait for the next request."""
+        self.responses += 1
+        if settings.TRUSTED_PROXIES:
+            self.leave()
+        super().requestDone(request)
+
+    def loseConnection(self) -> None:
+        """Close the connection once its client has read everything; see LINGER where a request was refused."""
+        if self.is_refusing and not self.is_lingering:
+            self.is_lingering = True
+            self._networkProducer.unregisterProducer()
+            self.transport.loseWriteConnection()
+        else:
+            super().loseConnection()
+
+    def write_error(self, status: bytes, headers: bytes = b"", content: bytes = b"") -> None:
+        """Answer with an error that belongs to no request, and close."""
+        head = b"HTTP/1.1 %s\r\n%sConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        self.is_refusing = True
+        self.setRawMode()
+        self.transport.write(head % (status, headers, len(content)) + content)
+        self.loseConnection()
+
+    # Time -------------------------------------------------------------------------------------------------------------
+
+    def resumeProducing(self) -> None:
+        """The client has read all that the transport had buffered: go on."""
+        self.drained += 1
+        super().resumeProducing()
+        if self.delayed is not None:
+            process, self.delayed = self.delayed, None
+            process()
+
+    def unsent(self) -> int:
+        """Bytes of responses that wait in memory until their client reads."""
+        transport = self.transport
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+    def current_step(self) -> tuple[Hashable, int]:
+        """What the client has to do now, and how many bytes of it are done. None while it waits for us."""
+        if unsent := self.unsent():
+            return ("read", self.responses, self.drained), -unsent - in_send_queue(self.transport)
+        if self.is_lingering:
+            return "leave", 0
+        if self._handlingRequest:
+            return None, 0
+        if self.requests and self.requests[-1].content is not None:
+            return ("send", self.responses), self.requests[-1].received
+        return ("ask", self.responses), 0
+
+    def check_pace(self, now: float) -> None:
+        """Disconnect a client that takes too long. Called every few seconds; `now` is time.monotonic()."""
+        step, done = self.current_step()
+        if step is None or step != self.step or done - self.done >= MIN_PACE * TIMEOUT:
+            self.step, self.done, self.since = step, done, now
+        elif now - self.since > (LINGER if step == "leave" else TIMEOUT):
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Disconnect the client, with 408 if it has begun a request."""
+        if self.unsent() or self.is_lingering:
+            self.transport.abortConnection()
+        elif self.requests or self._buffer:
+            self.write_error(b"408 Request Timeout")
+        else:
+            self.loseConnection()
+
+
+def in_send_queue(transport: Any) -> int:
+    """Bytes that the system has taken from us and the client has not acknowledged, where the system tells (Linux)."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+    except OSError:
+        return 0
