@@ -14,7 +14,7 @@ import pytest
 
 from chatsite.logs import WithoutSecrets
 from conversations.actions import post_message
-from conversations.models import Agent, Conversation, Message
+from conversations.models import Agent, Conversation, Message, Website
 from tests.conftest import ROOT, Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -181,6 +181,45 @@ def test_a_foreign_page_cannot_write_as_the_customer(alice: Page, headers: dict[
     assert texts(alice.get("/chat/")) == ["mine"]
     ours = alice.post("/chat/messages/", {"content": "ours"}, headers={"Origin": "http://testserver"})
     assert ours.status_code == 302
+
+
+LISTED = "https://shop.example"
+NOT_LISTED = [
+    "https://shop.example.",
+    "https://shop.example:443",
+    "https://shop.example ",
+    "https://shop.example/",
+    "https://Shop.Example",
+    "https://sh\xf6p.example",
+    "http://shop.example",
+    "https://shop.example\x00",
+    "https://www.shop.example",
+    "https://" + "x" * 10_000,
+    "null",
+    "",
+]
+
+
+@pytest.mark.parametrize("origin", NOT_LISTED)
+def test_an_origin_that_is_spelled_in_another_way_is_another_origin(alice: Page, origin: str) -> None:
+    website = Website.objects.create(key="shop", name="Shop")
+    website.origins.create(origin=LISTED)
+    talk = post_message(content="Hello", website=website).conversation
+    path = f"/api/messages/{talk.uuid}/"
+    assert alice.get(path, headers={"Origin": LISTED})["Access-Control-Allow-Origin"] == LISTED
+    answer = alice.get(path, headers={"Origin": origin})
+    assert answer.status_code in {200, 400, 403}
+    assert "Access-Control-Allow-Origin" not in answer
+    body = json.dumps({"content": "forged", "conversation": str(talk.uuid), "website": "shop"})
+    assert alice.post(
+        "/api/messages/", body, content_type="application/json", headers={"Origin": origin}
+    ).status_code in {400, 403}
+    assert not website.allows_origin(origin)
+
+
+def test_a_page_of_ours_may_write_whatever_a_proxy_made_of_the_host(alice: Page) -> None:
+    headers = {"Origin": "https://chat.example.com", "Sec-Fetch-Site": "same-origin"}
+    assert alice.post("/chat/messages/", {"content": "ours"}, headers=headers).status_code == 302
 
 
 def test_a_page_of_a_trusted_origin_may_write(alice: Page, settings: Any) -> None:

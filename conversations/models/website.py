@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Callable
 from functools import cached_property, partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,11 @@ ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\
 
 UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
 """Names in the time zone database that are no place: a placeholder, and whatever the server is set to."""
+
+
+def is_storable(text: str) -> bool:
+    """Return whether every database can be asked for this text: PostgreSQL raises DataError for a NUL."""
+    return "\x00" not in text
 
 
 def new_key() -> str:
@@ -113,7 +119,10 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
 
     def by_key(self, key: str) -> "Website | None":
         """Return the website with this key, or None."""
-        return next(iter(prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key})), None)
+        if not is_storable(key):
+            return None
+        found = prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key})
+        return next((website for website in found if website.key == key), None)
 
     def default(self) -> "Website":
         """Return the website of chats that name none. It is created if it is missing, as in an empty database."""
@@ -125,10 +134,12 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
 
     def uses_accent(self, accent: str) -> bool:
         """Return whether a website has this accent colour, or it is the default one."""
-        return accent == ACCENT or self.filter(accent__iexact=accent).exists()
+        return accent == ACCENT or (is_storable(accent) and self.filter(accent__iexact=accent).exists())
 
     def with_origin(self, origin: str) -> "list[Website]":
         """Return the websites that list this origin."""
+        if not is_storable(origin):
+            return []
         return list(prepared(self, "websites with origin", lambda: self.filter(origins__origin="?"), {"?": origin}))
 
     def visible_to(self, agent: "Agent") -> "list[Website]":
@@ -303,20 +314,27 @@ class OriginQuerySet(models.QuerySet["Origin"]):
 
     def is_allowed(self, origin: str, website_id: int) -> bool:
         """Return whether the website lists the origin."""
-        values = {"?": origin, -1: website_id}
-        return bool(prepared(self, "origin of website", lambda: self.filter(origin="?", website_id=-1), values))
+        values = {-1: website_id}
+        return self._contains(origin, "origin of website", partial(self.filter, origin="?", website_id=-1), values)
 
     def may_read(self, origin: str, uuid: UUID) -> bool:
         """Return whether the website of the conversation with this uuid lists the origin."""
         placeholder = UUID(int=0)
         to_database = apps.get_model("conversations", "Conversation")._meta.get_field("uuid").get_db_prep_value
-        values = {"?": origin, to_database(placeholder, connection): to_database(uuid, connection)}
+        values = {to_database(placeholder, connection): to_database(uuid, connection)}
         query = partial(self.filter, origin="?", website__conversations__uuid=placeholder)
-        return bool(prepared(self, "origin of conversation", query, values))
+        return self._contains(origin, "origin of conversation", query, values)
 
     def is_listed(self, origin: str) -> bool:
         """Return whether any website lists the origin."""
-        return bool(prepared(self, "origin of any website", lambda: self.filter(origin="?")[:1], {"?": origin}))
+        return self._contains(origin, "origin of any website", lambda: self.filter(origin="?")[:1], {})
+
+    def _contains(
+        self, origin: str, key: str, build: "Callable[[], models.QuerySet[Origin]]", values: dict[Any, Any]
+    ) -> bool:
+        """Return whether the query finds the origin, also if the database ignores case, accents or last spaces."""
+        found = prepared(self, key, build, {**values, "?": origin}) if is_storable(origin) else []
+        return any(row.origin == origin for row in found)
 
 
 class Origin(models.Model):

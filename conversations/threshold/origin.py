@@ -27,12 +27,15 @@ def is_cross_origin(request: HttpRequest) -> bool:
     """Return whether a browser says that a page of another origin sent this request.
 
     Every browser sends `Origin` with an unsafe request (https://fetch.spec.whatwg.org/#origin-header), and no page can
-    forge it. A client that sends neither `Origin` nor `Sec-Fetch-Site` is not a browser, so it carries nobody's cookies
-    but its own.
+    forge it or `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/). A client that sends neither is not a browser,
+    so it carries nobody's cookies but its own.
     """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site == "same-origin":  # the browser's own comparison, whatever a proxy has made of the host
+        return False
     origin = request.headers.get("Origin")
     if origin is None:
-        return request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
+        return site in {"cross-site", "same-site"}
     return origin != own_origin(request) and not is_trusted_origin(origin)
 
 
