@@ -14,6 +14,7 @@ from django.test import Client
 from conversations.actions import post_message
 from conversations.api.message_list import BATCH_SIZE
 from conversations.models import Agent, Attachment, Conversation, Message, Token, Website
+from conversations.models.conversation import ConversationQuerySet
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -183,10 +184,12 @@ def test_an_invalid_answer_is_422_and_changes_nothing(bob: Agent, talk: Conversa
     assert talk.messages.count() == 1
 
 
-def test_a_too_large_upload_is_refused_before_its_form_is_parsed(bob: Agent, bobs: Page, talk: Conversation) -> None:
+def test_a_too_large_upload_is_refused_before_its_form_is_parsed(bob: Agent, talk: Conversation) -> None:
     path = f"/api/conversation/{talk.pk}/files/"
     body: Any = {"content_type": "multipart/form-data; boundary=x", "CONTENT_LENGTH": str(80 * 1024 * 1024)}
-    for client in (script(bob), bobs):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(bob)
+    for client in (script(bob), browser):  # the CSRF check, which parses the form, comes later
         response = client.generic("POST", path, **body)
         assert (response.status_code, list(response.json())) == (413, ["detail"])
     assert Client().generic("POST", path, **body).status_code == 401
@@ -206,3 +209,18 @@ def test_every_address_works_with_and_without_its_last_slash(
         assert upload(client, path + slash).status_code == 200, path
     for verb in ("close", "open", "take"):
         assert client.patch(f"{at}/{verb}{slash}").status_code == 200
+
+
+def test_a_conversation_that_is_deleted_during_the_call_is_404(
+    bob: Agent, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConversationQuerySet, "by_id", lambda *_: talk)
+    Conversation.objects.filter(pk=talk.pk).delete()
+    at = f"/api/conversation/{talk.pk}/"
+    for response in [
+        answer(script(bob), f"{at}messages/", content="Hi"),
+        upload(script(bob), f"{at}files/"),
+        script(bob).patch(f"{at}close"),
+        script(bob).patch(f"{at}take"),
+    ]:
+        assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
