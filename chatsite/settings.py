@@ -118,7 +118,7 @@ CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "channels.layers.InMemo
 CACHES: dict[str, Any] = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "OPTIONS": {"MAX_ENTRIES": 100_000},  # with the default of 300, rate limits would be evicted
+        "OPTIONS": {"MAX_ENTRIES": 100_000},  # the default is 300
     }
 }
 if REDIS_URL:
@@ -156,6 +156,10 @@ LIMITS = {
     "sign-ins of one address": (30, 900),
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),
+    "sign-ins as an agent under attack from one network": (2, 900),
+    "sign-ins as an agent under attack": (1000, 3600),
+    "sign-ins as one agent from a known browser": (6, 900),
+    "password changes of one agent": (10, 900),
 }
 # Bytes of a form or JSON, without files. The longest message is 20,480 characters.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from chatsite import api, front
-from conversations.agent.sign_in import admin_login
+from conversations.agent.sign_in import admin_login, admin_password_change
 from conversations.customer.urls import files
 
 urlpatterns = [
@@ -15,6 +15,7 @@ urlpatterns = [
     path("inbox/", include("conversations.agent.urls")),
     path("api/", api.urls),
     path("admin/login/", admin_login),
+    path("admin/password_change/", admin.site.admin_view(admin_password_change)),
     path("admin/", admin.site.urls),
 ]
 handler400 = "chatsite.errors.bad_request"

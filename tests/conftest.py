@@ -20,6 +20,7 @@ from django.utils import translation
 
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation
+from conversations.threshold import limits
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery"
@@ -51,8 +52,10 @@ def _reset_language() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _reset_rate_limits() -> Iterator[None]:
     cache.clear()
+    limits.store.cache_clear()
     yield
     cache.clear()
+    limits.store.cache_clear()
 
 
 @pytest.fixture

@@ -1,14 +1,19 @@
 """Rate limits, and the client address that they count by."""
 
 import json
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import RequestFactory
 
 from conversations.models import Agent, Conversation, Message
-from conversations.threshold import limits
+from conversations.threshold import limits, sliding_window
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -71,13 +76,13 @@ def test_reading_is_not_limited(talk: Conversation) -> None:
         assert Page().get(f"/api/messages/{talk.uuid}/").status_code == 200
 
 
-def test_a_failing_cache_limits_nothing_and_is_logged(
+def test_a_failing_store_limits_nothing_and_is_logged(
     alice: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError("no cache")
+        raise ConnectionError("no Redis")
 
-    monkeypatch.setattr(type(cache._connections[cache._alias]), "add", broken)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(limits.store()), "use", broken)
     assert alice.says("Hello").status_code == 302
     assert Message.objects.count() == 1
     assert "nothing is limited meanwhile" in caplog.text
@@ -126,3 +131,89 @@ def test_a_spoofed_address_does_not_dodge_the_limit(db: None) -> None:
 def test_the_limits_can_be_switched_off_for_measuring(settings: Any) -> None:
     settings.RATE_LIMITS = False
     assert {api(Page(), content="Hi").status_code for _ in range(8)} == {200}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets time pass: a function of seconds."""
+    now = [math.ceil(time.time() / 3600) * 3600.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+
+    def advance(seconds: float) -> None:
+        now[0] += seconds
+
+    return advance
+
+
+def allowed(limit: str = "messages of one address") -> int:
+    """0, or in how many seconds the next use is allowed."""
+    try:
+        limits.enforce(limit, "192.0.2.1")
+    except limits.RateLimitExceeded as error:
+        return error.retry_after
+    return 0
+
+
+def test_the_border_of_two_minutes_does_not_double_a_limit(clock: Callable[[float], None]) -> None:
+    clock(59)
+    assert [allowed() for _ in range(5)] == [0] * 5
+    clock(2)
+    assert allowed() == 58
+
+
+def test_no_period_of_a_limits_length_has_more_uses_and_retry_after_is_right(clock: Callable[[float], None]) -> None:
+    dice = random.Random(7)
+    uses: list[float] = []
+    for _ in range(400):
+        clock(dice.choice([0, 0.01, 1, 5, 20]) * dice.random())
+        if wait := allowed():
+            assert wait == math.ceil(uses[-5] + 60 - time.time())
+            if dice.random() < 0.2:
+                clock(wait - 1)
+                assert allowed() == 1
+                clock(1)
+                assert allowed() == 0
+                uses.append(time.time())
+        else:
+            uses.append(time.time())
+    assert len(uses) > 50
+    assert all(later - use >= 60 for use, later in zip(uses, uses[5:], strict=False))
+
+
+def test_uses_at_the_same_moment_do_not_exceed_a_limit() -> None:
+    start = threading.Barrier(12)
+
+    def use(_number: int) -> int:
+        start.wait()
+        return allowed()
+
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(use, range(12))).count(0) == 5
+
+
+def test_a_use_can_be_given_back() -> None:
+    for _ in range(8):
+        limits.give_back(limits.enforce("messages of one address", "192.0.2.1"))
+    assert [allowed() > 0 for _ in range(6)] == [False] * 5 + [True]
+
+
+def test_limits_are_reserved_together_or_not_at_all() -> None:
+    limits.enforce("messages in one conversation", 1)
+    both = ("messages of one address", "192.0.2.1"), ("messages in one conversation", 1)
+    assert len(limits.reserve(*both)) == len(limits.reserve(*both)) == 2
+    for _ in range(9):
+        with pytest.raises(limits.RateLimitExceeded) as error:
+            limits.reserve(*both)
+        assert error.value.limit == "messages in one conversation"
+    assert [allowed() > 0 for _ in range(4)] == [False] * 3 + [True]
+
+
+def test_memory_holds_a_bounded_number_of_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliding_window, "MAX_USES", 100)
+    store = sliding_window.MemoryStore()
+    for number in range(1000):
+        store.use("busy", 5, 60, number)
+        store.use(f"{number}", 5, 60, number)
+        store.give_back(f"{number - 50}", number - 50)
+    assert store.size == sum(map(len, store.counters.values())) <= 100
+    assert store.use("busy", 5, 60, 1000) > 0

@@ -1,9 +1,23 @@
-"""The sign-in page of the inbox and the admin."""
+"""The sign-in page of the inbox and the admin, which keeps guessing slow and lets the agents themselves in.
 
+Attempts are counted before the password is checked and given back where it is right, so only failures use up a limit:
+
+- A browser in which somebody has signed in before has an allowance of its own for their account, which nobody else can
+  use up. It shows a signed cookie: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
+- All other attempts are limited by address, by address and account, and by account.
+- Where the limit of an account is used up, it is being guessed from many addresses. Its owner must still get in with
+  the right password: every network has a few attempts left, and all of them together an upper bound.
+"""
+
+import ipaddress
+import secrets
 import unicodedata
 from typing import Any
 
+from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -15,11 +29,78 @@ from django.utils.translation import gettext_lazy, ngettext
 from conversations.models import Agent
 from conversations.threshold import limits
 
+KNOWN_BROWSER = "known-browser"
+"""The cookie of a browser in which somebody has signed in: an id of the browser, and the users' primary keys."""
+
+KNOWN_BROWSER_DAYS = 180
+"""Days that the cookie is kept after the last sign-in."""
+
+USERS_OF_A_BROWSER = 10
+"""Users that the cookie remembers at most, the latest first."""
+
 
 def normalize_username(username: str) -> str:
     """Return the same name for all spellings of it that some form or database takes for equal."""
-    letters = unicodedata.normalize("NFKD", username.strip()[:150])
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold().strip()
+    letters = unicodedata.normalize("NFKD", username[:150])
+    visible = "".join(letter for letter in letters if unicodedata.category(letter)[0] not in "CM")  # control, mark
+    return " ".join(visible.casefold().split())
+
+
+def known_browser(request: HttpRequest) -> tuple[str, list[int]]:
+    """Return the id of the browser, "" if it has none, and the primary keys of the users who have signed in there."""
+    lifetime = KNOWN_BROWSER_DAYS * 24 * 3600
+    value = request.get_signed_cookie(KNOWN_BROWSER, "", salt="conversations.sign-in", max_age=lifetime) or ""
+    browser, *users = value.split() or [""]
+    return browser, [int(pk) for pk in users]
+
+
+def remember_browser(request: HttpRequest, response: HttpResponse, user: Any) -> None:
+    """Let the browser prove next time that the user has signed in there. The cookie gives no access by itself."""
+    browser, users = known_browser(request)
+    users = [user.pk, *(pk for pk in users if pk != user.pk)][:USERS_OF_A_BROWSER]
+    response.set_signed_cookie(
+        KNOWN_BROWSER,
+        " ".join([browser or secrets.token_urlsafe(12), *map(str, users)]),
+        salt="conversations.sign-in",
+        max_age=KNOWN_BROWSER_DAYS * 24 * 3600,
+        path=reverse("agent:sign-in"),
+        secure=not settings.INSECURE_HTTP,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def count_attempt(request: HttpRequest, username: str) -> list[limits.Use]:
+    """Count an attempt to sign in; return its uses, for `limits.give_back`. Raises RateLimitExceeded.
+
+    Which limits apply depends on the account that the name finds, but is the same for accounts that do not exist.
+    """
+    user = User.objects.filter(username=username).first()
+    # By the name of the account: some databases find it by names that nothing else takes for equal.
+    account = normalize_username(user.username if user else username)
+    browser, users = known_browser(request)
+    if user and user.pk in users:
+        return limits.reserve(("sign-ins as one agent from a known browser", f"{browser} {account}"))
+    address = limits.address(request)
+    of_address = [
+        ("sign-ins of one address", address),
+        ("sign-ins as one agent from one address", f"{address} {account}"),
+    ]
+    try:
+        return limits.reserve(*of_address, ("sign-ins as one agent", account))
+    except limits.RateLimitExceeded as error:
+        if error.limit != "sign-ins as one agent":
+            raise
+    return limits.reserve(
+        *of_address,
+        ("sign-ins as an agent under attack from one network", f"{network(address)} {account}"),
+        ("sign-ins as an agent under attack", account),
+    )
+
+
+def network(address: str) -> str:
+    """Return the network that an attacker may own together with an address: the /48 of an IPv6 /64."""
+    return str(ipaddress.ip_network(address).supernet(new_prefix=48)) if ":" in address else address
 
 
 class SignInForm(AuthenticationForm):
@@ -29,6 +110,16 @@ class SignInForm(AuthenticationForm):
         "invalid_login": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
         "inactive": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
     }
+
+    def clean(self) -> dict[str, Any]:
+        """Check the password. Raises RateLimitExceeded, without checking it, after too many failures."""
+        username, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if self.request is None or not username or not password:
+            return super().clean()
+        uses = count_attempt(self.request, username)
+        cleaned_data = super().clean()
+        limits.give_back(*uses)
+        return cleaned_data
 
     def confirm_login_allowed(self, user: Any) -> None:
         """Allow agents, and staff for the admin. Any other account is answered like a wrong password."""
@@ -45,23 +136,16 @@ class SignInView(LoginView):
     redirect_authenticated_user = True
 
     def post(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Try to sign in; 429 when there were too many failures for this name or from this address."""
-        address = limits.address(request)
-        name = normalize_username(request.POST.get("username", ""))
-        guesses = [
-            ("sign-ins of one address", address),
-            ("sign-ins as one agent from one address", f"{address} {name}"),
-            ("sign-ins as one agent", name),
-        ]
+        """Try to sign in; 429 after too many failures."""
         try:
-            for limit, who in guesses:
-                limits.check(limit, who)
+            return super().post(request, *args, **kwargs)
         except limits.RateLimitExceeded as error:
             return self._too_many_tries(error)
-        response = super().post(request, *args, **kwargs)
-        if response.status_code == 200:  # the form again: it failed
-            for limit, who in guesses:
-                limits.count(limit, who)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Sign in, and remember the browser."""
+        response = super().form_valid(form)
+        remember_browser(self.request, response, form.get_user())
         return response
 
     def _too_many_tries(self, error: limits.RateLimitExceeded) -> HttpResponse:
@@ -84,3 +168,18 @@ def admin_login(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect("admin:index")
     return redirect(f"{reverse('agent:sign-in')}?{request.META['QUERY_STRING']}")
+
+
+def admin_password_change(request: HttpRequest) -> HttpResponse:
+    """The admin's own page, where whoever finds an open session cannot guess the old password."""
+    if request.method != "POST":
+        return admin.site.password_change(request)
+    try:
+        use = limits.enforce("password changes of one agent", str(request.user.pk))
+    except limits.RateLimitExceeded as error:
+        headers = {"Retry-After": str(error.retry_after)}
+        return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
+    response = admin.site.password_change(request)
+    if response.status_code == 302:
+        limits.give_back(use)
+    return response

@@ -7,12 +7,14 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils.translation import ngettext
+
+from conversations.threshold.sliding_window import MemoryStore, RedisStore
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +23,11 @@ ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
 
 
 class RateLimitExceeded(Exception):
-    """A limit is used up. `retry_after` is in how many seconds there is room again."""
+    """A limit is used up. There is room again in `retry_after` seconds."""
 
-    def __init__(self, retry_after: int) -> None:
-        """`retry_after` is in seconds."""
+    def __init__(self, limit: str, retry_after: int) -> None:
+        """`limit` is its name in the settings."""
+        self.limit = limit
         self.retry_after = retry_after
         sentence = ngettext(
             "That was a bit much at once. Please try again in %(seconds)s second.",
@@ -34,24 +37,55 @@ class RateLimitExceeded(Exception):
         super().__init__(sentence % {"seconds": retry_after})
 
 
-def check(limit: str, who: str | int) -> None:
-    """Raise RateLimitExceeded if `who` has used up the limit of this name. Counts nothing."""
+class Use(NamedTuple):
+    """One use that was counted."""
+
+    counter: str
+    time: float
+
+
+@cache
+def store() -> MemoryStore | RedisStore:
+    """Return where uses are counted."""
+    return RedisStore(settings.REDIS_URL) if settings.REDIS_URL else MemoryStore()
+
+
+def enforce(limit: str, who: str | int) -> Use:
+    """Count one use of a limit by `who` and return it, for `give_back`. Raises RateLimitExceeded if it is used up."""
+    use = Use(hashlib.blake2b(f"{limit} {who}".encode(), digest_size=12).hexdigest(), time.time())
     if settings.RATE_LIMITS:
         most, seconds = settings.LIMITS[limit]
-        if _count(limit, who, seconds, step=0) >= most:
-            raise RateLimitExceeded(_rest(seconds))
+        try:
+            wait = store().use(use.counter, most, seconds, use.time)
+        except Exception:  # whatever the library of Redis raises: a message matters more than its counting
+            logger.exception("The store of rate limits does not answer; nothing is limited meanwhile.")
+            return use
+        if wait:
+            raise RateLimitExceeded(limit, math.ceil(wait))
+    return use
 
 
-def count(limit: str, who: str | int) -> None:
-    """Count one deed of `who` towards the limit of this name."""
-    if settings.RATE_LIMITS:
-        _count(limit, who, settings.LIMITS[limit][1], step=1)
+def reserve(*limits: tuple[str, str | int]) -> list[Use]:
+    """Count one use of each of these limits, or of none: raise RateLimitExceeded if any is used up."""
+    uses: list[Use] = []
+    try:
+        for limit, who in limits:
+            uses.append(enforce(limit, who))
+    except RateLimitExceeded:
+        give_back(*uses)
+        raise
+    return uses
 
 
-def enforce(limit: str, who: str | int) -> None:
-    """Count one deed, or raise RateLimitExceeded if the limit is used up."""
-    check(limit, who)
-    count(limit, who)
+def give_back(*uses: Use) -> None:
+    """Take back uses that `enforce` or `reserve` has counted."""
+    if not settings.RATE_LIMITS:
+        return
+    try:
+        for use in uses:
+            store().give_back(use.counter, use.time)
+    except Exception:  # the same
+        logger.exception("The store of rate limits does not answer; these uses stay counted.")
 
 
 def allow_message(request: HttpRequest, conversation_id: int | None) -> None:
@@ -94,19 +128,3 @@ def client_address(peer: str | None, forwarded_for: str | None) -> str:
     if ip.version == 4:
         return str(ip)
     return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
-
-
-def _count(limit: str, who: str | int, seconds: int, step: int) -> int:
-    window = int(time.time() // seconds)
-    key = "limit-" + hashlib.sha256(f"{limit} {who} {window}".encode()).hexdigest()
-    try:
-        cache.add(key, 0, seconds + 1)
-        return int(cache.incr(key, step))
-    except Exception:  # whatever the cache's library raises: a message matters more than its counting
-        logger.exception("The cache that counts for rate limits does not answer; nothing is limited meanwhile.")
-        return 0
-
-
-def _rest(seconds: int) -> int:
-    """Seconds until the current window of so many seconds ends."""
-    return math.ceil(seconds - time.time() % seconds) or 1
