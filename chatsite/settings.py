@@ -153,6 +153,7 @@ LIMITS = {
     "files of one address": (60, 3600),
     "identities of one address": (120, 60),
     "visits of one address": (240, 60),
+    "windows of one address": (60, 60),
     "sign-ins of one address": (30, 900),
     "sign-ins as one agent from one address": (6, 900),
     "sign-ins as one agent": (60, 900),

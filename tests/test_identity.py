@@ -114,8 +114,9 @@ def test_a_verified_customer_can_resume_an_earlier_conversation(shop: Website) -
     identifies(phone, token())
     assert texts(phone.get(PATH)) == ["The second"]
     first = Conversation.objects.order_by("pk")[0]
-    assert "The first" in phone.get(PATH).content.decode()
-    assert phone.post(f"{PATH}resume/", {"conversation": first.pk}).status_code == 302
+    proof = {"X-Identity": token()}
+    assert "The first" in phone.get(PATH, headers=proof).content.decode()
+    assert phone.post(f"{PATH}resume/", {"conversation": first.pk}, headers=proof).status_code == 204
     assert texts(phone.get(PATH)) == ["The first"]
     says(mallory, "Mine")
     assert mallory.post(f"{PATH}resume/", {"conversation": first.pk}).status_code == 404

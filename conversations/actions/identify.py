@@ -1,11 +1,14 @@
 """A website's server vouches for a customer."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.renew_secret import replace_secret
 from conversations.announce import announce_to_agents
 from conversations.models import Contact, Conversation
+from conversations.models.conversation import identified_uuid
 
 if TYPE_CHECKING:
     from conversations.models import Website
@@ -16,15 +19,27 @@ if TYPE_CHECKING:
 def identify(*, claim: "Claim", website: "Website", current: Conversation | None) -> Conversation | None:
     """Return the newest conversation of the verified customer, or None if they have none.
 
-    `current` is the conversation that their browser has so far; it becomes theirs if it is anonymous.
+    `current` is the conversation that their browser has so far; an anonymous one becomes theirs, with a new secret.
     """
     if current and current.contact_id is None:
-        current = Conversation.objects.lock(current.pk)
-    if current and current.contact_id is None:  # still, now that nobody else can change it
-        current.contact = Contact.objects.save_claim(website.pk, claim)
-        current.customer_name = claim.name or current.customer_name
-        current.customer_email = claim.email or current.customer_email
-        current.save(update_fields=["contact", "customer_name", "customer_email"])
-        announce_to_agents(current)
+        with suppress(Conversation.DoesNotExist):  # signed out, or identified by another tab, at this moment
+            locked = Conversation.objects.lock(current.pk, current.uuid)
+            if locked.contact_id is None:
+                assign_to_contact(locked, claim)
+                announce_to_agents(locked)
     contact = Contact.objects.by_sub(website.pk, claim.sub)
     return contact.conversations.newest_first().first() if contact else None
+
+
+def assign_to_contact(conversation: Conversation, claim: "Claim") -> None:
+    """Make a locked conversation the verified customer's. Whoever knew the uuid of an anonymous one is locked out.
+
+    The client_ids stay, so that retries double no message: in a verified customer's conversation they prove nothing.
+    """
+    was_anonymous = conversation.contact_id is None
+    conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
+    if was_anonymous:
+        conversation.customer_name = claim.name or conversation.customer_name
+        conversation.customer_email = claim.email or conversation.customer_email
+        conversation.save(update_fields=["contact", "customer_name", "customer_email"])
+        replace_secret(conversation, identified_uuid(conversation.uuid))

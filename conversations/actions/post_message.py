@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website
-from conversations.models.conversation import LAST_LINE_LENGTH
+from conversations.models.conversation import LAST_LINE_LENGTH, identified_uuid
 from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ UPDATED = (
     "status",
     "customer_name",
     "customer_email",
-    "contact",
     "last_message_id",
     "last_message_at",
     "last_line",
@@ -31,6 +31,12 @@ UPDATED = (
     "first_answer_after",
 )
 """The columns of the conversation that a message changes."""
+
+PLACEHOLDERS = {uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")}
+"""What clients send as client_id in place of a new one: nil, max, and the example of Swagger UI. They are ignored.
+
+Otherwise two customers with the same first words would get the same conversation.
+"""
 
 
 class AlreadySent(Exception):
@@ -57,14 +63,19 @@ def post_message(
     to whom a new conversation belongs, `website` the one that it begins on (None: the default one). `claim` is what the
     website's own server says of the customer. `attachments` are unsaved: they are written to the disk before the
     conversation is locked, and erased if the message is not written. `client_id` is the client's own id for the
-    message: the same one with the same content and files returns the first message. Raises AlreadySent if another
-    message has it.
+    message: the same one with the same content and files returns the first message.
+
+    A claim makes an anonymous conversation the verified customer's, and renews its secret.
+
+    Raises AlreadySent if another message has the client_id, and Conversation.DoesNotExist if a customer's conversation
+    has been deleted, or its secret renewed, since it was found.
     """
+    client_id = None if client_id in PLACEHOLDERS else client_id
     try:
         for attachment in attachments:
             attachment.store()
         with transaction.atomic():
-            locked = Conversation.objects.lock(conversation.pk) if conversation else None
+            locked = _lock(conversation, agent, claim) if conversation else None
             if locked is None or (claim and not Contact.objects.may_continue(claim, locked)):
                 website = website or Website.objects.default()
                 locked = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
@@ -76,25 +87,47 @@ def post_message(
         twin = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
         if twin is None:
             raise
-    if conversation is None and not _is_retry_of_first_message(twin, website, claim):
-        raise AlreadySent
+    if conversation is None:
+        same_place = _may_find_by_retry(twin, website, claim)
+    else:
+        same_place = twin.conversation == conversation and _may_write(conversation, twin.conversation, agent, claim)
     same_agent = twin.agent_id == (agent.pk if agent else None)
-    same_place = conversation is None or twin.conversation_id == conversation.pk
     same_files = [file.name for file in twin.attached] == [file.name for file in attachments]
     if twin.content != content or not same_files or not same_agent or not same_place:
         raise AlreadySent
     return twin
 
 
-def _is_retry_of_first_message(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
-    """Whether `twin` is the first message of a conversation that its sender may continue.
+def _lock(conversation: Conversation, agent: "User | None", claim: "Claim | None") -> Conversation:
+    """Lock a conversation. Raises DoesNotExist if the customer's secret by which it was found is not valid."""
+    locked = Conversation.objects.lock(conversation.pk)
+    if not _may_write(conversation, locked, agent, claim):
+        raise Conversation.DoesNotExist
+    return locked
 
-    Knowing its client_id and its text is enough, unless the conversation is a verified customer's: that takes a claim.
+
+def _may_write(found: Conversation, now: Conversation, agent: "User | None", claim: "Claim | None") -> bool:
+    """Whether a conversation may still be written to by who has found it as `found`, though it is `now` by now.
+
+    A customer's secret must be the same, or replaced because this very customer was identified meanwhile.
+    """
+    if agent or now.uuid == found.uuid:
+        return True
+    return bool(claim and now.uuid == identified_uuid(found.uuid) and Contact.objects.owns(claim, now))
+
+
+def _may_find_by_retry(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
+    """Whether who sends a message again without a valid secret gets the conversation of the first one, `twin`.
+
+    In a verified customer's conversation that takes a claim. In an anonymous one it takes to know the client_id and the
+    text of its first message, because the answer with the secret may have been lost.
     """
     conversation = twin.conversation
-    website = website or Website.objects.default()
-    theirs = Contact.objects.may_continue(claim, conversation) if claim else conversation.contact_id is None
-    return theirs and conversation.website_id == website.pk and not conversation.messages.before(twin.pk).exists()
+    if conversation.website_id != (website or Website.objects.default()).pk:
+        return False
+    if conversation.contact_id is not None:
+        return bool(claim and Contact.objects.owns(claim, conversation))
+    return not conversation.messages.before(twin.pk).exists()
 
 
 def _write(
@@ -109,10 +142,13 @@ def _write(
 ) -> Message:
     author = Author.AGENT if agent else Author.CUSTOMER
     if conversation.pk is None:
+        if claim:
+            conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
         insert(conversation)
+    elif claim:
+        assign_to_contact(conversation, claim)
     if claim:
         name, email = claim.name or name, claim.email or email
-        conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
     message = Message(
         conversation=conversation,
         author=author,

@@ -28,14 +28,16 @@ from conversations.api.schemas import (
 )
 from conversations.models import Attachment, Contact, Conversation, Origin, Website
 from conversations.models.contact import Claim
-from conversations.models.conversation import parse_uuid
+from conversations.models.conversation import identified_uuid, parse_uuid
 from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
+from conversations.threshold.customer_secret import find_identified
 from conversations.threshold.origin import is_cross_origin, may_write
 
 router = Router()
 ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
-POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys((400, 401, 403, 409, 413, 429), ErrorOut)}
+POST_ERRORS = (400, 401, 403, 404, 409, 413, 429)
+POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys(POST_ERRORS, ErrorOut)}
 
 
 @router.post("", summary="Write a message", response=POST_RESPONSES)
@@ -49,6 +51,8 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
     caller = authenticate(request)
     visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
     conversation = visible.by_uuid(body.conversation)
+    if conversation is None and caller.agent is None:
+        conversation = find_identified(parse_uuid(body.conversation), body.identity)
     website = Website.objects.by_id(conversation.website_id) if conversation else _find_website(body.website)
     if not may_write(request, website):
         raise HttpError(403, ORIGIN_NOT_LISTED)
@@ -104,8 +108,10 @@ def check_upload(request: HttpRequest) -> bool:
     Raises Http404, HttpError and RequestDataTooBig. The caller is authenticated later: a CSRF token may be in the form.
     """
     match: Any = request.resolver_match
-    conversation = Conversation.objects.by_uuid(match.kwargs["uuid"])
-    if conversation is None:
+    uuid = parse_uuid(match.kwargs["uuid"])
+    # Its customer may have been identified since: the proof is in the form, and looked at when that is parsed.
+    conversation = Conversation.objects.by_uuid(uuid) or (uuid and Conversation.objects.by_uuid(identified_uuid(uuid)))
+    if not conversation:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)
     if not may_write(request, website):
@@ -115,9 +121,7 @@ def check_upload(request: HttpRequest) -> bool:
 
 
 # ninja calls `auth` before it reads the body.
-@router.post(
-    "{uuid}/files/", summary="Write a message with files", auth=check_upload, response={**POST_RESPONSES, 404: ErrorOut}
-)
+@router.post("{uuid}/files/", summary="Write a message with files", auth=check_upload, response=POST_RESPONSES)
 def send_files(
     request: HttpRequest,
     uuid: str,
@@ -133,6 +137,8 @@ def send_files(
     caller = authenticate(request, MULTIPART)
     visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
     conversation = visible.by_uuid(uuid)
+    if conversation is None and caller.agent is None:
+        conversation = find_identified(parse_uuid(uuid), body.identity)
     if conversation is None:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)

@@ -19,7 +19,7 @@ from conversations.screen import files, paging
 from conversations.screen.bubbles import FileUrl, make_bubbles
 from conversations.screen.forms import CustomerMessageForm
 from conversations.screen.paging import PAGE_SIZE, message_accepted, query_number
-from conversations.threshold import customer_secret, identity, limits
+from conversations.threshold import identity, limits
 
 
 @assets.compressed
@@ -37,19 +37,19 @@ def page(customer: CustomerRequest) -> HttpResponse:
 def messages(customer: CustomerRequest) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
 
-    A page sends in `state` what it shows: the conversation's status and the fingerprint of its secret.
+    A page sends in `state` what it shows: the conversation's status and number.
     """
     request = customer.request
     if request.method == "POST":
         return _post(customer)
-    if _shows_another_conversation(customer, request.GET):
-        return _conversation_changed()
     if before := query_number(request, "before"):
         return _older(customer, before)
     since = query_number(request, "since") or 0
-    news = News.with_previous(customer.secret, since, PAGE_SIZE)
-    if news is None:  # the secret is not valid any more: the page finds out which conversation it has
-        return HttpResponse(status=204, headers={"HX-Trigger": "stranger"} if customer.secret else {})
+    news = News.with_previous(customer.secret, since, PAGE_SIZE, website=customer.key)
+    if _shows_another_conversation(customer, request.GET, news.conversation_id if news else None):
+        return _conversation_changed()
+    if news is None:
+        return _secret_renewed() if customer.secret else HttpResponse(status=204)
     response = HttpResponse(status=204)
     if news.messages:
         shown = make_bubbles(
@@ -67,29 +67,37 @@ def messages(customer: CustomerRequest) -> HttpResponse:
     return response
 
 
-def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict) -> bool:
-    """Whether the page shows another conversation than the one whose secret the browser sends.
+def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict, pk: int | None) -> bool:
+    """Whether the page shows another conversation than that with this primary key, whose secret the browser sends.
 
     This happens when somebody signs in or out in another tab. Messages of one conversation must never be added below
     those of another.
     """
     shown = parameters.get("state", "").partition(" ")[2]
-    return bool(shown) and shown != customer_secret.fingerprint(customer.secret)
+    if pk is None:
+        return bool(shown) and customer.secret is None  # where there is a secret, it has been renewed
+    return bool(shown) and shown != str(pk)
 
 
 def _conversation_changed() -> HttpResponse:
     return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
 
 
+def _secret_renewed() -> HttpResponse:
+    """The secret is not valid any more: the page finds out which conversation it has."""
+    return HttpResponse(status=204, headers={"HX-Trigger": "stranger"})
+
+
 def _shown_state(conversation: Conversation | None) -> str:
-    return f"{conversation.status} {customer_secret.fingerprint(conversation.uuid)}" if conversation else ""
+    return f"{conversation.status} {conversation.pk}" if conversation else ""
 
 
 @require_safe
 @customer_view
 def state(customer: CustomerRequest) -> HttpResponse:
     """The line above the composer that says whether the chat is closed."""
-    if _shows_another_conversation(customer, customer.request.GET):
+    pk = customer.conversation.pk if customer.conversation else None
+    if _shows_another_conversation(customer, customer.request.GET, pk):
         return _conversation_changed()
     context = {"conversation": customer.conversation, "shown_state": _shown_state(customer.conversation)}
     return render(customer.request, "customer/_state.html", context)
@@ -135,7 +143,8 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     customer.activate_language()
     website = customer.website
     files.check_size(customer.request, website)
-    if _shows_another_conversation(customer, customer.request.POST):
+    pk = customer.conversation.pk if customer.conversation else None
+    if _shows_another_conversation(customer, customer.request.POST, pk):
         return _conversation_changed()  # the message was written below another conversation
     form = CustomerMessageForm(customer.request.POST)
     form.has_files = "files" in customer.request.FILES
@@ -159,6 +168,8 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         response = _refused(customer, form, str(error), 429)
         response["Retry-After"] = str(error.retry_after)
         return response
+    except Conversation.DoesNotExist:
+        return _secret_renewed() if customer.request.htmx else redirect(customer.url("chat"))
     except AlreadySent:
         sentence = _("That message was sent before with another text. Press send to send this one too.")
         return _refused(customer, form, sentence, 409)
@@ -199,7 +210,7 @@ def _page(
         "secret_urls": f"{customer.path('chat')}*/{customer.query}",
         "resume_url": customer.url("resume"),
         "standalone_url": customer.path("chat") + customer.standalone_query,
-        "earlier": conversation.earlier() if conversation else [],
+        "earlier": customer.earlier,
         "conversation": conversation,
         "shown_state": _shown_state(conversation),
         "bubbles": shown,
@@ -216,6 +227,8 @@ def _page(
 
 def _older(customer: CustomerRequest, before: int) -> HttpResponse:
     conversation = customer.conversation
+    if _shows_another_conversation(customer, customer.request.GET, conversation.pk if conversation else None):
+        return _conversation_changed()
     if conversation is None:
         return HttpResponse(status=204)
     shown, older = paging.latest_page(conversation, before, None, file_url(customer))

@@ -19,7 +19,7 @@ from django_htmx.middleware import HtmxDetails
 from conversations.models import Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.website import DEFAULT, normalize_origin
-from conversations.threshold import customer_secret, identity
+from conversations.threshold import customer_secret, identity, limits
 from conversations.threshold.origin import own_origin, same_origin_only
 
 
@@ -75,7 +75,24 @@ class CustomerRequest:
     def continuable_conversation(self, claim: Claim | None) -> Conversation | None:
         """The conversation that a message goes to: never one of another verified customer."""
         found = self.conversation
-        return None if found and claim and not Contact.objects.may_continue(claim, found) else found
+        if claim is None:
+            return found
+        if found is None:
+            found = customer_secret.find_identified(self.secret, self.proof)
+            return found if found and found.website_id == self.website.pk else None
+        return found if Contact.objects.may_continue(claim, found) else None
+
+    @cached_property
+    def earlier(self) -> list[Conversation]:
+        """Earlier conversations of the same verified customer, for those who prove to be that customer."""
+        found = self.conversation
+        if found is None or found.contact_id is None or not self.proof:
+            return []
+        try:
+            claim = identity.verify(self.website, self.proof)
+        except identity.InvalidProof:
+            return []
+        return found.earlier() if claim and Contact.objects.owns(claim, found) else []
 
     @cached_property
     def frame_ancestors(self) -> list[str]:
@@ -143,11 +160,20 @@ def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
         code = _supported_language(request.GET.get("language", ""))
         if code:
             translation.activate(code)
-        response = view(CustomerRequest(request, key), **kwargs)
+        try:
+            response = view(CustomerRequest(request, key), **kwargs)
+        except limits.RateLimitExceeded as error:
+            response = rate_limited(error)
         patch_vary_headers(response, ["Cookie", customer_secret.HEADER])
         return response
 
     return same_origin_only(guarded)
+
+
+def rate_limited(error: limits.RateLimitExceeded) -> HttpResponse:
+    """The response where a rate limit is reached."""
+    headers = {"Retry-After": str(error.retry_after)}
+    return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 def _origin(text: str) -> str:

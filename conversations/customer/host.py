@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.views.decorators.http import require_POST
 
 from conversations.actions import renew_secret
 from conversations.announce import announce_customer
-from conversations.customer.customer_request import CustomerRequest, HttpRequest
+from conversations.customer.customer_request import CustomerRequest, HttpRequest, rate_limited
+from conversations.models import Conversation
 from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import visitor
@@ -28,7 +30,7 @@ def host_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         try:
             return view(request, key)
         except limits.RateLimitExceeded as error:
-            return HttpResponse(str(error), status=429, headers={"Retry-After": str(error.retry_after)})
+            return rate_limited(error)
 
     return csrf_exempt(require_POST(limited))
 
@@ -62,7 +64,8 @@ def sign_out(request: HttpRequest, key: str) -> HttpResponse:
     """Sign the customer out: the conversation's secret is not valid any more, in any browser. The body is as above."""
     customer, _body = _read(request, key)
     if customer.conversation is not None:
-        renew_secret(conversation=customer.conversation)
+        with suppress(Conversation.DoesNotExist):  # it has another secret already
+            renew_secret(conversation=customer.conversation)
     response = HttpResponse(status=204)
     customer.drop_secret(response)
     del response["X-Secret"]

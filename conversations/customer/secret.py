@@ -6,7 +6,6 @@ import secrets
 from django.core import signing
 from django.core.cache import cache
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 CODE_SECONDS = 60
 """How long the code for another window is valid. It can be used once."""
 
-SALT = "conversations.window"
+SALT = "conversations.window.2"
 
 
 @require_GET
@@ -47,10 +46,6 @@ def identify(customer: CustomerRequest) -> HttpResponse:
         found = identify_action(claim=claim, website=customer.website, current=current)
     except identity.InvalidProof as error:
         return HttpResponse(str(error), status=401, content_type="text/plain; charset=utf-8")
-    except limits.RateLimitExceeded as error:
-        response = HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8")
-        response["Retry-After"] = str(error.retry_after)
-        return response
     response = HttpResponse(status=204)
     if found:
         customer.send_secret(response, found)
@@ -69,24 +64,21 @@ def identify(customer: CustomerRequest) -> HttpResponse:
 @customer_view
 def code(customer: CustomerRequest) -> HttpResponse:
     """A code with which another window of this browser opens this conversation: once, within 60 seconds."""
-    if customer.conversation is None:
+    limits.enforce("windows of one address", limits.address(customer.request))
+    conversation = customer.conversation
+    if conversation is None:
         return HttpResponse(status=404)
-    said = {"conversation": customer.conversation.pk, "nonce": secrets.token_hex(8)}
-    return HttpResponse(signing.dumps(said, salt=SALT, compress=False), content_type="text/plain")
+    value = [conversation.pk, conversation.secret_digest, secrets.token_hex(8)]
+    return HttpResponse(signing.dumps(value, salt=SALT), content_type="text/plain")
 
 
 @require_POST
 @customer_view
 def enter(customer: CustomerRequest) -> HttpResponse:
-    """Open the conversation of a code in this window; 403 if the code is used or expired."""
-    try:
-        said = signing.loads(customer.request.POST.get("code", ""), salt=SALT, max_age=CODE_SECONDS)
-    except signing.BadSignature:
-        said = None
-    conversation = Conversation.objects.by_id(said["conversation"]) if said else None
+    """Open the conversation of a code in this window; 403 if the code is used or expired, or the secret renewed."""
+    limits.enforce("windows of one address", limits.address(customer.request))
     window = customer.request.POST.get("window", "")[:64]  # it may ask twice: see chat-secret.js
-    if said and not _redeem(said["nonce"], window):
-        conversation = None
+    conversation = _redeem(customer.request.POST.get("code", ""), window or secrets.token_hex(8))
     if conversation is None or conversation.website_id != customer.website.pk:
         sentence = _("This window was opened too late. Please open it anew.")
         return HttpResponse(sentence, status=403, content_type="text/plain; charset=utf-8")
@@ -95,24 +87,30 @@ def enter(customer: CustomerRequest) -> HttpResponse:
     return response
 
 
-def _redeem(nonce: str, window: str) -> bool:
-    """Mark a code as used by this window; False if another one has used it, and while the cache does not answer."""
+def _redeem(code: str, window: str) -> Conversation | None:
+    """The conversation of a code, which only the first window to ask gets. None while the cache does not answer."""
     try:
-        return bool(cache.get_or_set(f"window-{nonce}", window, CODE_SECONDS) == window)
+        pk, secret_digest, nonce = signing.loads(code, salt=SALT, max_age=CODE_SECONDS)
+    except signing.BadSignature:
+        return None
+    try:
+        if cache.get_or_set(f"window-{nonce}", window, CODE_SECONDS) != window:
+            return None
     except Exception:  # whatever the cache's library raises
         logger.exception("The cache that knows which codes are used does not answer.")
-        return False
+        return None
+    conversation = Conversation.objects.by_id(pk)
+    return conversation if conversation and conversation.secret_digest == secret_digest else None
 
 
 @require_POST
 @customer_view
 def resume(customer: CustomerRequest) -> HttpResponse:
-    """Open an earlier conversation of the same verified customer: 404 for any other."""
-    number = customer.request.POST.get("conversation", "")
-    earlier = customer.conversation.earlier() if customer.conversation else []
-    chosen = next((one for one in earlier if str(one.pk) == number), None)
+    """Open an earlier conversation of the same verified customer, who has to prove it: 404 for any other."""
+    pk = customer.request.POST.get("conversation", "")
+    chosen = next((conversation for conversation in customer.earlier if str(conversation.pk) == pk), None)
     if chosen is None:
         raise Http404
-    response = redirect(customer.url("chat")) if not customer.header else HttpResponse(status=204)
+    response = HttpResponse(status=204)
     customer.send_secret(response, chosen)
     return response

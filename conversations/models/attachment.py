@@ -24,7 +24,7 @@ NAME_LENGTH = 120
 SIGNED_SECONDS = 60
 """Seconds until a signed_id expires."""
 
-SALT = "conversations.file"
+SALT = "conversations.file.2"
 
 
 def random_name(_attachment: Any, _name: str) -> str:
@@ -61,11 +61,13 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
         return self.filter(uuid=uuid, message__conversation=conversation).first() if conversation and uuid else None
 
     def by_signed_id(self, signed_id: str) -> "Attachment | None":
-        """The attachment of a signed_id, or None if it has expired or is not valid."""
+        """The attachment of a signed_id, or None if it is invalid or expired, or its conversation's secret renewed."""
         try:
-            return self.filter(uuid=signing.loads(signed_id, salt=SALT, max_age=SIGNED_SECONDS)).first()
+            uuid, secret_digest = signing.loads(signed_id, salt=SALT, max_age=SIGNED_SECONDS)
         except signing.BadSignature:
             return None
+        found = self.filter(uuid=uuid).select_related("message__conversation").first()
+        return found if found and found.message.conversation.secret_digest == secret_digest else None
 
     def stored_names(self, folder: str) -> set[str]:
         """The paths of all stored files in a folder that belong to an attachment."""
@@ -136,7 +138,7 @@ class Attachment(models.Model):
     @property
     def signed_id(self) -> str:
         """A signed value that gives whoever has it access to this file alone, for SIGNED_SECONDS."""
-        return signing.dumps(self.uuid.hex, salt=SALT)
+        return signing.dumps([self.uuid.hex, self.message.conversation.secret_digest], salt=SALT)
 
     def store(self) -> None:
         """Write its files to the storage."""

@@ -39,8 +39,10 @@ class ContactQuerySet(models.QuerySet["Contact"]):
 
     def may_continue(self, claim: Claim, conversation: "Conversation") -> bool:
         """Return whether the claim's customer may continue it: it is theirs, or no verified customer's yet."""
-        if conversation.contact_id is None:
-            return True
+        return conversation.contact_id is None or self.owns(claim, conversation)
+
+    def owns(self, claim: Claim, conversation: "Conversation") -> bool:
+        """Return whether the conversation is the claim's customer's. Both must be of the same website."""
         contact = self.by_sub(conversation.website_id, claim.sub)
         return contact is not None and contact.pk == conversation.contact_id
 

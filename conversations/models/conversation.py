@@ -1,5 +1,6 @@
 """A conversation between a customer and the agents."""
 
+import hashlib
 import uuid
 from datetime import datetime, timedelta
 from types import EllipsisType
@@ -10,6 +11,7 @@ from django.db import connection, models
 from django.db.models import F, OuterRef, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -56,17 +58,20 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             return None
         return next(iter(prepared(self, "by id", lambda: self.filter(pk=-1), {-1: pk})), None)
 
-    def lock(self, pk: int) -> "Conversation":
-        """Get a conversation and lock its row until the transaction ends. Raises DoesNotExist if it was deleted.
+    def lock(self, pk: int, secret: uuid.UUID | None = None) -> "Conversation":
+        """Get a conversation and lock its row until the transaction ends.
+
+        `secret` is the uuid by which a customer's request has found it. Raises Conversation.DoesNotExist if the
+        conversation has been deleted, or has another uuid by now.
 
         Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
         locked = self.select_for_update() if connection.features.has_select_for_update else self
-        found = prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})
-        if not found:
-            raise self.model.DoesNotExist
-        return found[0]
+        found = next(iter(prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})), None)
+        if found is None or (secret and secret != found.uuid):
+            raise Conversation.DoesNotExist
+        return found
 
     def open(self) -> "ConversationQuerySet":
         """The open ones."""
@@ -219,6 +224,11 @@ class Conversation(models.Model):
         return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
 
     @property
+    def secret_digest(self) -> str:
+        """A hash of the uuid: what is signed together with it ends when the uuid is renewed."""
+        return hashlib.sha256(self.uuid.bytes).hexdigest()
+
+    @property
     def is_open(self) -> bool:
         """Whether its status is open."""
         return self.status == self.Status.OPEN
@@ -252,6 +262,16 @@ class Conversation(models.Model):
             return ""
         waited = timezone.now() - self.last_message_at
         return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
+
+
+def identified_uuid(secret: uuid.UUID) -> uuid.UUID:
+    """The uuid that an anonymous conversation gets when its customer is identified.
+
+    It is derived with the SECRET_KEY, so that whoever knew the old one cannot know it, and so that the customer who
+    missed the answer is recognized by the old one and their proof.
+    """
+    digest = salted_hmac("conversations.identified", secret.bytes, algorithm="sha256").digest()
+    return uuid.UUID(bytes=digest[:16], version=4)
 
 
 def parse_uuid(value: Any) -> uuid.UUID | None:

@@ -4,12 +4,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import prefetch_related_objects
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
-
-from conversations.models.prepared import prepared
 
 if TYPE_CHECKING:
     from conversations.models.attachment import Attachment, AttachmentQuerySet
@@ -29,14 +27,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
     """The queries on messages."""
 
     def by_client_id(self, client_id: uuid.UUID | None) -> "Message | None":
-        """The message with this client_id, or None."""
-        if client_id is None:
-            return None
-        placeholder = uuid.UUID(int=0)
-        prepare = Message._meta.get_field("client_id").get_db_prep_value
-        values = {prepare(placeholder, connection): prepare(client_id, connection)}
-        found = prepared(self, "message by client_id", lambda: self.filter(client_id=placeholder), values)
-        return next(iter(found), None)
+        """The message with this client_id and its conversation, both as of the same moment; or None."""
+        return self.select_related("conversation").filter(client_id=client_id).first() if client_id else None
 
     def of(self, key: uuid.UUID | int | None) -> "MessageQuerySet":
         """The messages of the conversation with this uuid or primary key; none for None."""

@@ -25,6 +25,7 @@ QUERY = """
 """
 BY_UUID = QUERY.format(key="c.uuid")
 BY_ID = QUERY.format(key="c.id")
+ON_WEBSITE = QUERY.format(key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid")
 UUID = Conversation._meta.get_field("uuid")
 
 
@@ -48,20 +49,36 @@ class News:
         return cls._query(key, lowest=since + 1, limit=most, offset=skip)
 
     @classmethod
-    def with_previous(cls, key: uuids.UUID | int | None, since: int, most: int) -> "News | None":
-        """The same, with the message `since` itself as `previous`."""
-        return cls._query(key, lowest=since, limit=most + 1, previous_id=since)
+    def with_previous(
+        cls, key: uuids.UUID | int | None, since: int, most: int, website: str | None = None
+    ) -> "News | None":
+        """The same for a uuid or a primary key, with the message `since` itself as `previous`.
+
+        `website` is the key of the website that a conversation must be on to be found by its uuid.
+        """
+        return cls._query(key, lowest=since, limit=most + 1, previous_id=since, website=website)
 
     @classmethod
     def _query(
-        cls, key: uuids.UUID | int | None, *, lowest: int, limit: int, offset: int = 0, previous_id: int | None = None
+        cls,
+        key: uuids.UUID | int | None,
+        *,
+        lowest: int,
+        limit: int,
+        offset: int = 0,
+        previous_id: int | None = None,
+        website: str | None = None,
     ) -> "News | None":
         if key is None:
             return None
-        by_id = isinstance(key, int)
-        value = key if by_id else UUID.get_db_prep_value(key, connection)
+        values: tuple[Any, ...]
+        if isinstance(key, int):
+            query, values = BY_ID, (key,)
+        else:
+            value = UUID.get_db_prep_value(key, connection)
+            query, values = (BY_UUID, (value,)) if website is None else (ON_WEBSITE, (website, value))
         with connection.cursor() as cursor:
-            cursor.execute(BY_ID if by_id else BY_UUID, [lowest, value, limit, offset])
+            cursor.execute(query, [lowest, *values, limit, offset])
             rows = cursor.fetchall()
         if not rows:
             return None

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from django.conf import settings
 from django.http import HttpResponse
 
-from conversations.models import Conversation
-from conversations.models.conversation import parse_uuid
+from conversations.models import Contact, Conversation, Website
+from conversations.models.conversation import identified_uuid, parse_uuid
 from conversations.models.website import DEFAULT
+from conversations.threshold import identity
 
 HEADER = "X-Chat"
 """Our own script sends the secret in it where cookies are blocked. Pages of other origins cannot: CORS forbids it."""
@@ -33,9 +34,19 @@ def read(cookies: Mapping[str, str], name: str, header: str | None = None) -> uu
     return parse_uuid(header or cookies.get(name))
 
 
-def fingerprint(secret: uuid.UUID | None) -> str:
-    """A short hash of a secret, "" for none: pages say with it whose messages they show."""
-    return hashlib.sha256(secret.bytes).hexdigest()[:8] if secret else ""
+def find_identified(secret: uuid.UUID | None, proof: str | None) -> Conversation | None:
+    """The conversation that had this secret until its customer was identified, for this very customer; or None.
+
+    The answer that brought the new secret may have been lost, or still be on its way.
+    """
+    conversation = Conversation.objects.by_uuid(identified_uuid(secret)) if secret and proof else None
+    if conversation is None:
+        return None
+    try:
+        claim = identity.verify(Website.objects.by_id(conversation.website_id), proof)
+    except identity.InvalidProof:
+        return None
+    return conversation if claim and Contact.objects.owns(claim, conversation) else None
 
 
 def set_cookie(response: HttpResponse, conversation: Conversation, name: str, host: str) -> None:

@@ -235,8 +235,8 @@ class ChatComposer extends HTMLElement {
       const post = (more) => this.post(item, body, { ...keeper?.headers, ...more });
       if (keeper?.isNew) response = await alone(this.form.action, () => this.first(keeper, post));
       else response = await post();
-      if (!item.abandoned) await keeper?.take(response);
-      if (response.headers.get("X-Another")) await keeper.change(); // what we write below is not ours any more
+      if (!item.abandoned) await keeper?.takeSecret(response);
+      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // what we write below is not ours any more
     } catch {
       if (!item.abandoned) return this.later(item);
     }
@@ -249,8 +249,8 @@ class ChatComposer extends HTMLElement {
   }
 
   async first(keeper, post) {
-    await keeper.catchUp();
-    return keeper.isNew ? keeper.settle(post) : post();
+    await keeper.recallSecret();
+    return keeper.isNew ? keeper.obtainSecret(post) : post();
   }
 
   post({ files, abandoned }, body, more) {

@@ -1,53 +1,58 @@
-// <chat-keeper> knows who keeps what makes this browser the customer: a cookie that no script sees, the page around the
-// chat, this frame's own storage or, where nothing is kept at all, this page for as long as it is open. It is the only one
-// that speaks with the page around the chat (loader.js): over a port, whose other end is in a page of exactly data-host.
-// Where a cookie keeps it, as mostly, this is all; what else may happen is in chat-secret.js, which comes when it does.
-const PATIENCE = 3000; // milliseconds to wait for the page around the chat to say what it keeps
-const AGAIN = 15000; // until the next try of what has to be done
-const LONGEST = 5000; // characters of a proof, more than the server looks at
+// <chat-keeper> knows where the customer's secret is stored: in a cookie that no script sees, by the page around the chat, in
+// this frame's own storage, or only in memory while this page is open. It alone talks to the page around the chat (loader.js),
+// over a port to a page of exactly the origin data-host. A cookie is the usual case; chat-secret.js, loaded when needed, has
+// all others.
+const PATIENCE = 3000; // milliseconds to wait for an answer of the page around the chat
+const RETRY = 15000; // milliseconds until a failed step is tried again
+const MAX_PROOF = 5000; // characters, more than the server accepts
 
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
-    this.headers = {}; // what every request of this page brings along
-    this.htmx = htmx; // for modules, which do not see it
+    this.headers = {}; // sent with every request of this page
+    this.htmx = htmx; // for modules, which cannot see it
     this.open = !this.dataset.host;
     this.seen = 0;
-    this.ready = new Promise((ready) => (this.settled = ready)); // nothing is sent before we know who we are
+    this.ready = new Promise((ready) => (this.settled = ready)); // nothing is sent before it is known who the customer is
     document.body.addEventListener("htmx:configRequest", ({ detail }) => Object.assign(detail.headers, this.headers));
-    document.addEventListener("messages-shown", () => this.count());
-    document.addEventListener("visibilitychange", () => this.count());
+    document.addEventListener("messages-shown", () => this.countUnread());
+    document.addEventListener("visibilitychange", () => this.countUnread());
     document.addEventListener("click", (event) => this.openFile(event));
-    document.addEventListener("keydown", (event) => this.key(event));
-    document.querySelector(".close").addEventListener("click", () => this.tell({ close: true }));
-    document.body.addEventListener("stranger", () => this.isNew || this.insist("lose"));
-    document.body.addEventListener("another", () => this.change());
-    addEventListener("message", (event) => this.greet(event));
+    document.addEventListener("keydown", (event) => this.onKey(event));
+    document.querySelector(".close").addEventListener("click", () => this.tellHost({ close: true }));
+    document.body.addEventListener("stranger", () => this.isNew || this.reload("secretRenewed"));
+    document.body.addEventListener("another", () => this.reload("conversationChanged"));
+    addEventListener("message", (event) => this.acceptPort(event));
     this.start();
   }
 
   async start() {
-    const waits = this.isNew && this.dataset.host && window !== parent; // for the page around us to say what it keeps
+    const waits = this.isNew && this.dataset.host && window !== parent; // for the page around the chat to send what it stores
     if (waits) setTimeout(this.settled, PATIENCE);
-    if (location.hash.startsWith("#code=")) await this.insist("enter");
-    if (this.isNew && this.stored()) await this.insist("recall", this.stored());
+    if (location.hash.startsWith("#code=")) await this.lazyUntilDone("enter");
+    if (this.isNew && this.stored) await this.lazyUntilDone("recall", this.stored);
     if (!waits || !this.isNew) this.settled();
   }
 
-  // Something that few customers ever need.
-  async rarely(deed, ...details) {
+  // Call a function of chat-secret.js.
+  async lazy(name, ...details) {
     let module;
     try {
       module = await import(this.dataset.module);
     } catch (error) {
-      this.dataset.module += "?"; // another name: older browsers remember that there was nothing under this one
+      this.dataset.module += "?"; // another URL: older browsers remember a failed import
       throw error;
     }
-    return module[deed](...details);
+    return module[name](...details);
   }
 
-  // The same, again and again while it does not come and there is no conversation yet.
-  insist(...deed) {
-    return this.rarely(...deed).catch(() => setTimeout(() => this.isNew && this.insist(...deed), AGAIN));
+  // The same, tried again while it fails and there is no conversation yet.
+  lazyUntilDone(...call) {
+    return this.lazy(...call).catch(() => setTimeout(() => this.isNew && this.lazyUntilDone(...call), RETRY));
+  }
+
+  // The conversation of this page may have changed: one check at a time. If it fails, the next poll starts another one.
+  reload(name) {
+    return (this.reloading ||= this.lazy(name).catch(() => null).finally(() => (this.reloading = null)));
   }
 
   // Whether there is no conversation yet.
@@ -55,164 +60,158 @@ class ChatKeeper extends HTMLElement {
     return "waits" in this.dataset;
   }
 
-  address(name) {
-    return this.dataset.keep.replace("*", name);
+  url(name) {
+    return this.dataset.secretUrls.replace("*", name);
   }
 
-  // Ask for what makes us the customer. If the cookie that comes with it does not come back, ask once more, for the secret.
-  async settle(ask) {
-    let response = await ask({});
+  // Make a request whose response brings a secret. If the browser does not send its cookie back, repeat it and ask for the
+  // secret itself.
+  async obtainSecret(request) {
+    let response = await request({});
     if (response.ok && !this.headers["X-Chat"] && response.headers.get("X-Secret") !== "") {
-      if (await this.known()) this.tell({ known: true });
-      else response = await ask({ "X-Keep": "yes" });
+      if (await this.isCookieSent()) this.tellHost({ known: true });
+      else response = await request({ "X-Keep": "yes" });
     }
-    await this.take(response);
+    await this.takeSecret(response);
     return response;
   }
 
-  // Whatever answers may bring another secret, or say that ours is worth nothing: "".
-  async take(response) {
+  // Any response may bring another secret, or "" if ours is not valid.
+  async takeSecret(response) {
     const secret = response.headers.get("X-Secret");
-    if (secret !== null) await this.rarely("take", secret);
+    if (secret !== null) await this.lazy("takeSecret", secret);
   }
 
-  async known() {
-    const response = await fetch(this.address("known"), { signal: AbortSignal.timeout?.(5 * PATIENCE) });
+  async isCookieSent() {
+    const response = await fetch(this.url("known"), { signal: AbortSignal.timeout?.(5 * PATIENCE) });
     return response.headers.get("X-Known") === "yes";
   }
 
-  // Another tab may have begun meanwhile, and the page around us or this browser may keep what it was given.
-  async catchUp() {
-    const kept = !this.headers["X-Chat"] && (this.stored() || (await this.ask({ recall: true })));
-    if (typeof kept === "string") await this.rarely("recall", kept);
+  // Another tab may have begun a conversation meanwhile, and stored its secret.
+  async recallSecret() {
+    const secret = !this.headers["X-Chat"] && (this.stored || (await this.askHost({ recall: true })));
+    if (typeof secret === "string") await this.lazy("recall", secret);
   }
 
-  // In another tab somebody has left, or come: the conversation here is not this browser's any more. Polls ask for it again.
-  change() {
-    return (this.changing ||= this.rarely("change").catch(() => null).finally(() => (this.changing = null)));
-  }
-
-  // Whoever uses this tab from now on is somebody else: what was being written, or is still to be sent, is not theirs. What
-  // is on its way is stopped first: its answer would bring a secret.
-  // Where that was in another tab, the cookie is somebody else's by now, for all we know.
+  // The customer has signed out: drafts, unsent messages and the secret are wiped. Requests in flight are aborted first,
+  // because a response could bring a secret. If they have signed out in another tab, the cookie may be somebody else's.
   async wipe(elsewhere) {
-    const chat = this.headers["X-Chat"] || this.stored();
+    const chat = this.headers["X-Chat"] || this.stored;
     delete this.headers["X-Identity"];
     try {
       sessionStorage.clear();
-      localStorage.removeItem(this.place);
+      localStorage.removeItem(this.storageKey);
     } catch {
-      // nothing was kept
+      // there is no storage
     }
     document.querySelector("chat-composer")?.abandon();
-    if (chat || !elsewhere) await fetch(this.address("forget"), { method: "POST", body: JSON.stringify({ chat }) }).catch(() => null);
+    if (chat || !elsewhere) await fetch(this.url("forget"), { method: "POST", body: JSON.stringify({ chat }) }).catch(() => null);
   }
 
-  get place() {
+  get storageKey() {
     return `chat ${location.pathname} ${this.dataset.host || ""}`;
   }
 
-  stored() {
+  get stored() {
     try {
-      return localStorage.getItem(this.place);
+      return localStorage.getItem(this.storageKey);
     } catch {
       return null;
     }
   }
 
-  // The protocols with which the doorbell's socket shows the secret: it can send no header of ours.
+  // The subprotocols in which the doorbell's socket sends the secret: a socket can send no header of ours.
   get protocols() {
     return this.headers["X-Chat"] && ["chat", this.headers["X-Chat"]];
   }
 
-  // A link sends no header, and a new window not even the cookie of a chat that stands in a page.
+  // A link sends no header, and a new window does not even send the cookie of a frame.
   openFile(event) {
     const link = event.target.closest(".files a[href]:not([href^=blob])");
     if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
     event.preventDefault();
-    this.rarely("open", link).catch(() => null); // and pressed once more
+    this.lazy("openFile", link).catch(() => null); // another click tries again
   }
 
   // There is a conversation from now on, or there is none any more.
-  begin(is = true) {
-    this.toggleAttribute("data-waits", !is);
-    if (!is) return;
-    document.dispatchEvent(new CustomEvent("conversation-began"));
+  begin(begun = true) {
+    this.toggleAttribute("data-waits", !begun);
+    if (begun) document.dispatchEvent(new CustomEvent("conversation-began"));
   }
 
-  // The website's own server says who the customer is. Where that does not go through, it is said again.
+  // Send the website's proof of who the customer is, until the server has answered.
   identify(proof) {
     this.proof = proof;
-    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, LONGEST); // headers take only ASCII
-    const again = () => this.proof === proof && this.identify(proof);
-    return this.rarely("identify").catch(() => setTimeout(again, AGAIN));
+    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, MAX_PROOF); // headers take only ASCII
+    const retry = () => this.proof === proof && this.identify(proof);
+    return this.lazy("identify").catch(() => setTimeout(retry, RETRY));
   }
 
-  // The page around the chat has something to say: only its own window, of exactly the origin we were told, may.
-  greet({ source, origin, data, ports }) {
+  // Take the port only from the window around the chat, and only if it has exactly the expected origin.
+  acceptPort({ source, origin, data, ports }) {
     if (source !== parent || origin !== this.dataset.host || data !== "chatsite" || !ports[0]) return;
     this.port = ports[0];
-    this.port.onmessage = ({ data }) => this.heard(data);
+    this.port.onmessage = ({ data }) => this.onMessage(data);
     document.body.classList.add("in-a-panel");
-    this.tell({ ready: true });
+    this.tellHost({ ready: true });
   }
 
-  async heard(said) {
+  async onMessage(said) {
     if (typeof said !== "object" || said === null) return;
     if ("answer" in said) this.answered?.(said.answer);
-    if (said.gone) await this.wipe(said.elsewhere), this.tell({ gone: true });
+    if (said.gone) await this.wipe(said.elsewhere), this.tellHost({ gone: true });
     if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
-    if (typeof said.open === "boolean") this.show(said.open, said.focus);
+    if (typeof said.open === "boolean") this.setOpen(said.open, said.focus);
     if (said.hello) {
-      if (said.fresh) await this.wipe(true), this.isNew || (await this.change());
-      if (this.isNew && typeof said.chat === "string") await this.insist("recall", said.chat);
+      if (said.fresh) await this.wipe(true), this.isNew || (await this.reload("conversationChanged"));
+      if (this.isNew && typeof said.chat === "string") await this.lazyUntilDone("recall", said.chat);
     }
     if (typeof said.proof === "string") await this.identify(said.proof);
-    if (said.hello) this.settled(), this.count();
+    if (said.hello) this.settled(), this.countUnread();
   }
 
-  // The focus may reach this frame a moment after the word that it is ours, and would be with nothing in it.
-  show(open, focus) {
+  // The frame may get the focus a moment after this message, with none of its elements focused.
+  setOpen(open, focus) {
     this.open = open;
     if (focus && matchMedia("(pointer: fine)").matches) {
-      requestAnimationFrame(() => this.takeFocus()); // not before a frame that was hidden is drawn again
-      if (!document.hasFocus()) addEventListener("focus", () => this.takeFocus(), { once: true });
+      requestAnimationFrame(() => this.focusField()); // not before a hidden frame is drawn again
+      if (!document.hasFocus()) addEventListener("focus", () => this.focusField(), { once: true });
     }
-    this.count();
+    this.countUnread();
   }
 
-  takeFocus() {
+  focusField() {
     if (this.open) document.querySelector("#content")?.focus({ preventScroll: true });
   }
 
-  // Safari gives the focus to nothing in a frame where nobody has done anything yet. Then the first letter does.
-  key({ key, ctrlKey, metaKey }) {
-    if (key === "Escape") this.tell({ close: true });
-    if (key.length === 1 && !ctrlKey && !metaKey && document.activeElement === document.body) this.takeFocus();
+  // Safari focuses no element of a frame before the user has done something in it. Then the first key does.
+  onKey({ key, ctrlKey, metaKey }) {
+    if (key === "Escape") this.tellHost({ close: true });
+    if (key.length === 1 && !ctrlKey && !metaKey && document.activeElement === document.body) this.focusField();
   }
 
-  tell(word) {
-    this.port?.postMessage(word);
+  tellHost(message) {
+    this.port?.postMessage(message);
   }
 
-  // Tell the page around the chat, and whether it did what it was told.
-  ask(word) {
+  // Send a message to the page around the chat, and wait for its answer; false if there is none.
+  askHost(message) {
     if (!this.port) return false;
     return new Promise((answered) => {
       this.answered = answered;
-      this.tell(word);
+      this.tellHost(message);
       setTimeout(() => answered(false), PATIENCE);
     });
   }
 
-  // How many messages wait to be seen, for the bubble.
-  count() {
+  // The number of unread messages, for the button on the page around the chat.
+  countUnread() {
     const ids = [...document.querySelectorAll("#messages > .theirs")].map((row) => Number(row.dataset.id));
     if (this.open && !document.hidden) {
       this.seen = Math.max(this.seen, ...ids);
-      this.tell({ seen: this.seen });
+      this.tellHost({ seen: this.seen });
     }
-    this.tell({ unread: ids.filter((id) => id > this.seen).length });
+    this.tellHost({ unread: ids.filter((id) => id > this.seen).length });
   }
 }
 

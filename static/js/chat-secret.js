@@ -1,111 +1,133 @@
-// How this page keeps the customer's secret where no cookie does, and how it becomes another customer's: chat-keeper.js
-// asks for this when it is needed. From then on the secret goes along in a header.
-const words = __TEXTS__; // the server puts them in
+// How this page gets, stores and loses the customer's secret where cookies are blocked, and how it shows another
+// conversation. chat-keeper.js loads this when it is needed.
+const words = __TEXTS__; // the server inserts them
+const RACE = 2000; // milliseconds in which another tab gets the answer with the new secret
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
 let identified = false; // on this page
+let identifying; // the last identification, while the server has not answered
 
-const offer = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
-offer.hidden = window === top;
-offer.addEventListener("click", () => openWindow(post("code", null), (code) => `${keeper.dataset.alone}#code=${code}`));
-keeper.querySelector(".forgetful").append(`${words.forgetful} `, offer);
+const windowButton = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
+windowButton.hidden = window === top;
+windowButton.addEventListener("click", () => openWindow(post("code", null), (code) => `${keeper.dataset.standaloneUrl}#code=${code}`));
+keeper.querySelector(".forgetful").append(`${words.forgetful} `, windowButton);
 document.addEventListener("submit", (event) => resume(event));
-document.body.addEventListener("htmx:afterSwap", () => showPictures());
+document.body.addEventListener("htmx:afterSwap", () => fetchPictures());
 
 function post(name, body, more) {
-  return fetch(keeper.address(name), { method: "POST", body, headers: { ...headers, ...more, "HX-Request": "true" } });
+  return fetch(keeper.url(name), { method: "POST", body, headers: { ...headers, ...more, "HX-Request": "true" } });
 }
 
-export async function take(secret) {
-  if (secret) await keep(secret);
-  else forget();
+export async function takeSecret(secret) {
+  if (secret) await keepSecret(secret);
+  else forgetSecret();
 }
 
-async function keep(secret) {
+async function keepSecret(secret) {
   if (secret === headers["X-Chat"]) return;
   headers["X-Chat"] = secret;
-  const isKept = await keeper.ask({ keep: secret });
+  const isKept = await keeper.askHost({ keep: secret });
   store(isKept ? "" : secret);
-  keeper.querySelector(".forgetful").hidden = isKept || keeper.stored() === secret;
-  if (!isKept) keeper.tell({ known: true });
+  keeper.querySelector(".forgetful").hidden = isKept || keeper.stored === secret;
+  if (!isKept) keeper.tellHost({ known: true });
 }
 
-function forget() {
+function forgetSecret() {
   const was = headers["X-Chat"];
   delete headers["X-Chat"];
-  if (keeper.stored() === was) store("");
-  keeper.tell({ keep: "", was });
+  if (keeper.stored === was) store("");
+  keeper.tellHost({ keep: "", was });
 }
 
 function store(secret) {
   try {
-    if (secret) localStorage.setItem(keeper.place, secret);
-    else localStorage.removeItem(keeper.place);
+    if (secret) localStorage.setItem(keeper.storageKey, secret);
+    else localStorage.removeItem(keeper.storageKey);
   } catch {
-    // this browser keeps nothing here
+    // there is no storage
   }
 }
 
 export async function recall(secret) {
-  if (secret.length >= 64) return; // the page around us says what it likes
+  if (secret.length >= 64) return; // the page around the chat may send anything
   headers["X-Chat"] = secret;
-  const isSure = await refresh().catch(() => false);
-  if (isSure && keeper.isNew) forget(); // it holds no longer
+  const isLoaded = await refresh().catch(() => false);
+  if (isLoaded && keeper.isNew) forgetSecret(); // it is not valid
 }
 
-// What we hold is worth nothing any more: this customer has left elsewhere, or come back with another secret.
-export async function lose() {
+// Our secret is not valid any more. Either this customer was just identified, here or in another tab, and the same
+// conversation has a new secret; or they have signed out elsewhere.
+export async function secretRenewed() {
+  await identifying?.catch(() => null);
   if (keeper.isNew) return; // it is known already
-  keeper.begin(false);
-  if (headers["X-Identity"]) await keeper.identify(keeper.proof);
-  else forget(), await refresh();
+  let page = await fetchPage();
+  if (page && !shownIn(page) && !headers["X-Identity"]) {
+    await new Promise((done) => setTimeout(done, RACE));
+    const secret = keeper.stored || (headers["X-Chat"] && (await keeper.askHost({ recall: true })));
+    if (typeof secret === "string" && secret.length < 64) headers["X-Chat"] = secret;
+    page = await fetchPage();
+  }
+  if (!page || shownIn(page) === shownIn(document)) return;
+  if (headers["X-Identity"]) return keeper.identify(keeper.proof);
+  forgetSecret();
+  await refresh();
 }
 
-// This browser is somebody else's by now, or nobody's. What a verified customer wrote here is theirs all the same.
-export async function change() {
-  const page = await ask();
-  if (!page || markOf(page) === markOf(document)) return; // it is shown by now
+// This browser has another conversation by now, or none. Unsent messages of an identified customer are theirs all the same.
+export async function conversationChanged() {
+  const page = await fetchPage();
+  if (!page || shownIn(page) === shownIn(document)) return;
   if (!headers["X-Identity"]) document.querySelector("chat-composer")?.abandon();
   show(page);
-  if (keeper.isNew) forget();
+  if (keeper.isNew) forgetSecret();
 }
 
-function markOf(page) {
+// The number of the conversation that a page shows, undefined for none.
+function shownIn(page) {
   return page.getElementById("shown-state").value.split(" ")[1];
 }
 
-// The page again, as who we are now. What is being written stays.
+// Load the page again, as whoever the customer is now. The draft stays.
 async function refresh() {
-  const page = await ask();
+  const page = await fetchPage();
   if (page) show(page);
   return Boolean(page);
 }
 
-async function ask() {
+async function fetchPage() {
   const response = await fetch(location.href, { headers });
   return response.ok && new DOMParser().parseFromString(await response.text(), "text/html");
 }
 
 function show(page) {
-  for (const id of ["messages", "state", "earlier"]) {
-    const part = document.getElementById(id);
-    part.replaceChildren(...page.getElementById(id).childNodes);
-    [...part.children].forEach((child) => keeper.htmx.process(child)); // never the list itself, which may be asking right now
-  }
-  askWho(page.querySelector(".who"), document.querySelector(".who"));
   const bell = document.querySelector("door-bell");
+  if (shownIn(page) && shownIn(page) === shownIn(document)) {
+    const list = document.querySelector("message-list");
+    const { scrollHeight } = list;
+    replace("earlier", page);
+    list.scrollTop += list.scrollHeight - scrollHeight; // what is being read stays where it is
+    return reconnect(bell);
+  }
+  ["messages", "state", "earlier"].forEach((id) => replace(id, page));
+  askWho(page.querySelector(".who"), document.querySelector(".who"));
   const { socket } = bell;
-  showPictures();
-  showAnew(); // a bell that waited begins with it, or with keeper.begin()
-  const is = !("waits" in page.querySelector("chat-keeper").dataset);
-  keeper.begin(is);
-  if (is && socket && socket === bell.socket) listenAnew(bell);
-  if (!is && bell.begun) waitAnew(bell);
-  keeper.count();
+  fetchPictures();
+  announceMessages(); // a waiting doorbell begins with this, or with keeper.begin()
+  const begun = !("waits" in page.querySelector("chat-keeper").dataset);
+  keeper.begin(begun);
+  if (begun && socket && socket === bell.socket) reconnect(bell);
+  if (!begun && bell.begun) stop(bell);
+  keeper.countUnread();
 }
 
-// It may be known who they are, or asked no more; and of somebody else it is asked anew.
+function replace(id, page) {
+  const part = document.getElementById(id);
+  part.replaceChildren(...page.getElementById(id).childNodes);
+  [...part.children].forEach((child) => keeper.htmx.process(child)); // not the list itself, which may have a request in flight
+}
+
+// Show or remove the fields for name and e-mail, as the new page does.
 function askWho(asked, before) {
   if (!asked) before?.remove();
   if (!asked || before) return;
@@ -114,15 +136,15 @@ function askWho(asked, before) {
   asked.querySelectorAll("input").forEach((input) => composer.keep(input));
 }
 
-function showAnew() {
+function announceMessages() {
   const list = document.querySelector("message-list");
   list.markDays();
   list.toEnd();
   document.dispatchEvent(new CustomEvent("messages-shown", { detail: list.rows }));
 }
 
-// The doorbell of another conversation than before.
-function listenAnew(bell) {
+// Open the doorbell's socket again, with the secret that we have now.
+function reconnect(bell) {
   const { socket } = bell;
   bell.socket = null;
   socket?.close();
@@ -130,7 +152,7 @@ function listenAnew(bell) {
 }
 
 // There is no conversation any more. The next one may begin here, or in another tab.
-function waitAnew(bell) {
+function stop(bell) {
   const { socket } = bell;
   bell.socket = null;
   bell.begun = false;
@@ -139,86 +161,88 @@ function waitAnew(bell) {
   bell.wait();
 }
 
-// The website's own server says who the customer is. Fails where that is to be said once more.
-export async function identify() {
-  const response = await keeper.settle((more) => post("identify", null, more));
+// Send the website's proof to the server. Rejects if it has to be sent again.
+export function identify() {
+  return (identifying = sendProof());
+}
+
+async function sendProof() {
+  const response = await keeper.obtainSecret((more) => post("identify", null, more));
   if (response.status === 429 || response.status >= 500) throw new Error("later");
   if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
   if (!response.ok) {
     delete headers["X-Identity"];
-    return keeper.tell({ event: "refused", detail: await response.text() });
+    return keeper.tellHost({ event: "refused", detail: await response.text() });
   }
   keeper.querySelector(".sign-in")?.remove();
   document.querySelector(".who")?.remove();
-  const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // what is being read stays where it is
+  const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // nothing to load
   identified = true;
   if (!isSame) await refresh();
-  keeper.tell({ event: "identified" });
+  keeper.tellHost({ event: "identified" });
 }
 
-// A window that came with a code goes on with the conversation of the one that opened it.
+// Open the conversation of the window that opened this one, by the code in the URL.
 export async function enter() {
   const code = location.hash.slice("#code=".length);
   history.replaceState(null, "", location.pathname + location.search);
-  // A code that another page leads here with is none of ours: it would make us somebody else.
-  if (!keeper.isNew || !document.referrer.startsWith(`${location.origin}/`)) return;
+  // Only a chat page opens windows with a code. Anybody else's code would make us the customer of their conversation.
+  if (!keeper.isNew || !document.referrer.startsWith(`${location.origin}/chat/`)) return;
   const body = new URLSearchParams({ code, window: String(Math.random()) });
-  const response = await keeper.settle((more) => post("enter", body, more)).catch(() => null);
+  const response = await keeper.obtainSecret((more) => post("enter", body, more)).catch(() => null);
   if (response?.ok) await refresh();
-  else if (response) say(await response.text());
+  else if (response) showNotice(await response.text());
 }
 
-// A window of our own, which knows nothing of this frame. What it needs is asked for: for the chat, which may be remembered
-// there, a code that holds once, and for a picture an address; both for a minute.
-async function openWindow(asked, place) {
-  const view = window.open("about:blank"); // now, while the click counts
-  const response = await asked.catch(() => null);
+// A new window knows nothing of this frame. Fetch a code or a signed URL for it, which are valid for a minute.
+async function openWindow(request, urlOf) {
+  const view = window.open("about:blank"); // now, while the browser allows it because of the click
+  const response = await request.catch(() => null);
   if (!view) return;
-  if (response?.ok) view.location = new URL(place(await response.text()), location.href);
+  if (response?.ok) view.location = new URL(urlOf(await response.text()), location.href);
   else view.close();
 }
 
-function say(sentence) {
-  const line = Object.assign(document.createElement("p"), { className: "notice", textContent: sentence });
-  line.setAttribute("role", "alert");
-  keeper.prepend(line);
+function showNotice(text) {
+  const notice = Object.assign(document.createElement("p"), { className: "notice", textContent: text });
+  notice.setAttribute("role", "alert");
+  keeper.prepend(notice);
 }
 
-// Forms that make us the customer of another conversation, where no cookie does it.
+// Open an earlier conversation. A form alone could not send the proof.
 async function resume(event) {
   const form = event.target;
-  if (!form.matches("[data-settles]") || !headers["X-Chat"]) return;
+  if (!form.matches("[data-resume]")) return;
   event.preventDefault();
   const body = new URLSearchParams(new FormData(form, event.submitter));
-  const response = await fetch(form.action, { method: "POST", body, headers });
-  const secret = response.headers.get("X-Secret");
-  if (secret) await keep(secret);
+  const response = await fetch(form.action, { method: "POST", body, headers }).catch(() => null); // another click tries again
+  if (!response?.ok) return;
+  await keeper.takeSecret(response);
   await refresh();
 }
 
-// A picture and a link send no header, and a new window not even the cookie of a chat that stands in a page: then we
-// fetch what they lead to. A picture that is opened has a window with a policy of its own, not ours.
-function showPictures() {
+// Pictures send no header. Where the secret is in a header, we fetch them.
+function fetchPictures() {
   if (!headers["X-Chat"]) return;
-  document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => bring(picture, "src"));
+  document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => fetchInto(picture, "src"));
 }
 
-export async function open(link) {
-  if (!link.download) return openWindow(signedAddress(link), (address) => address);
-  if (await bring(link, "href")) link.click();
+export async function openFile(link) {
+  if (!link.download) return openWindow(signUrl(link), (url) => url);
+  if (await fetchInto(link, "href")) link.click();
 }
 
-function signedAddress({ href }) {
-  const address = new URL(href);
-  address.pathname += "sign/";
-  return fetch(address, { method: "POST", headers });
+function signUrl({ href }) {
+  const url = new URL(href);
+  url.pathname += "sign/";
+  return fetch(url, { method: "POST", headers });
 }
 
-async function bring(element, attribute) {
-  if (!element.hasAttribute(attribute)) return false; // it is on its way
-  const address = element[attribute];
-  element.removeAttribute(attribute); // nothing is asked for without us
-  const response = await fetch(address, { headers }).catch(() => null);
-  element[attribute] = response?.ok ? URL.createObjectURL(await response.blob()) : address;
+async function fetchInto(element, attribute) {
+  if (!element.hasAttribute(attribute)) return false; // it is being fetched
+  const url = element[attribute];
+  element.removeAttribute(attribute); // the browser itself must not request it
+  const response = await fetch(url, { headers }).catch(() => null);
+  element[attribute] = response?.ok ? URL.createObjectURL(await response.blob()) : url;
   return response?.ok;
 }
