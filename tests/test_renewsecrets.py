@@ -58,6 +58,7 @@ def test_only_what_the_agent_could_see_is_renewed(bob: Agent, talks: list[Conver
     bob.websites.add(talks[0].website)
     said = run("--seen-by", "bob", "--yes")
     assert "bob is still an agent" in said
+    assert f"sees only conversations of: {talks[0].website}. If they saw others before, renew --all." in said
     assert renewed(talks) == [True, True, True, True, False]
 
 

@@ -60,7 +60,11 @@ class Command(BaseCommand):
         if Agent.objects.filter(pk=user.pk).exists():
             self.stdout.write(f"{username} is still an agent, and may see the new secrets too.")
         websites = user.websites.all()
-        return conversations.filter(website__in=websites) if websites else conversations
+        if not websites:
+            return conversations
+        names = ", ".join(website.name for website in websites)
+        self.stdout.write(f"{username} sees only conversations of: {names}. If they saw others before, renew --all.")
+        return conversations.filter(website__in=websites)
 
     def renew(self, conversations: ConversationQuerySet) -> None:
         """Renew those that exist now, in the order of their ids."""
