@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,7 +17,7 @@ from conversations.actions import post_message
 from conversations.api.message_list import BATCH_SIZE
 from conversations.models import Agent, Attachment, Conversation, Message, Token, Website
 from conversations.models.conversation import ConversationQuerySet
-from tests.conftest import Page
+from tests.conftest import Page, Server
 
 pytestmark = pytest.mark.django_db
 READ, WRITE = Token.Scope.READ, Token.Scope.WRITE
@@ -224,3 +226,31 @@ def test_a_conversation_that_is_deleted_during_the_call_is_404(
         script(bob).patch(f"{at}take"),
     ]:
         assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+
+
+def test_chunked_uploads_are_received_and_have_the_same_limits(server: Server) -> None:
+    token = server.manage("createtoken", "bob", "script").strip()
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.bin"\r\n\r\n'
+    megabyte = b"x" * 1024 * 1024
+
+    def send(path: str, body: list[bytes] | bytes, kind: str) -> tuple[int, Any]:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
+        headers = {"Content-Type": kind}
+        if "conversation" in path:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request("POST", path, body, headers)  # a list has no length: it is sent in chunks
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    uuid = send("/api/messages/", b'{"content": "Hi"}', "application/json")[1]["items"][0]["conversation"]
+    list_newest = Request(f"{server.url}/api/conversation/?limit=1", headers={"Authorization": f"Bearer {token}"})
+    with urlopen(list_newest) as response:
+        number = json.load(response)["items"][0]["id"]
+    for path in (f"/api/messages/{uuid}/files/", f"/api/conversation/{number}/files/"):
+        kind = "multipart/form-data; boundary=x"
+        status, body = send(path, [head, b"a plan", b"\r\n--x--\r\n"], kind)
+        assert (status, body["items"][-1]["attachments"][0]["size"]) == (200, 6)
+        status, body = send(path, [head, *[megabyte] * 11, b"\r\n--x--\r\n"], kind)
+        assert (status, body["detail"][:30]) == (413, "“a.bin” is larger than 10 MB. ")
+        status, body = send(path, [head, *[megabyte] * 52, b"\r\n--x--\r\n"], kind)
+        assert (status, body["detail"][:22]) == (413, "That was too large. Se")
