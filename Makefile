@@ -43,7 +43,7 @@ lock: .venv/dev
 
 # Without settings: debug mode, which answers only this machine.
 .env:
-	@printf '# Made by `make run`, to try Chatsite on this machine. See .env.example for all settings.\nDEBUG=on\n' > $@
+	@umask 077 && printf '# Made by `make run`, to try Chatsite on this machine. See .env.example for all settings.\nDEBUG=on\n' > $@
 
 .venv/pip:
 	$(PYTHON) -c 'import sys; sys.exit("Chatsite needs Python 3.11 or newer.") if sys.version_info < (3, 11) else None'

@@ -4,9 +4,13 @@
 import os
 import sys
 
+PUBLIC = {"collectstatic", "compilemessages", "makemessages", "makemigrations"}  # what these write has no secrets
+
 
 def main() -> None:
     """Run a management command. Wrong settings are one readable message, not a traceback."""
+    if not PUBLIC.intersection(sys.argv[1:2]):
+        os.umask(0o077)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

@@ -1,9 +1,17 @@
-"""Formatting of log records."""
+"""Filtering and formatting of log records: a log is short, and has no secrets in it."""
 
 import logging
 import re
+import threading
+import time
+from collections.abc import Hashable
 
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+
+MAX_OF_A_KIND = 10
+"""Warnings and errors of one kind in a minute. Further ones are counted, not logged."""
+
+MINUTE = 60
 
 
 class WithoutSecrets(logging.Formatter):
@@ -12,3 +20,47 @@ class WithoutSecrets(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format the record, with UUIDs masked in its message and traceback."""
         return UUID.sub("[uuid]", super().format(record))
+
+
+class WithoutFloods(logging.Filter):
+    """Keeps clients from filling the log: no tracebacks of their mistakes, and a maximum per minute and kind."""
+
+    def __init__(self) -> None:
+        """Nothing has been logged yet."""
+        super().__init__()
+        self.lock = threading.Lock()
+        self.minute = 0
+        self.seen: dict[Hashable, int] = {}
+        self.left_out: dict[Hashable, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged. A bad request loses its traceback."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind = kind_of(record)
+        with self.lock:
+            minute = int(time.monotonic() // MINUTE)
+            if minute != self.minute:
+                self.minute, self.seen = minute, {}
+            self.seen[kind] = number = self.seen.get(kind, 0) + 1
+            if number > MAX_OF_A_KIND:
+                self.left_out[kind] = self.left_out.get(kind, 0) + 1
+                return False
+            left_out = self.left_out.pop(kind, 0)
+        if is_bad_request(record):
+            record.exc_info = record.exc_text = None
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more like this were left out before)", ()
+        return True
+
+
+def kind_of(record: logging.LogRecord) -> Hashable:
+    """What records have in common that the same line of code logs for the same kind of error or status."""
+    error = record.exc_info[0] if record.exc_info and not is_bad_request(record) else None
+    return record.name, record.pathname, record.lineno, error, getattr(record, "status_code", None)
+
+
+def is_bad_request(record: logging.LogRecord) -> bool:
+    """Whether Django logs a mistake of a client, such as an unknown host or a malformed form."""
+    status: int = getattr(record, "status_code", 500)
+    return status < 500 and record.name.startswith("django.")

@@ -192,6 +192,8 @@ TIME_ZONE = "UTC"
 
 # Mail and files ------------------------------------------------------------------------------------------------------
 vars().update(env.email(default="consolemail://"))
+FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # see models/attachment.py
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "build" / "static"
@@ -201,7 +203,9 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage",
+        # No secrets: another user may collect them than the one that serves.
+        "OPTIONS": {"file_permissions_mode": 0o644, "directory_permissions_mode": 0o755},
     },
 }
 
@@ -220,7 +224,8 @@ LOGGING = {
             "style": "{",
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"floods": {"()": "chatsite.logs.WithoutFloods"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["floods"]}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},  # Django's own handlers would not mask secrets

@@ -1,12 +1,19 @@
 """With wrong settings Chatsite does not start, and explains why."""
 
 import os
+import shutil
+import stat
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.test import Client
 
+from chatsite.private_files import hide_from_others
 from tests.conftest import ROOT
 
 GOOD = {"SECRET_KEY": "0123456789" * 5, "ALLOWED_HOSTS": "chat.example.com", "DEBUG": "off"}
@@ -101,3 +108,58 @@ def test_forwarded_headers_are_ignored_without_trusted_proxies(header: str) -> N
 @pytest.mark.django_db
 def test_an_unknown_host_is_400() -> None:
     assert Client().get("/chat/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def mode(path: Path) -> int:
+    """The permissions of a file."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_what_commands_create_is_private(tmp_path: Path) -> None:
+    database = tmp_path / "db.sqlite3"
+    env = {"PATH": os.environ["PATH"], "DEBUG": "on", "DATABASE_URL": f"sqlite:///{database}"}
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity", "0"], cwd=ROOT, env=env, check=True, timeout=120
+    )
+    assert mode(database) == 0o600
+
+
+def test_the_settings_made_for_a_trial_are_private(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    subprocess.run(["make", ".env"], cwd=tmp_path, check=True, timeout=60)
+    assert mode(tmp_path / ".env") == 0o600
+
+
+def test_a_file_of_a_message_is_private(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path / "files"
+    name = default_storage.save("folder/file", ContentFile(b"x"))
+    assert mode(tmp_path / "files" / name) == 0o600
+    assert mode(tmp_path / "files" / "folder") == 0o700
+
+
+def test_serve_hides_what_an_older_version_has_left_readable(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in (".env", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm")]
+    for path in paths:
+        path.touch(0o644)
+        path.chmod(0o644)
+    settings.BASE_DIR, settings.MEDIA_ROOT = tmp_path, tmp_path / "files"
+    settings.MEDIA_ROOT.mkdir(0o755)
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "db.sqlite3"}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    hide_from_others()
+    assert {mode(path) for path in paths} == {0o640}
+    assert mode(settings.MEDIA_ROOT) == 0o750
+
+
+def test_static_files_can_be_collected_by_another_user() -> None:
+    env = {"PATH": os.environ["PATH"], **GOOD}
+    script = (
+        "import os, django; os.umask(0o077); django.setup()\n"
+        "from django.contrib.staticfiles.storage import staticfiles_storage as storage\n"
+        "print(oct(storage.file_permissions_mode), oct(storage.directory_permissions_mode))"
+    )
+    env["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["0o644", "0o755"]

@@ -24,6 +24,7 @@ from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
 from chatsite.asgi import application
+from chatsite.private_files import hide_from_others
 from chatsite.serving.http_connection import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, HttpConnection, Usage
 from chatsite.serving.websocket import WebSocketConnection
 
@@ -52,6 +53,7 @@ call_later: Callable[..., Any] = reactor.callLater
 def serve(host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
     allow_open_files()
+    hide_from_others()
     endpoints = build_endpoint_description_strings(host=host, port=port)
     ChatsiteServer(
         application,
