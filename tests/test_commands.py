@@ -1,11 +1,11 @@
-"""Commands that people type."""
+"""Management commands."""
 
 import re
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from conversations.models import Agent, Conversation
+from conversations.models import Agent, Conversation, Website
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -13,7 +13,7 @@ Printed = pytest.CaptureFixture[str]
 
 
 def signs_in(username: str, password: str) -> bool:
-    """Whether the sign-in page takes them."""
+    """Return whether the sign-in page accepts the password."""
     page = Page()
     page.post("/inbox/sign-in/", {"username": username, "password": password})
     return bool(page.get("/inbox/").status_code == 200)
@@ -32,6 +32,15 @@ def test_createagent_prints_a_random_password(capsys: Printed) -> None:
     assert signs_in("bob", password[1])
 
 
+def test_createagent_sets_the_name_that_customers_see(capsys: Printed) -> None:
+    call_command("createagent", "bob.the.builder")
+    assert "createagent bob.the.builder --name NAME" in capsys.readouterr().out
+    call_command("createagent", "bob.the.builder", "--name", " Bob ")
+    assert "--name" not in capsys.readouterr().out
+    call_command("createagent", "bob.the.builder", "--email", "bob@example.com")
+    assert Agent.objects.get().get_full_name() == "Bob"
+
+
 def test_createagent_makes_an_existing_user_an_agent_and_leaves_the_password(capsys: Printed) -> None:
     call_command("createagent", "bob", "--password", "correct horse battery")
     call_command("createagent", "bob")
@@ -45,15 +54,16 @@ def test_createagent_makes_an_existing_user_an_agent_and_leaves_the_password(cap
         (["bob", "--password", "short"], "at least 10 characters"),
         (["bob", "--email", "nonsense"], "valid email"),
         (["b b"], "valid username"),
+        (["bob", "--name", "B" * 151], "at most 150 characters"),
     ],
 )
-def test_createagent_says_what_will_not_do_and_makes_nobody(arguments: list[str], sentence: str) -> None:
+def test_createagent_names_the_invalid_value_and_creates_nobody(arguments: list[str], sentence: str) -> None:
     with pytest.raises(CommandError, match=sentence):
         call_command("createagent", *arguments)
     assert not Agent.objects.exists()
 
 
-def test_createtoken_for_nobody_says_what_to_do() -> None:
+def test_createtoken_for_an_unknown_agent_names_createagent() -> None:
     with pytest.raises(CommandError, match="createagent nobody"):
         call_command("createtoken", "nobody", "crm")
 
@@ -70,3 +80,24 @@ def test_the_demo_fills_an_empty_database_in_debug_mode_once(capsys: Printed, se
     assert made > 2
     call_command("demo")
     assert (Conversation.objects.count(), capsys.readouterr().out) == (made, "")
+
+
+def test_addwebsite_prints_a_secret_for_each_kind_of_proof_once(capsys: Printed) -> None:
+    call_command("addwebsite", "Shop", "--key", "shop")
+    shop = Website.objects.get(key="shop")
+    assert (shop.verifies_identity, "ecret" in capsys.readouterr().out) == (False, False)
+    call_command("addwebsite", "Shop", "--key", "shop", "--new-identity-secret", "--new-hmac-secret")
+    shop.refresh_from_db()
+    output = capsys.readouterr().out
+    assert f"Secret for signed tokens: {shop.identity_secret}\n" in output
+    assert f"Secret for the HMAC of user ids: {shop.hmac_secret}\n" in output
+    assert (shop.token_secrets, shop.hmac_secrets) == ([shop.identity_secret], [shop.hmac_secret])
+    assert not shop.shares_secret
+
+
+def test_addwebsite_makes_no_hmac_secret_while_tokens_share_the_old_one() -> None:
+    Website.objects.create(key="shop", name="Shop", identity_secret="s" * 64, hmac_secret="s" * 64)
+    with pytest.raises(CommandError, match="share a secret"):
+        call_command("addwebsite", "Renamed", "--key", "shop", "--new-hmac-secret")
+    shop = Website.objects.get(key="shop")
+    assert (shop.name, shop.hmac_secret, shop.accepts_hmac) == ("Shop", "s" * 64, False)

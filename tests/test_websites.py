@@ -375,7 +375,7 @@ def test_addwebsite_normalizes_the_address_of_chatsite(capsys: Printed, at: str)
 def test_addwebsite_without_origins_prints_only_a_link(capsys: Printed) -> None:
     call_command("addwebsite", "Shop", "--key", "shop", "--at", "http://localhost:8000")
     _line, sentence = capsys.readouterr().out.splitlines()
-    assert sentence.startswith("No page may have this chat")
+    assert sentence.startswith("No page may embed this chat")
     assert sentence.endswith(" http://localhost:8000/chat/shop/")
     call_command("addwebsite", "Shop", SHOP, "--key", "shop")
     call_command("addwebsite", "The shop", "--key", "shop")

@@ -15,24 +15,29 @@ from conversations.models import Agent
 class Command(BaseCommand):
     """Create an agent, or make an existing user one."""
 
-    help = "Create an agent, or make an existing user one. Without --password a new user gets a random one, printed."
+    help = "Create an agent, or make an existing user one. Without --password a new agent gets a random one, printed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """USERNAME [--email] [--password]."""
-        parser.add_argument("username")
+        """Add USERNAME [--name] [--email] [--password]."""
+        parser.add_argument("username", help="to sign in with")
+        parser.add_argument("--name", help="customers and colleagues see it, as in Bob")
         parser.add_argument("--email", default="")
-        parser.add_argument("--password", help="at least 10 characters; others can read it in the list of processes")
+        parser.add_argument("--password", help="at least 10 characters; others can see it in the list of processes")
 
     @transaction.atomic
-    def handle(self, *args: Any, username: str, email: str, password: str | None, **options: Any) -> None:
-        """Raises CommandError, and changes nothing, if the name or the password will not do."""
+    def handle(
+        self, *args: Any, username: str, name: str | None, email: str, password: str | None, **options: Any
+    ) -> None:
+        """Create the agent. Raises CommandError, and changes nothing, if a value is invalid."""
         user = User.objects.filter(username=username).first()
         is_new = user is None
         user = user or User(username=username)
-        shown = ""
+        random_password = ""
         if is_new and password is None:
-            shown = password = secrets.token_urlsafe(12)
+            random_password = password = secrets.token_urlsafe(12)
         try:
+            if name is not None:
+                user.first_name, user.last_name = name.strip(), ""
             if email:
                 user.email = email
             if password is not None:
@@ -44,5 +49,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         user.save()
         Agent.objects.promote(user)
-        said = f"{username} is an agent now" if is_new else f"{username}, who existed already, is an agent"
-        self.stdout.write(f"{said}{f', with the password {shown}' if shown else ''}.")
+        result = f"{username} is an agent now" if is_new else f"{username}, who existed already, is an agent"
+        self.stdout.write(f"{result}{f', with the password {random_password}' if random_password else ''}.")
+        if not user.get_full_name():
+            self.stdout.write(f"Customers see no name yet. Set one: manage.py createagent {username} --name NAME")

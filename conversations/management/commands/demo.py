@@ -1,4 +1,4 @@
-"""`manage.py demo`: something to look at in an empty database."""
+"""`manage.py demo`: example data for an empty database."""
 
 import secrets
 from typing import Any
@@ -37,13 +37,13 @@ CONVERSATIONS: list[tuple[str, str, list[str]]] = [
 
 
 class Command(BaseCommand):
-    """In debug mode, fill an empty database with an agent and some conversations. Otherwise do nothing."""
+    """Fill an empty database with an agent and some conversations, in debug mode only."""
 
     help = "In debug mode, fill an empty database with an agent and some conversations. Otherwise do nothing."
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print how to sign in."""
+        """Make the examples and print how to sign in."""
         if not settings.DEBUG or User.objects.exists():
             return
         website = Website.objects.default()
@@ -55,9 +55,13 @@ class Command(BaseCommand):
         for name, email, lines in CONVERSATIONS:
             conversation = None
             for line in lines:
-                by = agent if line.startswith("<") else None
+                author = agent if line.startswith("<") else None
                 message = post_message(
-                    content=line[2:], conversation=conversation, agent=by, name=name if not by else "", email=email
+                    content=line[2:],
+                    conversation=conversation,
+                    agent=author,
+                    name="" if author else name,
+                    email=email,
                 )
                 conversation = message.conversation
             if conversation and len(lines) == 5:

@@ -15,14 +15,12 @@ class Command(BaseCommand):
         """Serve until SIGTERM or SIGINT."""
         from chatsite.serving.server import serve
 
-        where = f"http://{settings.HOST}:{settings.PORT}"
+        url = f"http://{settings.HOST}:{settings.PORT}"
         if settings.DEBUG:
-            self.stdout.write(f"\n  Demo shop   {where}/")
+            self.stdout.write(f"\n  Demo shop   {url}/")
         else:
             self.stdout.write("")
-        self.stdout.write(
-            f"  Chat        {where}/chat/\n  Inbox       {where}/inbox/\n  API         {where}/api/docs\n"
-        )
+        self.stdout.write(f"  Chat        {url}/chat/\n  Inbox       {url}/inbox/\n  API         {url}/api/docs\n")
         self.stdout.write("  Stop with Ctrl-C.\n")
         self.stdout.flush()
         serve(settings.HOST, settings.PORT)
