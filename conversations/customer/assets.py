@@ -234,9 +234,11 @@ def _text_colour(accent: str) -> str:
 def _loader(appearance: str, language: str) -> Asset:
     with translation.override(language):
         texts = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
-    text = _minify(_read("js/loader.js")).replace("__APPEARANCE__", appearance)
-    for placeholder, value in (("__TEXTS__", texts), ("__STYLE__", cssmin(_read("css/loader.css")))):
-        text = text.replace(placeholder, json.dumps(value, ensure_ascii=False))
+    style = cssmin(_read("css/loader.css"))
+    for placeholder, variable in (("SIDE", "${side}"), ("COLOUR", "${colour}"), ("TEXT", "${textColour}")):
+        style = style.replace(placeholder, variable)
+    text = _minify(_read("js/loader.js").replace("__STYLE__", style)).replace("__APPEARANCE__", appearance)
+    text = text.replace("__TEXTS__", json.dumps(texts, separators=(",", ":"), ensure_ascii=False))
     return Asset("text/javascript; charset=utf-8", text.encode())
 
 

@@ -1,27 +1,30 @@
-// The chat in a page of somebody's website: a bubble, and the panel that it opens. It asks for nothing until then, unless
-// this customer has written before. Whatever fails here must not be noticed by the page.
+// The chat on a website: a launcher, and the panel that it opens. Nothing is requested before the panel opens, unless this
+// customer has written before. No failure in here may disturb the page.
 (() => {
-  const early = window.Chatsite;
-  const script = document.currentScript;
-  if (early?.open || !script) return; // it is here already
+  // An element of the page with the name or id of a global hides it (DOM clobbering), and a website may let its users
+  // write such elements. So nothing of the document is read but through native(), and only what is really ours is used.
+  const native = (name) => Reflect.get(Document.prototype, name, document);
+  const script = document.currentScript; // not native(): optimizers that defer scripts override it
+  const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
+  if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // an object: loaded already
 
   const { website, accent, position, language } = script.dataset;
   const key = website || "default";
-  const look = __APPEARANCE__[key] || [];
-  const [chat, sorry, shut] = __TEXTS__;
-  const home = new URL(script.src).origin;
-  const base = `${home}/chat/${key === "default" ? "" : `${key}/`}`;
-  const host = `?host=${encodeURIComponent(location.origin)}`;
-  const place = `chatsite ${key}`;
-  const PATIENCE = 10000; // milliseconds until a chat that says nothing counts as out of reach
-  const GRACE = 1500; // until one that has loaded does: a page that is not the chat has nothing to say
-  const LOOK = 60000; // between two looks for messages and words to the agents that somebody is here
-  const STEP = 3000; // between two looks at whether it is another page by now, or its title
+  const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = __APPEARANCE__[key] || [];
+  const [chatText, unreachableText, closeText] = __TEXTS__;
+  const server = new URL(script.src).origin;
+  const base = `${server}/chat/${key === "default" ? "" : `${key}/`}`;
+  const query = `?host=${encodeURIComponent(location.origin)}`;
+  const storageKey = `chatsite ${key}`;
+  const LOAD_TIMEOUT = 10000; // milliseconds until a frame that does not load counts as unreachable
+  const READY_TIMEOUT = 1500; // milliseconds until a loaded frame does that is not ready: it is not the chat
+  const REPORT_INTERVAL = 60000; // milliseconds between two reports that the customer is on the page
+  const CHECK_INTERVAL = 3000; // milliseconds between two checks whether the URL or the title of the page has changed
 
   let memory = {};
   const read = () => {
     try {
-      return JSON.parse(localStorage.getItem(place)) || memory;
+      return JSON.parse(localStorage.getItem(storageKey)) || memory;
     } catch {
       return memory;
     }
@@ -29,149 +32,148 @@
   const write = (changes) => {
     memory = { ...read(), ...changes };
     try {
-      localStorage.setItem(place, JSON.stringify(memory));
+      localStorage.setItem(storageKey, JSON.stringify(memory));
       return true;
     } catch {
       return false;
     }
   };
 
-  const heard = {}; // event: those who want to hear of it
-  const emit = (event, detail) => heard[event]?.forEach((hear) => attempt(() => hear(detail)));
-  const attempt = (deed) => {
+  const listeners = {}; // by event
+  const emit = (event, detail) => listeners[event]?.forEach((listener) => attempt(() => listener(detail)));
+  const attempt = (action) => {
     try {
-      return deed();
+      return action();
     } catch {
-      // the page around us goes on as if we were not here
+      // the page goes on without us
     }
   };
 
   const make = (name, properties, ...children) => {
-    const element = Object.assign(document.createElement(name), properties);
+    const element = Object.assign(native("createElement").call(document, name), properties);
     element.append(...children);
     return element;
   };
-  const element = document.createElement("div");
-  const root = element.attachShadow({ mode: "open" });
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  const host = make("div");
+  const root = host.attachShadow({ mode: "open" });
   const badge = make("span", { className: "badge", hidden: true });
-  const bubble = make("button", { className: "bubble", onclick: () => toggle() }, svg, badge);
-  const leave = make("button", { textContent: shut, onclick: () => close() });
-  const trouble = make("div", { className: "trouble", hidden: true }, make("p", { textContent: sorry }), leave);
-  const panel = make("div", { className: "panel", hidden: true }, trouble);
-  let frame, port, timer, proof, seenAt, looked, gone;
+  const launcher = make("button", { className: "launcher", onclick: () => toggle() }, badge);
+  const closeButton = make("button", { textContent: closeText, onclick: () => close() });
+  const unreachable = make("div", { className: "unreachable", hidden: true }, make("p", { textContent: unreachableText }), closeButton);
+  const panel = make("div", { className: "panel", hidden: true }, unreachable);
+  let frame, port, timer, proof, reportedPage, reportedAt, frameWiped;
 
-  const tell = (word) => port?.postMessage(word);
+  const post = (message) => port?.postMessage(message);
 
-  const label = (unread) => {
+  const showUnread = (unread) => {
     badge.hidden = !unread;
     badge.textContent = unread > 9 ? "9+" : unread;
-    bubble.ariaLabel = unread ? `${chat} (${unread})` : chat;
+    launcher.ariaLabel = unread ? `${chatText} (${unread})` : chatText;
     emit("unread", unread);
   };
 
   const load = async () => {
     frame?.remove();
     port = null;
-    panel.className = "panel"; // on a phone the bubble closes it until the chat itself has come, with a button to do so
-    trouble.hidden = true;
-    const mine = (frame = make("iframe", { title: chat }));
-    wait(PATIENCE);
-    panel.prepend(mine);
-    // Before anything is shown: an answer that came late has kept them after all. Where that is refused, nothing is.
-    if (read().fresh && (await send("forget")) === false) return wait(0);
-    mine.onload = () => {
+    panel.className = "panel"; // on a phone, the launcher closes the panel until the chat is there with its own button
+    unreachable.hidden = true;
+    const loading = (frame = make("iframe", { title: chatText }));
+    showUnreachableAfter(LOAD_TIMEOUT);
+    panel.prepend(loading);
+    // After a sign-out, end the secret that a late answer may have stored, before anything is shown.
+    if (read().fresh && (await request("forget")) === false) return showUnreachableAfter(0);
+    loading.onload = () => {
       const { port1, port2 } = new MessageChannel();
-      port1.onmessage = ({ data }) => attempt(() => (mine === frame ? hear(data, port1) : data.gone && gone())); // else it is being wiped
-      attempt(() => mine.contentWindow.postMessage("chatsite", home, [port2])); // to no other origin
-      if (mine === frame && !port) wait(GRACE);
+      // A frame that was replaced only says that it has been wiped.
+      port1.onmessage = ({ data }) => attempt(() => (loading === frame ? receive(data, port1) : data.gone && frameWiped()));
+      attempt(() => loading.contentWindow.postMessage("chatsite", server, [port2])); // to no other origin
+      if (loading === frame && !port) showUnreachableAfter(READY_TIMEOUT);
     };
-    mine.src = base + host + (language ? `&language=${language}` : "");
+    loading.src = base + query + (language ? `&language=${language}` : "");
   };
-  const wait = (time) => {
+  const showUnreachableAfter = (time) => {
     clearTimeout(timer);
-    timer = setTimeout(() => (trouble.hidden = false), time);
+    timer = setTimeout(() => (unreachable.hidden = false), time);
   };
 
-  const hear = (said, from) => {
-    if (said.ready) {
+  const receive = (message, from) => {
+    if (message.ready) {
       clearTimeout(timer);
-      trouble.hidden = true;
-      panel.className = "panel met";
+      unreachable.hidden = true;
+      panel.className = "panel ready";
       port = from;
       const { chat, seen = 0, fresh } = read();
       write({ fresh: 0 });
-      tell({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
+      post({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
-    if (said.known) write({ chat: read().chat || 1 }), here();
-    if (said.keep === "" && (read().chat === said.was || read().chat === 1)) write({ chat: 0, seen: 0 });
-    if (said.keep) tell({ answer: write({ chat: said.keep }) }), here();
-    if (said.recall) tell({ answer: read().chat });
-    if (said.seen) write({ seen: said.seen });
-    if ("unread" in said) label(said.unread);
-    if (said.close) close();
-    if (said.event) emit(said.event, said.detail);
+    if (message.known) write({ chat: read().chat || 1 }), report();
+    if (message.keep === "" && (read().chat === message.was || read().chat === 1)) write({ chat: 0, seen: 0 });
+    if (message.keep) post({ answer: write({ chat: message.keep }) }), report();
+    if (message.recall) post({ answer: read().chat });
+    if (message.seen) write({ seen: message.seen });
+    if ("unread" in message) showUnread(message.unread);
+    if (message.close) close();
+    if (message.event) emit(message.event, message.detail);
   };
 
-  // Which page the customer is on, for the agents, or has left, and whether there is something to read.
-  const send = async (what, left) => {
+  const request = async (name, left) => {
     const { chat, seen } = read();
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const said = { url: location.href, title: document.title, referrer: document.referrer, language, zone, seen, chat, left };
-    const post = { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(said) };
+    const report = { url: location.href, title: native("title"), referrer: native("referrer"), language, zone, seen, chat, left };
+    const options = { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(report) };
     try {
-      const answer = await fetch(`${base}${what}/${host}`, post);
-      return answer.status === 200 ? await answer.json() : answer.ok;
+      const response = await fetch(`${base}${name}/${query}`, options);
+      return response.status === 200 ? await response.json() : response.ok;
     } catch {
-      // there is another look
+      // the next report tries again
     }
   };
-  const now = () => location.href + document.title;
-  const here = async (left) => {
-    seenAt = now();
-    looked = !left && Date.now(); // a page that is left may be come back to, as it was
-    const answer = read().chat && (await send("here", left));
+  const currentPage = () => location.href + native("title");
+  // Tells the agents which page the customer is on or has left, and learns how many messages are unread.
+  const report = async (left) => {
+    reportedPage = currentPage();
+    reportedAt = !left && Date.now(); // the customer may come back to the page out of the back/forward cache
+    const answer = read().chat && (await request("here", left));
     if (port || !(answer?.unread >= 0)) return;
-    label(answer.unread);
+    showUnread(answer.unread);
     if (answer.unread && !frame) load();
   };
 
   const open = () => show(true);
   const show = (focus) => {
-    if (!frame || !trouble.hidden) load();
+    if (!frame || !unreachable.hidden) load();
     panel.hidden = false;
-    bubble.ariaExpanded = true;
+    launcher.ariaExpanded = true;
     write({ open: 1 });
     if (focus) frame.focus();
-    tell({ open: true, focus });
+    post({ open: true, focus });
     emit("open");
   };
   const close = () => {
     if (panel.hidden) return;
     const { activeElement } = root;
     panel.hidden = true;
-    bubble.ariaExpanded = false;
+    launcher.ariaExpanded = false;
     write({ open: 0 });
-    tell({ open: false });
-    if (activeElement) bubble.focus();
+    post({ open: false });
+    if (activeElement) launcher.focus();
     emit("close");
   };
   const toggle = () => (panel.hidden ? open() : close());
-  const identify = (said) => {
-    proof = said?.id ? `HMAC ${said.hmac} ${said.id}` : said;
-    tell({ proof });
+  const identify = (identity) => {
+    proof = identity?.id ? `HMAC ${identity.hmac} ${identity.id}` : identity;
+    post({ proof });
   };
-  // An answer that was on its way may still bring a secret: `fresh` has the next frame wipe that before it shows anything.
+  // A late answer may still store a secret: `fresh` makes the next frame end that before it shows anything.
   const end = async (elsewhere) => {
-    const forgotten = elsewhere || send("forget");
-    const wiped = port && new Promise((done) => (gone = done) && setTimeout(done, STEP));
-    tell({ gone: true, elsewhere });
+    const forgotten = elsewhere || request("forget");
+    const wiped = port && new Promise((done) => (frameWiped = done) && setTimeout(done, CHECK_INTERVAL));
+    post({ gone: true, elsewhere });
     close();
     clearTimeout(timer);
-    label(0);
+    showUnread(0);
     memory = { fresh: 1 };
-    if (!elsewhere) attempt(() => (localStorage.removeItem(place), localStorage.setItem(place, JSON.stringify(memory))));
+    if (!elsewhere) attempt(() => (localStorage.removeItem(storageKey), localStorage.setItem(storageKey, JSON.stringify(memory))));
     const old = frame;
     frame = port = proof = undefined;
     old?.classList.add("old");
@@ -180,40 +182,37 @@
     await forgotten;
   };
   const shutdown = () => end();
-  const on = (event, hear) => (heard[event] ||= []).push(hear);
-  const calls = { open, close, toggle, identify, shutdown, on };
-  const push = (call) => attempt(() => calls[call[0]](...call.slice(1)));
-  window.Chatsite = { ...calls, push };
+  const on = (event, listener) => (listeners[event] ||= []).push(listener);
+  const api = { open, close, toggle, identify, shutdown, on };
+  const push = (call) => attempt(() => api[call[0]](...call.slice(1)));
+  window.Chatsite = { ...api, push };
 
   attempt(() => {
     const sheet = new CSSStyleSheet();
-    const side = (position || look[1]) === "left" ? "inline-start" : "inline-end";
-    sheet.replaceSync(__STYLE__.replaceAll("SIDE", side).replace("INK", look[2] || "#fff").replace("ACCENT", look[0] || "#4a51c7"));
+    const side = (position || usualPosition) === "left" ? "start" : "end";
+    sheet.replaceSync(`__STYLE__`); // with side, colour and textColour in it
     root.adoptedStyleSheets = [sheet];
-    svg.setAttribute("viewBox", "0 0 32 32");
-    path.setAttribute("d", "M8 9h16v11H15l-5 5v-5H8Z");
-    svg.append(path);
-    bubble.ariaExpanded = false;
+    launcher.ariaExpanded = false;
     panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
-    root.append(panel, bubble);
-    const stay = () => element.isConnected || document.documentElement.append(element); // beside <body>, which may be swapped
-    stay();
+    root.append(panel, launcher);
+    const attach = () => host.isConnected || native("documentElement").append(host); // not to <body>, which may be replaced
+    attach();
     if (accent) {
-      bubble.style.background = accent; // what is no colour leaves the website's own
-      const [, red, green, blue] = /^rgba?\((\d+), (\d+), (\d+)/.exec(getComputedStyle(bubble).backgroundColor) || [];
-      bubble.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
+      launcher.style.background = accent; // an invalid colour changes nothing
+      const [, red, green, blue] = /^rgba?\((\d+), (\d+), (\d+)/.exec(getComputedStyle(launcher).backgroundColor) || [];
+      launcher.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
     }
-    label(0);
-    if (read().open) show(false); // the focus stays where the page has it
-    here();
+    showUnread(0);
+    if (read().open) show(false); // keep the focus where it is
+    report();
     setInterval(() => attempt(() => {
-      stay();
-      if (document.hidden) looked = 0; // who comes back to this page is on it at once
-      else if (now() !== seenAt || Date.now() - looked > LOOK) here();
-    }), STEP);
-    addEventListener("pagehide", () => here(1));
-    const ended = (kept) => attempt(() => JSON.parse(kept).fresh);
-    addEventListener("storage", ({ key, newValue, oldValue }) => key === place && ended(newValue) && !ended(oldValue) && end(1));
-    early?.forEach?.(push);
+      attach();
+      if (native("hidden")) reportedAt = 0; // report at once when the customer returns to this tab
+      else if (currentPage() !== reportedPage || Date.now() - reportedAt > REPORT_INTERVAL) report();
+    }), CHECK_INTERVAL);
+    addEventListener("pagehide", () => report(1));
+    const isSignedOut = (stored) => attempt(() => JSON.parse(stored).fresh);
+    addEventListener("storage", ({ key, newValue, oldValue }) => key === storageKey && isSignedOut(newValue) && !isSignedOut(oldValue) && end(1));
+    if (queue) queue.forEach(push);
   });
 })();

@@ -117,12 +117,12 @@ class Guest(Customer):
     @property
     def button(self) -> Locator:
         """The round one that opens the chat."""
-        return self.page.locator("button.bubble")
+        return self.page.locator("button.launcher")
 
     @property
     def badge(self) -> Locator:
         """How many messages wait, on the button."""
-        return self.page.locator("button.bubble .badge")
+        return self.page.locator("button.launcher .badge")
 
     @property
     def panel(self) -> Locator:
@@ -132,7 +132,7 @@ class Guest(Customer):
     @property
     def trouble(self) -> Locator:
         """What is said in place of a chat that does not come."""
-        return self.page.locator(".trouble")
+        return self.page.locator(".unreachable")
 
     @property
     def frame(self) -> FrameLocator:
