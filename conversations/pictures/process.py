@@ -1,0 +1,103 @@
+"""Start a process that decodes one picture, and wait for it."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import BoundedSemaphore
+from typing import IO
+
+from conversations.pictures import MAX_SECONDS, file_format
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+"""What the process sees of our environment, which holds the secret key and the database's password."""
+
+WAIT_SECONDS = 10
+"""Seconds that an upload waits for its turn. Pictures are decoded one after the other, which bounds the memory."""
+
+turn = BoundedSemaphore(1)
+
+
+class DecoderBusy(Exception):
+    """Other pictures were decoded for WAIT_SECONDS."""
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """A picture as it is shown: re-encoded, without metadata, and perhaps scaled down."""
+
+    format: str  # JPEG, PNG, GIF or WEBP
+    width: int
+    height: int
+    is_reduced: bool  # whether the sent picture has more pixels, or is animated and this one is not
+
+
+@dataclass
+class Picture:
+    """What became of a file that begins like a picture. Its files are temporary, and vanish when they are closed."""
+
+    original: IO[bytes]  # the file that was sent, without metadata
+    full: IO[bytes]
+    thumbnail: IO[bytes]  # WebP
+    rendition: Rendition | None  # None: it is broken or takes too much to decode, and the other two files are of no use
+
+
+def process_picture(file: IO[bytes]) -> Picture | None:
+    """Decode the picture in a file, or return None for a file that is no picture.
+
+    Raises DecoderBusy if that cannot begin in time. Takes MAX_SECONDS at most after that.
+    """
+    is_picture = file_format(file.read(12))
+    file.seek(0)
+    if not is_picture:
+        return None
+    if not turn.acquire(timeout=WAIT_SECONDS):
+        raise DecoderBusy
+    try:
+        with TemporaryFile() as source:
+            while part := file.read(64 * 1024):
+                source.write(part)
+            source.seek(0)
+            picture = Picture(TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
+            lines = _run(source, [picture.original, picture.full, picture.thumbnail])
+    finally:
+        turn.release()
+    if not lines:
+        return None
+    if len(lines) == 2:
+        picture.rendition = Rendition(**json.loads(lines[1]))
+    return picture
+
+
+def _run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
+    """Run decoder.py, end it when its time is over, and return the lines that it has printed."""
+    descriptors = [target.fileno() for target in targets]
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "conversations.pictures.decoder", *map(str, descriptors)],
+        stdin=source,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=descriptors,
+        cwd=ROOT,
+        env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        start_new_session=True,  # Ctrl-C lets requests finish
+    )
+    try:
+        output, errors = process.communicate(timeout=MAX_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+    if process.returncode:
+        reason = errors.decode(errors="replace").strip()[-200:]
+        logger.info("A picture could not be decoded (exit status %s): %s", process.returncode, reason)
+    for target in targets:
+        target.seek(0)
+    return output.splitlines()
