@@ -206,7 +206,7 @@ class AttachmentAdmin(ReadOnly):
     """Files; the inbox opens them."""
 
     list_display = ("name", "kind", "size", "message")
-    exclude = ("uuid", "file", "small")
+    exclude = ("uuid", "file", "thumbnail", "original")
 
 
 @admin.register(Reading)

@@ -159,7 +159,7 @@ def send_answer_with_files(
     openapi_extra={"responses": FILE_RESPONSE},
 )
 def download_file(request: HttpRequest, id: int, file: str) -> FileResponse:
-    """A file of a message; with `?small`, the small WebP of a picture."""
+    """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent."""
     conversation = _get_conversation(agent_of(request), id)
     return serve(request, Attachment.objects.in_conversation(conversation, parse_uuid(file)))
 

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
 
 from conversations.api.schemas import iso_utc
-from conversations.models import Conversation, Message, News
+from conversations.models import Attachment, Conversation, Message, News
 from conversations.screen.paging import MAX_NUMBER
 
 MAX_BYTES = 50_000
@@ -81,19 +82,23 @@ def _as_json(message: Message, key: Key) -> bytes:
         "date": iso_utc(message.created_at),
         "content": message.content,
         "author": message.author,
-        "attachments": [
-            {
-                "url": f"{address}/files/{file.uuid}/",
-                "name": file.name,
-                "kind": file.kind,
-                "size": file.size,
-                "width": file.width,
-                "height": file.height,
-            }
-            for file in message.attached
-        ],
+        "attachments": [_attachment(file, f"{address}/files/{file.uuid}/") for file in message.attached],
     }
     return encode(item).encode()
+
+
+def _attachment(file: Attachment, url: str) -> dict[str, Any]:
+    """An AttachmentOut."""
+    original = {"url": f"{url}?original", "name": file.original_name, "size": file.original_size}
+    return {
+        "url": url,
+        "name": file.name,
+        "kind": file.kind,
+        "size": file.size,
+        "width": file.width,
+        "height": file.height,
+        "original": original if file.original else None,
+    }
 
 
 def _response(items: list[bytes], count: int, *, more: bool = False) -> HttpResponse:

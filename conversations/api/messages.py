@@ -166,7 +166,7 @@ def send_files(
     openapi_extra={"responses": FILE_RESPONSE},
 )
 def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
-    """A file of a message; with `?small`, the small WebP of a picture.
+    """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent.
 
     404 for a page of an origin that the conversation's website does not list.
     """

@@ -109,6 +109,14 @@ class FilesIn(AnswerFilesIn):
     identity: Identity = None
 
 
+class OriginalOut(Schema):
+    """A picture as it was sent, without its metadata."""
+
+    url: str
+    name: str
+    size: int = Field(description="Bytes.")
+
+
 class AttachmentOut(Schema):
     """A file that came with a message."""
 
@@ -120,6 +128,10 @@ class AttachmentOut(Schema):
     size: int = Field(description="Bytes.")
     width: int | None = Field(description="Pixels, of pictures.")
     height: int | None
+    original: OriginalOut | None = Field(
+        None,
+        description="Of pictures that were scaled down or are shown without their animation: the file as it was sent.",
+    )
 
 
 class MessageFields(Schema):

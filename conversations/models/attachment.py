@@ -3,21 +3,23 @@
 import secrets
 import unicodedata
 import uuid
-from functools import partial
 from typing import Any
 
 from django.core import signing
-from django.core.files.base import ContentFile, File
+from django.core.files.base import File
 from django.db import models, transaction
-from django.db.models import Q
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from conversations.models.conversation import Conversation
-from conversations.models.picture import CONTENT_TYPES, THUMBNAIL_SIDE, read_picture
+from conversations.pictures import THUMBNAIL_SIDE
+from conversations.pictures.process import process_picture
 
 OCTET_STREAM = "application/octet-stream"
 """The content type of every file that is no picture: browsers save it and do not guess what is in it."""
+
+CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
+EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",)}
 
 NAME_LENGTH = 120
 
@@ -53,6 +55,15 @@ def clean_name(name: str) -> str:
     return name or "file"
 
 
+def with_extension(name: str, file_format: str) -> str:
+    """The name, with an extension of this format, a key of EXTENSIONS."""
+    return name if name.lower().endswith(EXTENSIONS[file_format]) else name + EXTENSIONS[file_format][0]
+
+
+FILE_FIELDS = ("file", "thumbnail", "original")
+"""The fields of an attachment that name stored files."""
+
+
 class AttachmentQuerySet(models.QuerySet["Attachment"]):
     """Queries for attachments."""
 
@@ -71,13 +82,8 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
 
     def stored_names(self, folder: str) -> set[str]:
         """The paths of all stored files in a folder that belong to an attachment."""
-        return {
-            name
-            for pair in self.filter(Q(file__startswith=folder) | Q(small__startswith=folder)).values_list(
-                "file", "small"
-            )
-            for name in pair
-        }
+        queries = [self.filter(**{f"{name}__startswith": folder}).values_list(name, flat=True) for name in FILE_FIELDS]
+        return {path for query in queries for path in query}
 
 
 class Attachment(models.Model):
@@ -91,7 +97,11 @@ class Attachment(models.Model):
     width = models.PositiveIntegerField(null=True)  # pixels, of pictures
     height = models.PositiveIntegerField(null=True)
     file = models.FileField(upload_to=random_name)
-    small = models.FileField(upload_to=random_name, blank=True)  # WebP, of pictures
+    thumbnail = models.FileField(upload_to=random_name, blank=True, db_column="small")  # WebP, of pictures
+    # What was sent, without metadata, where `file` is a picture with fewer pixels or without the animation.
+    original = models.FileField(upload_to=random_name, blank=True, default="", db_default="")
+    original_name = models.CharField(max_length=NAME_LENGTH + 8, blank=True, default="", db_default="")
+    original_size = models.PositiveBigIntegerField(null=True)  # bytes
 
     objects = AttachmentQuerySet.as_manager()
 
@@ -106,22 +116,29 @@ class Attachment(models.Model):
     def from_upload(cls, name: str, file: "File[Any]") -> "Attachment":
         """An unsaved attachment for a file that was sent under this name; its files are not stored yet either.
 
-        Raises ValueError with a sentence for a picture with too many pixels.
+        Pictures are re-encoded. One that cannot be is an ordinary file, without its metadata. Raises DecoderBusy.
         """
         name = clean_name(name)
-        picture = read_picture(file)
+        picture = process_picture(file)
         if picture is None:
-            file.seek(0)
-            return cls(name=name, kind=OCTET_STREAM, size=file.size, file=File(file, "full"))
-        return cls(
-            name=picture.file_name(name),
-            kind=CONTENT_TYPES[picture.format],
-            size=len(picture.full),
-            width=picture.width,
-            height=picture.height,
-            file=ContentFile(picture.full, "full"),
-            small=ContentFile(picture.thumbnail, "thumbnail"),
+            return cls(name=name, kind=OCTET_STREAM, size=file.size, file=File(file, "file"))
+        original, shown = File(picture.original, "original"), picture.rendition
+        if shown is None:
+            return cls(name=name, kind=OCTET_STREAM, size=original.size, file=original)
+        attachment = cls(
+            name=with_extension(name, shown.format),
+            kind=CONTENT_TYPES[shown.format],
+            width=shown.width,
+            height=shown.height,
+            file=File(picture.full, "file"),
+            thumbnail=File(picture.thumbnail, "thumbnail"),
         )
+        attachment.size = attachment.file.size
+        if shown.is_reduced:
+            attachment.original = original
+            attachment.original_name = with_extension(name, picture.format)
+            attachment.original_size = original.size
+        return attachment
 
     @property
     def is_picture(self) -> bool:
@@ -141,22 +158,26 @@ class Attachment(models.Model):
         return signing.dumps([self.uuid.hex, self.message.conversation.secret_digest], salt=SALT)
 
     def store(self) -> None:
-        """Write its files to the storage."""
-        for file in (self.file, self.small):
-            if file:
-                file.save("", file.file, save=False)
+        """Write its files to the storage. What cannot be written completely is deleted again."""
+        for file in self._files():
+            name = random_name(self, "")
+            try:
+                file.storage.save(name, file.file)
+            except BaseException:
+                file.storage.delete(name)
+                raise
+            file.name, file._committed = name, True
 
     def erase(self) -> None:
         """Delete those of its files that `store` has written."""
-        _erase([file for file in (self.file, self.small) if getattr(file, "_committed", False)])
+        for file in self._files():
+            if file._committed:
+                file.storage.delete(file.name)
 
-
-def _erase(files: list[Any]) -> None:
-    for file in files:
-        if file:
-            file.storage.delete(file.name)
+    def _files(self) -> list[Any]:
+        return [file for name in FILE_FIELDS if (file := getattr(self, name))]
 
 
 @receiver(post_delete, sender=Attachment)
 def _erase_after_delete(instance: Attachment, **_more: Any) -> None:
-    transaction.on_commit(partial(_erase, [instance.file, instance.small]), robust=True)
+    transaction.on_commit(instance.erase, robust=True)

@@ -40,7 +40,7 @@ WAYS_TO_SAVE: dict[str, dict[str, Any]] = {
 
 def limit_process() -> None:
     """Bound time and memory, so that the process ends even if the one that started it was killed."""
-    signal.alarm(MAX_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     with suppress(ImportError):  # Windows has no such limits
         import resource
 
@@ -93,16 +93,16 @@ def render(name: str, frames: int, file: IO[bytes], full: IO[bytes], thumbnail: 
 
 def save_animation(image: Any, full: IO[bytes]) -> None:
     """Re-encode all frames of an animation."""
-    timing: dict[str, Any] = {}
+    options = WAYS_TO_SAVE[image.format]
     if image.format == "WEBP":  # Pillow takes the time of each frame from a list, and not from the frames
         durations = []
         for frame in range(image.n_frames):
             image.seek(frame)
             image.load()
             durations.append(image.info["duration"])
-        timing = {"duration": durations, "loop": image.info["loop"], "method": 0}
+        options = {**options, "duration": durations, "loop": image.info["loop"], "method": 0}
     image.info.pop("icc_profile", None)
-    image.save(full, image.format, save_all=True, **WAYS_TO_SAVE[image.format], **timing)
+    image.save(full, image.format, save_all=True, **options)
 
 
 def upright_rgb(image: Any, max_pixels: int) -> Any:

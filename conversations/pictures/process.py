@@ -44,7 +44,8 @@ class Rendition:
 class Picture:
     """What became of a file that begins like a picture. Its files are temporary, and vanish when they are closed."""
 
-    original: IO[bytes]  # the file that was sent, without metadata
+    format: str  # of the file that was sent
+    original: IO[bytes]  # the same file, without metadata
     full: IO[bytes]
     thumbnail: IO[bytes]  # WebP
     rendition: Rendition | None  # None: it is broken or takes too much to decode, and the other two files are of no use
@@ -55,9 +56,9 @@ def process_picture(file: IO[bytes]) -> Picture | None:
 
     Raises DecoderBusy if that cannot begin in time. Takes MAX_SECONDS at most after that.
     """
-    is_picture = file_format(file.read(12))
+    sent_format = file_format(file.read(12))
     file.seek(0)
-    if not is_picture:
+    if sent_format is None:
         return None
     if not turn.acquire(timeout=WAIT_SECONDS):
         raise DecoderBusy
@@ -66,10 +67,11 @@ def process_picture(file: IO[bytes]) -> Picture | None:
             while part := file.read(64 * 1024):
                 source.write(part)
             source.seek(0)
-            picture = Picture(TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
+            picture = Picture(sent_format, TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
             lines = _run(source, [picture.original, picture.full, picture.thumbnail])
     finally:
         turn.release()
+        file.seek(0)
     if not lines:
         return None
     if len(lines) == 2:

@@ -52,8 +52,13 @@ class MessageFile:
 
     @property
     def thumbnail_url(self) -> str:
-        """The URL of the small picture."""
+        """The URL of a picture's thumbnail."""
         return f"{self.url}{'&' if '?' in self.url else '?'}small"
+
+    @property
+    def original_url(self) -> str:
+        """The URL of a picture as it was sent."""
+        return f"{self.url}{'&' if '?' in self.url else '?'}original"
 
 
 @dataclass(frozen=True)

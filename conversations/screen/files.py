@@ -8,7 +8,8 @@ from django.http import FileResponse, Http404, HttpRequest
 from django.utils.translation import gettext as _
 
 from conversations.models import Attachment, Website
-from conversations.models.attachment import clean_name
+from conversations.models.attachment import OCTET_STREAM, clean_name
+from conversations.pictures.process import DecoderBusy
 from conversations.threshold import limits
 
 MAX_FILES = 5
@@ -27,7 +28,7 @@ PICTURE_CACHE_CONTROL = "private, max-age=31536000, immutable"
 
 
 class UploadRefused(Exception):
-    """The files of a message cannot be accepted. `status` is 413 if they are too large, 422 otherwise."""
+    """The files of a message cannot be accepted: 413 they are too large, 429 not at this moment, 422 otherwise."""
 
     def __init__(self, status: int, sentence: str) -> None:
         """`sentence` tells the sender what to do about it."""
@@ -65,31 +66,38 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
             limits.enforce("files of one address", limits.address(request))
     try:
         return [Attachment.from_upload(file.name or "", file) for file in files]
-    except ValueError as error:
-        raise UploadRefused(422, str(error)) from error
+    except DecoderBusy as error:
+        sentence = _("Many pictures are being sent at this moment. Please try again in a minute.")
+        raise UploadRefused(429, sentence) from error
 
 
 def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
-    """Respond with a file, or for `?small` with a picture's thumbnail.
+    """Respond with a file, for `?small` with a picture's thumbnail, for `?original` with the picture as it was sent.
 
     Raises Http404 for None, which is the attachment that does not exist or that the reader may not see.
     """
     if attachment is None:
         raise Http404
-    is_thumbnail = "small" in request.GET and attachment.is_picture
-    stored: Any = attachment.small if is_thumbnail else attachment.file
+    stored: Any = attachment.file
+    name, content_type, is_shown = attachment.name, attachment.kind, attachment.is_picture
+    if "original" in request.GET:
+        content_type, is_shown = OCTET_STREAM, False
+        if attachment.original:
+            stored, name = attachment.original, attachment.original_name
+    elif "small" in request.GET and is_shown:
+        stored, content_type = attachment.thumbnail, "image/webp"
     try:
         content = stored.storage.open(stored.name)
     except FileNotFoundError as error:  # the database was restored from a backup and the files were not
         raise Http404 from error
     response = FileResponse(
         content,
-        as_attachment=not attachment.is_picture,
-        filename=attachment.name,
-        content_type="image/webp" if is_thumbnail else attachment.kind,
+        as_attachment=not is_shown,
+        filename=name,
+        content_type=content_type,
         headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": FILE_CSP},
     )
-    if attachment.is_picture:
+    if is_shown:
         response["Content-Security-Policy"] = PICTURE_CSP
         response["Cache-Control"] = PICTURE_CACHE_CONTROL
     return response

@@ -1,0 +1,37 @@
+import conversations.models.attachment
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('conversations', '0006_separate_hmac_secret'),
+    ]
+
+    operations = [
+        migrations.AlterField(
+            model_name='attachment',
+            name='small',
+            field=models.FileField(blank=True, db_column='small', upload_to=conversations.models.attachment.random_name),
+        ),
+        migrations.RenameField(
+            model_name='attachment',
+            old_name='small',
+            new_name='thumbnail',
+        ),
+        migrations.AddField(
+            model_name='attachment',
+            name='original',
+            field=models.FileField(blank=True, db_default='', default='', upload_to=conversations.models.attachment.random_name),
+        ),
+        migrations.AddField(
+            model_name='attachment',
+            name='original_name',
+            field=models.CharField(blank=True, db_default='', default='', max_length=128),
+        ),
+        migrations.AddField(
+            model_name='attachment',
+            name='original_size',
+            field=models.PositiveBigIntegerField(null=True),
+        ),
+    ]
