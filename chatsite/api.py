@@ -41,8 +41,8 @@ def body_too_large(request: HttpRequest, error: Any) -> HttpResponse:
 
 
 @api.exception_handler(Conversation.DoesNotExist)
-def conversation_deleted(request: HttpRequest, error: Any) -> HttpResponse:
-    """Answer 404 for a conversation that was deleted while the call was on its way."""
+def conversation_gone(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 404 for a conversation that was deleted, or whose secret was renewed, during the call."""
     return error_response(request, 404)
 
 
