@@ -11,6 +11,7 @@ from django.utils import timezone
 from conversations.actions import close, mark_read, post_message, take
 from conversations.agent.customer_details import state_version
 from conversations.models import Agent, Conversation, Reading
+from conversations.presence import agents
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -265,3 +266,16 @@ def test_the_list_costs_the_same_queries_however_much_there_is(
             take(conversation=conversation, by=bob)
     with django_assert_num_queries(4):  # session, agent, websites, conversations
         bobs.get("/inbox/list/")
+
+
+def test_customers_never_see_a_username(alice: Page, bobs: Page, bob: Agent, carols: Page, talk: Conversation) -> None:
+    User.objects.filter(pk=bob.pk).update(first_name="", username="bobs-secret-login")
+    alice.cookies["chat"] = talk.uuid.hex
+    agents.mark_online(Agent.objects.get(pk=bob.pk))
+    bobs.answers(talk, "Yes, I am here")
+    for path in ["/chat/", "/chat/messages/?since=0", f"/api/messages/{talk.uuid}/"]:
+        page = alice.get(path).content.decode()
+        assert "Yes, I am here" in page
+        assert "bobs-secret-login" not in page
+    assert '<span class="name">Agent</span>' in alice.get("/chat/").content.decode()
+    assert "bobs-secret-login" in carols.get(f"/inbox/{talk.pk}/").content.decode()

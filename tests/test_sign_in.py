@@ -238,14 +238,14 @@ def test_the_old_password_cannot_be_guessed_in_an_open_session(bob: Agent, limit
     User.objects.filter(pk=bob.pk).update(is_staff=True)
     page = Page()
     page.force_login(bob)
-    new = {"new_password1": "another horse battery", "new_password2": "another horse battery"}
+    new = {"new_password1": PASSWORD, "new_password2": PASSWORD}
+    for _ in range(2):
+        assert page.post("/admin/password_change/", {"old_password": PASSWORD, **new}).status_code == 302
     for _ in range(10):
         page.post("/admin/password_change/", {"old_password": "wrong", **new})
     response = page.post("/admin/password_change/", {"old_password": PASSWORD, **new})
     assert response.status_code == 429
     assert 0 < int(response["Retry-After"]) <= 900
-    limits.store.cache_clear()
-    assert page.post("/admin/password_change/", {"old_password": PASSWORD, **new}).status_code == 302
 
 
 @pytest.mark.parametrize(

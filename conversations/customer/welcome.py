@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from conversations.models import Agent, Conversation, Website
+from conversations.models.agent import public_name
 from conversations.presence import agents
 from conversations.screen.bubbles import Avatar
 
@@ -45,7 +46,7 @@ class Welcome:
         if back:
             return cls([], "", back, asks_email=not known)
         online = agents.online(Agent.objects.with_access_to(website))
-        avatars = [Avatar.of(str(agent)) for agent in online[:MAX_AVATARS]]
+        avatars = [Avatar.of(public_name(agent)) for agent in online[:MAX_AVATARS]]
         return cls(avatars, usual_reply_time(website), None, asks_email=False)
 
 

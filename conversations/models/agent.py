@@ -6,6 +6,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, User, UserManager
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext as _
 
 from conversations.models.prepared import prepared
 
@@ -38,7 +39,7 @@ class AgentManager(UserManager["Agent"]):
 
     def promote(self, user: User) -> "Agent":
         """Add a user to the group and return the agent."""
-        group, _ = Group.objects.get_or_create(name=GROUP)
+        group, _created = Group.objects.get_or_create(name=GROUP)
         user.groups.add(group)
         return self.get(pk=user.pk)
 
@@ -52,7 +53,7 @@ class Agent(User):
         proxy = True
 
     def __str__(self) -> str:
-        """The name that colleagues and customers see."""
+        """The name that colleagues see."""
         return self.get_full_name() or self.username
 
     @property
@@ -66,6 +67,11 @@ class Agent(User):
 
         conversations = Conversation.objects.all()
         return conversations.filter(website__agents=self.pk) if self.is_limited else conversations
+
+
+def public_name(agent: User | None) -> str:
+    """Return the name that customers see: the full name, never the username. None is an agent who was deleted."""
+    return (agent.get_full_name() if agent else "") or _("Agent")
 
 
 class AgentBackend(ModelBackend):

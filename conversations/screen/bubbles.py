@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Attachment, Author, Conversation, Message
+from conversations.models.agent import public_name
 from conversations.screen.links import linkify
 
 GROUP_INTERVAL = timedelta(minutes=5)
@@ -106,7 +107,7 @@ def make_bubbles(
                 html=linkify(message.content),
                 from_readers_side=from_readers_side,
                 from_reader=from_reader,
-                avatar=agent_avatar(message) if by_agent else customer,
+                avatar=agent_avatar(message, reader) if by_agent else customer,
                 starts_group=previous is None or not _same_group(previous, message),
                 starts_day=previous is None or _day(previous.created_at) != _day(message.created_at),
                 client_id=message.client_id if from_reader else None,
@@ -117,9 +118,10 @@ def make_bubbles(
     return made
 
 
-def agent_avatar(message: Message) -> Avatar:
-    """The avatar of the agent who wrote the message, also after their account was deleted."""
-    return Avatar.of((message.agent.get_full_name() or message.agent.username) if message.agent else _("Agent"))
+def agent_avatar(message: Message, reader: Agent | None) -> Avatar:
+    """The avatar of the agent who wrote the message. Colleagues see the username of an agent without a full name."""
+    username = message.agent.username if message.agent and reader and not message.agent.get_full_name() else ""
+    return Avatar.of(username or public_name(message.agent))
 
 
 def _same_group(message: Message, following: Message) -> bool:
