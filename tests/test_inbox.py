@@ -250,7 +250,7 @@ def test_a_row_shows_how_long_its_customer_has_waited(bobs: Page, talk: Conversa
 
 
 def test_agents_see_their_own_client_ids_alone(bobs: Page, carols: Page, talk: Conversation) -> None:
-    name = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+    name = "7d3a1c52-9e04-4f6b-8a21-5b0c9d7e4f13"
     bobs.answers(talk, "Hi", client_id=name)
     assert name in bobs.get(f"/inbox/{talk.pk}/").content.decode()
     assert name not in carols.get(f"/inbox/{talk.pk}/").content.decode()
