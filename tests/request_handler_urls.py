@@ -235,7 +235,7 @@ def counts(request: HttpRequest) -> JsonResponse:
         {
             "connections": len(server.http_connections),
             "requests": len(server.connections),
-            "uploads": server.uploads.total,
+            "upload_bytes": server.upload_bytes.total,
         }
     )
 

@@ -15,7 +15,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
-from chatsite.serving.request_handler import MAX_WAITING_UPLOADS, UPLOAD_THREADS, RequestHandler, Scope
+from chatsite.serving.request_handler import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, UPLOAD_THREADS, RequestHandler, Scope
 from tests.request_handler_urls import Stage
 
 FORM = "application/x-www-form-urlencoded"
@@ -127,7 +127,7 @@ def shut_down(handler: RequestHandler, threads: int) -> None:
     for _ in range(threads):
         handler.pool.executor.submit(last)
     handler.pool.executor.shutdown()
-    handler.uploads.executor.shutdown()
+    handler.upload_pool.executor.shutdown()
     handler.files.shutdown()
 
 
@@ -504,13 +504,15 @@ async def test_uploads_leave_the_threads_for_other_requests(one_thread: RequestH
 
 
 async def test_uploads_beyond_those_that_may_wait_are_503(app: RequestHandler) -> None:
-    for _ in range(UPLOAD_THREADS):
-        await upload(app)
-    waiting = [Exchange(app, "/hold/", "POST", MULTIPART) for _ in range(MAX_WAITING_UPLOADS)]
+    def another(address: int) -> Exchange:
+        more = {"client": (f"192.0.2.{address}", 1), "chatsite.refusal": None}
+        return Exchange(app, "/hold/", "POST", MULTIPART, **more)
+
+    waiting = [another(number % 3) for number in range(MAX_UPLOADS)]
     for page in waiting:
         page.send()
-    await until(lambda: app.uploads.undelivered == UPLOAD_THREADS + MAX_WAITING_UPLOADS)
-    refused = await Exchange(app, "/hold/", "POST", MULTIPART).run()
+    await until(lambda: app.uploads.total == MAX_UPLOADS)
+    refused = await another(9).run()
     assert refused.status == 503
     assert ("Retry-After", "10") in refused.headers
     assert "Please send yours again in a few seconds." in refused.body.decode()
@@ -518,6 +520,22 @@ async def test_uploads_beyond_those_that_may_wait_are_503(app: RequestHandler) -
     for page in waiting:
         await page.head()
         assert page.status == 200
+    assert (await another(9).run()).status == 200
+
+
+async def test_uploads_of_one_address_leave_room_for_others(app: RequestHandler) -> None:
+    waiting = [Exchange(app, "/hold/", "POST", MULTIPART) for _ in range(MAX_UPLOADS_OF_ADDRESS)]
+    for page in waiting:
+        page.send()
+    await until(lambda: app.uploads.total == MAX_UPLOADS_OF_ADDRESS)
+    assert (await Exchange(app, "/hold/", "POST", MULTIPART).run()).status == 503
+    other = Exchange(app, "/hold/", "POST", MULTIPART, client=("192.0.2.1", 1))
+    other.send()
+    Stage.gate.set()
+    await other.head()
+    assert other.status == 200
+    for page in waiting:
+        await page.head()
 
 
 @pytest.mark.parametrize(

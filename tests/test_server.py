@@ -333,18 +333,18 @@ def test_a_client_that_expects_100_continue_gets_it(running: Running) -> None:
     assert read_all(client).endswith(b"\r\n\r\nabc")
 
 
-@pytest.mark.parametrize("maximum", ["MAX_UPLOADS_OF_ADDRESS", "MAX_UPLOADS"])
+@pytest.mark.parametrize("maximum", ["MAX_UPLOAD_BYTES_OF_ADDRESS", "MAX_UPLOAD_BYTES"])
 def test_uploads_that_are_on_their_way_are_bounded(tmp_path: Path, maximum: str) -> None:
     head = f"POST /digest/ HTTP/1.1\r\n{HOST}Content-Length: 1500000\r\n\r\n"
     with serving(tmp_path, None, **{maximum: 2_000_000}) as server:
         first = server.send(head + "x" * 1_000_000)
-        until(lambda: server.counts()["uploads"] == 1_000_000)
+        until(lambda: server.counts()["upload_bytes"] == 1_000_000)
         refused = read_all(server.send(head + "x" * 1_500_000))
         assert status(refused) == 503
         assert b"\r\nRetry-After: 10\r\n" in refused
         first.sendall(b"x" * 500_000)
         assert first.recv(1000).startswith(b"HTTP/1.1 200")
-        until(lambda: server.counts()["uploads"] == 0)
+        until(lambda: server.counts()["upload_bytes"] == 0)
         assert server.send(head + "x" * 1_500_000).recv(1000).startswith(b"HTTP/1.1 200")
 
 

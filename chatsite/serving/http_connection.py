@@ -5,9 +5,7 @@ import json
 import re
 import struct
 import termios
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Hashable
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -17,6 +15,7 @@ from daphne.http_protocol import WebRequest
 from django.conf import settings
 from twisted.web.http import HTTPChannel
 
+from chatsite.serving.usage import Usage
 from conversations.threshold.limits import client_address
 
 TIMEOUT = 60
@@ -39,10 +38,10 @@ MAX_FORM = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + FORM_OVERHEAD
 MAX_IN_MEMORY = 100_000
 """Bytes of a body that is kept in memory; a longer one is kept in a temporary file."""
 
-MAX_UPLOADS_OF_ADDRESS = 1024**3
+MAX_UPLOAD_BYTES_OF_ADDRESS = 1024**3
 """Bytes of bodies with files that one address may have in temporary files at the same time."""
 
-MAX_UPLOADS = 4 * 1024**3
+MAX_UPLOAD_BYTES = 2 * 1024**3
 """Bytes of all bodies with files that are in temporary files at the same time."""
 
 SAFE_METHODS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
@@ -56,35 +55,6 @@ def max_body(method: bytes, path: bytes) -> int:
         return 0
     is_upload = method == b"POST" and re.fullmatch(settings.UPLOAD_PATHS, path.partition(b"?")[0].decode("latin1"))
     return settings.MAX_UPLOAD + MAX_FORM if is_upload else MAX_FORM
-
-
-class Usage:
-    """Counts what each address and all together take of something, up to a maximum for both. Thread-safe."""
-
-    def __init__(self, max_of_address: int, max_of_all: int) -> None:
-        """The maxima."""
-        self.max_of_address = max_of_address
-        self.max_of_all = max_of_all
-        self.total = 0
-        self.of: Counter[str] = Counter()
-        self.lock = threading.Lock()
-
-    def take(self, address: str, number: int) -> bool:
-        """Count `number` more, unless that exceeds a maximum: then return False."""
-        with self.lock:
-            if self.total + number > self.max_of_all or self.of[address] + number > self.max_of_address:
-                return False
-            self.total += number
-            self.of[address] += number
-            return True
-
-    def give_back(self, address: str, number: int) -> None:
-        """Count `number` less."""
-        with self.lock:
-            self.total -= number
-            self.of[address] -= number
-            if not self.of[address]:
-                del self.of[address]
 
 
 class UploadedBody(SpooledTemporaryFile[bytes]):
@@ -117,7 +87,7 @@ class HttpRequest(WebRequest):
     def gotLength(self, length: int | None) -> None:
         """Open the file that the body will be received in. `length` is None for a chunked body."""
         if self.max_body > MAX_FORM and self.refusal is None:
-            self.content: Any = UploadedBody(self.channel.server.uploads, self.channel.client_address())
+            self.content: Any = UploadedBody(self.channel.server.upload_bytes, self.channel.client_address())
         elif length is not None and length < MAX_IN_MEMORY:
             self.content = BytesIO()
         else:
@@ -181,8 +151,8 @@ class HttpConnection(HTTPChannel):
 
     def connectionLost(self, reason: Any = None) -> None:
         """Forget it."""
-        super().connectionLost(reason)
         self.release()
+        super().connectionLost(reason)
 
     def release(self) -> None:
         """Count it no longer: it is closed, or has become a WebSocket."""

@@ -29,6 +29,8 @@ from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
+from chatsite.serving.usage import Usage
+from conversations.threshold.limits import address_of_scope
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -42,8 +44,11 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 UPLOAD_THREADS = 4
 """Requests with files that are handled at the same time, in threads of their own: they may take long."""
 
-MAX_WAITING_UPLOADS = 16
-"""Requests with files that may wait for such a thread; further ones are answered 503."""
+MAX_UPLOADS = 20
+"""Requests with files that are handled or wait for such a thread; further ones are answered 503."""
+
+MAX_UPLOADS_OF_ADDRESS = 8
+"""The same for one address, so that it leaves some for others."""
 
 logger = logging.getLogger("django.request")
 
@@ -63,7 +68,8 @@ class RequestHandler(ASGIHandler):
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
         self.pool = ThreadPool(threads, initializer, after_results)
-        self.uploads = ThreadPool(UPLOAD_THREADS, initializer, after_results)
+        self.upload_pool = ThreadPool(UPLOAD_THREADS, initializer, after_results)
+        self.uploads = Usage(MAX_UPLOADS_OF_ADDRESS, MAX_UPLOADS)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,13 +81,8 @@ class RequestHandler(ASGIHandler):
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
         try:
             body = await self.receive_body(scope, receive)
-            pool = self.pool
-            if is_upload(scope) and not scope.get("chatsite.refusal"):
-                if self.uploads.undelivered < UPLOAD_THREADS + MAX_WAITING_UPLOADS:
-                    pool = self.uploads
-                else:
-                    scope["chatsite.refusal"] = 503
-            response, head, content = await pool.run(partial(self.respond, scope, body), close_unsent)
+            run = self.run_upload if is_upload(scope) else self.run
+            response, head, content = await run(scope, body)
         except RequestAborted:
             return
         if response.streaming:
@@ -90,6 +91,24 @@ class RequestHandler(ASGIHandler):
         else:
             await send(head)
             await send({"type": "http.response.body", "body": content})
+
+    async def run(self, scope: Scope, body: IO[bytes]) -> Result:
+        """Handle a request in a thread."""
+        result: Result = await self.pool.run(partial(self.respond, scope, body), close_unsent)
+        return result
+
+    async def run_upload(self, scope: Scope, body: IO[bytes]) -> Result:
+        """Handle a request with files in a thread for uploads, or answer 503 if there are too many."""
+        if scope.get("chatsite.refusal"):
+            return await self.run(scope, body)
+        address = address_of_scope(scope)
+        if not self.uploads.take(address, 1):
+            return await self.run({**scope, "chatsite.refusal": 503}, body)
+        try:
+            result: Result = await self.upload_pool.run(partial(self.respond, scope, body), close_unsent)
+            return result
+        finally:
+            self.uploads.give_back(address, 1)
 
     async def receive_body(self, scope: Scope, receive: Receive) -> IO[bytes]:
         """The request's body as a file: in memory while it is small, on disk above FILE_UPLOAD_MAX_MEMORY_SIZE.

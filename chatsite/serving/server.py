@@ -20,12 +20,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
+from twisted.logger import globalLogPublisher
 from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
 from chatsite.asgi import application
 from chatsite.private_files import hide_from_others
-from chatsite.serving.http_connection import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, HttpConnection, Usage
+from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
+from chatsite.serving.usage import Usage
 from chatsite.serving.websocket import WebSocketConnection
 
 LARGEST_FRAME = 64 * 1024
@@ -62,6 +64,12 @@ def serve(host: str, port: int) -> None:
         websocket_max_message_size=LARGEST_FRAME,
         server_name="",
     ).run()
+
+
+def log_failure(event: dict[str, Any]) -> None:
+    """Log an exception that Twisted has caught, such as one of a protocol. daphne discards all of Twisted's log."""
+    if (failure := event.get("log_failure")) is not None:
+        logger.error("Exception inside Twisted: %s", failure.value, exc_info=failure.value)
 
 
 def allow_open_files() -> None:
@@ -115,11 +123,12 @@ class ChatsiteServer(Server):
         super().__init__(*args, **options)
         self.http_connections: set[HttpConnection] = set()
         self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
-        self.uploads = Usage(MAX_UPLOADS_OF_ADDRESS, MAX_UPLOADS)
+        self.upload_bytes = Usage(MAX_UPLOAD_BYTES_OF_ADDRESS, MAX_UPLOAD_BYTES)
 
     def listen_success(self, port: Any) -> Any:
         """Return the port, so that a shutdown can close it, and set up how sockets are opened and closed."""
         super().listen_success(port)
+        globalLogPublisher.addObserver(log_failure)  # type: ignore[arg-type]
         self.http_factory.log = lambda _request: None  # it would format an access log line and drop it
         self.http_factory.protocol = HttpConnection
         # With failByDrop a client that sends too large a frame would be disconnected without a close code.

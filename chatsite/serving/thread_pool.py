@@ -157,7 +157,7 @@ class ThreadPool:
         """In the event loop, while jobs are unfinished: deliver results, or start a thread if there are none."""
         self.next_poll = None
         if self.results:
-            self.deliver()
+            guard(self.deliver)
         else:
             self.idle_polls += 1
         then, cpu_then = self.last_poll
