@@ -1,4 +1,4 @@
-"""What mallory tries on the pages and the API. What she tries in a browser is in tests/browser/test_safety.py."""
+"""Attacks on the pages and the API. Attacks that need a browser are in tests/browser/test_safety.py."""
 
 import json
 import logging
@@ -73,7 +73,7 @@ def test_markup_is_text_on_every_page(markup: str, bobs: Page, bob: Agent) -> No
         "file:///etc/passwd",
     ],
 )
-def test_no_link_leads_to_anything_but_the_web_and_mail(text: str, alice: Page) -> None:
+def test_links_lead_to_the_web_or_to_mail_only(text: str, alice: Page) -> None:
     alice.says(text)
     html = texts(alice.get("/chat/"))[0]
     assert "<a " not in html or re.findall(r'href="([^"]*)"', html)[0].startswith(("http://", "https://", "mailto:"))
@@ -91,7 +91,7 @@ def test_no_link_leads_to_anything_but_the_web_and_mail(text: str, alice: Page) 
         ("https://a.example/<b>", ["https://a.example/"]),
     ],
 )
-def test_links_are_clickable_and_tell_nobody_from_where(text: str, links: list[str], alice: Page) -> None:
+def test_links_are_clickable_and_send_no_referrer(text: str, links: list[str], alice: Page) -> None:
     alice.says(text)
     html = texts(alice.get("/chat/"))[0]
     assert [link.lower() for link in re.findall(r'href="([^"]*)"', html)] == links
@@ -100,7 +100,7 @@ def test_links_are_clickable_and_tell_nobody_from_where(text: str, links: list[s
 
 
 def html_escaped(text: str) -> str:
-    """As Django escapes it."""
+    """Return the text as Django escapes it."""
     from django.utils.html import escape
 
     return escape(text)
@@ -121,7 +121,7 @@ def html_escaped(text: str) -> str:
         "x." * 10_000,
     ],
 )
-def test_hostile_text_is_shown_in_no_time_and_kept_as_sent(text: str, alice: Page) -> None:
+def test_hostile_text_is_rendered_fast_and_stored_as_sent(text: str, alice: Page) -> None:
     assert alice.says(text).status_code == 302
     before = time.process_time()
     response = alice.get("/chat/")
@@ -145,8 +145,10 @@ def test_the_longest_message_is_taken_in_every_alphabet(alice: Page) -> None:
         assert alice.post("/api/messages/", body, content_type="application/json").status_code == 200
 
 
-def test_another_conversation_is_the_same_as_none(alice: Page, mallory: Page, talk: Conversation) -> None:
-    """Equal answers, page by page and call by call, for a conversation of somebody else and for one that is not."""
+def test_the_conversation_of_somebody_else_is_answered_like_an_unknown_one(
+    alice: Page, mallory: Page, talk: Conversation
+) -> None:
+    """Each page and call answers the same for a conversation of somebody else and for one that does not exist."""
     alice.says("mine")  # that it can be seen at all
     assert texts(alice.get("/chat/")) == ["mine"]
     mallory.says("hers")
@@ -174,7 +176,7 @@ def test_another_conversation_is_the_same_as_none(alice: Page, mallory: Page, ta
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_a_foreign_page_cannot_write_as_the_customer(alice: Page, headers: dict[str, str]) -> None:
+def test_a_page_of_another_origin_cannot_write_as_the_customer(alice: Page, headers: dict[str, str]) -> None:
     alice.says("mine")
     response = alice.post("/chat/messages/", {"content": "forged"}, headers=headers)
     assert response.status_code == 403
@@ -201,7 +203,7 @@ NOT_LISTED = [
 
 
 @pytest.mark.parametrize("origin", NOT_LISTED)
-def test_an_origin_that_is_spelled_in_another_way_is_another_origin(alice: Page, origin: str) -> None:
+def test_an_origin_that_is_spelled_differently_is_another_origin(alice: Page, origin: str) -> None:
     website = Website.objects.create(key="shop", name="Shop")
     website.origins.create(origin=LISTED)
     talk = post_message(content="Hello", website=website).conversation
@@ -217,7 +219,7 @@ def test_an_origin_that_is_spelled_in_another_way_is_another_origin(alice: Page,
     assert not website.allows_origin(origin)
 
 
-def test_a_page_of_ours_may_write_whatever_a_proxy_made_of_the_host(alice: Page) -> None:
+def test_our_own_page_may_write_behind_a_proxy_that_changes_the_host(alice: Page) -> None:
     headers = {"Origin": "https://chat.example.com", "Sec-Fetch-Site": "same-origin"}
     assert alice.post("/chat/messages/", {"content": "ours"}, headers=headers).status_code == 302
 
@@ -233,7 +235,7 @@ def test_a_page_of_a_trusted_origin_may_write(alice: Page, settings: Any) -> Non
         assert alice.post("/chat/messages/", {"content": "x"}, headers={"Origin": origin}).status_code == status
 
 
-def test_agents_forms_need_their_csrf_token(bob: Agent, talk: Conversation) -> None:
+def test_forms_of_agents_need_a_csrf_token(bob: Agent, talk: Conversation) -> None:
     page = Page(enforce_csrf_checks=True)
     page.force_login(bob)
     for verb in ["messages", "take", "close", "open", "read"]:
@@ -269,7 +271,7 @@ def test_the_customers_secret_is_on_no_page_and_in_no_log(
     assert talk.uuid.hex not in "\n".join(lines).replace("-", "")
 
 
-LOUD = """
+NOISY_SCRIPT = """
 import django, logging, uuid
 django.setup()
 secret = uuid.UUID("5172bff0-4c4b-4d7f-9a3e-0d4a2b6b5a11")
@@ -282,17 +284,19 @@ except ValueError:
 
 
 @pytest.mark.parametrize("debug", ["on", "off"])
-def test_every_line_of_the_log_is_masked_and_written_once(debug: str) -> None:
+def test_each_line_of_the_log_is_masked_and_written_once(debug: str) -> None:
     environment = {**os.environ, "DEBUG": debug, "ALLOWED_HOSTS": "localhost", "SECRET_KEY": "0123456789" * 5}
     environment["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
-    done = subprocess.run([sys.executable, "-c", LOUD], cwd=ROOT, env=environment, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    assert said.count("Not Found: /api/messages/[uuid]/") == 4
-    assert "ValueError: A [uuid] in a traceback" in said
-    assert "5172bff0" not in said
+    result = subprocess.run(
+        [sys.executable, "-c", NOISY_SCRIPT], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    output = result.stdout + result.stderr
+    assert output.count("Not Found: /api/messages/[uuid]/") == 4
+    assert "ValueError: A [uuid] in a traceback" in output
+    assert "5172bff0" not in output
 
 
-def test_headers_of_every_page(alice: Page, bobs: Page, talk: Conversation) -> None:
+def test_security_headers_of_each_page(alice: Page, bobs: Page, talk: Conversation) -> None:
     for page, path, ancestors in [
         (alice, "/chat/", "'self'"),
         (bobs, "/inbox/", "'none'"),
@@ -315,7 +319,7 @@ def test_headers_of_every_page(alice: Page, bobs: Page, talk: Conversation) -> N
         )
 
 
-def test_what_is_personal_is_in_no_cache(alice: Page, bobs: Page, talk: Conversation) -> None:
+def test_personal_answers_are_not_cached(alice: Page, bobs: Page, talk: Conversation) -> None:
     for page, path in [(alice, "/chat/"), (alice, "/chat/messages/"), (bobs, "/inbox/"), (bobs, f"/inbox/{talk.pk}/")]:
         assert "no-store" in page.get(path)["Cache-Control"]
     assert "no-store" in alice.get(f"/api/messages/{talk.uuid}/")["Cache-Control"]

@@ -6,9 +6,11 @@ from django.db.models import F
 
 def keep_both_kinds(apps, schema_editor):
     websites = apps.get_model("conversations", "Website").objects
-    websites.exclude(identity_secret="", identity_secret_before="").update(
+    changed = websites.exclude(identity_secret="", identity_secret_before="").update(
         accepts_hmac=True, hmac_secret=F("identity_secret"), hmac_secret_before=F("identity_secret_before")
     )
+    if changed:
+        print(f"\n  {changed} websites accept tokens and HMAC with one secret. Please choose: see docs/embedding.md.", end="")
 
 
 def keep_hmac(apps, schema_editor):
