@@ -1,54 +1,54 @@
-// <chat-composer> sends what is typed, once, in order, however often the line breaks: every message has a name of its
-// own from before its first try (client_id), waits in the tab's storage until the server has it, and is tried again.
-// Files, and words for what goes wrong, are in chat-seldom.js: it comes when there is a file, or something has gone wrong.
-const TIMEOUT = 15000; // milliseconds until a try counts as failed
-const LONGEST = 20000; // milliseconds between two tries, at most
-const SLOWEST = 10; // bytes in a millisecond, of a line that is waited for
-const KEPT_ALIVE = 60000; // bytes; browsers refuse more than 64 kB
+// <chat-composer> sends messages exactly once and in order over unreliable connections: each has a client_id from before its
+// first try, is in the tab's storage until the server has acknowledged it, and is retried. Files and error messages are in
+// chat-seldom.js, which is loaded with the first file or error.
+const TIMEOUT = 15000; // milliseconds until a try fails
+const MAX_DELAY = 20000; // milliseconds between two tries
+const MIN_SPEED = 10; // bytes per millisecond, the slowest upload that does not time out
+const MAX_KEEPALIVE = 60000; // bytes; browsers refuse more than 64 kB
 
 const store = {
   get(key, otherwise) {
     try {
       return JSON.parse(sessionStorage.getItem(key)) ?? otherwise;
     } catch {
-      return otherwise; // no storage in this browser: then it lasts as long as the page
+      return otherwise; // this browser has no storage
     }
   },
   set(key, value) {
     try {
       sessionStorage.setItem(key, JSON.stringify(value));
     } catch {
-      // the same
+      // this browser has no storage
     }
   },
 };
 
-// The address of an object ends with a uuid of its own. crypto.randomUUID exists on secure pages alone.
-function newName() {
+// The URL of an object ends with a random uuid. crypto.randomUUID exists on secure pages only.
+function randomUuid() {
   const address = URL.createObjectURL(new Blob());
   URL.revokeObjectURL(address);
   return address.slice(-36);
 }
 
-// Two tabs that begin at the same moment must not begin two conversations: the second one waits for what the first is given.
-const alone = (name, deed) =>
+// Two tabs that send their first message at once must not begin two conversations: the second one waits for the first.
+const withLock = (name, action) =>
   navigator.locks
-    ? navigator.locks.request(name, deed).catch((error) => {
-        if (error.name === "SecurityError") return deed(); // a browser that keeps nothing has no locks either
+    ? navigator.locks.request(name, action).catch((error) => {
+        if (error.name === "SecurityError") return action(); // with all cookies blocked there are no locks either
         throw error;
       })
-    : deed();
+    : action();
 
-// Files that are not sent yet: those of a message by its name, those that wait for their message by the draft's. They are
-// here and in no storage, so that they outlast another conversation being opened, and not the page.
-const held = new Map();
+// Files that are not sent yet: those of a message by its client_id, those of the draft by its key. They are in memory only:
+// they survive opening another conversation, but not reloading the page.
+const unsentFiles = new Map();
 
-let module; // chat-seldom.js, once it has come
+let module; // chat-seldom.js, once it is loaded
 
 class ChatComposer extends HTMLElement {
   connectedCallback() {
     this.form = this.querySelector("form");
-    this.words = this.form.dataset;
+    this.texts = this.form.dataset;
     this.field = this.querySelector("textarea");
     this.problem = this.querySelector(".problem");
     this.picker = this.querySelector("[type=file]");
@@ -59,103 +59,103 @@ class ChatComposer extends HTMLElement {
     this.tries = 0;
 
     this.field.value ||= store.get(this.draft, "");
-    this.measure();
-    this.form.querySelectorAll(".who input").forEach((input) => this.keep(input));
-    this.field.addEventListener("input", () => this.typed());
-    this.field.addEventListener("keydown", (event) => this.key(event));
+    this.resize();
+    this.form.querySelectorAll(".who input").forEach((input) => this.storeInput(input));
+    this.field.addEventListener("input", () => this.onInput());
+    this.field.addEventListener("keydown", (event) => this.onKey(event));
     this.form.addEventListener("submit", (event) => this.submit(event));
-    this.gone = new AbortController();
-    document.addEventListener("messages-shown", (event) => this.settle(event.detail), this.gone);
-    document.addEventListener("connected", () => this.flush(), this.gone);
-    addEventListener("online", () => this.flush(), this.gone);
-    const unsent = () => held.size || this.items.some((item) => item.failed);
-    // A page around the chat is left as its own scripts and people will.
-    addEventListener("beforeunload", (event) => window === top && unsent() && event.preventDefault(), this.gone);
+    this.disconnected = new AbortController();
+    document.addEventListener("messages-shown", (event) => this.removeArrived(event.detail), this.disconnected);
+    document.addEventListener("connected", () => this.flush(), this.disconnected);
+    addEventListener("online", () => this.flush(), this.disconnected);
+    const unsent = () => unsentFiles.size || this.items.some((item) => item.failed);
+    // In a frame, the page around the chat decides.
+    addEventListener("beforeunload", (event) => window === top && unsent() && event.preventDefault(), this.disconnected);
 
-    this.takeFiles();
-    for (const { name, text, files } of this.kept) {
-      const item = this.add(name, text);
-      item.refused = files > 0 && !held.has(name);
+    this.listenForFiles();
+    for (const { name, text, files } of this.stored) {
+      const item = this.addPending(name, text);
+      item.refused = files > 0 && !unsentFiles.has(name);
     }
-    this.settle(document.querySelector("message-list").rows);
+    this.removeArrived(document.querySelector("message-list").rows);
     this.flush();
-    // Ready to type, but without a keyboard jumping up on a phone, and never by taking the focus from a host's page.
+    // Focus the field, but do not open the keyboard of a phone, or take the focus from the page around the chat.
     if (matchMedia("(pointer: fine)").matches && window === top) this.field.focus({ preventScroll: true });
   }
 
-  // Another conversation was opened. What waits to be sent in this one is sent all the same.
+  // Another conversation was opened. Unsent messages of this one are sent all the same.
   disconnectedCallback() {
-    this.gone.abort();
+    this.disconnected.abort();
   }
 
-  // Who they are is not asked twice, should the page be loaded anew before the first message.
-  keep(input) {
+  // Name and e-mail survive a reload before the first message.
+  storeInput(input) {
     input.value ||= store.get(`${input.name} ${this.draft}`, "");
     input.addEventListener("input", () => store.set(`${input.name} ${this.draft}`, input.value));
   }
 
-  typed() {
+  onInput() {
     this.problem.hidden = true;
-    this.measure();
+    this.resize();
     store.set(this.draft, this.field.value);
   }
 
-  measure() {
+  resize() {
     this.field.style.height = "auto";
     const { scrollHeight, offsetHeight, clientHeight } = this.field;
     this.field.style.height = `${scrollHeight + offsetHeight - clientHeight}px`; // with its borders
     const most = Number(this.field.dataset.most);
     this.tooLong = this.field.value.length > most && [...this.field.value].length > most; // counted as the server does
-    if (this.tooLong) this.seldom("tooLong", most);
+    if (this.tooLong) this.lazy("warnTooLong", most);
   }
 
-  key(event) {
+  onKey(event) {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari composes
     event.preventDefault();
     this.form.requestSubmit();
   }
 
-  // Files are chosen, pasted or dropped, anywhere on the page: of one that nobody takes the browser makes a page.
-  takeFiles() {
-    const attach = ([...files]) => this.seldom("attach", files); // another list: theirs is the browser's, and soon empty
+  // Files are chosen, pasted or dropped anywhere on the page. The browser would open a file that is not handled.
+  listenForFiles() {
+    const attach = ([...files]) => this.lazy("attach", files); // copied, because the browser empties its list
     this.picker?.addEventListener("change", () => (attach(this.picker.files), (this.picker.value = "")));
     const place = this.parentElement;
     const bring = (event) => {
       const { types, files } = event.dataTransfer ?? event.clipboardData;
-      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // of a text with a picture of it, the text
+      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // text with a picture of it: take the text
       event.preventDefault();
       if (!this.picker) return;
       place.classList.toggle("dropping", event.type === "dragover");
       if (event.type === "paste" || event.type === "drop") attach(files);
     };
-    for (const kind of ["paste", "dragover", "dragleave", "drop"]) document.addEventListener(kind, bring, this.gone);
-    this.files = this.files; // what was chosen before another conversation was opened
+    for (const kind of ["paste", "dragover", "dragleave", "drop"]) document.addEventListener(kind, bring, this.disconnected);
+    this.files = this.files; // chosen before another conversation was opened
   }
 
-  // Something that is in chat-seldom.js.
-  async seldom(deed, ...details) {
+  // Call a function of chat-seldom.js.
+  async lazy(name, ...details) {
     try {
       module = await import(this.dataset.module);
     } catch {
-      this.dataset.module += "?"; // another name: older browsers remember that there was nothing under this one
-      return this.complain(this.words.offline);
+      this.dataset.module += "?"; // another URL: older browsers remember a failed import
+      return this.showProblem(this.texts.offline);
     }
-    return module[deed](this, ...details);
+    return module[name](this, ...details);
   }
 
   get files() {
-    return held.get(this.draft) ?? [];
+    return unsentFiles.get(this.draft) ?? [];
   }
 
   set files(files) {
-    if (files.length) held.set(this.draft, files);
-    else held.delete(this.draft);
-    module?.show(this, this.form.querySelector(".files"), files, true);
+    if (files.length) unsentFiles.set(this.draft, files);
+    else unsentFiles.delete(this.draft);
+    module?.showFiles(this, this.form.querySelector(".files"), files, true);
   }
 
-  complain(sentence) {
+  showProblem(text) {
     this.problem.hidden = false;
-    this.problem.textContent = sentence;
+    this.problem.textContent = text;
   }
 
   submit(event) {
@@ -166,49 +166,49 @@ class ChatComposer extends HTMLElement {
     if ((!text && !files.length) || this.tooLong) return;
     const missing = this.form.querySelector(".who [required]:invalid");
     if (missing) return (missing.closest("details").open = true), missing.reportValidity();
-    const name = newName();
-    store.set(this.outbox, [...this.kept, { name, text, files: files.length }]);
+    const name = randomUuid();
+    store.set(this.outbox, [...this.stored, { name, text, files: files.length }]);
     if (files.length) {
-      held.set(name, files);
+      unsentFiles.set(name, files);
       this.files = [];
     }
-    this.add(name, text);
+    this.addPending(name, text);
     this.field.value = "";
-    this.typed();
+    this.onInput();
     document.querySelector("message-list").toEnd();
     this.flush();
   }
 
-  // A message that the server does not have yet, or whose row has not come back yet.
-  add(name, text) {
+  // Show a message that is not in the list yet.
+  addPending(name, text) {
     const row = this.querySelector("template").content.firstElementChild.cloneNode(true);
     Object.assign(row.querySelector(".bubble"), { textContent: text, hidden: !text });
-    const files = held.get(name) ?? [];
-    module?.show(this, row.querySelector(".files"), files);
+    const files = unsentFiles.get(name) ?? [];
+    module?.showFiles(this, row.querySelector(".files"), files);
     const before = this.waiting.lastElementChild || document.querySelector("#messages > :last-child");
     row.classList.toggle("starts-group", !before?.matches(".mine"));
     const item = { name, text, files, row, refused: false };
-    row.querySelector("button").addEventListener("click", () => this.again(item));
-    this.say(item, this.words.sending);
+    row.querySelector("button").addEventListener("click", () => this.retry(item));
+    this.setStatus(item, this.texts.sending);
     this.waiting.append(row);
     this.items.push(item);
     return item;
   }
 
-  // What is not sent yet, as a reload would find it.
-  get kept() {
+  // The unsent messages in the tab's storage.
+  get stored() {
     return store.get(this.outbox, []);
   }
 
-  forget(name) {
-    held.delete(name);
-    store.set(this.outbox, this.kept.filter((item) => item.name !== name));
+  unstore(name) {
+    unsentFiles.delete(name);
+    store.set(this.outbox, this.stored.filter((item) => item.name !== name));
   }
 
-  // One after the other, so that they arrive in the order in which they were written.
+  // Send one after the other, so that they arrive in order.
   async flush() {
     clearTimeout(this.timer);
-    for (const item of this.items) if (item.refused && !item.failed) this.seldom("lose", item);
+    for (const item of this.items) if (item.refused && !item.failed) this.lazy("markFilesLost", item);
     const item = this.items.find((item) => !item.id && !item.refused);
     if (!item || this.busy) return;
     this.busy = true;
@@ -218,7 +218,7 @@ class ChatComposer extends HTMLElement {
     this.timer = setTimeout(() => this.flush(), wait);
   }
 
-  // Milliseconds until the next try, or null if there is nothing more to do for this one.
+  // Returns the milliseconds until the next try, or null if there is none.
   async send(item) {
     const form = new FormData(this.form);
     form.delete("files");
@@ -226,29 +226,29 @@ class ChatComposer extends HTMLElement {
     item.files.forEach((file) => body.append("files", file));
     body.set("content", item.text);
     body.set("client_id", item.name);
-    body.set("state", document.querySelector("#shown-state")?.value ?? ""); // whose messages it was written below
+    body.set("state", document.querySelector("#shown-state")?.value ?? ""); // the conversation that it was written in
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     let response;
     try {
       const keeper = document.querySelector("chat-keeper");
-      await keeper?.ready; // customers' pages have one: who we are is known from then on
+      await keeper?.ready; // on customers' pages: from then on it is known who the customer is
       const post = (more) => this.post(item, body, { ...keeper?.headers, ...more });
-      if (keeper?.isNew) response = await alone(this.form.action, () => this.first(keeper, post));
+      if (keeper?.isNew) response = await withLock(this.form.action, () => this.sendFirst(keeper, post));
       else response = await post();
       if (!item.abandoned) await keeper?.takeSecret(response);
-      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // what we write below is not ours any more
+      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // it is not this browser's by now
     } catch {
-      if (!item.abandoned) return this.later(item);
+      if (!item.abandoned) return this.retryLater(item);
     }
     if (item.abandoned) return null;
     const id = Number(response.headers.get("X-Message"));
-    if (id) return this.sent(item, id, form.get("email"));
-    if (response.status === 429) return this.later(item, Number(response.headers.get("Retry-After")) || 0);
-    if (response.ok || response.status >= 500) return this.later(item); // ok, but not ours: somebody stands between us
-    return (await this.seldom("refuse", item, response)) ? null : this.later(item);
+    if (id) return this.onSent(item, id, form.get("email"));
+    if (response.status === 429) return this.retryLater(item, Number(response.headers.get("Retry-After")) || 0);
+    if (response.ok || response.status >= 500) return this.retryLater(item); // ok, but from a captive portal
+    return (await this.lazy("markRefused", item, response)) ? null : this.retryLater(item);
   }
 
-  async first(keeper, post) {
+  async sendFirst(keeper, post) {
     await keeper.recallSecret();
     return keeper.isNew ? keeper.obtainSecret(post) : post();
   }
@@ -256,58 +256,58 @@ class ChatComposer extends HTMLElement {
   post({ files, abandoned }, body, more) {
     if (abandoned) throw new Error("abandoned");
     const trying = (this.trying = new AbortController());
-    setTimeout(() => trying.abort(), files.reduce((time, file) => time + file.size / SLOWEST, TIMEOUT));
-    const keepalive = !files.length && `${body}`.length < KEPT_ALIVE; // it is sent even if the page is left at this moment
+    setTimeout(() => trying.abort(), files.reduce((time, file) => time + file.size / MIN_SPEED, TIMEOUT));
+    const keepalive = !files.length && `${body}`.length < MAX_KEEPALIVE; // sent even if the page is left at this moment
     const headers = { "HX-Request": "true", ...more };
     return fetch(this.form.action, { method: "POST", body, headers, signal: trying.signal, keepalive });
   }
 
-  sent(item, id, email) {
+  onSent(item, id, email) {
     this.tries = 0;
     item.id = id;
-    this.say(item, this.words.sent);
-    this.forget(item.name);
+    this.setStatus(item, this.texts.sent);
+    this.unstore(item.name);
     document.querySelector("chat-keeper")?.begin();
-    // Who they are is asked once, and while nobody is there until there is an e-mail address.
+    // Ask for name and e-mail once; outside the office hours until there is an e-mail address.
     if (email || !document.querySelector(".away")) this.form.querySelector(".who")?.remove();
     document.body.dispatchEvent(new CustomEvent("messages"));
-    if (this.isConnected) this.settle();
+    if (this.isConnected) this.removeArrived();
     return null;
   }
 
-  // `seconds` is how long the server wants us to wait, if it said so.
-  later(item, seconds = 0) {
-    const backOff = Math.min(LONGEST, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
-    this.say(item, this.words.retrying, true);
-    if (seconds) this.seldom("tooMany", item, seconds);
+  // `seconds` is the server's Retry-After.
+  retryLater(item, seconds = 0) {
+    const backOff = Math.min(MAX_DELAY, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
+    this.setStatus(item, this.texts.retrying, true);
+    if (seconds) this.lazy("showRateLimit", item, seconds);
     return Math.max(1000 * seconds, backOff);
   }
 
-  say(item, fate, failed = false) {
+  setStatus(item, text, failed = false) {
     item.failed = failed;
-    item.row.querySelector(".fate").textContent = fate;
+    item.row.querySelector(".fate").textContent = text;
     item.row.classList.toggle("unsent", item.refused);
     item.row.classList.toggle("retrying", failed && !item.refused);
     item.row.querySelector("button").hidden = !failed;
   }
 
-  again(item) {
+  retry(item) {
     item.refused = false;
-    this.say(item, this.words.sending);
+    this.setStatus(item, this.texts.sending);
     this.field.focus();
     this.flush();
   }
 
-  // What has come, with these rows or before, need not wait any more.
-  settle(rows = []) {
+  // Remove the pending messages that are in the list by now.
+  removeArrived(rows = []) {
     const { last } = document.querySelector("message-list");
     const clientIds = rows.map((row) => row.dataset.clientId);
-    for (const item of this.items) if (item.id <= last || clientIds.includes(item.name)) this.drop(item);
+    for (const item of this.items) if (item.id <= last || clientIds.includes(item.name)) this.removePending(item);
   }
 
-  // Somebody else writes from now on.
+  // Somebody else uses this page from now on: discard the draft and everything unsent.
   abandon() {
-    this.items.forEach((item) => (this.drop(item), (item.abandoned = true)));
+    this.items.forEach((item) => (this.removePending(item), (item.abandoned = true)));
     this.trying?.abort();
     for (const name of ["name", "email"]) {
       store.set(`${name} ${this.draft}`, "");
@@ -315,13 +315,13 @@ class ChatComposer extends HTMLElement {
     }
     this.field.value = "";
     this.files = [];
-    this.typed();
+    this.onInput();
   }
 
-  drop(item) {
+  removePending(item) {
     item.row.remove();
     this.items = this.items.filter((other) => other !== item);
-    this.forget(item.name);
+    this.unstore(item.name);
   }
 }
 

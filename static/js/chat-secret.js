@@ -1,6 +1,6 @@
 // How this page gets, stores and loses the customer's secret where cookies are blocked, and how it shows another
 // conversation. chat-keeper.js loads this when it is needed.
-const words = __TEXTS__; // the server inserts them
+const texts = __TEXTS__; // the server inserts them
 const RACE = 2000; // milliseconds in which another tab gets the answer with the new secret
 
 const keeper = document.querySelector("chat-keeper");
@@ -8,10 +8,10 @@ const { headers } = keeper;
 let identified = false; // on this page
 let identifying; // the last identification, while the server has not answered
 
-const windowButton = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: words.window });
+const windowButton = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: texts.window });
 windowButton.hidden = window === top;
 windowButton.addEventListener("click", () => openWindow(post("code", null), (code) => `${keeper.dataset.standaloneUrl}#code=${code}`));
-keeper.querySelector(".forgetful").append(`${words.forgetful} `, windowButton);
+keeper.querySelector(".forgetful").append(`${texts.forgetful} `, windowButton);
 document.addEventListener("submit", (event) => resume(event));
 document.body.addEventListener("htmx:afterSwap", () => fetchPictures());
 
@@ -133,7 +133,7 @@ function askWho(asked, before) {
   if (!asked || before) return;
   const composer = document.querySelector("chat-composer");
   composer.problem.before(asked);
-  asked.querySelectorAll("input").forEach((input) => composer.keep(input));
+  asked.querySelectorAll("input").forEach((input) => composer.storeInput(input));
 }
 
 function announceMessages() {

@@ -398,6 +398,54 @@ def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: 
     assert row.evaluate("(row) => row.isConnected")
 
 
+@pytest.mark.parametrize("store", ["cookie", "page"])
+def test_identification_renews_the_secret_and_neither_tab_notices(
+    street: Street, members: Site, api: Api, store: str
+) -> None:
+    sub, path = unique_name(), members.page(script=members.script("members"))
+    phone = street.guest(members.far, path)
+    phone.calls("identify", token(sub))
+    phone.opens()
+    phone.says("From my phone")
+    phone.shows("From my phone")
+    context = street.browser()
+    if store == "page":
+        refuses_cookies(context, street.server.url)
+    alice, tab = (street.guest(members.far, path, context=context) for _ in range(2))
+
+    def secret() -> str:
+        [cookie] = alice.cookies() or [{"value": json.loads(alice.kept()["chatsite members"])["chat"]}]
+        return str(cookie["value"])
+
+    long_message = "\n".join(f"Line {number}" for number in range(60))
+    alice.opens()
+    alice.says(long_message)
+    alice.shows(long_message)
+    tab.opens()
+    tab.shows(long_message)
+    tab.types("Half a sen")
+    alice.is_connected()
+    row = alice.frame.locator("#messages > .message").element_handle()
+    alice.frame.locator("message-list").evaluate("(list) => { list.scrollTop = 300; }")
+    top = row.evaluate("(row) => row.getBoundingClientRect().top")
+    before = secret()
+    alice.calls("identify", token(sub))
+    expect(alice.frame.locator(".earlier")).to_be_visible()
+    assert api.read(before) == []
+    assert len(api.read(secret())) == 1
+    assert row.evaluate("(row) => row.isConnected && row.getBoundingClientRect().top") == top
+    alice.says("Now as a member")
+    alice.shows(long_message, "Now as a member")
+    tab.shows(long_message, "Now as a member")
+    expect(tab.field).to_have_value("Half a sen")
+    tab.says("From the second tab")
+    wait_for_same_screen(alice, tab)
+    alice.shows(long_message, "Now as a member", "From the second tab")
+    alice.frame.locator(".earlier summary").click()
+    alice.frame.get_by_role("button", name="From my phone").click()
+    alice.shows("From my phone")
+
+
 def test_an_identified_customer_has_the_same_conversation_on_every_device(street: Street, members: Site) -> None:
     alice_sub, carol_sub = unique_name(), unique_name()
     hello = f"Hello from {alice_sub}"
