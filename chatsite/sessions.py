@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from django.contrib.sessions import middleware
 from django.contrib.sessions.backends import db
 from django.contrib.sessions.models import Session
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from conversations.models.prepared import prepared
+from conversations.threshold.origin import is_cross_origin
 
 
 class SessionStore(db.SessionStore):
@@ -20,3 +23,13 @@ class SessionStore(db.SessionStore):
             return found[0]
         self._session_key = None
         return None
+
+
+class SessionMiddleware(middleware.SessionMiddleware):
+    """Django's own, except that a GET from another site's page saves nothing, such as a message of the admin."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Save the session if it has changed."""
+        if request.method in {"GET", "HEAD"} and is_cross_origin(request):
+            request.session.modified = False
+        return super().process_response(request, response)

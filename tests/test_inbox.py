@@ -1,11 +1,14 @@
 """The inbox: its list, filters and conversation pages, with plain forms and with htmx."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 
 from conversations.actions import close, mark_read, post_message, take
@@ -71,10 +74,11 @@ def test_the_list_shows_names_last_lines_and_unread_counts_newest_first(bobs: Pa
     assert "(2) Inbox" in page.content.decode()
 
 
-def test_opening_a_conversation_marks_it_read_for_this_agent_alone(bobs: Page, carols: Page) -> None:
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_opening_a_conversation_marks_it_read_for_this_agent_alone(bobs: Page, carols: Page, site: str) -> None:
     talk = begin("Alice", "more")
     assert unread(bobs.get("/inbox/list/")) == [2]
-    bobs.get(f"/inbox/{talk.pk}/")
+    bobs.get(f"/inbox/{talk.pk}/", headers={"Sec-Fetch-Site": site})
     assert unread(bobs.get("/inbox/list/")) == []
     assert unread(carols.get("/inbox/list/")) == [2]
     post_message(content="news", conversation=talk)
@@ -279,3 +283,56 @@ def test_customers_never_see_a_username(alice: Page, bobs: Page, bob: Agent, car
         assert "bobs-secret-login" not in page
     assert '<span class="name">Agent</span>' in alice.get("/chat/").content.decode()
     assert "bobs-secret-login" in carols.get(f"/inbox/{talk.pk}/").content.decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender"},
+        {},  # the page's script marks it as read
+    ],
+)
+def test_a_page_that_another_site_opens_marks_nothing_as_read(
+    bobs: Page, talk: Conversation, headers: dict[str, str]
+) -> None:
+    page = bobs.get(f"/inbox/{talk.pk}/", headers=headers).content.decode()
+    assert not Reading.objects.exists()
+    assert 'data-read-up-to="0"' in page
+
+
+def urls(patterns: list[Any], prefix: str = "/") -> Iterator[str]:
+    """The routes of these patterns."""
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from urls(pattern.url_patterns, route)
+        else:
+            yield route
+
+
+def test_a_get_from_another_site_writes_nothing_anywhere(talk: Conversation) -> None:
+    root = User.objects.create_superuser("root", password="x")
+    Agent.objects.promote(root)
+    page = Page(raise_request_exception=False)
+    page.force_login(root)
+    page.cookies["chat"] = talk.uuid.hex
+    values = {"key": "default", "app_label": "conversations", "url": "", "uuid": str(talk.uuid)}
+    written: list[str] = []
+
+    def watch(execute: Any, sql: str, *rest: Any) -> Any:
+        if re.match(r"\s*(INSERT|UPDATE|DELETE|REPLACE)", sql, re.IGNORECASE):
+            written.append(f"{path}: {sql}")
+        return execute(sql, *rest)
+
+    answers = set()
+    for route in urls(get_resolver().url_patterns):
+        path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: values.get(match[1], str(talk.pk)), route)
+        path = re.sub(r"\(\?P<(\w+)>[^)]*\)|[$^]", lambda match: values.get(match[1] or "url", ""), path)
+        with connection.execute_wrapper(watch):
+            for method in (page.get, page.head):
+                answers.add((path, method(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code))
+    assert written == []
+    assert len([path for path, status in answers if status == 200]) > 40
+    assert [path for path, status in answers if status >= 500] == []

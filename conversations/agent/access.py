@@ -21,6 +21,18 @@ class AgentRequest(HttpRequest):
     htmx: HtmxDetails
 
 
+def opened_by_the_agent(request: AgentRequest) -> bool:
+    """Return whether the agent opened this page from one of ours or by its address; only then may a GET mark as read.
+
+    A link on another site, or a browser that prefetches, changes nothing. Where the browser does not say where the
+    request comes from (https://www.w3.org/TR/fetch-metadata/), as on plain http, the page's script marks as read.
+    """
+    if request.htmx or request.method == "POST":  # no page of another site can send these
+        return True
+    prefetched = "prefetch" in request.headers.get("Sec-Purpose", "")
+    return request.headers.get("Sec-Fetch-Site") in {"same-origin", "none"} and not prefetched
+
+
 def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Require a signed-in agent, and give the view `request.agent`.
 

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse
 from conversations.agent import customer_details
-from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.screen import files
@@ -205,20 +205,22 @@ def _render_page(
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = reading.last_message_id if reading else 0
+    mark = before is None and opened_by_the_agent(request)
+    if mark:
+        actions.mark_read(conversation=conversation, agent=request.agent, last=conversation.last_message_id)
     context = _state_context(request, conversation) | {
         "details": customer_details.CustomerDetails.of(conversation),
         "website": Website.objects.by_id(conversation.website_id),
         "bubbles": shown,
         "older": older,
         "before": before,
+        "read_up_to": conversation.last_message_id if mark else read_up_to,
         "first_unread": _first_unread(shown, read_up_to),
         "form": form or MessageForm(),
         "error": error,
         "client_id": uuid.uuid4(),
         "agent": request.agent,
     }
-    if before is None:
-        actions.mark_read(conversation=conversation, agent=request.agent, last=conversation.last_message_id)
     if request.htmx and not request.htmx.history_restore_request:
         response = render(request, "agent/_conversation.html", context, status=status)
         response["HX-Trigger-After-Swap"] = "inbox"

@@ -2,8 +2,9 @@
 class ReadMark extends HTMLElement {
   connectedCallback() {
     this.list = this.closest("message-list");
-    this.read = this.list.last;
+    this.read = Number(this.dataset.readUpTo);
     this.list.addEventListener("seen", () => this.send());
+    if (!document.hidden) this.send();
     const row = document.getElementById(`message-${this.dataset.firstUnread}`);
     row?.classList.add("first-unread");
     row?.setAttribute("data-new", this.dataset.new);
