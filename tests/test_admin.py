@@ -21,7 +21,7 @@ from tests.conftest import Page
 pytestmark = pytest.mark.django_db
 
 SECRETS: dict[type[models.Model], set[str]] = {
-    Attachment: {"uuid", "file", "small"},
+    Attachment: {"uuid", "file", "thumbnail", "original"},
     Contact: {"digest"},
     Conversation: {"uuid"},
     Message: {"client_id"},
