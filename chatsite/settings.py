@@ -162,6 +162,8 @@ LIMITS = {
     "sign-ins as one agent from a known browser": (6, 900),
     "password changes of one agent": (10, 900),
 }
+# Open WebSockets in each process; pages and widgets beyond them poll. See conversations/live/open_sockets.py
+SOCKETS = {"sockets of one address": 100, "sockets of one conversation": 30}
 # Bytes of a form or JSON, without files. The longest message is 20,480 characters.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100

@@ -129,6 +129,8 @@ def free_port() -> int:
 class Server:
     """`manage.py serve` in a process and on a database of its own. It can be killed and started again."""
 
+    command = ("manage.py", "serve")
+
     def __init__(self, environment: dict[str, str]) -> None:
         self.port = free_port()
         self.environment = {**os.environ, **environment, "PORT": str(self.port), "HOST": "127.0.0.1"}
@@ -145,7 +147,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and return when it accepts connections."""
-        command = [sys.executable, "manage.py", "serve"]
+        command = [sys.executable, *self.command]
         self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:

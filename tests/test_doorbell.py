@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from django.db import DatabaseError, InterfaceError
 from chatsite.asgi import protocols
 from conversations.actions import close, post_message, renew_secret, take
 from conversations.announce import customer_group
-from conversations.live import doorbell
+from conversations.live import doorbell, open_sockets
 from conversations.models import Agent, Conversation, Website
 from tests.conftest import Page
 
@@ -309,6 +309,63 @@ async def test_heartbeats_go_on_while_the_channel_layer_fails(
         monkeypatch.setattr(get_channel_layer(), "group_add", fail)
         for _ in range(3):
             assert (await ring_of(bell))["last"] == talk.last_message_id
+
+
+@pytest.mark.parametrize("path", ["/ws/chat/", "/ws/messages/{uuid}/", "/ws/inbox/"], ids=["page", "widget", "agent"])
+@pytest.mark.parametrize("failing", ["group_discard", "send", "receive"])
+async def test_a_socket_leaves_no_task_and_no_count_behind_whatever_fails(
+    talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch, path: str, failing: str
+) -> None:
+    async def fail(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("gone for a moment")
+
+    before = asyncio.all_tasks()
+    bell = WebsocketCommunicator(
+        protocols,
+        path.format(uuid=talk.uuid),
+        headers=[
+            (b"host", b"testserver"),
+            (b"origin", OURS),
+            (b"cookie", f"chat={talk.uuid.hex}; {session(bobs)}".encode()),
+        ],
+    )
+    await bell.connect()
+    await ring_of(bell)
+    layer = get_channel_layer() if failing == "group_discard" else doorbell.Doorbell
+    monkeypatch.setattr(layer, failing, fail)
+    await in_thread(post_message)(content="Hi", conversation=talk)  # rings
+    with suppress(ConnectionError):
+        await bell.send_to(text_data="{}")
+        await bell.disconnect()
+    if left := asyncio.all_tasks() - before:  # cancelled, but not done yet
+        assert not (await asyncio.wait(left, timeout=5))[1]
+    assert not open_sockets._open
+
+
+@pytest.mark.parametrize("path", ["/ws/chat/", "/ws/messages/{uuid}/", "/ws/inbox/"], ids=["page", "widget", "agent"])
+async def test_sockets_beyond_the_limit_are_closed_with_1013(
+    talk: Conversation, bobs: Page, settings: Any, path: str
+) -> None:
+    def opened() -> Any:
+        return socket(path.format(uuid=talk.uuid), cookies=f"chat={talk.uuid.hex}; {session(bobs)}")
+
+    settings.RATE_LIMITS = True
+    settings.SOCKETS = {"sockets of one address": 2, "sockets of one conversation": 9}
+    async with opened() as first, opened() as third:
+        async with opened() as second:
+            for bell in (first, second):
+                await bell.connect()
+                await ring_of(bell)
+            await third.connect()
+            assert await closed_with(third) == doorbell.TRY_AGAIN_LATER
+        async with opened() as next_one:
+            await next_one.connect()
+            await ring_of(next_one)
+        settings.RATE_LIMITS = False
+        async with opened() as fourth, opened() as fifth:
+            for bell in (fourth, fifth):
+                await bell.connect()
+                await ring_of(bell)
 
 
 async def test_a_ring_contains_neither_text_nor_uuid(talk: Conversation, bobs: Page) -> None:

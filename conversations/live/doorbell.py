@@ -3,23 +3,26 @@
 import asyncio
 import json
 import logging
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
 
 from channels.auth import get_user
+from channels.consumer import get_handler_name
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from conversations.announce import AGENTS, customer_group, website_group
+from conversations.live.open_sockets import TooManySockets, counted
 from conversations.live.origin_check import WEBSITE_ORIGIN
 from conversations.models import Agent, Conversation, Origin, Website
 from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
 from conversations.threshold import customer_secret
+from conversations.threshold.limits import address_of_scope
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,10 @@ Subscription = tuple[tuple[str, ...], int]
 PROTOCOL = "chat"
 """A page without a cookie offers two subprotocols: this one, and the conversation's secret."""
 
-NOT_FOUND = 4404
+# Close codes
+TRY_AGAIN_LATER = 1013
 REVOKED = 4403
+NOT_FOUND = 4404
 
 
 class Doorbell(AsyncWebsocketConsumer):
@@ -48,17 +53,20 @@ class Doorbell(AsyncWebsocketConsumer):
     heartbeat_task: "asyncio.Task[None] | None" = None
     joined: tuple[str, ...] = ()  # and not `groups`, which Channels itself joins and leaves
     subprotocol: str | None = None
+    limited_per_conversation = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Channels makes one instance for each socket."""
         super().__init__(*args, **kwargs)
+        self.counts = ExitStack()
         self.recheck_requested = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle one socket. However that ends, its heartbeat ends and it leaves its groups."""
+        """Handle one socket. However that ends: count it no longer, end its heartbeat, and leave its groups."""
         try:
             await super().__call__(scope, receive, send)
         finally:
+            self.counts.close()
             if self.heartbeat_task:
                 self.heartbeat_task.cancel()
             try:
@@ -72,15 +80,25 @@ class Doorbell(AsyncWebsocketConsumer):
         raise NotImplementedError
 
     async def connect(self) -> None:
-        """Accept the socket, and close it with 4404 if it has access to nothing."""
+        """Accept the socket. Close it with 1013 if there are too many, and with 4404 if it has access to nothing."""
         await self.accept(self.subprotocol)
-        found = await self.subscription()
-        if found is None:
-            return await self.close(NOT_FOUND)
+        try:
+            self.counts.enter_context(counted("sockets of one address", address_of_scope(self.scope)))
+            found = await self.subscription()
+            if found is None:
+                return await self.close(NOT_FOUND)
+            if self.limited_per_conversation:
+                self.counts.enter_context(counted("sockets of one conversation", found[0][0]))
+        except TooManySockets:
+            return await self.close(TRY_AGAIN_LATER)
         # Join before the first heartbeat reads `last`: a message in between rings twice, but is never missed.
         await self.join(found[0])
         self.heartbeat_task = asyncio.create_task(self.heartbeat())
         return None
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Call the method for this event. Channels would close old database connections first, in another thread."""
+        await getattr(self, get_handler_name(message))(message)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Ignore whatever a client sends."""
@@ -155,6 +173,8 @@ class WidgetDoorbell(Doorbell):
 
 class AgentDoorbell(Doorbell):
     """Rings in an agent's inbox, for all conversations that the agent may see."""
+
+    limited_per_conversation = False
 
     async def subscription(self) -> Subscription | None:
         """All conversations, or those of the agent's websites, while the session is an agent's."""

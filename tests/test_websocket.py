@@ -1,0 +1,330 @@
+"""WebSockets of a real server: odd handshakes, bounds for each socket, and how many sockets there may be."""
+
+import base64
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from daphne.ws_protocol import WebSocketFactory
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from chatsite.serving.websocket import CLOSE_TIMEOUT, MAX_FRAMES, MAX_REFUSED, WebSocketConnection
+from tests.conftest import PASSWORD, Server, server_database
+from tests.test_server import serving, until
+
+RUNNER = """
+import os, pathlib
+os.dup2(os.open(os.environ["ERROR_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+import django
+django.setup()
+from chatsite.serving import server
+
+class ObservedServer(server.ChatsiteServer):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options, ping_interval=1, ping_timeout=2)
+
+    def application_checker(self):
+        super().application_checker()
+        pathlib.Path(os.environ["CONNECTION_COUNT"]).write_text(str(len(self.connections)))
+
+server.ChatsiteServer = ObservedServer
+server.serve("127.0.0.1", int(os.environ["PORT"]))
+"""
+
+TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
+
+
+class ObservedServer(Server):
+    """The product with quick pings and with limits; its housekeeping writes down how many connections there are."""
+
+    command = ("-c", RUNNER)
+
+    def connections(self) -> int | None:
+        """How many connections the next round of the housekeeping counts, or None as long as there is none."""
+        path = Path(self.environment["CONNECTION_COUNT"])
+        number = path.read_text() if path.exists() else ""
+        path.unlink(missing_ok=True)
+        return int(number) if number else None
+
+    def forgets_all_connections(self) -> None:
+        """Wait until the housekeeping has forgotten all connections; it must not have failed."""
+        self.connections()  # the number of a round before
+        until(lambda: self.connections() == 0)
+        assert self.errors() == []
+
+    def errors(self) -> list[str]:
+        """The lines of the log that say that something has failed."""
+        log = Path(self.environment["ERROR_LOG"]).read_text()
+        return [line for line in log.splitlines() if "ERROR" in line or "Exception" in line]
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Iterator[ObservedServer]:
+    """A server that writes down its connections, with an agent bob."""
+    where = tmp_path_factory.mktemp("observed")
+    with django_db_blocker.unblock():
+        for url in server_database(where):
+            environment = {
+                "DJANGO_SETTINGS_MODULE": "chatsite.settings",
+                "DEBUG": "on",
+                "DATABASE_URL": url,
+                "FILES": str(where),
+                "TRUSTED_PROXIES": "1",
+                "CONNECTION_COUNT": str(where / "connections"),
+                "ERROR_LOG": str(where / "errors"),
+            }
+            server = ObservedServer(environment)
+            server.environment["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
+            server.manage("migrate", "--verbosity", "0")
+            server.manage("createagent", "bob", "--password", PASSWORD)
+            server.start()
+            yield server
+            server.kill()
+
+
+def start_conversation(server: Server, address: str = "192.0.2.1") -> str:
+    """Start a conversation over the API; returns its uuid."""
+    body = json.dumps({"content": "Hi"}).encode()
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": address}
+    with urlopen(Request(f"{server.url}/api/messages/", body, headers), timeout=30) as answer:
+        return str(json.load(answer)["items"][0]["conversation"])
+
+
+@pytest.fixture(scope="module")
+def uuid(observed: ObservedServer) -> str:
+    """The uuid of a conversation on that server."""
+    return start_conversation(observed)
+
+
+def frame(opcode: int, payload: bytes = b"", fin: bool = True) -> bytes:
+    """A masked frame as clients send it, of at most 64 kB."""
+    size = struct.pack("!B", 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BH", 0xFE, len(payload))
+    return bytes([(0x80 if fin else 0) | opcode]) + size + bytes(4) + payload
+
+
+def handshake(port: int, path: str, *headers: bytes) -> socket.socket:
+    """Send a handshake with more headers."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(20)
+    client.connect(("127.0.0.1", port))
+    key = base64.b64encode(os.urandom(16))
+    lines = [
+        b"GET " + path.encode() + b" HTTP/1.1",
+        b"Host: 127.0.0.1:%d" % port,
+        b"Origin: http://127.0.0.1:%d" % port,
+        b"Connection: Upgrade",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: " + key,
+        *headers,
+    ]
+    client.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+    return client
+
+
+def status(client: socket.socket) -> int:
+    """The status of the response, without anything of what follows it."""
+    head = b""
+    while b"\r\n\r\n" not in head and (part := client.recv(1)):
+        head += part
+    return int(head.split()[1])
+
+
+def received(client: socket.socket) -> bytes:
+    """Everything until the server closes the connection."""
+    data = b""
+    with suppress(ConnectionResetError):
+        while part := client.recv(4096):
+            data += part
+    return data
+
+
+def close_code(client: ClientConnection) -> int | None:
+    """The code with which the server closes a socket, after any rings."""
+    with suppress(ConnectionClosed):
+        while True:
+            client.recv(20)
+    return client.close_code
+
+
+# Handshakes -----------------------------------------------------------------------------------------------------------
+
+PATHS = ["/ws/chat/", "/ws/chat/shop/", "/ws/messages/{uuid}/", "/ws/inbox/", "/ws/nowhere/"]
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        b"%63hat",
+        b"chat%2c 0123",
+        b"%",
+        b"\xe9",
+        "日本".encode(),
+        b"",
+        b",",
+        b"chat,",
+        b"chat, chat",
+        b"two words",
+        b", ".join(b"word%d" % number for number in range(200)),
+        b"chat\r\nSec-WebSocket-Protocol: chat",
+        b"chat\r\nSec-WebSocket-Protocol: %63hat",
+    ],
+)
+def test_invalid_subprotocols_are_refused_and_harm_nothing(observed: ObservedServer, uuid: str, offered: bytes) -> None:
+    for path in PATHS:
+        with handshake(observed.port, path.format(uuid=uuid), b"Sec-WebSocket-Protocol: " + offered) as client:
+            assert status(client) in {400, 403}, path
+    observed.forgets_all_connections()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99"],
+        [b"Sec-WebSocket-Extensions: \xff;;=,"],
+        [b"Sec-WebSocket-Version: 12"],
+        [b"Sec-WebSocket-Key: short"],
+        [b"Host: [", b"X-Forwarded-For: ,,"],
+        [b"Origin: http://127.0.0.1:99999999999"],
+        [b"Origin: http://[::", b"Cookie: chat=\xff; sessionid=\xff"],
+        [b'Cookie: sessionid="\\000\\000\\000\\000\\000\\000\\000\\000\\000"; chat="\\000"'],
+        [b"Content-Length: 10"],
+        [b"Transfer-Encoding: chunked"],
+        [b"Upgrade: h2c", b"Connection: close"],
+        [b"Cookie: " + b"a=b; " * 3000],
+    ],
+)
+def test_odd_handshakes_leave_no_connection_behind(observed: ObservedServer, uuid: str, headers: list[bytes]) -> None:
+    second = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n"
+    for path in [*PATHS, "/ws/messages/%00/", "/ws/chat/%00/", "/ws/chat/?host=%00%ff&host=["]:
+        for after in (b"", second, frame(TEXT, b"\xff")):
+            with suppress(OSError), handshake(observed.port, path.format(uuid=uuid), *headers) as client:
+                client.settimeout(0.2)  # some wait for a body
+                client.recv(100)
+                client.sendall(after)
+    observed.forgets_all_connections()
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------
+
+
+def is_refused(client: socket.socket) -> bool:
+    """Whether the server closes the socket with 1013 at once."""
+    with client:
+        assert status(client) == 101
+        return client.recv(4)[2:] == struct.pack("!H", 1013)
+
+
+def end_in_one_of_three_ways(number: int, client: socket.socket) -> None:
+    """Close a socket, or only its connection, or reset that."""
+    if number % 3 == 0:
+        client.sendall(frame(CLOSE))
+    elif number % 3 == 1:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def test_an_address_and_a_conversation_have_a_limit_of_open_sockets(observed: ObservedServer) -> None:
+    uuids = [start_conversation(observed, f"198.51.100.{number}") for number in range(5)]
+
+    def opened(path: str, address: str) -> socket.socket:
+        return handshake(observed.port, path, b"X-Forwarded-For: 192.0.2.9, " + address.encode())
+
+    for _ in range(2):
+        paths = [f"/ws/messages/{uuid}/" for uuid in uuids]
+        clients = [opened(path, "203.0.113.1") for path in paths[:4] for _ in range(25)]
+        clients += [opened(paths[0], "203.0.113.2") for _ in range(5)]
+        assert all(status(client) == 101 and client.recv(1) == b"\x81" for client in clients)  # the first ring
+        for path in (paths[4], "/ws/inbox/", "/ws/chat/"):
+            assert is_refused(opened(path, "203.0.113.1"))
+        refused = [opened(paths[4], "203.0.113.1") for _ in range(MAX_REFUSED)]
+        assert all(status(client) == 101 for client in refused)
+        assert status(opened(paths[4], "203.0.113.1")) == 429  # while those are not closed
+        assert is_refused(opened(paths[0], "203.0.113.3"))
+        assert not is_refused(opened(paths[4], "203.0.113.3"))
+        for number, client in enumerate(clients + refused):
+            end_in_one_of_three_ways(number, client)
+        observed.forgets_all_connections()
+
+
+# One socket -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload"), [(PING, b""), (PING, b"x" * 125), (PONG, b"x"), (TEXT, b""), (BINARY, b"x")]
+)
+def test_too_many_frames_close_the_socket(observed: ObservedServer, uuid: str, opcode: int, payload: bytes) -> None:
+    with handshake(observed.port, f"/ws/messages/{uuid}/") as client:
+        assert status(client) == 101
+        with suppress(ConnectionError):
+            client.sendall(frame(opcode, payload) * 20_000)
+        received(client)
+    observed.forgets_all_connections()
+
+
+def test_a_message_of_too_many_frames_closes_the_socket(observed: ObservedServer, uuid: str) -> None:
+    with handshake(observed.port, f"/ws/messages/{uuid}/") as client:
+        assert status(client) == 101
+        client.sendall(frame(TEXT, fin=False))
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 2000:  # slower than the limit for frames of any kind
+                client.sendall(frame(CONTINUATION, fin=False))
+                sent += 1
+                time.sleep(0.03)
+        assert MAX_FRAMES // 2 < sent < 2000
+
+
+def test_a_client_that_never_answers_pings_is_disconnected_whatever_it_sends(
+    observed: ObservedServer, uuid: str
+) -> None:
+    with handshake(observed.port, f"/ws/messages/{uuid}/") as client, pytest.raises(ConnectionError):  # noqa: PT012 (at some frame)
+        assert status(client) == 101
+        for _ in range(200):
+            client.sendall(frame(TEXT, b"{}") + frame(PONG, b"guess") + frame(PING))
+            time.sleep(0.1)
+
+
+def test_a_client_that_answers_pings_stays_connected(observed: ObservedServer, uuid: str) -> None:
+    address = f"ws://127.0.0.1:{observed.port}/ws/messages/{uuid}/"
+    with connect(address, origin=Origin(observed.url), compression=None, ping_interval=None) as client:
+        assert json.loads(client.recv(10))["type"] == "messages"
+        with pytest.raises(TimeoutError):
+            client.recv(8)  # several times the pings' time limit
+
+
+def test_a_client_that_does_not_read_fills_no_memory(tmp_path: Path) -> None:
+    with serving(tmp_path) as echo, echo.bounded_memory():
+        with handshake(echo.port, "/") as client, suppress(ConnectionError):
+            assert status(client) == 101
+            for _ in range(1000):
+                client.sendall(frame(TEXT, b"x" * 65_000))
+                time.sleep(0.03)
+            raise AssertionError("It was not disconnected.")
+        assert not echo.logged_errors()
+
+
+def test_a_closed_connection_does_not_wait_for_ever_for_its_client_to_read() -> None:
+    factory = WebSocketFactory(None)
+    factory.protocol = WebSocketConnection
+    factory.reactor = Clock()
+    connection, transport = factory.buildProtocol(None), StringTransport()  # type: ignore[no-untyped-call]
+    transport.producer = connection  # as the HTTP request that is upgraded
+    connection.makeConnection(transport)
+    connection.dropConnection()
+    assert not transport.disconnected
+    factory.reactor.advance(CLOSE_TIMEOUT)
+    assert transport.disconnected
