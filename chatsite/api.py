@@ -63,10 +63,13 @@ def client_id_reused(request: HttpRequest, error: Any) -> HttpResponse:
 
 @api.exception_handler(UploadRefused)
 def upload_refused(request: HttpRequest, error: Any) -> HttpResponse:
-    """Answer 413 or 422 for files that cannot be accepted."""
+    """Answer 413 or 422 for files that cannot be accepted, 429 while too many pictures are being decoded."""
     if error.status == 422:
         return api.on_exception(request, invalid_field("files", str(error)))
-    return api.create_response(request, {"detail": str(error)}, status=error.status)
+    response = api.create_response(request, {"detail": str(error)}, status=error.status)
+    if error.status == 429:
+        response["Retry-After"] = "60"
+    return response
 
 
 patterns, app_name, namespace = api.urls

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.request import Request, urlopen
 
 import pytest
@@ -17,6 +18,7 @@ from conversations.actions import post_message
 from conversations.api.message_list import BATCH_SIZE
 from conversations.models import Agent, Attachment, Conversation, Message, Token, Website
 from conversations.models.conversation import ConversationQuerySet
+from conversations.pictures.process import DecoderBusy
 from tests.conftest import Page, Server
 
 pytestmark = pytest.mark.django_db
@@ -254,3 +256,11 @@ def test_chunked_uploads_are_received_and_have_the_same_limits(server: Server) -
         assert (status, body["detail"][:30]) == (413, "“a.bin” is larger than 10 MB. ")
         status, body = send(path, [head, *[megabyte] * 52, b"\r\n--x--\r\n"], kind)
         assert (status, body["detail"][:22]) == (413, "That was too large. Se")
+
+
+def test_too_many_pictures_at_once_are_429(bob: Agent, talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Attachment, "from_upload", Mock(side_effect=DecoderBusy))
+    for path in (f"/api/messages/{talk.uuid}/files/", f"/api/conversation/{talk.pk}/files/"):
+        response = upload(script(bob), path)
+        assert (response.status_code, response["Retry-After"]) == (429, "60")
+    assert talk.messages.count() == 1
