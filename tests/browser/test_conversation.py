@@ -60,6 +60,21 @@ def test_read_messages_are_not_counted_in_the_list_or_the_title(stage: Stage) ->
     expect(carol.row("And four, while you look?").locator(".count")).to_have_count(0)
 
 
+def test_a_conversation_that_a_link_on_another_site_opens_is_read_once_it_is_on_the_screen(
+    stage: Stage, api: Api
+) -> None:
+    name = unique_name()
+    api.start_conversation("Count me, please.", name=name)
+    carol = stage.agent("carol")
+    link = f"{carol.url}{carol.row(name).get_attribute('href')}"
+    carol.page.goto(f"data:text/html,<a href={link}>A colleague sends a link</a>")
+    with carol.page.expect_response(lambda response: response.request.method == "POST") as response:
+        carol.page.get_by_role("link").click()
+    assert response.value.status == 204
+    expect(carol.row(name)).to_be_visible()
+    expect(carol.row(name).locator(".count")).to_have_count(0)
+
+
 def test_name_and_email_are_optional_and_shown_to_the_agent(stage: Stage) -> None:
     alice, bob, name = stage.customer(), stage.agent(viewport={"width": 1440, "height": 900}), unique_name()
     alice.introduces_herself(name, "alice@example.com")
