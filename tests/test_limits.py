@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from django.test import RequestFactory
 
 from conversations.models import Agent, Conversation, Message
 from conversations.threshold import limits, sliding_window
-from tests.conftest import Page
+from tests.conftest import Page, free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -76,16 +77,24 @@ def test_reading_is_not_limited(talk: Conversation) -> None:
         assert Page().get(f"/api/messages/{talk.uuid}/").status_code == 200
 
 
-def test_a_failing_store_limits_nothing_and_is_logged(
-    alice: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_while_redis_fails_nothing_is_limited_and_it_is_not_asked_each_time(
+    alice: Page, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*args: Any, **kwargs: Any) -> None:
-        raise ConnectionError("no Redis")
+    settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}"
+    limits.store.cache_clear()
+    for number in range(8):
+        assert alice.says(f"{number}").status_code == 302
+    assert Message.objects.count() == 8
+    assert caplog.text.count("nothing is limited for") == 1
+    limits.store().failed_at -= sliding_window.PAUSE  # type: ignore[union-attr]
+    assert alice.says("again").status_code == 302
+    assert caplog.text.count("nothing is limited for") == 2
 
-    monkeypatch.setattr(type(limits.store()), "use", broken)
-    assert alice.says("Hello").status_code == 302
-    assert Message.objects.count() == 1
-    assert "nothing is limited meanwhile" in caplog.text
+
+def test_redis_that_hangs_is_not_waited_for_without_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        store = sliding_window.RedisStore(f"redis://127.0.0.1:{hanging.getsockname()[1]}")
+        assert store.use("counter", 1, 60, 0) == store.use("counter", 1, 60, 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import hashlib
 import ipaddress
-import logging
 import math
 import re
 import time
@@ -15,8 +14,6 @@ from django.http import HttpRequest
 from django.utils.translation import ngettext
 
 from conversations.threshold.sliding_window import MemoryStore, RedisStore
-
-logger = logging.getLogger(__name__)
 
 ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
 """An IP address as proxies write it: `[IPv6]`, `[IPv6]:port`, `IPv4`, `IPv4:port` or a bare IPv6 address."""
@@ -55,12 +52,7 @@ def enforce(limit: str, who: str | int) -> Use:
     use = Use(hashlib.blake2b(f"{limit} {who}".encode(), digest_size=12).hexdigest(), time.time())
     if settings.RATE_LIMITS:
         most, seconds = settings.LIMITS[limit]
-        try:
-            wait = store().use(use.counter, most, seconds, use.time)
-        except Exception:  # whatever the library of Redis raises: a message matters more than its counting
-            logger.exception("The store of rate limits does not answer; nothing is limited meanwhile.")
-            return use
-        if wait:
+        if wait := store().use(use.counter, most, seconds, use.time):
             raise RateLimitExceeded(limit, math.ceil(wait))
     return use
 
@@ -79,13 +71,9 @@ def reserve(*limits: tuple[str, str | int]) -> list[Use]:
 
 def give_back(*uses: Use) -> None:
     """Take back uses that `enforce` or `reserve` has counted."""
-    if not settings.RATE_LIMITS:
-        return
-    try:
+    if settings.RATE_LIMITS:
         for use in uses:
             store().give_back(use.counter, use.time)
-    except Exception:  # the same
-        logger.exception("The store of rate limits does not answer; these uses stay counted.")
 
 
 def allow_message(request: HttpRequest, conversation_id: int | None) -> None:

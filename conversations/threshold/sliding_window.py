@@ -5,16 +5,27 @@ of these has left the window, so there is no period of the window's length with 
 in one step, so uses at the same moment do not exceed a limit together.
 """
 
+import logging
+import math
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 MAX_USES = 300_000
 """Uses that memory holds at most, about 80 MB; then the counters that were used longest ago are forgotten."""
 
-TIMEOUT = 1
-"""Seconds to wait for Redis: a request waits at least as long while it hangs."""
+TIMEOUT = 0.5
+"""Seconds that one try of a command to Redis may take."""
+
+PAUSE = 5
+"""Seconds until Redis is asked again after it has failed."""
+
+logger = logging.getLogger(__name__)
 
 
 class MemoryStore:
@@ -52,7 +63,11 @@ class MemoryStore:
 
 
 class RedisStore:
-    """Counters in Redis. Its methods are those of MemoryStore, and raise what Redis raises where it does not answer."""
+    """Counters in Redis, with the methods of MemoryStore.
+
+    While Redis does not answer nothing is limited: a message matters more than its counting. It is not asked for a
+    while then, so that few requests wait for it.
+    """
 
     USE = """
         local first = redis.call('LINDEX', KEYS[1], -ARGV[1])
@@ -65,13 +80,26 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         """Connect on the first use."""
-        self.client = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        # One retry: the server may have closed a connection since its last use.
+        retry = Retry(NoBackoff(), 1)
+        self.client = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry)
         self.script: Any = self.client.register_script(self.USE)
+        self.failed_at = -math.inf
 
     def use(self, counter: str, most: int, seconds: float, now: float) -> float:
         """Count a use at the time `now` and return 0, or return in how many seconds another is allowed."""
-        return float(self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)]))
+        return float(self._try(lambda: self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)])))
 
     def give_back(self, counter: str, now: float) -> None:
         """Forget the use that was counted at the time `now`."""
-        self.client.lrem(f"limits:{counter}", -1, repr(now))
+        self._try(lambda: self.client.lrem(f"limits:{counter}", -1, repr(now)))
+
+    def _try(self, command: Callable[[], Any]) -> Any:
+        if time.monotonic() < self.failed_at + PAUSE:
+            return 0
+        try:
+            return command()
+        except redis.RedisError:
+            self.failed_at = time.monotonic()
+            logger.exception("Redis does not answer; nothing is limited for %s seconds.", PAUSE)
+            return 0
