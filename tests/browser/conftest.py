@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.cast import TIMEOUT, Api, Stage
-from tests.browser.hosts import SECRET, Browsers, Site, Sites, Street
+from tests.browser.hosts import HMAC_SECRET, SECRET, Browsers, Site, Sites, Street
 from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -110,7 +110,7 @@ def street(
 
 @pytest.fixture(scope="module")
 def members(server: Server, sites: Sites) -> Site:
-    """Two chats on the shop's pages: one takes identity tokens, the other requires them."""
+    """Two chats on the shop's pages: one accepts identity proofs, the other requires them."""
     shop = sites[0]
     for key in ("members", "club"):
         server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
@@ -118,7 +118,8 @@ def members(server: Server, sites: Sites) -> Site:
         "shell",
         "-c",
         "from conversations.models import Website\n"
-        f"Website.objects.filter(key__in=['members', 'club']).update(identity_secret='{SECRET}')\n"
+        "Website.objects.filter(key__in=['members', 'club']).update("
+        f"identity_secret='{SECRET}', accepts_hmac=True, hmac_secret='{HMAC_SECRET}')\n"
         "Website.objects.filter(key='club').update(identity_required=True)",
     )
     return shop

@@ -27,6 +27,7 @@ from tests.browser.cast import LOG_VIOLATIONS, ROWS, TIMEOUT, Customer, Options,
 from tests.conftest import Server
 
 SECRET = "only-for-tests-" * 4
+HMAC_SECRET = "only-for-hmac--" * 4
 """What the websites of `members` sign with."""
 
 NEAR_AND_FAR = pytest.mark.parametrize("where", ["near", "far"])

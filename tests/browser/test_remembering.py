@@ -10,10 +10,10 @@ from playwright.sync_api import BrowserContext, Error, Route, expect
 
 from tests.browser.cast import Agent, Api, Customer, eventually, unique_name, wait_for_same_screen
 from tests.browser.hosts import (
+    HMAC_SECRET,
     KINDS,
     NEAR_AND_FAR,
     NO_STORAGE,
-    SECRET,
     Guest,
     Requests,
     Site,
@@ -488,7 +488,7 @@ def test_an_identified_customer_is_connected_from_the_first_message_on(street: S
 
 def test_hmac_proofs_work_with_ids_in_any_script(street: Street, members: Site) -> None:
     sub = f"愛麗絲 100% {unique_name()}"
-    signed = {"id": sub, "hmac": hmac.new(SECRET.encode(), sub.encode(), "sha256").hexdigest()}
+    signed = {"id": sub, "hmac": hmac.new(HMAC_SECRET.encode(), sub.encode(), "sha256").hexdigest()}
     laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
     for device in (laptop, phone):
         device.calls("identify", signed)
