@@ -184,10 +184,8 @@ class HttpConnection(HTTPChannel):
         return client_address(getattr(self.transport.getPeer(), "host", None), b",".join(forwarded).decode("latin1"))
 
     def refuse_connection(self) -> None:
-        """Answer 429 before any request and close. Without an answer, if many are being refused already."""
-        if self.address is None:
-            self.transport.abortConnection()
-            return
+        """Answer 429 before any request, and close the connection: at once if many are being refused already."""
+        self.is_lingering = self.address is None
         content = json.dumps({"detail": TOO_MANY_CONNECTIONS}).encode()
         self.write_error(b"429 Too Many Requests", b"Retry-After: %d\r\n" % RETRY_AFTER, content)
 

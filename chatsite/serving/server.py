@@ -43,7 +43,7 @@ CHECK_INTERVAL = 2
 """Seconds between two checks whether clients take too long."""
 
 MAX_REFUSED = 20
-"""Connections of one address beyond CONNECTIONS that are refused with an answer; further ones are closed at once."""
+"""Connections of one address beyond CONNECTIONS that may linger: see LINGER in http_connection.py."""
 
 MAX_UNSENT = 128 * 1024**2
 """Bytes of all responses that wait in memory until their clients read. Beyond it the largest are dropped."""
