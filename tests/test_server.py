@@ -19,10 +19,13 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from django.conf import settings as django_settings
+from django.urls import reverse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
+from chatsite.serving.http_connection import max_body
 from tests.conftest import ROOT, Server, free_port
 from tests.request_handler_urls import BIG, MEGABYTE
 
@@ -310,6 +313,32 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(shared: Running, 
     assert b"\r\nConnection: close\r\n" in answer
 
 
+@pytest.mark.parametrize("method", [b"POST", b"PUT"])
+def test_files_are_taken_where_messages_are_written_and_nowhere_else(method: bytes) -> None:
+    uuid = "00000000-0000-0000-0000-000000000000"
+    takes_files = [
+        reverse("customer:messages"),
+        reverse("website:messages", args=["shop"]),
+        reverse("agent:messages", args=[1]),
+        f"/api/messages/{uuid}/files/",
+        f"/api/messages/{uuid}/files",
+        "/api/conversation/1/files/",
+    ]
+    others = [
+        "/",
+        "/admin/",
+        "/inbox/1/read/",
+        "/api/messages/",
+        f"/api/messages/{uuid}/",
+        reverse("customer:identify"),
+    ]
+    others += ["/x/chat/messages/", "/chat/a/b/messages/", "/inbox/x/messages/", "/chat/messages/x"]
+    for paths, takes in ((takes_files, method == b"POST"), (others, False)):
+        for path in paths:
+            assert (max_body(method, f"{path}?since=1".encode()) > 500 * MEGABYTE) == takes, path
+            assert max_body(method, path.encode()) >= django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+
+
 def test_an_error_under_api_is_json_for_bodies_too(shared: Running) -> None:
     answer = read_all(shared.send(f"POST /api/messages/ HTTP/1.1\r\n{HOST}Content-Length: 999999\r\n\r\n"))
     assert status(answer) == 413
@@ -408,6 +437,34 @@ def test_a_connection_that_cannot_be_checked_does_not_end_the_checks(own: Runnin
     assert own.get("/unsendable/")[0] == 500
     for client in broken:
         client.close()
+
+
+def test_handshakes_with_odd_headers_leave_nothing_behind(own: Running) -> None:
+    odd = [
+        "\xff",
+        "",
+        ",",
+        "%00",
+        "a" * 9000,
+        "\u0663".encode().decode("latin1"),
+        "-1",
+        "1e9",
+        "permessage-deflate; x=\xe9",
+    ]
+    names = ["Version", "Key", "Extensions", "Protocol"]
+    valid = {"Version": "13", "Key": "YWFhYWFhYWFhYWFhYWFhYQ=="}
+    for name in [*names, "Host", "Origin", "Content-Length"]:
+        for value in odd:
+            headers = {**valid, name: value}
+            lines = "".join(f"{'Sec-WebSocket-' * (n in names)}{n}: {v}\r\n" for n, v in headers.items())
+            head = f"GET /hello/ HTTP/1.1\r\n{HOST * (name != 'Host')}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            client = own.send(f"{head}{lines}\r\n")
+            client.settimeout(5)
+            with suppress(ConnectionError):
+                assert client.recv(1000)[:9] in (b"HTTP/1.1 ", b""), headers
+            client.close()
+    until(lambda: own.counts()["requests"] <= 2)
+    assert own.counts()["connections"] == 1
 
 
 def test_a_subprotocol_that_is_not_ascii_is_400(running: Running) -> None:

@@ -225,12 +225,13 @@ class ChatsiteServer(Server):
             self.guard(protocol, protocol.check_timeouts)
         for connection in list(self.http_connections):
             self.guard(connection, partial(connection.check_pace, now))
-        waiting = sorted(self.http_connections, key=HttpConnection.unsent)
-        unsent = sum(map(HttpConnection.unsent, waiting))
-        while unsent > MAX_UNSENT:
-            connection = waiting.pop()
-            unsent -= connection.unsent()
-            self.abort(connection)
+        excess = sum(map(HttpConnection.unsent, self.http_connections)) - MAX_UNSENT
+        if excess > 0:
+            for connection in sorted(self.http_connections, key=HttpConnection.unsent, reverse=True):
+                excess -= connection.unsent()
+                self.abort(connection)
+                if excess <= 0:
+                    break
 
     def guard(self, protocol: Any, check: Callable[[], Any]) -> None:
         """Do a check of one connection; if it raises an exception, log it and close this connection."""
