@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from channels.routing import ProtocolTypeRouter
+from daphne.http_protocol import WebRequest
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -226,11 +227,29 @@ def big(request: HttpRequest, kind: str) -> HttpResponseBase:
     return FileResponse(file)
 
 
-def counts(request: HttpRequest) -> JsonResponse:
-    """How much the server keeps: open HTTP connections, requests and WebSockets, and bytes of uploads."""
+def running_server() -> Any:
     from chatsite.serving.server import ChatsiteServer
 
-    [server] = [found for found in gc.get_objects() if isinstance(found, ChatsiteServer)]
+    return next(found for found in gc.get_objects() if isinstance(found, ChatsiteServer))
+
+
+def sabotage(request: HttpRequest, method: str) -> HttpResponse:
+    """Let a method of all WebSockets and of all idle HTTP connections raise."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("This check fails.")
+
+    server = running_server()
+    idle = [connection for connection in server.http_connections if not connection.requests]
+    for protocol in [*server.connections, *idle]:
+        if not isinstance(protocol, WebRequest):
+            setattr(protocol, method, fail)
+    return HttpResponse()
+
+
+def counts(request: HttpRequest) -> JsonResponse:
+    """How much the server keeps: open HTTP connections, requests and WebSockets, and bytes of uploads."""
+    server = running_server()
     return JsonResponse(
         {
             "connections": len(server.http_connections),
@@ -267,17 +286,17 @@ urlpatterns = [
     path("big/<kind>/", big),
     path("one-piece/", one_piece),
     path("counts/", counts),
+    path("sabotage/<method>/", sabotage),
 ]
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """A WebSocket that sends back what it receives."""
     await receive()
-    if scope["path"] == "/not-offered/":
-        await send({"type": "websocket.accept", "subprotocol": "other"})
-        raise RuntimeError("This WebSocket fails.")
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
+        if message["text"] == "fail":
+            raise RuntimeError("This WebSocket fails.")
         await send({"type": "websocket.send", "text": message["text"]})
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -425,18 +426,21 @@ def test_a_response_that_fails_half_way_is_aborted_and_the_server_goes_on(own: R
 
 
 def test_a_connection_that_cannot_be_checked_does_not_end_the_checks(own: Running) -> None:
-    """A WebSocket whose handshake failed half-way raises whenever the server wants to close it."""
-    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-    handshake["Sec-WebSocket-Key"] = "YWFhYWFhYWFhYWFhYWFhYQ=="
-    lines = "".join(f"{name}: {value}\r\n" for name, value in handshake.items())
-    broken = [own.send(f"GET /not-offered/ HTTP/1.1\r\n{HOST}{lines}\r\n") for _ in range(3)]
-    until(lambda: own.errors.read_text().count("A check of a connection failed") == 3)
+    def failed(times: int) -> bool:
+        return own.errors.read_text().count("A check of a connection failed") == times
+
+    for number, method in enumerate(["check_pace", "check_timeouts", "handle_exception"], 1):
+        idle = own.send("")
+        with own.socket() as client:
+            own.get(f"/sabotage/{method}/")
+            client.send("fail" if method == "handle_exception" else "hello")
+            until(partial(failed, number))
+        idle.close()
     for _ in range(100):
         assert own.get("/hello/")[0] == 200
     until(lambda: own.counts()["requests"] <= 2)
+    assert own.counts()["connections"] == 1
     assert own.get("/unsendable/")[0] == 500
-    for client in broken:
-        client.close()
 
 
 def test_handshakes_with_odd_headers_leave_nothing_behind(own: Running) -> None:
