@@ -196,13 +196,13 @@ def in_flight(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
     """Do something after the next message's conversation has been found, and before it is locked."""
 
     def do(action: Callable[[], Any]) -> None:
-        original = limits.allow_message
+        original = limits.enforce_message
 
         def allow(*args: Any) -> None:
-            monkeypatch.setattr(limits, "allow_message", original)
+            monkeypatch.setattr(limits, "enforce_message", original)
             action()
 
-        monkeypatch.setattr(limits, "allow_message", allow)
+        monkeypatch.setattr(limits, "enforce_message", allow)
 
     return do
 

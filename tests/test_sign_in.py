@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client, RequestFactory
 
-from conversations.agent.sign_in import KNOWN_BROWSER, count_attempt
+from conversations.agent.sign_in import KNOWN_BROWSER, count_attempt, known_account
 from conversations.models import Agent
 from conversations.threshold import limits
 from tests.conftest import PASSWORD, Page
@@ -185,8 +185,18 @@ def test_a_browser_is_known_for_all_who_have_signed_in_there(bob: Agent, carol: 
         for name in ["bob", "carol"]:
             assert sign_in(shared, name, PASSWORD).status_code == 302
             shared.post("/inbox/sign-out/")
-    _browser, *users = shared.cookies[KNOWN_BROWSER].value.split(":")[0].split()
-    assert users == [str(carol.pk), str(bob.pk)]
+    _browser, *accounts = shared.cookies[KNOWN_BROWSER].value.split(":")[0].split()
+    assert accounts == [known_account(carol), known_account(bob)]
+
+
+def test_a_new_password_makes_all_browsers_unknown(bob: Agent, limited: None) -> None:
+    known = Page()
+    sign_in(known, "bob", PASSWORD)
+    known.post("/inbox/sign-out/")
+    bob.set_password("another horse battery")
+    bob.save()
+    assert [sign_in(Page(), "bob", "wrong").status_code for _ in range(7)] == [200] * 6 + [429]
+    assert sign_in(known, "bob", "wrong").status_code == 429
 
 
 @pytest.mark.parametrize("forge", ["", "x", "browser {pk}", "browser {pk}:1tC0:signature", "{pk}", "browser x:y:z"])

@@ -30,13 +30,13 @@ from conversations.models import Agent
 from conversations.threshold import limits
 
 KNOWN_BROWSER = "known-browser"
-"""The cookie of a browser in which somebody has signed in: an id of the browser, and the users' primary keys."""
+"""The cookie of a browser in which somebody has signed in: an id of the browser, and the accounts."""
 
 KNOWN_BROWSER_DAYS = 180
 """Days that the cookie is kept after the last sign-in."""
 
-USERS_OF_A_BROWSER = 10
-"""Users that the cookie remembers at most, the latest first."""
+ACCOUNTS_OF_A_BROWSER = 10
+"""Accounts that the cookie remembers at most, the latest first."""
 
 
 def normalize_username(username: str) -> str:
@@ -46,21 +46,27 @@ def normalize_username(username: str) -> str:
     return " ".join(visible.casefold().split())
 
 
-def known_browser(request: HttpRequest) -> tuple[str, list[int]]:
-    """Return the id of the browser, "" if it has none, and the primary keys of the users who have signed in there."""
+def known_browser(request: HttpRequest) -> tuple[str, list[str]]:
+    """Return the id of the browser, "" if it has none, and the accounts to which somebody has signed in there."""
     lifetime = KNOWN_BROWSER_DAYS * 24 * 3600
     value = request.get_signed_cookie(KNOWN_BROWSER, "", salt="conversations.sign-in", max_age=lifetime) or ""
-    browser, *users = value.split() or [""]
-    return browser, [int(pk) for pk in users]
+    browser, *accounts = value.split() or [""]
+    return browser, accounts
 
 
-def remember_browser(request: HttpRequest, response: HttpResponse, user: Any) -> None:
+def known_account(user: User) -> str:
+    """Return how the cookie names an account. A new password ends all cookies: who knew the old one may have many."""
+    return f"{user.pk}-{user.get_session_auth_hash()[:16]}"
+
+
+def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:
     """Let the browser prove next time that the user has signed in there. The cookie gives no access by itself."""
-    browser, users = known_browser(request)
-    users = [user.pk, *(pk for pk in users if pk != user.pk)][:USERS_OF_A_BROWSER]
+    browser, accounts = known_browser(request)
+    others = [account for account in accounts if not account.startswith(f"{user.pk}-")]
+    accounts = [known_account(user), *others][:ACCOUNTS_OF_A_BROWSER]
     response.set_signed_cookie(
         KNOWN_BROWSER,
-        " ".join([browser or secrets.token_urlsafe(12), *map(str, users)]),
+        " ".join([browser or secrets.token_urlsafe(12), *accounts]),
         salt="conversations.sign-in",
         max_age=KNOWN_BROWSER_DAYS * 24 * 3600,
         path=reverse("agent:sign-in"),
@@ -78,8 +84,8 @@ def count_attempt(request: HttpRequest, username: str) -> list[limits.Use]:
     user = User.objects.filter(username=username).first()
     # By the name of the account: some databases find it by names that nothing else takes for equal.
     account = normalize_username(user.username if user else username)
-    browser, users = known_browser(request)
-    if user and user.pk in users:
+    browser, accounts = known_browser(request)
+    if user and accounts and known_account(user) in accounts:
         return limits.reserve(("sign-ins as one agent from a known browser", f"{browser} {account}"))
     address = limits.address(request)
     of_address = [

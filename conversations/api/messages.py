@@ -66,7 +66,7 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
             conversation = None
         if conversation is None and claim is None:
             _check_required_fields(website, body)
-        limits.allow_message(request, conversation.pk if conversation else None)
+        limits.enforce_message(request, conversation.pk if conversation else None)
     message = post_message(
         content=body.content,
         conversation=conversation,
@@ -147,7 +147,7 @@ def send_files(
         claim = _verified_claim(website, body.identity)
         if claim and not Contact.objects.may_continue(claim, conversation):
             raise Http404
-        limits.allow_message(request, conversation.pk)
+        limits.enforce_message(request, conversation.pk)
     message = post_message(
         content=body.content,
         conversation=conversation,

@@ -157,7 +157,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     if not form.is_valid():
         return _refused(customer, form, form.first_error(), 422)
     try:
-        limits.allow_message(customer.request, conversation.pk if conversation else None)
+        limits.enforce_message(customer.request, conversation.pk if conversation else None)
         attachments = files.process_uploads(customer.request, website, by_agent=False)
         message = post_message(
             conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data

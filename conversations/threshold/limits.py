@@ -76,7 +76,7 @@ def give_back(*uses: Use) -> None:
             store().give_back(use.counter, use.time)
 
 
-def allow_message(request: HttpRequest, conversation_id: int | None) -> None:
+def enforce_message(request: HttpRequest, conversation_id: int | None) -> None:
     """Count one message of a customer, in this conversation or, with None, in a new one. Raises RateLimitExceeded."""
     who = address(request)
     enforce("messages of one address", who)
