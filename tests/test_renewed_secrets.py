@@ -340,7 +340,8 @@ def test_a_signed_file_url_ends_with_the_secret(anonymous: Conversation) -> None
     by_page_with_file(anonymous.uuid)
     page = browser(anonymous)
     url = page.post(f"{PATH}files/{Attachment.objects.get().uuid}/sign/").content.decode()
-    assert b"".join(Page().get(url).streaming_content) == b"text"
+    opened: Any = Page().get(url)
+    assert b"".join(opened.streaming_content) == b"text"
     renew_secret(conversation=anonymous)
     assert Page().get(url).status_code == 404
 

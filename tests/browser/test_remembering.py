@@ -4,6 +4,7 @@ import contextlib
 import hmac
 import json
 import re
+from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import BrowserContext, Error, Route, expect
@@ -21,6 +22,7 @@ from tests.browser.hosts import (
     refuses_cookies,
     token,
 )
+from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.browser
 
@@ -196,6 +198,21 @@ def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(street: St
     bob = street.agent()
     bob.opens("Written in a tunnel")
     bob.shows(hello, "Written in a tunnel")
+
+
+def test_a_code_is_accepted_only_from_a_chat_page(street: Street, api: Api) -> None:
+    headers = {"X-Chat": api.start_conversation("Mallory's conversation")}
+    with urlopen(Request(f"{street.server.url}/chat/code/", b"", headers), timeout=30) as answer:
+        code = answer.read().decode()
+    page = street.browser().new_page()
+    page.goto(f"{street.server.url}/inbox/sign-in/?next=/chat/%23code={code}")
+    page.get_by_label("Name").fill("bob")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#content")).to_be_visible()
+    eventually(page, lambda: page.url == f"{street.server.url}/chat/", "the code is taken from the URL")
+    expect(page.locator("#messages .bubble")).to_have_count(0)
+    assert page.request.get(f"{street.server.url}/chat/known/").headers["x-known"] == "no"
 
 
 # Going, and coming as somebody ----------------------------------------------------------------------------------------
