@@ -1,24 +1,26 @@
 """Networks that block WebSockets: messages come by polling."""
 
-import pytest
-from playwright.sync_api import BrowserContext, expect
+import re
 
-from tests.browser.cast import Agent, Customer, Stage, unique_name, wait_for_same_screen
+import pytest
+from playwright.sync_api import BrowserContext, WebSocketRoute, expect
+
+from tests.browser.cast import Agent, Api, Customer, Stage, eventually, unique_name, wait_for_same_screen
 
 pytestmark = pytest.mark.browser
 
 
-def no_such_thing(context: BrowserContext) -> None:
+def without_websocket(context: BrowserContext) -> None:
     """A browser without WebSockets."""
     context.add_init_script("window.WebSocket = class { constructor() { throw new Error('not here'); } }")
 
 
-def closed_at_once(context: BrowserContext) -> None:
+def closing_sockets(context: BrowserContext) -> None:
     """A proxy that closes every socket."""
     context.route_web_socket("**/ws/**", lambda socket: socket.close(code=1011))
 
 
-@pytest.mark.parametrize("refuse", [no_such_thing, closed_at_once])
+@pytest.mark.parametrize("refuse", [without_websocket, closing_sockets])
 def test_a_conversation_works_without_sockets(stage: Stage, refuse: object) -> None:
     assert callable(refuse)
     alice, bob, name = stage.customer(), stage.agent(), unique_name()
@@ -44,3 +46,25 @@ def test_a_conversation_works_without_sockets(stage: Stage, refuse: object) -> N
     for person in people:
         expect(person.page.locator("body")).to_have_attribute("data-link", "polling")
         expect(person.connection).to_have_text("Connected")
+
+
+def test_a_page_that_is_refused_a_socket_polls_and_tries_again_late(stage: Stage, api: Api) -> None:
+    tries: list[WebSocketRoute] = []
+
+    def refuse(route: WebSocketRoute) -> None:
+        tries.append(route)
+        route.close(code=1013)
+
+    uuid = api.start_conversation("Hello")
+    alice = stage.customer(conversation=uuid)
+    alice.page.clock.install()
+    alice.page.route_web_socket(re.compile("/ws/"), refuse)
+    alice.reloads()
+    eventually(alice.page, lambda: len(tries) == 1, "the page tries to open a socket")
+    api.post("Do you poll?", uuid)
+    alice.page.clock.run_for(5000)
+    alice.shows("Hello", "Do you poll?")
+    alice.page.clock.run_for(24_000)
+    assert len(tries) == 1
+    alice.page.clock.run_for(32_000)
+    eventually(alice.page, lambda: len(tries) == 2, "the page tries again within a minute")
