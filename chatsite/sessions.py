@@ -15,6 +15,10 @@ from conversations.threshold.origin import is_cross_origin
 class SessionStore(db.SessionStore):
     """Django's session store, with a prepared query."""
 
+    def _validate_session_key(self, key: Any) -> bool:
+        """Whether it can be a key of ours. Cookies may contain anything, and PostgreSQL raises for a NUL."""
+        return bool(key) and len(key) >= 8 and key.isascii() and key.isalnum()
+
     def _get_session_from_db(self) -> Any:
         key = self.session_key
         sessions = Session.objects.all()
