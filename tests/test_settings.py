@@ -1,6 +1,7 @@
 """With wrong settings Chatsite does not start, and explains why."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,7 +14,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.test import Client
 
+from chatsite import settings as chatsite_settings
 from chatsite.private_files import hide_from_others
+from chatsite.serving import http_connection, request_handler, server
 from tests.conftest import ROOT
 
 GOOD = {"SECRET_KEY": "0123456789" * 5, "ALLOWED_HOSTS": "chat.example.com", "DEBUG": "off"}
@@ -163,3 +166,22 @@ def test_static_files_can_be_collected_by_another_user() -> None:
     env["DJANGO_SETTINGS_MODULE"] = "chatsite.settings"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0o644", "0o755"]
+
+
+def test_the_documented_bounds_are_the_real_ones() -> None:
+    rows = {
+        "`CONNECTIONS`": chatsite_settings.CONNECTIONS,
+        "WebSockets of one address": chatsite_settings.SOCKETS["sockets of one address"],
+        "WebSockets of one conversation": chatsite_settings.SOCKETS["sockets of one conversation"],
+        "head of a request": f"{http_connection.TIMEOUT} s",
+        "pace": f"{http_connection.MIN_PACE * http_connection.TIMEOUT // 1000} kB in {http_connection.TIMEOUT} s",
+        "body of a request": f"{http_connection.MAX_FORM // 1024} kB; {chatsite_settings.MAX_UPLOAD // 1024**2} MB",
+        "time, of one address": f"{http_connection.MAX_UPLOAD_BYTES_OF_ADDRESS // 1024**3} GB",
+        "bytes of all uploads at the same time ": f"{http_connection.MAX_UPLOAD_BYTES // 1024**3} GB",
+        f"({request_handler.UPLOAD_THREADS}) or wait, of one address": request_handler.MAX_UPLOADS_OF_ADDRESS,
+        f"({request_handler.UPLOAD_THREADS}) or wait ": request_handler.MAX_UPLOADS,
+        "responses that wait": f"{server.MAX_UNSENT // 1024**2} MB",
+    }
+    text = (ROOT / "docs/running.md").read_text()
+    for what, how_much in rows.items():
+        assert re.search(rf"\| .*{re.escape(what)}.*\| {how_much}\b", text), what

@@ -1,4 +1,4 @@
-"""`make bench`: what each kind of request costs the server, beside what the plain design costs, in one run."""
+"""`make bench`: the CPU time of each kind of request, compared with a plain Django design in the same run."""
 
 import argparse
 import asyncio
@@ -21,7 +21,7 @@ from tests.bench.scenarios import LARGE, MAIN, PLAIN, SMALL, Scenario, scenarios
 from tests.bench.server import ROOT, Server, Size, run
 
 DATABASES = {LARGE: (100_000, 1), MAIN: (10_000, 20), SMALL: (1_000, 20)}
-"""Conversations, and messages of each. The inbox reads no messages, so they are few where only it is asked."""
+"""Conversations, and messages of each. The inbox reads no messages, so servers that only serve it have few."""
 
 
 Servers = dict[str, Server]
@@ -29,9 +29,9 @@ Servers = dict[str, Server]
 
 @dataclass(frozen=True)
 class Figure:
-    """What one scenario came to in one round."""
+    """The result of one scenario in one round."""
 
-    cost: float  # ms of the server's processor time for a request
+    cost: float  # ms of the server's CPU time per request
     rate: float  # requests a second
 
 
@@ -39,7 +39,7 @@ Figures = dict[str, list[Figure]]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print its results."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two short rounds: under a minute")
     parser.add_argument("--rounds", type=int, default=0)
@@ -71,7 +71,7 @@ def main() -> None:
 
         after = settled(running[MAIN])
         extra = 2_000 if options.quick else 10_000
-        asyncio.run(more(asked, running, extra))
+        asyncio.run(run_more(asked, running, extra))
         print(f"\nThe server of 10,000, warmed   {before}")
         print(f"after the rounds               {after}")
         print(f"after {extra:>6,} more              {settled(running[MAIN])}")
@@ -81,14 +81,14 @@ def main() -> None:
 
 
 def pin() -> set[int]:
-    """Keep this process off one core, and return that one for the servers."""
+    """Keep this process off the first core, and return that core for the servers."""
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [first])
     return {first}
 
 
 def settled(server: Server) -> Size:
-    """How large a server is once it has noticed that its clients have gone."""
+    """The size of a server once it has noticed that its clients have disconnected."""
     time.sleep(1.5)
     return server.size()
 
@@ -99,20 +99,20 @@ def database(where: Path, name: str) -> Path:
 
 
 def fill(where: Path, name: str) -> str:
-    """Make the database of this name; return the key of an agent's session."""
+    """Create the database of this name; return the key of an agent's session."""
     total, each = DATABASES[name]
     return run("-m", "tests.bench.data", str(total), str(each), database=database(where, name))
 
 
 def static_files_are_fresh() -> bool:
-    """Whether collectstatic has run since the last change: it takes half a minute."""
+    """Whether collectstatic has run since the last change of a static file: it takes half a minute."""
     manifest = ROOT / "build" / "static" / "staticfiles.json"
     sources = [path.stat().st_mtime for path in (ROOT / "static").rglob("*")]
     return manifest.exists() and manifest.stat().st_mtime > max(sources)
 
 
 def machine(where: Path) -> str:
-    """What figures of another machine can be compared by."""
+    """The speed of this machine, to compare results of different machines."""
     commits = [timed(lambda: commit(where / "commit")) for _ in range(20)]
     return (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, a fixed loop of Python takes {loop():.1f} ms, "
@@ -121,14 +121,14 @@ def machine(where: Path) -> str:
 
 
 def loop() -> float:
-    """Milliseconds of processor time that a fixed piece of work in Python takes here, at best."""
+    """The CPU time in milliseconds of a fixed loop in Python: the fastest of five runs."""
     return min(
         timed(lambda: sum(number * number % 7 for number in range(300_000)), time.process_time) for _ in range(5)
     )
 
 
 def commit(path: Path) -> None:
-    """Write a little, and wait until it is on the disk."""
+    """Append 4 kB to a file, and wait until they are on the disk."""
     with path.open("ab") as file:
         file.write(b"x" * 4096)
         file.flush()
@@ -136,23 +136,23 @@ def commit(path: Path) -> None:
 
 
 def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """How many milliseconds it takes by a clock."""
+    """The milliseconds that a function takes by this clock."""
     began = clock()
     work()
     return 1000 * (clock() - began)
 
 
 async def measure(asked: list[Scenario], servers: Servers, rounds: int, requests: int) -> Figures:
-    """Ask everything once in every round, so that a slow minute of the machine is everybody's."""
+    """Run every scenario in every round, so that a slow minute of the machine affects all of them."""
     figures: Figures = {scenario.name: [] for scenario in asked}
     for _ in range(rounds):
         for scenario in asked:
-            figures[scenario.name].append(await slice_of(scenario, servers[scenario.server], requests))
+            figures[scenario.name].append(await run_scenario(scenario, servers[scenario.server], requests))
     return figures
 
 
-async def slice_of(scenario: Scenario, server: Server, requests: int) -> Figure:
-    """One scenario's part of a round."""
+async def run_scenario(scenario: Scenario, server: Server, requests: int) -> Figure:
+    """Run one scenario of a round."""
     number = int(requests * scenario.share)
     async with Client(server.port) as client:
         before = server.cpu()
@@ -160,15 +160,15 @@ async def slice_of(scenario: Scenario, server: Server, requests: int) -> Figure:
         return Figure(1000 * (server.cpu() - before) / number, number / seconds)
 
 
-async def more(asked: list[Scenario], servers: Servers, extra: int) -> None:
-    """Ask the server of 10,000 conversations everything again, over ever new connections: nothing may grow by it."""
+async def run_more(asked: list[Scenario], servers: Servers, extra: int) -> None:
+    """Run all scenarios of the server of 10,000 conversations again, over new connections: its size must not grow."""
     own = [scenario for scenario in asked if scenario.server == MAIN]
     share = sum(scenario.share for scenario in own)
     await measure(own, servers, 10, int(extra / 10 / share))
 
 
 def table(asked: list[Scenario], figures: Figures) -> str:
-    """The figures, for people."""
+    """The results as a table."""
     cost = {name: median(figure.cost for figure in rounds) for name, rounds in figures.items()}
     plain = next(cost[scenario.name] for scenario in asked if scenario.server == PLAIN)
     lines = [f"{'':36}{'ms CPU':>8}{'at most':>9}{'per second':>12}{'plain / this':>14}", "-" * 79]
@@ -181,7 +181,7 @@ def table(asked: list[Scenario], figures: Figures) -> str:
 
 
 def from_screen_to_screen(server: Server, session: str, messages: int) -> str:
-    """How long messages take from one screen to the other, in a sentence."""
+    """How long messages take from one screen to the other."""
     if not screens.CHROMIUM.exists():
         return f"There is no {screens.CHROMIUM}: the delay from screen to screen is not measured."
     delays = sorted(screens.delays(server.url, session, messages))

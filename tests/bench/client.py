@@ -1,4 +1,4 @@
-"""A small HTTP client that keeps its connections and costs little beside what it measures."""
+"""A small HTTP client with persistent connections, which uses little CPU time itself."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Unexpected(Exception):
-    """The server answered something else than what is measured."""
+    """The server has sent another response than expected."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer's status and body."""
+    """A response's status and body."""
 
     status: int
     body: bytes
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Client:
-    """Some connections to a server on this machine, each with one request at a time."""
+    """A pool of connections to a server on this machine."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -47,7 +47,7 @@ class Client:
             await writer.wait_closed()
 
     async def ask(self, request: bytes) -> Answer:
-        """Send a request on a connection that is free, and return its answer."""
+        """Send a request on an idle connection, and return its response."""
         reader, writer = connection = await self.idle.get()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -57,9 +57,9 @@ class Client:
         return Answer(int(head[9:12]), body)
 
     async def ask_all(self, requests: Iterable[bytes], expected: Callable[[Answer], bool]) -> float:
-        """Send them over all connections at once and return how many seconds it took.
+        """Send the requests over all connections at once, and return the seconds that it took.
 
-        Raises Unexpected for an answer that is not `expected`: an error may be quick, and would look like speed.
+        Raises Unexpected for a response that is not `expected`: otherwise fast errors would look like a fast server.
         """
         waiting = iter(requests)
 
@@ -75,13 +75,13 @@ class Client:
 
 
 def get(path: str, *, cookie: str = "", headers: str = "") -> bytes:
-    """A GET as it goes over the wire. `headers` are whole lines, each with its line end."""
+    """The bytes of a GET request. `headers` are whole lines, each with its line end."""
     cookies = f"Cookie: {cookie}\r\n" if cookie else ""
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n{cookies}{headers}\r\n".encode()
 
 
 def post(path: str, kind: str, body: str, *, cookie: str = "", headers: str = "") -> bytes:
-    """A POST as it goes over the wire; `kind` is its content type."""
+    """The bytes of a POST request; `kind` is its content type."""
     content = body.encode()
     cookies = f"Cookie: {cookie}\r\n" if cookie else ""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n{cookies}{headers}"
@@ -89,5 +89,5 @@ def post(path: str, kind: str, body: str, *, cookie: str = "", headers: str = ""
 
 
 def post_json(path: str, value: object) -> bytes:
-    """A POST of JSON."""
+    """The bytes of a POST request with JSON."""
     return post(path, "application/json", json.dumps(value))

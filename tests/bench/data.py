@@ -1,6 +1,6 @@
 """Fills an empty database: `python -m tests.bench.data CONVERSATIONS EACH` prints the key of an agent's session.
 
-Everything follows from the numbers alone, so that the bench knows every uuid and every last id without asking.
+All data is computed from these two numbers, so the benchmark knows every uuid and last id without a query.
 """
 
 import os
@@ -19,12 +19,12 @@ LINES = [
     "One more thing: " + "can it be delivered to a neighbour, as nobody is at home before six? " * 3,
 ]
 PIECE = 10_000
-"""Rows that are made at once, so that memory stays small."""
+"""Rows that are created at once, to save memory."""
 
 
 @dataclass(frozen=True)
 class Talk:
-    """One conversation, by its number from 1 on, among `total` that have `each` messages, written in turns."""
+    """A conversation, by its number from 1, among `total` with `each` messages. They are written in turns."""
 
     number: int
     total: int
@@ -42,16 +42,16 @@ class Talk:
 
     @property
     def status(self) -> str:
-        """Every fifth is closed."""
+        """Every fifth conversation is closed."""
         return "CLOSED" if self.number % 5 == 0 else "OPEN"
 
     @property
     def assignee(self) -> int | None:
-        """Every third has been taken by the first agent."""
+        """The first agent has taken every third conversation."""
         return 1 if self.number % 3 == 0 else None
 
     def by_agent(self, turn: int) -> bool:
-        """Whether an agent writes its message of this turn: every third is an answer."""
+        """Whether an agent writes the message of this turn: every third message is an answer."""
         return (self.number + turn) % 3 == 0
 
     def from_customer(self, turns: int) -> int:
@@ -60,7 +60,7 @@ class Talk:
 
 
 def fill(total: int, each: int) -> str:
-    """Make `total` conversations of `each` messages and two agents; return the key of the first agent's session."""
+    """Create `total` conversations of `each` messages and two agents; return the key of the first agent's session."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
@@ -134,12 +134,12 @@ def fill(total: int, each: int) -> str:
 
 
 def line(number: int) -> str:
-    """What the message of this number says."""
+    """The text of the message of this number."""
     return LINES[number % len(LINES)]
 
 
 def pieces(total: int) -> Iterator[range]:
-    """The numbers from 1 to `total`, some at a time."""
+    """The numbers from 1 to `total`, in batches of PIECE."""
     for first in range(1, total + 1, PIECE):
         yield range(first, min(first + PIECE, total + 1))
 

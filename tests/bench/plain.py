@@ -1,8 +1,8 @@
-"""The plain design of the empty poll, which is what the figures are compared with.
+"""A plain design of the empty poll, to compare with.
 
-It is written as the libraries' first pages show it: ninja's pagination, three queries of the ORM (the conversation,
-its new messages, their number), Django's own ASGI handler, a database connection for each request. Its middleware,
-its tables and its answer are Chatsite's. It is served by daphne as it comes: `daphne tests.bench.plain:application`.
+It follows the introductions of its libraries: ninja's pagination, three ORM queries (the conversation, its new
+messages, their number), Django's own ASGI handler, a database connection for each request. Middleware, tables and the
+response are Chatsite's. daphne serves it unchanged: `daphne tests.bench.plain:application`.
 """
 
 # ruff: noqa: E402 (the settings are changed before Django reads them)

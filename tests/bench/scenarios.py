@@ -1,4 +1,4 @@
-"""What is asked of the servers, and what each may cost."""
+"""The requests that are measured, and the CPU time that each may take."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.bench.data import Talk
 
 NOTHING = b'{"items": [], "count": 0}'
 MAIN, PLAIN, SMALL, LARGE = "10,000", "plain", "1,000", "100,000"
-"""The servers: by how many conversations they have, and the plain design on the first one's database."""
+"""The servers, by number of conversations, and the plain design on the database of the first."""
 
 HTMX = "HX-Request: true\r\nHX-Current-URL: http://127.0.0.1/\r\nReferer: http://127.0.0.1/\r\n"
 
@@ -24,17 +24,17 @@ class Scenario:
     name: str
     requests: Iterator[bytes]
     expected: Callable[[Answer], bool]
-    share: float = 1.0  # of the requests of a round: what costs more is asked less often
+    share: float = 1.0  # of the requests of a round: less for slow ones
     server: str = MAIN
-    goal: float | None = None  # ms of the server's processor time, at most
-    is_poll: bool = False  # one that is compared with the plain design
+    goal: float | None = None  # the maximum of the server's CPU time in ms
+    is_poll: bool = False  # compared with the plain design
 
 
 def scenarios(talks: list[Talk], sessions: dict[str, str]) -> list[Scenario]:
-    """All of them. `sessions` are the keys of an agent's session at each server."""
+    """All scenarios. `sessions` has the key of an agent's session on each server."""
     chance = random.Random(2)
     session = f"sessionid={sessions[MAIN]}"
-    # Every fourth conversation is written to, the others stay as they are: their polls are empty.
+    # Every fourth conversation gets new messages, the others do not: their polls are empty.
     quiet, busy = [talk for talk in talks if talk.number % 4], [talk for talk in talks if talk.number % 4 == 0]
     chance.shuffle(busy)
 
@@ -62,57 +62,57 @@ def scenarios(talks: list[Talk], sessions: dict[str, str]) -> list[Scenario]:
 
 
 def status(code: int) -> Callable[[Answer], bool]:
-    """Answers with this status."""
+    """Whether a response has this status."""
     return lambda answer: answer.status == code
 
 
 def empty(answer: Answer) -> bool:
-    """The API's answer when nothing is new."""
+    """Whether it is the API's response without new messages."""
     return answer.status == 200 and b"".join(answer.body.split()) == b"".join(NOTHING.split())
 
 
 def api_poll(talk: Talk) -> bytes:
-    """A third-party widget asks for news."""
+    """A third-party widget polls."""
     return get(f"/api/messages/{talk.uuid}/?since={talk.last}")
 
 
 def unknown_poll(talk: Talk) -> bytes:
-    """Somebody asks for a conversation that does not exist."""
+    """A poll of a conversation that does not exist."""
     return get(f"/api/messages/{UUID(int=talk.number)}/?since=0")
 
 
 def page_poll(talk: Talk) -> bytes:
-    """The customer's page asks for news."""
+    """The customer's page polls."""
     path = f"/chat/messages/?since={talk.last}&state={talk.status}"
     return get(path, cookie=f"chat={talk.uuid.hex}", headers=HTMX)
 
 
 def desk_poll(talk: Talk, session: str) -> bytes:
-    """The agent's page asks for news."""
+    """The agent's page polls."""
     state = quote_plus(f"{talk.status} {talk.assignee or ''}")
     return get(f"/inbox/{talk.number}/messages/?since={talk.last}&state={state}", cookie=session, headers=HTMX)
 
 
 def inbox(session: str) -> Iterator[bytes]:
-    """The agent's page asks for its list."""
+    """The agent's page polls its list of conversations."""
     while True:
         yield get("/inbox/list/", cookie=f"sessionid={session}", headers=HTMX)
 
 
 def written(request: Callable[[Talk, int], bytes], among: list[Talk]) -> Iterator[bytes]:
-    """Customers write, one after the other, each message once."""
+    """Customers post messages, each once."""
     for number, talk in enumerate(cycle(among)):
         yield request(talk, number)
 
 
 def api_post(talk: Talk, number: int) -> bytes:
-    """A third-party widget sends a message, and wants what is new back."""
+    """A third-party widget posts a message and gets new messages back."""
     message = {"content": f"Message {number}, is it there?", "conversation": str(talk.uuid), "client_id": str(uuid4())}
     return post_json(f"/api/messages/?since={talk.last}", message)
 
 
 def page_post(talk: Talk, number: int) -> bytes:
-    """The customer's page sends a message."""
+    """The customer's page posts a message."""
     form = urlencode({"content": f"Message {number}, is it there?", "client_id": str(uuid4())})
     kind = "application/x-www-form-urlencoded"
     origin = "Origin: http://127.0.0.1\r\n"

@@ -17,7 +17,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Notes when Enter was pressed, and when each text was in the list and its frame was drawn. The clock is the machine's.
+# Records when Enter was pressed, and when the frame after each new message was drawn, by the clock of the machine.
 STOPWATCH = """
 () => {
   const now = () => performance.timeOrigin + performance.now();
@@ -36,7 +36,7 @@ STOPWATCH = """
 
 
 def delays(url: str, session: str, messages: int) -> Iterator[float]:
-    """Milliseconds from Enter on one screen to the drawn message on the other, customer and agent in turns."""
+    """Milliseconds from Enter on one screen to the drawn message on the other. Customer and agent take turns."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         alice, bob = browser.new_context().new_page(), browser.new_context().new_page()
@@ -58,7 +58,7 @@ def delays(url: str, session: str, messages: int) -> Iterator[float]:
 
 
 def delay(writer: Page, reader: Page, text: str) -> float:
-    """Milliseconds that one message took."""
+    """Milliseconds for one message."""
     writer.fill("textarea", text)
     writer.keyboard.press("Enter")
     reader.wait_for_function("text => window.shown[text]", arg=text)

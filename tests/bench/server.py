@@ -1,4 +1,4 @@
-"""Servers that are started for a measurement, each a process of its own on a database of its own."""
+"""Servers for the benchmark, each in a process and on a database of its own."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a process is."""
+    """The resources of a process."""
 
     memory: float  # MB that are resident
     files: int
@@ -32,7 +32,7 @@ class Size:
 
 
 def environment(database: Path) -> dict[str, str]:
-    """As in earnest, but without https and without limits."""
+    """Settings of production, but without https and rate limits."""
     return {
         **{name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
         "DEBUG": "off",
@@ -46,7 +46,7 @@ def environment(database: Path) -> dict[str, str]:
 
 
 def run(*command: str, database: Path) -> str:
-    """Run a command of Python's to its end and return what it prints."""
+    """Run a Python command and return its output."""
     words = [sys.executable, *command]
     done = subprocess.run(words, cwd=ROOT, env=environment(database), check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
@@ -60,10 +60,10 @@ def free_port() -> int:
 
 
 class Server(AbstractContextManager["Server"]):
-    """`manage.py serve`, or the plain design under plain daphne, while the `with` lasts."""
+    """`manage.py serve`, or the plain design on daphne; a context manager."""
 
     def __init__(self, database: Path, *, plain: bool = False, cores: set[int] | None = None) -> None:
-        """`cores` are those that it may run on, if not on all."""
+        """`cores` are those that it may run on, by default all."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = ["manage.py", "serve"]
@@ -104,11 +104,11 @@ class Server(AbstractContextManager["Server"]):
             self.process.kill()
 
     def cpu(self) -> float:
-        """Seconds of processor time that it has used so far, its own and the kernel's for it."""
+        """CPU time in seconds that it has used so far, in user and kernel mode."""
         times = self.numbers.cpu_times()
         return float(times.user + times.system)
 
     def size(self) -> Size:
-        """How large it is now."""
+        """Its resources now."""
         of = self.numbers
         return Size(of.memory_info().rss / 1e6, of.num_fds(), of.num_threads(), len(of.net_connections()))
