@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "chatsite.headers.HeadersMiddleware",
     "chatsite.sessions.SessionMiddleware",
     "chatsite.language.LanguageMiddleware",
+    "chatsite.null_characters.ProhibitNullCharactersMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

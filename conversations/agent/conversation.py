@@ -18,7 +18,7 @@ from conversations.models import Attachment, Conversation, News, Reading, Websit
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileUrl, make_bubbles
 from conversations.screen.forms import MessageForm
-from conversations.screen.paging import PAGE_SIZE, latest_page, message_accepted, query_number
+from conversations.screen.paging import PAGE_SIZE, latest_page, message_accepted, parse_number, query_number
 
 
 @agent_required
@@ -37,7 +37,9 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         return _post_answer(request, conversation)
     if before := query_number(request, "before"):
         shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
-        return render(request, "conversations/_older.html", {"bubbles": shown, "older": older, "news": request.path})
+        parameters = Filters.from_request(request).parameters
+        context = {"bubbles": shown, "older": older, "news": request.path, "parameters": parameters}
+        return render(request, "conversations/_older.html", context)
     news = News.with_previous(conversation.pk, query_number(request, "since") or 0, PAGE_SIZE)
     response = HttpResponse(status=204)
     if news and news.messages:
@@ -93,10 +95,10 @@ def details(request: AgentRequest, pk: int) -> HttpResponse:
 @require_POST
 def read(request: AgentRequest, pk: int) -> HttpResponse:
     """Mark as read up to the message with the id `last`."""
-    last = request.POST.get("last", "")
-    if not (last.isascii() and last.isdigit() and len(last) < 19):
+    last = parse_number(request.POST.get("last", ""))
+    if last is None:
         return HttpResponse("last is the id of a message.", status=422, content_type="text/plain")
-    actions.mark_read(conversation=_get_or_404(request, pk), agent=request.agent, last=int(last))
+    actions.mark_read(conversation=_get_or_404(request, pk), agent=request.agent, last=last)
     return HttpResponse(status=204, headers={"HX-Trigger": "inbox"})
 
 
@@ -104,8 +106,7 @@ def read(request: AgentRequest, pk: int) -> HttpResponse:
 @require_POST
 def take(request: AgentRequest, pk: int) -> HttpResponse:
     """Assign it to this agent, unless a colleague has taken it since the page was shown."""
-    seen = request.POST.get("seen_assignee", "")
-    seen_assignee = int(seen) if seen.isascii() and seen.isdigit() else None
+    seen_assignee = parse_number(request.POST.get("seen_assignee", ""))
     try:
         conversation = actions.take(
             conversation=_get_or_404(request, pk), by=request.agent, seen_assignee=seen_assignee

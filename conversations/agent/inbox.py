@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
@@ -55,7 +55,9 @@ class Filters:
         status = "closed" if request.GET.get("status") == "closed" else "open"
         whose = request.GET.get("whose", "")
         pages = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
-        website = request.GET.get("website", "")[:40]
+        website = request.GET.get("website", "")
+        if website and Website.objects.by_key(website) is None:
+            website = ""  # pages repeat nothing that others have chosen: see CustomerRequest.listed_host
         return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
     def query_string(self, **changes: Any) -> str:
@@ -69,6 +71,11 @@ class Filters:
     def query(self) -> str:
         """The query string of links that keep these filters."""
         return self.query_string()
+
+    @property
+    def parameters(self) -> QueryDict:
+        """The same for the template tag `querystring`, which by itself repeats the whole query of the request."""
+        return QueryDict(self.query[1:])
 
     def assignee_tabs(self) -> list[dict[str, Any]]:
         """The tabs for all, mine and unassigned: name, query string, and whether it is chosen."""

@@ -86,7 +86,8 @@ def _compress(content: bytes, encoding: str) -> bytes:
 def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Compress the view's responses, if the browser accepts it.
 
-    There is no secret in our pages whose letters could be guessed from its size (https://breachattack.com).
+    Nobody can learn a secret from the size of such a page (https://breachattack.com), because a page repeats nothing of
+    its query string that somebody else may have chosen: see tests/test_compression.py.
     """
 
     @wraps(view)

@@ -204,6 +204,7 @@ def _page(
         "customer": customer,
         "website": website,
         "welcome": Welcome.of(website, conversation),
+        "parameters": customer.parameters,
         "chat_url": customer.url("chat"),
         "news": customer.url("messages"),
         "state_url": customer.url("state"),
@@ -232,5 +233,6 @@ def _older(customer: CustomerRequest, before: int) -> HttpResponse:
     if conversation is None:
         return HttpResponse(status=204)
     shown, older = paging.latest_page(conversation, before, None, file_url(customer))
-    context = {"bubbles": shown, "older": older, "news": customer.url("messages")}
+    news, parameters = customer.url("messages"), customer.parameters
+    context = {"bubbles": shown, "older": older, "news": news, "parameters": parameters}
     return render(customer.request, "conversations/_older.html", context)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, QueryDict
 from django.http import HttpRequest as DjangoRequest
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -95,23 +95,35 @@ class CustomerRequest:
         return found.earlier() if claim and Contact.objects.owns(claim, found) else []
 
     @cached_property
+    def listed_host(self) -> str:
+        """The host if it is ours or the website lists it, else "": any other may not embed this chat.
+
+        Pages repeat only this one: a word that somebody else has chosen must not be compressed together with messages.
+        """
+        is_listed = self.host == own_origin(self.request) or (self.host and self.website.allows_origin(self.host))
+        return self.host if is_listed else ""
+
+    @cached_property
     def frame_ancestors(self) -> list[str]:
-        """The origins whose pages may embed this chat: the host, or without a valid one all that the website lists."""
+        """The origins whose pages may embed this chat: the host, or without a listed one all that the website lists."""
         if self.host == own_origin(self.request):
             return []
-        if self.host and self.website.allows_origin(self.host):
-            return [self.host]
-        return [origin.origin for origin in self.website.origins.all()]
+        return [self.listed_host] if self.listed_host else [origin.origin for origin in self.website.origins.all()]
 
     @cached_property
     def query(self) -> str:
         """The query string that every further URL of this page must have: the host and the chosen language."""
         parameters = {}
-        if self.host:
-            parameters["host"] = self.host
+        if self.listed_host:
+            parameters["host"] = self.listed_host
         if self.language != self.browser_language:
             parameters["language"] = self.language
         return f"?{urlencode(parameters)}" if parameters else ""
+
+    @property
+    def parameters(self) -> QueryDict:
+        """The same for the template tag `querystring`, which by itself repeats the whole query of the request."""
+        return QueryDict(self.query[1:])
 
     def path(self, name: str) -> str:
         """The path of one of the customer's pages, of the same website."""

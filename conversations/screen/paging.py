@@ -12,10 +12,14 @@ MAX_NUMBER = 2**62
 """Larger than any id, and small enough that every database can still add to it."""
 
 
-def query_number(request: HttpRequest, name: str) -> int | None:
-    """The whole number of a query parameter, at most MAX_NUMBER, or None if it is missing or not a number."""
-    text = request.GET.get(name, "")
+def parse_number(text: str) -> int | None:
+    """The whole number that a text states, at most MAX_NUMBER, or None if it states none."""
     return min(int(text), MAX_NUMBER) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def query_number(request: HttpRequest, name: str) -> int | None:
+    """The same for a query parameter."""
+    return parse_number(request.GET.get(name, ""))
 
 
 def latest_page(
