@@ -66,7 +66,7 @@ APP0, APP1, APP2, APP14, APP15, COM, SOS, EOI = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0x
 
 def _jpeg(data: Data) -> Blocks:
     yield 1, data[:2]
-    at, profile = 2, b""
+    at, profile = 2, bytearray()
     while marker := MARKER.match(data, at):
         at, kind = marker.end() - 2, data[marker.end() - 1]
         end = at + 2 + (int.from_bytes(data[at + 2 : at + 4]) if kind != EOI else 0)
@@ -76,9 +76,9 @@ def _jpeg(data: Data) -> Blocks:
         elif APP0 <= kind <= APP15 or kind == COM:
             yield 0, _application_data(kind, segment[4:])
         else:
-            yield 0, profile if len(profile) <= MAX_PROFILE else b""
+            yield 0, bytes(profile) if len(profile) <= MAX_PROFILE else b""
             yield 0, segment
-            profile = b""
+            profile.clear()
         if kind == EOI:
             return
         at = end

@@ -313,21 +313,28 @@ def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(stage: Sta
     alice = Customer(context.new_page(), stage.server.url)
     alice.comes()
     alice.shows("Hello")
-    attaches(alice, payload("beach.jpg", photo()), payload("note.txt", b"a note"))
-    expect(chips(alice)).to_have_count(2)
+    attaches(
+        alice, payload("beach.jpg", photo()), payload("poster.jpg", photo(4000, 4000)), payload("note.txt", b"a note")
+    )
+    expect(chips(alice)).to_have_count(3)
     alice.says("No cookies here")
     alice.shows("Hello", "No cookies here")
     for _ in range(2):
-        shows_pictures(alice, 1)
-        assert str(pictures(alice).get_attribute("src")).startswith("blob:")
+        shows_pictures(alice, 2)
+        assert str(pictures(alice).first.get_attribute("src")).startswith("blob:")
         alice.reloads()
-    shows_pictures(alice, 1)
+    shows_pictures(alice, 2)
+    with alice.page.expect_download() as download:
+        alice.page.get_by_role("link", name="Original, ").click()
+    assert download.value.suggested_filename == "poster.jpg"
+    with Image.open(download.value.path()) as original:
+        assert original.size == (4000, 4000)
     with alice.page.expect_download() as download:
         alice.page.get_by_role("link", name="note.txt").click()
     assert download.value.suggested_filename == "note.txt"
     assert download.value.path().read_bytes() == b"a note"
     with context.expect_page() as opened:
-        pictures(alice).click()
+        pictures(alice).first.click()
     is_opened(opened.value, "beach.jpg")
     assert secret.replace("-", "") not in opened.value.url.replace("-", "")
     assert context.cookies() == []
