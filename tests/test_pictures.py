@@ -165,6 +165,13 @@ def test_an_animation_is_stripped_frame_by_frame(file_format: str) -> None:
     assert Image.open(BytesIO(clean)).n_frames == 3  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("make", [jpeg_with_metadata, gif_with_metadata])
+def test_what_stands_between_blocks_is_removed(make: Callable[[], bytes]) -> None:
+    clean = stripped(make())
+    at = 20 if clean.startswith(b"\xff\xd8") else 13 + 3 * 256  # after the first segment, and the colour table
+    assert stripped(clean[:at] + b"\x01\x02" + clean[at:]) == clean
+
+
 # How pictures are shown ----------------------------------------------------------------------------------------------
 
 

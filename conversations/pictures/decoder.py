@@ -40,6 +40,7 @@ WAYS_TO_SAVE: dict[str, dict[str, Any]] = {
 
 def limit_process() -> None:
     """Bound time and memory, so that the process ends even if the one that started it was killed."""
+    warnings.simplefilter("ignore")  # what Pillow thinks of broken files
     signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     with suppress(ImportError):  # Windows has no such limits
         import resource
@@ -64,7 +65,7 @@ def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
 
 def render(name: str, frames: int, file: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> dict[str, Any]:
     """Re-encode a picture of this format and its thumbnail; return the fields of Rendition."""
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    warnings.simplefilter("error", Image.DecompressionBombWarning)  # else it may have twice as many pixels
     Image.MAX_IMAGE_PIXELS = None if name == "JPEG" else MAX_DECODED_PIXELS
     image: Any = Image.open(file, formats=[name])
     width, height = image.size

@@ -67,7 +67,7 @@ APP0, APP1, APP2, APP14, APP15, COM, SOS, EOI = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0x
 def _jpeg(data: Data) -> Blocks:
     yield 1, data[:2]
     at, profile = 2, bytearray()
-    while marker := MARKER.match(data, at):
+    while marker := MARKER.search(data, at):  # decoders skip what stands between segments
         at, kind = marker.end() - 2, data[marker.end() - 1]
         end = at + 2 + (int.from_bytes(data[at + 2 : at + 4]) if kind != EOI else 0)
         segment = data[at:end]
@@ -147,9 +147,11 @@ def _gif(data: Data) -> Blocks:
     at = 13 + _colour_table(data[10])
     yield 0, data[:at]
     with suppress(IndexError):  # it is truncated
-        while (kind := data[at]) in {EXTENSION, IMAGE}:
+        while (kind := data[at]) != TRAILER:
             start = at
-            if kind == EXTENSION:
+            if kind not in {EXTENSION, IMAGE}:
+                at += 1  # decoders skip what stands between blocks
+            elif kind == EXTENSION:
                 at = _end_of_blocks(data, start + 2)
                 if data[start + 1] == GRAPHIC_CONTROL or (data[start : start + 16] in LOOPS and at == start + 19):
                     yield 0, data[start:at]
