@@ -23,6 +23,9 @@ Event = dict[str, Any]
 AGENTS = "agents"
 """The inboxes of agents who see every website."""
 
+TIMEOUT = 10
+"""Seconds that the channel layer may take to send one event to all of its groups."""
+
 _loop: asyncio.AbstractEventLoop | None = None
 _sending: "set[asyncio.Future[None]]" = set()
 _deferred: deque[tuple[list[str], Event]] = deque()
@@ -115,8 +118,9 @@ def _send_soon(groups: list[str], event: Event) -> None:
 
 async def _send(groups: list[str], event: Event) -> None:
     layer: Any = get_channel_layer()
-    for group in groups:
-        await layer.group_send(group, event)
+    async with asyncio.timeout(TIMEOUT):
+        for group in groups:
+            await layer.group_send(group, event)
 
 
 def _log_failure(sending: "asyncio.Future[None]") -> None:

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 
 from chatsite.asgi import protocols
+from conversations import announce
 from conversations.actions import close, post_message, renew_secret, take
 from conversations.announce import customer_group
 from conversations.live import doorbell, open_sockets
@@ -315,6 +316,39 @@ async def test_heartbeats_go_on_while_the_channel_layer_fails(
         monkeypatch.setattr(get_channel_layer(), "group_add", fail)
         for _ in range(3):
             assert (await ring_of(bell))["last"] == talk.last_message_id
+
+
+async def test_heartbeats_go_on_while_the_channel_layer_does_not_answer(
+    talk: Conversation, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "TIMEOUT", 0.5)
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        await ring_of(bell)
+        monkeypatch.setattr(get_channel_layer(), "group_add", lambda *_args: asyncio.sleep(3600))
+        for _ in range(3):
+            assert (await ring_of(bell))["last"] == talk.last_message_id
+
+
+async def test_a_socket_that_cannot_be_opened_in_time_fails(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "TIMEOUT", 0.1)
+    monkeypatch.setattr(get_channel_layer(), "group_add", lambda *_args: asyncio.sleep(3600))
+    bell = WebsocketCommunicator(
+        protocols, f"/ws/messages/{talk.uuid}/", headers=[(b"host", b"testserver"), (b"origin", OURS)]
+    )
+    await bell.connect()
+    with pytest.raises(TimeoutError):
+        await bell.wait(timeout=5)
+
+
+async def test_a_ring_that_cannot_be_sent_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announce, "TIMEOUT", 0.1)
+    monkeypatch.setattr(get_channel_layer(), "group_send", lambda *_args: asyncio.sleep(3600))
+    before = asyncio.all_tasks()
+    announce._send_soon(["agents"], {"type": "ring"})
+    assert not (await asyncio.wait(asyncio.all_tasks() - before, timeout=5))[1]
 
 
 @pytest.mark.parametrize("path", ["/ws/chat/", "/ws/messages/{uuid}/", "/ws/inbox/"], ids=["page", "widget", "agent"])

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 25
 """Seconds between heartbeats. Each sends `last`, which makes up for a lost ring, and checks access again."""
 
-HEARTBEAT_TIMEOUT = 25
-"""Seconds that the database and the channel layer may take for one heartbeat."""
+TIMEOUT = 25
+"""Seconds that the database and the channel layer together may take to open a socket, or for one heartbeat."""
 
 LEAVE_TIMEOUT = 5
 """Seconds that the channel layer may take to forget a closed socket; the server cancels its task after 10."""
@@ -83,16 +83,17 @@ class Doorbell(AsyncWebsocketConsumer):
         """Accept the socket. Close it with 1013 if there are too many, and with 4404 if it has access to nothing."""
         await self.accept(self.subprotocol)
         try:
-            self.counts.enter_context(counted("sockets of one address", address_of_scope(self.scope)))
-            found = await self.subscription()
-            if found is None:
-                return await self.close(NOT_FOUND)
-            if self.limited_per_conversation:
-                self.counts.enter_context(counted("sockets of one conversation", found[0][0]))
+            async with asyncio.timeout(TIMEOUT):
+                self.counts.enter_context(counted("sockets of one address", address_of_scope(self.scope)))
+                found = await self.subscription()
+                if found is None:
+                    return await self.close(NOT_FOUND)
+                if self.limited_per_conversation:
+                    self.counts.enter_context(counted("sockets of one conversation", found[0][0]))
+                # Join before the first heartbeat reads `last`: a message in between rings twice, but is never missed.
+                await self.join(found[0])
         except TooManySockets:
             return await self.close(TRY_AGAIN_LATER)
-        # Join before the first heartbeat reads `last`: a message in between rings twice, but is never missed.
-        await self.join(found[0])
         self.heartbeat_task = asyncio.create_task(self.heartbeat())
         return None
 
@@ -108,7 +109,7 @@ class Doorbell(AsyncWebsocketConsumer):
         while True:
             self.recheck_requested.clear()
             try:
-                async with asyncio.timeout(HEARTBEAT_TIMEOUT):
+                async with asyncio.timeout(TIMEOUT):
                     found = await self.subscription()
                     if found is None:
                         return await self.close(REVOKED)
