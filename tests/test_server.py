@@ -722,6 +722,8 @@ def test_a_client_cannot_set_the_root_path(server: Server) -> None:
         with pytest.raises(HTTPError) as refusal:
             urlopen(request, timeout=30)
         assert refusal.value.code == 404
+    with urlopen(Request(f"{server.url}/inbox/", headers={"Daphne-Root-Path": "/\xe9"}), timeout=30) as answer:
+        assert answer.status == 200
 
 
 def test_runserver_serves_pages_and_sockets_too(server: Server) -> None:

@@ -319,14 +319,33 @@ def test_a_client_that_does_not_read_fills_no_memory(tmp_path: Path) -> None:
         assert not echo.logged_errors()
 
 
-def test_a_closed_connection_does_not_wait_for_ever_for_its_client_to_read() -> None:
+@pytest.fixture
+def connection() -> Any:
+    """A connection without a server, whose clock a test can advance."""
     factory = WebSocketFactory(None)
     factory.protocol = WebSocketConnection
     factory.reactor = Clock()
     connection, transport = factory.buildProtocol(None), StringTransport()  # type: ignore[no-untyped-call]
     transport.producer = connection  # as the HTTP request that is upgraded
     connection.makeConnection(transport)
+    return connection
+
+
+def test_a_closed_connection_does_not_wait_for_ever_for_its_client_to_read(connection: Any) -> None:
     connection.dropConnection()
-    assert not transport.disconnected
-    factory.reactor.advance(CLOSE_TIMEOUT)
-    assert transport.disconnected
+    assert not connection.transport.disconnected
+    connection.factory.reactor.advance(CLOSE_TIMEOUT)
+    assert connection.transport.disconnected
+
+
+def test_a_ring_for_a_socket_that_is_closing_is_dropped(connection: Any) -> None:
+    connection.dropConnection()
+    connection.serverSend("too late")
+    assert connection.transport.value() == b""
+
+
+@pytest.mark.parametrize("state", ["CONNECTING", "OPEN", "CLOSING", "CLOSED"])
+def test_a_failed_application_ends_its_connection_in_any_state(connection: Any, state: str) -> None:
+    connection.state = getattr(connection, f"STATE_{state}")
+    connection.handle_exception(RuntimeError())
+    assert connection.state in {connection.STATE_CLOSING, connection.STATE_CLOSED}

@@ -113,6 +113,7 @@ class HttpRequest(WebRequest):
             return None
         if not all(value.isascii() for value in self.requestHeaders.getRawHeaders(b"Sec-WebSocket-Protocol", ())):
             return self.basic_error(400, b"Bad Request", "Invalid Sec-WebSocket-Protocol")
+        self.requestHeaders.removeHeader(b"Daphne-Root-Path")  # daphne answers 500 where it is not ASCII
         processing = super().process()
         if channel.transport is not None and channel.transport.protocol is not channel:
             channel.release()  # it is a WebSocket now

@@ -107,6 +107,11 @@ class WebSocketConnection(WebSocketProtocol):
 
     # Output
 
+    def serverSend(self, content: Any, binary: bool = False) -> None:
+        """Send a message. Drop it if the connection is closing, where autobahn raises."""
+        if self.state == self.STATE_OPEN:
+            super().serverSend(content, binary)
+
     def pauseProducing(self) -> None:
         """Disconnect a client that does not read. Twisted calls this when the transport's buffer is full."""
         self.transport.abortConnection()
