@@ -60,6 +60,8 @@ class MemoryStore:
             if now in uses:
                 uses.remove(now)
                 self.size -= 1
+            if not uses:
+                self.counters.pop(counter, None)
 
 
 class RedisStore:
