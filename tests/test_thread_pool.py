@@ -189,6 +189,19 @@ async def test_a_callback_that_raises_does_not_end_the_pool(make_pool: MakePool,
     assert "This callback fails." in caplog.text
 
 
+async def test_a_callback_that_raises_does_not_end_the_polls(make_pool: MakePool) -> None:
+    two, queued, gate = make_pool(2, after_results=lambda: 1 / 0), threading.Event(), threading.Event()
+    quick = asyncio.create_task(two.run(lambda: queued.wait(30), ignore))
+    slow = asyncio.create_task(two.run(lambda: gate.wait(30), ignore))
+    waiting = asyncio.create_task(two.run(lambda: "done", ignore))
+    await asyncio.sleep(0)
+    queued.set()
+    assert await asyncio.wait_for(quick, 10)
+    assert await asyncio.wait_for(waiting, 10) == "done"
+    gate.set()
+    assert await slow
+
+
 async def test_a_thread_that_cannot_be_started_is_tried_again(
     make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
