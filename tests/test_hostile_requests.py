@@ -96,16 +96,8 @@ def test_no_address_fails_on_hostile_input(client: Client, talk: Conversation, r
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("path", "headers"),
-    [
-        ("/chat/style-%00-abc.css", {}),
-        ("/chat/?host=a%00", {}),
-        ("/inbox/", {"Cookie": r'sessionid="abcdefgh\000"'}),
-        ("/chat.js", {"Referer": "https://shop.example\x00/"}),
-    ],
-)
-def test_a_null_character_is_refused_in_plain_words(path: str, headers: dict[str, str]) -> None:
-    response = Client().get(path, headers=headers)
+@pytest.mark.parametrize("path", ["/chat/style-%00-abc.css", "/chat/?host=a%00", "/admin/?q=%00"])
+def test_a_null_character_in_an_address_is_refused_in_plain_words(path: str) -> None:
+    response = Client().get(path)
     assert response.status_code == 400
     assert "That request was not understood" in response.content.decode()
