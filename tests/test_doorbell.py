@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 
 from chatsite.asgi import protocols
+from chatsite.sessions import SessionStore
 from conversations import announce
 from conversations.actions import close, post_message, renew_secret, take
 from conversations.announce import customer_group
@@ -133,10 +134,9 @@ async def test_the_secret_of_one_conversation_gives_no_access_to_another(talk: C
         assert await bell.receive_nothing()
 
 
-@pytest.mark.parametrize("key", [r"\000" * 32, "x" * 31 + r"\377", "'; --------"])
+@pytest.mark.parametrize("key", ["\0" * 32, "x" * 31 + "\xff", "'; --------", "short"])
 def test_a_cookie_that_can_be_no_session_key_is_ignored(key: str) -> None:
-    answer = Page().get("/inbox/", headers={"Cookie": f'sessionid="{key}"'})
-    assert answer.status_code == 302
+    assert SessionStore(key).session_key is None
 
 
 async def test_a_signed_in_user_who_is_no_agent_is_refused() -> None:
