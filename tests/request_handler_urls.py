@@ -25,7 +25,7 @@ MEGABYTE = 1024 * 1024
 BIG = 200 * MEGABYTE
 
 
-class Stage:
+class Shared:
     """State that tests and views share."""
 
     entered = threading.Semaphore(0)  # released by every view that begins to wait
@@ -36,7 +36,7 @@ class Stage:
 
     @classmethod
     def reset(cls) -> None:
-        """Back to the beginning."""
+        """Reset all of it between tests."""
         cls.entered, cls.finished = threading.Semaphore(0), threading.Semaphore(0)
         cls.gate.clear()
         cls.seen.clear()
@@ -62,7 +62,7 @@ def unsendable(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def mirror(request: HttpRequest) -> HttpResponse:
     uploads: dict[str, Any] = dict(request.FILES.items())
-    Stage.seen += uploads.values()
+    Shared.seen += uploads.values()
     files = {name: [file.name, file.size, isinstance(file, TemporaryUploadedFile)] for name, file in uploads.items()}
     return JsonResponse(
         {
@@ -99,9 +99,9 @@ def crash(request: HttpRequest) -> HttpResponse:
 
 def hold(request: HttpRequest) -> HttpResponse:
     """Waits for the gate."""
-    Stage.entered.release()
-    passed = Stage.gate.wait(30)
-    Stage.finished.release()
+    Shared.entered.release()
+    passed = Shared.gate.wait(30)
+    Shared.finished.release()
     return HttpResponse("done" if passed else "too late")
 
 
@@ -111,20 +111,20 @@ def hold_stream(request: HttpRequest) -> HttpResponseBase:
 
 
 def release(request: HttpRequest) -> HttpResponse:
-    Stage.gate.set()
+    Shared.gate.set()
     return HttpResponse()
 
 
 def together(request: HttpRequest) -> HttpResponse:
     """Fails unless as many requests as the barrier has parties are here at the same time."""
-    Stage.together.wait(10)
+    Shared.together.wait(10)
     return HttpResponse()
 
 
 def database(request: HttpRequest) -> HttpResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    Stage.seen.append((threading.current_thread().name, connection.connection))
+    Shared.seen.append((threading.current_thread().name, connection.connection))
     return HttpResponse()
 
 
@@ -170,7 +170,7 @@ def endless(request: HttpRequest, kind: str) -> HttpResponseBase:
             while True:
                 yield b"tick"
         finally:
-            Stage.finished.release()
+            Shared.finished.release()
 
     async def later() -> AsyncIterator[bytes]:
         try:
@@ -178,14 +178,14 @@ def endless(request: HttpRequest, kind: str) -> HttpResponseBase:
                 await asyncio.sleep(0)
                 yield b"tick"
         finally:
-            Stage.finished.release()
+            Shared.finished.release()
 
     async def silent() -> AsyncIterator[bytes]:
         try:
             yield b"tick"
             await asyncio.Event().wait()
         finally:
-            Stage.finished.release()
+            Shared.finished.release()
 
     kinds: dict[str, Any] = {"sync": now, "async": later, "silent": silent}
     return StreamingHttpResponse(kinds[kind]())
@@ -213,7 +213,7 @@ def rows(request: HttpRequest) -> HttpResponseBase:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT %s", [number])
                 yield str(cursor.fetchone()[0])
-        Stage.seen.append((threading.current_thread().name, connections[DEFAULT_DB_ALIAS]))
+        Shared.seen.append((threading.current_thread().name, connections[DEFAULT_DB_ALIAS]))
 
     return StreamingHttpResponse(read())
 

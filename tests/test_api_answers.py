@@ -141,7 +141,7 @@ def test_what_an_agent_may_not_see_is_404_like_what_does_not_exist(
     assert talk.messages.count() == 2
 
 
-def test_others_than_agents_are_401_whether_the_conversation_exists_or_not(
+def test_callers_who_are_not_agents_get_401_whether_the_conversation_exists_or_not(
     talk: Conversation, plan: Attachment, alice: Page
 ) -> None:
     alice.force_login(User.objects.create_user("dora"))
@@ -200,7 +200,7 @@ def test_a_too_large_upload_is_refused_before_its_form_is_parsed(bob: Agent, tal
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_every_address_works_with_and_without_its_last_slash(
+def test_every_url_works_with_and_without_its_last_slash(
     bob: Agent, talk: Conversation, plan: Attachment, slash: str
 ) -> None:
     client = script(bob)

@@ -366,7 +366,7 @@ SVG = b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"
         ("mail.eml", b"Content-Type: text/html\r\n\r\n" + HTML),
     ],
 )
-def test_what_is_no_picture_is_only_downloaded(alice: Page, name: str, content: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_only_downloaded(alice: Page, name: str, content: bytes) -> None:
     assert send(alice, upload(name, content, "image/png")).status_code == 204
     attachment = Attachment.objects.get()
     assert attachment.kind == OCTET_STREAM

@@ -46,7 +46,7 @@ def test_no_page_repeats_what_a_link_has_chosen(alice: Page, bobs: Page, long_ta
 
 
 @pytest.mark.parametrize("route", [route for route in distinct_routes() if not route.startswith(("admin/", "api/"))])
-def test_no_other_page_repeats_it_either(bobs: Page, talk: Conversation, route: str) -> None:
+def test_no_other_route_repeats_what_a_link_has_chosen(bobs: Page, talk: Conversation, route: str) -> None:
     if route == "inbox/sign-in/":
         pytest.skip("It repeats where to go on after signing in, and has no secret.")
     bobs.cookies["chat"] = talk.uuid.hex
@@ -59,7 +59,7 @@ def test_no_other_page_repeats_it_either(bobs: Page, talk: Conversation, route: 
         assert WORD not in b"".join(response).decode().lower()
 
 
-def test_pages_keep_the_parameters_that_are_ours(alice: Page, bobs: Page, long_talk: Conversation) -> None:
+def test_pages_keep_their_own_query_parameters(alice: Page, bobs: Page, long_talk: Conversation) -> None:
     alice.cookies["chat-shop"] = long_talk.uuid.hex
     shop = "host=https%3A%2F%2Fshop.example"
     page = alice.get(f"/chat/shop/?{shop}&language=de&x={WORD}").content.decode()

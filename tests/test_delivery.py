@@ -164,7 +164,7 @@ def test_one_client_id_sent_many_times_at_once_is_one_message(started: bool) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_texts_with_one_client_id_at_once_only_one_is_saved() -> None:
+def test_when_two_texts_have_one_client_id_only_one_is_saved() -> None:
     name = uuid.uuid4()
     together = threading.Barrier(2)
 

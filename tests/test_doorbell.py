@@ -135,11 +135,11 @@ async def test_the_secret_of_one_conversation_gives_no_access_to_another(talk: C
 
 
 @pytest.mark.parametrize("key", ["\0" * 32, "x" * 31 + "\xff", "'; --------", "short"])
-def test_a_cookie_that_can_be_no_session_key_is_ignored(key: str) -> None:
+def test_a_cookie_that_cannot_be_a_session_key_is_ignored(key: str) -> None:
     assert SessionStore(key).session_key is None
 
 
-async def test_a_signed_in_user_who_is_no_agent_is_refused() -> None:
+async def test_a_signed_in_user_who_is_not_an_agent_is_refused() -> None:
     page = Page()
     await in_thread(lambda: page.force_login(User.objects.create_user("dora")))()
     async with socket("/ws/inbox/", cookies=session(page)) as bell:
@@ -205,7 +205,7 @@ def change_the_password(page: Page, bob: Agent) -> None:
 
 
 @pytest.mark.parametrize("end", [sign_out, leave_the_group, be_disabled, change_the_password])
-async def test_an_open_socket_is_closed_with_its_authority(
+async def test_a_socket_is_closed_when_its_agent_loses_access(
     bobs: Page, bob: Agent, end: Any, quick_heartbeat: None
 ) -> None:
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:

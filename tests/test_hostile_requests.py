@@ -97,7 +97,7 @@ def test_no_address_fails_on_hostile_input(client: Client, talk: Conversation, r
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/chat/style-%00-abc.css", "/chat/?host=a%00", "/admin/?q=%00"])
-def test_a_null_character_in_an_address_is_refused_in_plain_words(path: str) -> None:
+def test_a_null_character_in_an_address_is_answered_with_a_readable_400(path: str) -> None:
     response = Client().get(path)
     assert response.status_code == 400
     assert "That request was not understood" in response.content.decode()

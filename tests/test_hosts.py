@@ -209,7 +209,7 @@ def test_reporting_pages_is_rate_limited(alice: Page, chatting: Conversation, se
 # The loader ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_loader_contains_the_looks_of_the_page_that_asks_and_of_no_other(alice: Page, shop: Website) -> None:
+def test_the_loader_contains_colours_and_position_for_the_requesting_page_only(alice: Page, shop: Website) -> None:
     Website.objects.create(key="secretclub", name="Club", accent="#aa0000").origins.create(
         origin="https://club.example"
     )
@@ -222,7 +222,7 @@ def test_the_loader_contains_the_looks_of_the_page_that_asks_and_of_no_other(ali
     assert not mine.cookies
 
 
-def test_the_loader_speaks_the_language_of_its_chat(alice: Page, shop: Website) -> None:
+def test_the_loader_is_in_the_language_of_its_chat(alice: Page, shop: Website) -> None:
     def words(address: str, referer: str = "", accepted: str = "en") -> str:
         headers = {"Referer": referer, "Accept-Language": accepted}
         return alice.get(address, headers=headers).content.decode()

@@ -289,7 +289,7 @@ def test_the_api_does_not_continue_the_conversation_of_another_customer(alice: P
     assert Conversation.objects.order_by("pk")[0].messages.count() == 1
 
 
-def test_an_email_without_proof_opens_nothing_and_is_marked_as_not_verified(
+def test_an_email_without_proof_gives_no_access_and_is_marked_as_not_verified(
     mallory: Page, shop: Website, bobs: Page
 ) -> None:
     says(Page(), "Alice's own", token(email="alice@example.com"))
@@ -352,7 +352,7 @@ def test_agents_see_the_kind_of_the_latest_proof(alice: Page, shop: Website, bob
 CLIENT_ID = "5d5d3a41-3a5b-4a0e-8f6e-0d8a8f6c1f00"
 
 
-def test_knowing_the_message_of_a_verified_customer_opens_nothing(alice: Page, mallory: Page, shop: Website) -> None:
+def test_knowing_a_verified_customers_message_gives_no_access(alice: Page, mallory: Page, shop: Website) -> None:
     body = {"content": "Lost on its way", "client_id": CLIENT_ID}
     alice.htmx(f"{PATH}messages/", body, **{"X-Identity": token("alice")})
     for proof in (token("mallory"), ""):
@@ -363,7 +363,7 @@ def test_knowing_the_message_of_a_verified_customer_opens_nothing(alice: Page, m
     assert again["X-Secret"] == Conversation.objects.get().uuid.hex
 
 
-def test_knowing_a_message_opens_nothing_on_another_website_nor_after_its_customer_has_signed_out(
+def test_knowing_a_message_gives_no_access_on_another_website_nor_after_sign_out(
     alice: Page, mallory: Page, shop: Website
 ) -> None:
     body = {"content": "Hello", "client_id": CLIENT_ID}
@@ -376,7 +376,7 @@ def test_knowing_a_message_opens_nothing_on_another_website_nor_after_its_custom
     assert Conversation.objects.count() == 2
 
 
-def test_a_retry_of_a_later_message_opens_nothing(alice: Page, mallory: Page, shop: Website) -> None:
+def test_a_retry_of_a_later_message_gives_no_access(alice: Page, mallory: Page, shop: Website) -> None:
     says(alice, "The first")
     body = {"content": "The second", "client_id": CLIENT_ID}
     alice.htmx(f"{PATH}messages/", body)
@@ -426,7 +426,7 @@ def rewritten(token: str) -> str:
 
 @pytest.mark.parametrize("rotations", [0, 1, 2])
 @pytest.mark.parametrize("website", ["shop", "legacy"])
-def test_an_expired_token_does_not_live_on_as_an_hmac(
+def test_an_expired_token_is_not_a_valid_hmac(
     alice: Page, request: pytest.FixtureRequest, website: str, rotations: int
 ) -> None:
     shop = request.getfixturevalue(website)
@@ -444,7 +444,7 @@ def as_token(user_id: str, secret: str) -> str:
     return f"{user_id}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
 
 
-def test_the_hmac_of_an_id_that_its_owner_chose_is_no_token(alice: Page, shop: Website) -> None:
+def test_the_hmac_of_an_id_that_its_owner_chose_is_not_a_token(alice: Page, shop: Website) -> None:
     now = int(time.time())
     chosen = raw_token(f'{{"sub":"1","iat":{now},"exp":{now + 600}}}').rpartition(".")[0]
     for secret in (HMAC_SECRET, OLD_HMAC_SECRET):

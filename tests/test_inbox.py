@@ -157,7 +157,7 @@ def test_colleagues_see_who_has_taken_a_conversation(bobs: Page, carols: Page, t
     assert "you have it" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
 
 
-def test_of_two_agents_who_take_at_once_the_second_gets_409(
+def test_when_two_agents_take_at_once_the_second_gets_409(
     bobs: Page, carols: Page, bob: Agent, talk: Conversation
 ) -> None:
     bobs.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})

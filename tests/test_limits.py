@@ -91,7 +91,7 @@ def test_while_redis_fails_nothing_is_limited_and_it_is_not_asked_each_time(
     assert caplog.text.count("nothing is limited for") == 2
 
 
-def test_redis_that_hangs_is_not_waited_for_without_end() -> None:
+def test_requests_do_not_wait_long_for_a_hanging_redis() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         store = sliding_window.RedisStore(f"redis://127.0.0.1:{hanging.getsockname()[1]}")
         assert store.use("counter", 1, 60, 0) == store.use("counter", 1, 60, 0) == 0
@@ -132,7 +132,7 @@ def test_forwarded_addresses_are_trusted_as_far_as_our_own_proxies_wrote_them(
     assert limits.address_of_scope({"client": None, "headers": []}) == "unknown"
 
 
-def test_a_spoofed_address_does_not_dodge_the_limit(db: None) -> None:
+def test_a_spoofed_address_does_not_evade_the_limit(db: None) -> None:
     answers = [api(Page(HTTP_X_FORWARDED_FOR=f"10.0.0.{n}"), content="Hi").status_code for n in range(3)]
     assert answers == [200, 200, 429]
 
@@ -163,7 +163,7 @@ def allowed(limit: str = "messages of one address") -> int:
     return 0
 
 
-def test_the_border_of_two_minutes_does_not_double_a_limit(clock: Callable[[float], None]) -> None:
+def test_a_limit_is_not_doubled_across_two_minutes(clock: Callable[[float], None]) -> None:
     clock(59)
     assert [allowed() for _ in range(5)] == [0] * 5
     clock(2)

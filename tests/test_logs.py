@@ -46,7 +46,7 @@ def test_a_bad_request_is_one_line(alice: Page, log: io.StringIO, kind: str) -> 
     assert log.getvalue().count("\n") <= 2
 
 
-def test_an_error_of_ours_has_its_traceback(log: io.StringIO) -> None:
+def test_a_server_error_has_its_traceback(log: io.StringIO) -> None:
     try:
         raise RuntimeError("broken")
     except RuntimeError:

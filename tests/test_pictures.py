@@ -166,7 +166,7 @@ def test_an_animation_is_stripped_frame_by_frame(file_format: str) -> None:
 
 
 @pytest.mark.parametrize("make", [jpeg_with_metadata, gif_with_metadata])
-def test_what_stands_between_blocks_is_removed(make: Callable[[], bytes]) -> None:
+def test_data_between_blocks_is_removed(make: Callable[[], bytes]) -> None:
     clean = stripped(make())
     at = 20 if clean.startswith(b"\xff\xd8") else 13 + 3 * 256  # after the first segment, and the colour table
     assert stripped(clean[:at] + b"\x01\x02" + clean[at:]) == clean
@@ -305,7 +305,7 @@ def test_animations_stay_animated(file_format: str) -> None:
     ],
     ids=["too many frames", "too many pixels"],
 )
-def test_of_too_large_an_animation_a_still_is_shown_and_the_original_is_kept(content: bytes) -> None:
+def test_a_too_large_animation_is_shown_as_a_still_and_its_original_is_kept(content: bytes) -> None:
     picture = decoded(content)
     assert picture.rendition is not None
     assert picture.rendition.is_reduced

@@ -252,7 +252,7 @@ def test_without_javascript_a_message_in_flight_at_sign_out_leads_to_an_empty_ch
     assert Message.objects.count() == 1
 
 
-def test_agents_write_whatever_the_secret_is(anonymous: Conversation, bob: Agent) -> None:
+def test_agents_can_write_after_the_secret_was_renewed(anonymous: Conversation, bob: Agent) -> None:
     renew_secret(conversation=anonymous)
     post_message(content="An answer", conversation=anonymous, agent=bob)
     assert Message.objects.count() == 2

@@ -16,7 +16,7 @@ from django.db import connections
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 from chatsite.serving.request_handler import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, UPLOAD_THREADS, RequestHandler, Scope
-from tests.request_handler_urls import Stage
+from tests.request_handler_urls import Shared
 
 FORM = "application/x-www-form-urlencoded"
 Signals = list[tuple[str, str]]
@@ -98,22 +98,22 @@ class Exchange:
 
 def finished() -> bool:
     """Whether another view or stream has finished."""
-    return Stage.finished.acquire(blocking=False)
+    return Shared.finished.acquire(blocking=False)
 
 
 def entered() -> bool:
     """Whether another view has begun to wait."""
-    return Stage.entered.acquire(blocking=False)
+    return Shared.entered.acquire(blocking=False)
 
 
 @pytest.fixture(autouse=True)
-def _stage(settings: Any) -> Iterator[None]:
+def _shared(settings: Any) -> Iterator[None]:
     settings.ROOT_URLCONF = "tests.request_handler_urls"
     settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
     settings.ALLOWED_HOSTS = ["*"]
-    Stage.reset()
+    Shared.reset()
     yield
-    Stage.gate.set()
+    Shared.gate.set()
 
 
 def shut_down(handler: RequestHandler, threads: int) -> None:
@@ -132,20 +132,20 @@ def shut_down(handler: RequestHandler, threads: int) -> None:
 
 
 @pytest.fixture
-async def app(_stage: None) -> AsyncIterator[RequestHandler]:
+async def app(_shared: None) -> AsyncIterator[RequestHandler]:
     """The handler, with two threads."""
     handler = RequestHandler(2)
     yield handler
-    Stage.gate.set()
+    Shared.gate.set()
     await asyncio.to_thread(shut_down, handler, 2)
 
 
 @pytest.fixture
-async def one_thread(_stage: None) -> AsyncIterator[RequestHandler]:
+async def one_thread(_shared: None) -> AsyncIterator[RequestHandler]:
     """The handler, with one thread."""
     handler = RequestHandler(1)
     yield handler
-    Stage.gate.set()
+    Shared.gate.set()
     await asyncio.to_thread(shut_down, handler, 1)
 
 
@@ -203,7 +203,7 @@ async def test_the_query_arrives(app: RequestHandler) -> None:
     assert json.loads(page.body)["query"] == {"a": ["1", "2"], "b": ["ü"]}
 
 
-async def test_a_form_arrives_however_it_is_cut(app: RequestHandler) -> None:
+async def test_a_form_arrives_in_chunks_of_any_size(app: RequestHandler) -> None:
     page = Exchange(app, "/mirror/", "POST", {"Content-Type": FORM, "Content-Length": "11"})
     await page.run(b"a=", b"", b"1&a=2&b", b"=3")
     assert json.loads(page.body)["form"] == {"a": ["1", "2"], "b": ["3"]}
@@ -220,7 +220,7 @@ async def test_a_large_upload_is_a_file_on_disk_and_every_upload_is_closed(
     )
     seen = json.loads(page.body)
     assert (seen["files"], seen["form"]) == ({"file": ["name.bin", size, on_disk]}, {"a": ["1"]})
-    assert [file.closed for file in Stage.seen] == [True]
+    assert [file.closed for file in Shared.seen] == [True]
 
 
 async def test_a_body_that_grows_goes_to_disk(app: RequestHandler, settings: Any) -> None:
@@ -374,7 +374,7 @@ async def test_request_signals_are_sent_in_the_thread_of_the_database_connection
     app: RequestHandler, path: str, sent_signals: Signals
 ) -> None:
     await Exchange(app, path).run()
-    assert [*sent_signals] == [("started", Stage.seen[0][0]), ("finished", Stage.seen[0][0])]
+    assert [*sent_signals] == [("started", Shared.seen[0][0]), ("finished", Shared.seen[0][0])]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -383,14 +383,14 @@ async def test_there_is_one_database_connection_per_thread(
 ) -> None:
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
     await asyncio.gather(*(Exchange(app, "/database/").run() for _ in range(60)))
-    assert len(Stage.seen) == 60
-    assert len({id(connection) for _, connection in Stage.seen}) == len({thread for thread, _ in Stage.seen}) <= 2
+    assert len(Shared.seen) == 60
+    assert len({id(connection) for _, connection in Shared.seen}) == len({thread for thread, _ in Shared.seen}) <= 2
 
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_stream_closes_its_database_connection(app: RequestHandler) -> None:
     assert (await Exchange(app, "/rows/").run()).body == b"012"
-    [(thread, connection)] = Stage.seen
+    [(thread, connection)] = Shared.seen
     assert thread.startswith("stream")
     await until(lambda: thread not in {each.name for each in threading.enumerate()})
     assert connection.connection is None
@@ -399,7 +399,7 @@ async def test_a_stream_closes_its_database_connection(app: RequestHandler) -> N
 async def test_as_many_requests_run_at_once_as_there_are_threads(
     app: RequestHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Stage, "together", threading.Barrier(2))
+    monkeypatch.setattr(Shared, "together", threading.Barrier(2))
     pages = await asyncio.gather(*(Exchange(app, "/together/").run() for _ in range(6)))
     assert [page.status for page in pages] == [200] * 6
     assert len(app.pool.executor._threads) == 2
@@ -424,7 +424,7 @@ async def test_a_disconnect_does_not_interrupt_a_view(app: RequestHandler, sent_
     page.send()
     await until(entered)
     page.disconnect()
-    Stage.gate.set()
+    Shared.gate.set()
     await page.end()
     assert finished()
     assert [kind for kind, _ in sent_signals] == ["started", "finished"]
@@ -440,7 +440,7 @@ async def test_a_cancelled_request_finishes_its_view_and_closes_the_response(
     page.task.cancel()
     with suppress(asyncio.CancelledError):
         await page.task
-    Stage.gate.set()
+    Shared.gate.set()
     await until(finished)
     await until(lambda: len(sent_signals) == 2)
     assert len({thread for _, thread in sent_signals}) == 1
@@ -497,7 +497,7 @@ async def upload(app: RequestHandler) -> Exchange:
 async def test_uploads_leave_the_threads_for_other_requests(one_thread: RequestHandler) -> None:
     pages = [await upload(one_thread) for _ in range(UPLOAD_THREADS)]
     assert (await Exchange(one_thread, "/hello/").run()).status == 200
-    Stage.gate.set()
+    Shared.gate.set()
     for page in pages:
         await page.head()
         assert page.status == 200
@@ -516,7 +516,7 @@ async def test_uploads_beyond_those_that_may_wait_are_503(app: RequestHandler) -
     assert refused.status == 503
     assert ("Retry-After", "10") in refused.headers
     assert "Please send yours again in a few seconds." in refused.body.decode()
-    Stage.gate.set()
+    Shared.gate.set()
     for page in waiting:
         await page.head()
         assert page.status == 200
@@ -531,7 +531,7 @@ async def test_uploads_of_one_address_leave_room_for_others(app: RequestHandler)
     assert (await Exchange(app, "/hold/", "POST", MULTIPART).run()).status == 503
     other = Exchange(app, "/hold/", "POST", MULTIPART, client=("192.0.2.1", 1))
     other.send()
-    Stage.gate.set()
+    Shared.gate.set()
     await other.head()
     assert other.status == 200
     for page in waiting:

@@ -522,7 +522,7 @@ def test_a_client_that_reads_steadily_is_not_disconnected(strict: Running) -> No
     ],
     ids=["nothing", "request line", "headers", "body"],
 )
-def test_a_request_that_trickles_in_is_ended(strict: Running, start: str) -> None:
+def test_a_request_that_is_sent_too_slowly_is_ended(strict: Running, start: str) -> None:
     client = strict.send(start)
     client.settimeout(0.1)
     answer = b""

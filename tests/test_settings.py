@@ -140,7 +140,7 @@ def test_a_file_of_a_message_is_private(settings: Any, tmp_path: Path) -> None:
     assert mode(tmp_path / "files" / "folder") == 0o700
 
 
-def test_serve_hides_what_an_older_version_has_left_readable(
+def test_serve_makes_files_of_older_versions_private(
     settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [tmp_path / name for name in (".env", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm")]

@@ -200,7 +200,7 @@ def test_a_new_password_makes_all_browsers_unknown(bob: Agent, limited: None) ->
 
 
 @pytest.mark.parametrize("forge", ["", "x", "browser {pk}", "browser {pk}:1tC0:signature", "{pk}", "browser x:y:z"])
-def test_a_forged_cookie_is_no_known_browser(bob: Agent, limited: None, forge: str) -> None:
+def test_a_forged_cookie_does_not_make_a_browser_known(bob: Agent, limited: None, forge: str) -> None:
     page = Page()
     page.cookies[KNOWN_BROWSER] = forge.format(pk=bob.pk)
     assert [sign_in(page, "bob", "wrong").status_code for _ in range(7)] == [200] * 6 + [429]

@@ -97,14 +97,14 @@ def test_a_page_may_be_framed_by_the_host_it_names_if_that_is_listed(alice: Page
     assert ancestors(alice.get(f"/chat/shop/?host={SHOP}")) == ["'self'", SHOP]
     everybody = ["'self'", SHOP, "https://other.example"]
     assert ancestors(alice.get("/chat/shop/")) == everybody
-    for stranger in (
+    for foreign in (
         "https://evil.example",
         "https://shop.example.evil.example",
         "null",
         "x" * 3000,
         "https://club.example",
     ):
-        assert ancestors(alice.get("/chat/shop/", {"host": stranger})) == everybody
+        assert ancestors(alice.get("/chat/shop/", {"host": foreign})) == everybody
     assert "X-Frame-Options" not in alice.get("/chat/shop/")
 
 
@@ -127,8 +127,8 @@ def test_on_its_own_page_the_cookie_is_lax(alice: Page, shop: Website) -> None:
 
 def test_the_secret_goes_to_a_script_only_if_it_asks(alice: Page, shop: Website) -> None:
     name = "5d5d3a41-3a5b-4a0e-8f6e-0d8a8f6c1f00"
-    told = alice.post("/chat/shop/messages/", {"content": "Hi", "client_id": name})
-    assert "X-Secret" not in told
+    response = alice.post("/chat/shop/messages/", {"content": "Hi", "client_id": name})
+    assert "X-Secret" not in response
     assert alice.get("/chat/shop/known/")["X-Known"] == "yes"
     bare = Page()
     assert bare.get("/chat/shop/known/")["X-Known"] == "no"
@@ -167,7 +167,7 @@ def test_a_code_opens_one_window_once_and_does_not_contain_the_secret(alice: Pag
     assert texts(mallory.get("/chat/shop/")) == []
 
 
-def test_a_code_ends_after_a_minute(alice: Page, shop: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_code_is_invalid_after_a_minute(alice: Page, shop: Website, monkeypatch: pytest.MonkeyPatch) -> None:
     alice.post("/chat/shop/messages/", {"content": "Remember me"})
     code = alice.post("/chat/shop/code/").content.decode()
     import time
@@ -177,7 +177,7 @@ def test_a_code_ends_after_a_minute(alice: Page, shop: Website, monkeypatch: pyt
     assert Page().post("/chat/shop/enter/", {"code": code, "window": "1"}).status_code == 403
 
 
-def test_a_code_is_of_one_website_and_cannot_be_made_up(alice: Page, shop: Website, club: Website) -> None:
+def test_a_code_is_valid_on_one_website_and_cannot_be_forged(alice: Page, shop: Website, club: Website) -> None:
     alice.post("/chat/shop/messages/", {"content": "Remember me"})
     code = alice.post("/chat/shop/code/").content.decode()
     assert Page().post("/chat/club/enter/", {"code": code, "window": "1"}).status_code == 403
@@ -250,14 +250,14 @@ def test_widgets_of_listed_origins_may_call_and_no_others(alice: Page, shop: Web
     read = alice.get(f"/api/messages/{uuid}/?since=0", headers={"Origin": SHOP})
     assert read["Access-Control-Allow-Origin"] == SHOP
     assert read.json()["count"] == 1
-    for stranger in ("https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"):
-        assert "Access-Control-Allow-Origin" not in preflight(alice, stranger)
-        assert "Access-Control-Allow-Origin" not in alice.get(f"/api/messages/{uuid}/", headers={"Origin": stranger})
-        assert post(alice, content="Hi", website="shop", headers={"Origin": stranger}).status_code == 403
+    for foreign in ("https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"):
+        assert "Access-Control-Allow-Origin" not in preflight(alice, foreign)
+        assert "Access-Control-Allow-Origin" not in alice.get(f"/api/messages/{uuid}/", headers={"Origin": foreign})
+        assert post(alice, content="Hi", website="shop", headers={"Origin": foreign}).status_code == 403
     assert "Access-Control-Allow-Origin" not in alice.get("/api/conversation/", headers={"Origin": SHOP})
 
 
-def test_widgets_read_when_to_try_again_and_what_a_file_is_called(alice: Page, shop: Website, settings: Any) -> None:
+def test_widgets_may_read_retry_after_and_content_disposition(alice: Page, shop: Website, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "messages of one address": (1, 60)}
     assert post(alice, content="Hi", website="shop", headers={"Origin": SHOP}).status_code == 200
@@ -319,8 +319,8 @@ def test_an_agent_who_is_limited_sees_no_other_website(
     hidden, nothing = bobs.get(f"/inbox/{other.pk}/"), bobs.get("/inbox/999999/")
     assert hidden.status_code == nothing.status_code == 404
     assert hidden.content == nothing.content
-    for deed in ("take", "close", "open", "read", "messages"):
-        assert bobs.post(f"/inbox/{other.pk}/{deed}/", {"content": "x", "last": 1}).status_code == 404, deed
+    for action in ("take", "close", "open", "read", "messages"):
+        assert bobs.post(f"/inbox/{other.pk}/{action}/", {"content": "x", "last": 1}).status_code == 404, action
     assert bobs.get("/api/conversation/").json()["count"] == 1
     assert bobs.get(f"/inbox/{other.pk}/about/").status_code == 404
     other.refresh_from_db()
@@ -532,9 +532,9 @@ def test_staff_set_up_a_website_in_the_admin(client: Any, admin_user: User) -> N
 
 def test_a_new_identity_secret_keeps_the_previous_one_valid(client: Any, admin_user: User, shop: Website) -> None:
     client.force_login(admin_user)
-    deed = {"action": "rotate_identity_secret", "_selected_action": [shop.pk]}
+    form = {"action": "rotate_identity_secret", "_selected_action": [shop.pk]}
     for _ in range(2):
-        client.post("/admin/conversations/website/", deed)
+        client.post("/admin/conversations/website/", form)
     shop.refresh_from_db()
     assert len(shop.identity_secret) == len(shop.identity_secret_before) == 64
     assert shop.identity_secret != shop.identity_secret_before

@@ -290,7 +290,7 @@ def test_a_message_of_too_many_frames_closes_the_socket(observed: ObservedServer
         assert MAX_FRAMES // 2 < sent < 2000
 
 
-def test_a_client_that_never_answers_pings_is_disconnected_whatever_it_sends(
+def test_a_client_that_never_answers_pings_is_disconnected_even_if_it_sends_messages(
     observed: ObservedServer, uuid: str
 ) -> None:
     with handshake(observed.port, f"/ws/messages/{uuid}/") as client, pytest.raises(ConnectionError):  # noqa: PT012 (at some frame)

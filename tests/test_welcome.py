@@ -86,7 +86,7 @@ def test_invalid_hours_are_refused_with_the_line(wrong: str) -> None:
         OfficeHours.parse(f"Mon-Fri 9:00-17:00\n{wrong}", "UTC")
 
 
-def test_waits_count_office_hours_only() -> None:
+def test_waiting_time_counts_office_hours_only() -> None:
     assert WEEK.seconds_between(at("2026-11-24 17:00"), at("2026-11-25 09:10")) == (30 + 10) * 60
     assert WEEK.seconds_between(at("2026-11-27 17:00"), at("2026-11-30 09:05")) == (30 + 120 + 5) * 60
     assert WEEK.seconds_between(at("2026-11-24 10:00"), at("2026-11-24 10:07")) == 7 * 60

@@ -97,7 +97,7 @@ class InboxList extends HTMLElement {
 
   // Says that an action failed, until another one succeeds.
   showError(text) {
-    const line = document.getElementById("trouble");
+    const line = document.getElementById("error");
     line.hidden = !text;
     line.querySelector("span").textContent = text;
   }

@@ -1,4 +1,4 @@
-"""Fixtures for real browsers against a real server. These tests never use the ORM: they see what people see."""
+"""Fixtures for real browsers against a real server. These tests never use the ORM: they check what the screen shows."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.browser.cast import TIMEOUT, Api, Stage
-from tests.browser.hosts import HMAC_SECRET, SECRET, Browsers, Site, Sites, Street
+from tests.browser.people import TIMEOUT, Api, People
+from tests.browser.websites import HMAC_SECRET, SECRET, Browsers, Site, Sites, Web
 from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -55,11 +55,11 @@ def sessions() -> dict[str, Any]:
 
 
 @pytest.fixture
-def stage(chromium: Browser, server: Server, sessions: dict[str, Any]) -> Iterator[Stage]:
-    """Browsers for everybody; none may report a script error or a violation of the Content-Security-Policy."""
-    stage = Stage(chromium, server, sessions)
-    yield stage
-    stage.close()
+def people(chromium: Browser, server: Server, sessions: dict[str, Any]) -> Iterator[People]:
+    """Customers and agents; no page may log a script error or a violation of the Content-Security-Policy."""
+    people = People(chromium, server, sessions)
+    yield people
+    people.close()
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
 def sites(server: Server) -> Iterator[Sites]:
     """Three websites: the first two are listed origins of the shop and the bakery, the third of nobody."""
     shop, rival, mallory = Site(server.url), Site(server.url), Site(server.url)
-    both = [shop.near, shop.far, rival.near, rival.far]
+    both = [shop.same_site, shop.cross_site, rival.same_site, rival.cross_site]
     server.manage("addwebsite", "The shop", *both, "--key", "shop")
     server.manage("addwebsite", "The bakery", *both, "--key", "bakery")
     yield shop, rival, mallory
@@ -99,13 +99,11 @@ def sites(server: Server) -> Iterator[Sites]:
 
 
 @pytest.fixture
-def street(
-    browsers: Browsers, server: Server, sessions: dict[str, Any], tmp_path: Path, sites: Sites
-) -> Iterator[Street]:
-    """Browsers for everybody, and websites that embed the chat; the same errors fail the test."""
-    street = Street(browsers, server, sessions, tmp_path, sites)
-    yield street
-    street.close()
+def web(browsers: Browsers, server: Server, sessions: dict[str, Any], tmp_path: Path, sites: Sites) -> Iterator[Web]:
+    """Customers and agents, and websites that embed the chat; no page may log an error."""
+    web = Web(browsers, server, sessions, tmp_path, sites)
+    yield web
+    web.close()
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def members(server: Server, sites: Sites) -> Site:
     """Two chats on the shop's pages: one accepts identity proofs, the other requires them."""
     shop = sites[0]
     for key in ("members", "club"):
-        server.manage("addwebsite", f"The {key}", shop.near, shop.far, "--key", key)
+        server.manage("addwebsite", f"The {key}", shop.same_site, shop.cross_site, "--key", key)
     server.manage(
         "shell",
         "-c",
@@ -129,7 +127,7 @@ def members(server: Server, sites: Sites) -> Site:
 def inn(server: Server, sites: Sites) -> Site:
     """A chat on the shop's pages with all fields required and long texts."""
     shop = sites[0]
-    server.manage("addwebsite", "The inn", shop.near, shop.far, "--key", "inn")
+    server.manage("addwebsite", "The inn", shop.same_site, shop.cross_site, "--key", "inn")
     server.manage(
         "shell",
         "-c",

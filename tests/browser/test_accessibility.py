@@ -8,7 +8,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.cast import Api, Options, Stage, unique_name
+from tests.browser.people import Api, Options, People, unique_name
 
 pytestmark = pytest.mark.browser
 
@@ -53,18 +53,18 @@ def check(page: Page) -> None:
             assert page.evaluate(SMALL) == [], (page.url, scheme, width)
 
 
-def test_the_chat_before_the_first_message_is_accessible(stage: Stage) -> None:
-    alice = stage.customer(**TOUCH)
+def test_the_chat_before_the_first_message_is_accessible(people: People) -> None:
+    alice = people.customer(**TOUCH)
     check(alice.page)
     alice.page.get_by_text("Add your name").click()
     check(alice.page)
 
 
-def test_an_open_and_a_closed_chat_are_accessible(stage: Stage, api: Api) -> None:
+def test_an_open_and_a_closed_chat_are_accessible(people: People, api: Api) -> None:
     name = unique_name()
     texts = [f"Message {number}, see https://example.com/{number}" for number in range(60)]
     uuid = api.start_conversation(*texts, "👋", "x" * 300, name=name)
-    alice, bob = stage.customer(conversation=uuid, **TOUCH), stage.agent(**TOUCH)
+    alice, bob = people.customer(conversation=uuid, **TOUCH), people.agent(**TOUCH)
     alice.is_connected()
     bob.opens(name)
     bob.answers("An answer")
@@ -75,8 +75,8 @@ def test_an_open_and_a_closed_chat_are_accessible(stage: Stage, api: Api) -> Non
     check(alice.page)
 
 
-def test_the_chat_is_accessible_while_offline(stage: Stage) -> None:
-    alice = stage.customer(**TOUCH)
+def test_the_chat_is_accessible_while_offline(people: People) -> None:
+    alice = people.customer(**TOUCH)
     alice.says("Hello")
     alice.sees("Hello")
     alice.is_connected()
@@ -88,9 +88,9 @@ def test_the_chat_is_accessible_while_offline(stage: Stage) -> None:
     check(alice.page)
 
 
-def test_the_sign_in_page_is_accessible_with_and_without_an_error(stage: Stage) -> None:
-    page = stage.browser(**TOUCH).new_page()
-    page.goto(f"{stage.server.url}/inbox/")
+def test_the_sign_in_page_is_accessible_with_and_without_an_error(people: People) -> None:
+    page = people.browser(**TOUCH).new_page()
+    page.goto(f"{people.server.url}/inbox/")
     check(page)
     page.get_by_label("Name").fill("bob")
     page.get_by_label("Password").fill("wrong")
@@ -99,22 +99,22 @@ def test_the_sign_in_page_is_accessible_with_and_without_an_error(stage: Stage) 
     check(page)
 
 
-def test_a_full_and_an_empty_inbox_are_accessible(stage: Stage, api: Api) -> None:
+def test_a_full_and_an_empty_inbox_are_accessible(people: People, api: Api) -> None:
     for number in range(3):
         api.start_conversation(f"Conversation {number}", name="Somebody with quite a long name " * 2)
-    bob = stage.agent(**TOUCH)
+    bob = people.agent(**TOUCH)
     check(bob.page)
     bob.comes("?status=closed&whose=mine")
     check(bob.page)
-    carol = stage.agent("carol", "?status=closed&whose=mine", **TOUCH)
+    carol = people.agent("carol", "?status=closed&whose=mine", **TOUCH)
     expect(carol.page.get_by_text("None of yours is closed.")).to_be_visible()
     check(carol.page)
 
 
-def test_an_open_conversation_in_the_inbox_is_accessible(stage: Stage, api: Api) -> None:
+def test_an_open_conversation_in_the_inbox_is_accessible(people: People, api: Api) -> None:
     name = unique_name()
     uuid = api.start_conversation("One", "Two", name=name, email="alice@example.com")
-    bob = stage.agent(**TOUCH)
+    bob = people.agent(**TOUCH)
     bob.opens(name)
     bob.answers("Three")
     bob.sees("Three")
@@ -126,28 +126,28 @@ def test_an_open_conversation_in_the_inbox_is_accessible(stage: Stage, api: Api)
     check(bob.page)
 
 
-def test_the_demo_shop_is_accessible(stage: Stage) -> None:
-    page = stage.browser(**TOUCH).new_page()
-    page.goto(stage.server.url)
+def test_the_demo_shop_is_accessible(people: People) -> None:
+    page = people.browser(**TOUCH).new_page()
+    page.goto(people.server.url)
     check(page)
 
 
-def test_an_error_page_is_accessible(stage: Stage) -> None:
-    bob = stage.agent(**TOUCH)
+def test_an_error_page_is_accessible(people: People) -> None:
+    bob = people.agent(**TOUCH)
     bob.page.locator(".me [name=csrfmiddlewaretoken]").evaluate("(field) => field.remove()")
     bob.page.get_by_role("button", name="Sign out").click()
     expect(bob.page.get_by_role("heading", name="You can't go in here")).to_be_visible()
     check(bob.page)
 
 
-def test_the_chat_without_javascript_is_accessible(stage: Stage, api: Api) -> None:
+def test_the_chat_without_javascript_is_accessible(people: People, api: Api) -> None:
     """Axe needs JavaScript, so only our own scripts are blocked."""
     uuid = api.start_conversation("Hello")
-    context = stage.browser(**TOUCH)
+    context = people.browser(**TOUCH)
     context.route("**/*.js", lambda route: route.abort())
-    context.add_cookies([{"name": "chat", "value": uuid, "url": stage.server.url}])
+    context.add_cookies([{"name": "chat", "value": uuid, "url": people.server.url}])
     page = context.new_page()
-    page.goto(f"{stage.server.url}/chat/")
+    page.goto(f"{people.server.url}/chat/")
     check(page)
 
 
@@ -155,12 +155,12 @@ LONGEST = ("lorem ipsum dolor sit amet " * 800)[:20_480]
 WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 
 
-def test_long_messages_words_and_names_stay_within_a_phone(stage: Stage, api: Api) -> None:
+def test_long_messages_words_and_names_stay_within_a_phone(people: People, api: Api) -> None:
     name = ("Wolfeschlegelsteinhausenbergerdorff " * 3)[:80].strip()
     text = f"Long things {unique_name()}"
     uuid = api.start_conversation(WORD, LONGEST, "https://example.com/" + "a" * 500, "W" * 2000, text, name=name)
-    alice = stage.customer(conversation=uuid, **PHONE)
-    bob = stage.agent(**PHONE)
+    alice = people.customer(conversation=uuid, **PHONE)
+    bob = people.agent(**PHONE)
     assert bob.page.evaluate(WIDER) == []
     bob.opens(text)
     for person in (alice, bob):
@@ -172,8 +172,8 @@ def test_long_messages_words_and_names_stay_within_a_phone(stage: Stage, api: Ap
         assert person.page.evaluate(WIDER) == []
 
 
-def test_the_composer_grows_to_six_lines_and_no_further(stage: Stage) -> None:
-    alice = stage.customer()
+def test_the_composer_grows_to_six_lines_and_no_further(people: People) -> None:
+    alice = people.customer()
     heights = []
     for lines in (1, 3, 6, 7, 30):
         alice.types("\n".join(["line"] * lines))
@@ -187,8 +187,8 @@ def test_the_composer_grows_to_six_lines_and_no_further(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/inbox/", "/inbox/sign-in/", "/"])
-def test_the_focus_is_visible_wherever_the_tab_key_leads(stage: Stage, path: str) -> None:
-    person = stage.agent() if path == "/inbox/" else stage.customer()
+def test_the_focus_is_visible_wherever_the_tab_key_leads(people: People, path: str) -> None:
+    person = people.agent() if path == "/inbox/" else people.customer()
     person.goes(path)
     person.page.evaluate("document.activeElement.blur()")
     seen = set()
@@ -208,9 +208,9 @@ def test_the_focus_is_visible_wherever_the_tab_key_leads(stage: Stage, path: str
     assert len(seen) >= 2
 
 
-def test_new_messages_are_announced_politely(stage: Stage, api: Api) -> None:
+def test_new_messages_are_announced_politely(people: People, api: Api) -> None:
     uuid = api.start_conversation("Hello")
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     log = alice.page.get_by_role("log", name="Messages")
     alice.is_connected()
     api.post("News", uuid)

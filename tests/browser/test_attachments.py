@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Dialog, FilePayload, Locator, Page, Route, expect
 
-from tests.browser.cast import Agent, Api, Customer, Person, Stage, eventually, unique_name
-from tests.browser.hosts import Street
+from tests.browser.people import Agent, Api, Customer, People, Person, eventually, unique_name
+from tests.browser.websites import Web
 
 pytestmark = pytest.mark.browser
 
@@ -76,14 +76,14 @@ def is_opened(window: Page, name: str = "") -> None:
     assert name in window.title()
 
 
-def only_blocked_scripts_complained(stage: Stage) -> None:
-    """The only complaints are that a file's page blocked scripts, such as the one of stage.browser()."""
-    assert all(complaint.startswith("Blocked script execution") for complaint in stage.errors), stage.errors
-    stage.errors.clear()
+def only_blocked_scripts_complained(people: People) -> None:
+    """The only complaints are that a file's page blocked scripts, such as the one of people.browser()."""
+    assert all(complaint.startswith("Blocked script execution") for complaint in people.errors), people.errors
+    people.errors.clear()
 
 
-def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_files_are_chosen_and_both_sides_see_them_once(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     attaches(alice, payload("beach.jpg", photo()), payload("offer.pdf", b"%PDF-1.7"))
     expect(chips(alice)).to_have_count(2)
     expect(chips(alice).first).to_have_text(re.compile(r"beach\.jpg \d.* kB"))
@@ -102,7 +102,7 @@ def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     with bob.page.context.expect_page() as opened:
         pictures(bob).click()
     is_opened(opened.value)
-    only_blocked_scripts_complained(stage)
+    only_blocked_scripts_complained(people)
     attaches(bob, payload("answer.png", photo()))
     expect(chips(bob)).to_have_count(1)
     bob.page.get_by_role("button", name="Send").click()
@@ -112,8 +112,8 @@ def test_files_are_chosen_and_both_sides_see_them_once(stage: Stage) -> None:
     shows_pictures(person, 2)
 
 
-def test_files_are_pasted_dropped_and_removed_again(stage: Stage) -> None:
-    alice = stage.customer(viewport={"width": 360, "height": 720})
+def test_files_are_pasted_dropped_and_removed_again(people: People) -> None:
+    alice = people.customer(viewport={"width": 360, "height": 720})
     brings(alice, "paste", "pasted.png", photo(), "#content")
     expect(chips(alice)).to_have_count(1)
     brings(alice, "dragover", "dropped.txt", b"x", ".thread")
@@ -155,10 +155,10 @@ def note(tmp_path: Path) -> Path:
     return note
 
 
-def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, api: Api, note: Path) -> None:
+def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(people: People, api: Api, note: Path) -> None:
     name = unique_name()
     api.start_conversation(f"Hello from {name}", name=name)
-    alice, bob = stage.customer(), stage.agent()
+    alice, bob = people.customer(), people.agent()
     bob.opens(name)
     for person, places in ((alice, ("html", ".chat-head")), (bob, ("#list", "#about", ".bar"))):
         for count, place in enumerate(places, start=1):
@@ -169,12 +169,12 @@ def test_a_file_that_is_dropped_beside_the_thread_is_attached_too(stage: Stage, 
     expect(bob.page.locator("#messages a.file")).to_have_count(3)
 
 
-def test_a_dropped_file_never_replaces_the_page(stage: Stage, note: Path) -> None:
+def test_a_dropped_file_never_replaces_the_page(people: People, note: Path) -> None:
     key = f"no-files-{unique_name()[6:]}"
-    stage.server.manage("addwebsite", "No files", "--key", key)
+    people.server.manage("addwebsite", "No files", "--key", key)
     change = f"Website.objects.filter(key='{key}').update(attachments=False)"
-    stage.server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
-    alice, bob = stage.customer(), stage.agent()
+    people.server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    alice, bob = people.customer(), people.agent()
     alice.goes(f"/chat/{key}/")
     watch = "addEventListener('dragover', (event) => (window.isTaken = event.defaultPrevented))"
     for person, place in ((alice, ".thread"), (alice, "html"), (bob, "#conversation"), (bob, "#list")):
@@ -184,8 +184,8 @@ def test_a_dropped_file_never_replaces_the_page(stage: Stage, note: Path) -> Non
         person.reloads()
 
 
-def test_too_large_and_too_many_files_are_refused_before_they_are_sent(stage: Stage) -> None:
-    alice = stage.customer()
+def test_too_large_and_too_many_files_are_refused_before_they_are_sent(people: People) -> None:
+    alice = people.customer()
     attaches(alice, payload("film.mov", bytes(10 * 1024 * 1024 + 1)))
     problem = alice.page.locator(".composer .problem")
     expect(problem).to_have_text("“film.mov” is larger than 10 MB. Please send a smaller file.")
@@ -200,8 +200,8 @@ def test_too_large_and_too_many_files_are_refused_before_they_are_sent(stage: St
     expect(chips(alice).locator(".name")).to_have_text(["small.txt", "another.txt"])
 
 
-def test_an_empty_file_is_refused_before_it_is_sent_and_folders_are_ignored(stage: Stage, tmp_path: Path) -> None:
-    alice = stage.customer()
+def test_an_empty_file_is_refused_before_it_is_sent_and_folders_are_ignored(people: People, tmp_path: Path) -> None:
+    alice = people.customer()
     problem = alice.page.locator(".composer .problem")
     attaches(alice, payload("empty.txt", b""), payload("full.txt", b"x"))
     expect(problem).to_have_text("“empty.txt” is empty. Please choose it again.")
@@ -214,16 +214,16 @@ def test_an_empty_file_is_refused_before_it_is_sent_and_folders_are_ignored(stag
     expect(problem).to_be_hidden()
 
 
-def test_a_name_with_quotes_is_shown_as_it_is(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_name_with_quotes_is_shown_as_it_is(people: People) -> None:
+    alice = people.customer()
     attaches(alice, payload('Price 3" pot.txt', b"x"))
     expect(chips(alice).locator(".name")).to_have_text('Price 3" pot.txt')
     alice.field.press("Enter")
     expect(alice.page.locator("#messages a.file .name")).to_have_text('Price 3" pot.txt')
 
 
-def test_a_message_with_files_is_shown_at_once_and_retries_do_not_double_it(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_message_with_files_is_shown_at_once_and_retries_do_not_double_it(people: People) -> None:
+    alice = people.customer()
     alice.says("First")
     alice.shows("First")
     tries: list[str | None] = []
@@ -249,8 +249,8 @@ def test_a_message_with_files_is_shown_at_once_and_retries_do_not_double_it(stag
     shows_pictures(alice, 1)
 
 
-def test_leaving_with_unsent_files_warns_and_the_message_is_not_sent_without_them(stage: Stage) -> None:
-    alice = stage.customer()
+def test_leaving_with_unsent_files_warns_and_the_message_is_not_sent_without_them(people: People) -> None:
+    alice = people.customer()
     alice.page.route("**/messages/", lambda route: None)  # it is on its way, and neither sent nor failed
     attaches(alice, payload("big.bin", b"x"))
     expect(chips(alice)).to_have_count(1)
@@ -273,11 +273,11 @@ def test_leaving_with_unsent_files_warns_and_the_message_is_not_sent_without_the
     alice.field.fill("")
 
 
-def test_chosen_files_stay_with_their_conversation(stage: Stage, api: Api) -> None:
+def test_chosen_files_stay_with_their_conversation(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     for name in (one, two):
         api.start_conversation(f"Hello from {name}", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(one)
     attaches(bob, payload("for-one.txt", b"x"))
     expect(chips(bob)).to_have_count(1)
@@ -289,8 +289,8 @@ def test_chosen_files_stay_with_their_conversation(stage: Stage, api: Api) -> No
     expect(bob.page.locator("#messages a.file")).to_have_count(1)
 
 
-def test_the_layout_does_not_shift_when_pictures_load(stage: Stage, api: Api) -> None:
-    alice = stage.customer()
+def test_the_layout_does_not_shift_when_pictures_load(people: People, api: Api) -> None:
+    alice = people.customer()
     attaches(alice, payload("tall.jpg", photo(600, 1200)), payload("wide.png", photo(1200, 100)))
     expect(chips(alice)).to_have_count(2)
     alice.says("Below?")
@@ -304,13 +304,13 @@ def test_the_layout_does_not_shift_when_pictures_load(stage: Stage, api: Api) ->
     alice.page.unroute("**/files/**")
 
 
-def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(stage: Stage, api: Api) -> None:
+def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(people: People, api: Api) -> None:
     """As in a frame whose cookies are blocked: the secret is in the frame's own storage, and sent in a header."""
     secret = api.start_conversation("Hello")
-    context = stage.browser()
+    context = people.browser()
     keep = f"localStorage.setItem('chat /chat/ ', '{secret}')"
     context.add_init_script(f"try {{ {keep} }} catch {{ /* a file that is looked at has no storage */ }}")
-    alice = Customer(context.new_page(), stage.server.url)
+    alice = Customer(context.new_page(), people.server.url)
     alice.comes()
     alice.shows("Hello")
     attaches(
@@ -338,11 +338,11 @@ def test_pictures_and_files_load_where_the_secret_is_sent_in_a_header(stage: Sta
     is_opened(opened.value, "beach.jpg")
     assert secret.replace("-", "") not in opened.value.url.replace("-", "")
     assert context.cookies() == []
-    only_blocked_scripts_complained(stage)
+    only_blocked_scripts_complained(people)
 
 
-def test_a_picture_in_an_embedded_chat_opens_in_a_new_window(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_a_picture_in_an_embedded_chat_opens_in_a_new_window(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.says("Look")
     alice.shows("Look")
@@ -352,12 +352,12 @@ def test_a_picture_in_an_embedded_chat_opens_in_a_new_window(street: Street) -> 
     with alice.page.context.expect_page() as opened:
         alice.frame.locator("#messages .files img").click()
     is_opened(opened.value, "beach.jpg")
-    only_blocked_scripts_complained(street)
+    only_blocked_scripts_complained(web)
     alice.shows("Look", "")
 
 
-def test_files_are_sent_by_the_form_without_javascript(stage: Stage) -> None:
-    alice = stage.customer(java_script_enabled=False)
+def test_files_are_sent_by_the_form_without_javascript(people: People) -> None:
+    alice = people.customer(java_script_enabled=False)
     picker = alice.page.get_by_label("Attach files")
     expect(picker).to_be_visible()
     picker.set_input_files([payload("beach.jpg", photo())])
@@ -365,7 +365,7 @@ def test_files_are_sent_by_the_form_without_javascript(stage: Stage) -> None:
     alice.page.get_by_role("button", name="Send").click()
     alice.sees("By a form")
     shows_picture_without_script(alice)
-    bob = stage.agent(java_script_enabled=False)
+    bob = people.agent(java_script_enabled=False)
     bob.row("By a form").click()
     shows_picture_without_script(bob)
 

@@ -6,8 +6,8 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from tests.browser.cast import eventually
-from tests.browser.hosts import Guest, Site, Street
+from tests.browser.people import eventually
+from tests.browser.websites import EmbeddedCustomer, Site, Web
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -39,7 +39,7 @@ def production(server: Server) -> Iterator[Server]:
 def shop(production: Server) -> Iterator[Site]:
     """A website with a chat of that server."""
     shop = Site(production.url)
-    production.manage("addwebsite", "The shop", shop.far, "--key", "shop")
+    production.manage("addwebsite", "The shop", shop.cross_site, "--key", "shop")
     yield shop
     shop.close()
 
@@ -75,10 +75,10 @@ def table(files: list[tuple[str, int]]) -> str:
     return "\n".join([*lines, "".join(f"{size:7}" for size in sums) + "  in all"])
 
 
-def test_loader_and_chat_frame_stay_within_their_budgets(street: Street, shop: Site) -> None:
-    page = street.browser().new_page()
+def test_loader_and_chat_frame_stay_within_their_budgets(web: Web, shop: Site) -> None:
+    page = web.browser().new_page()
     meter = Meter(page, shop.chat)
-    alice = Guest(page, shop.far)
+    alice = EmbeddedCustomer(page, shop.cross_site)
     alice.comes(shop.page())
     page.wait_for_load_state("networkidle")
     on_the_page = meter.read()
@@ -106,10 +106,10 @@ WATCH = """if (window === top) {
 }"""
 
 
-def test_the_chat_shifts_no_layout_of_the_page(street: Street, shop: Site) -> None:
-    context = street.browser()
+def test_the_chat_shifts_no_layout_of_the_page(web: Web, shop: Site) -> None:
+    context = web.browser()
     context.add_init_script(WATCH)
-    alice = street.guest(shop.far, shop.page(body="<p>More to read</p>" * 60), context=context)
+    alice = web.customer_on(shop.cross_site, shop.page(body="<p>More to read</p>" * 60), context=context)
     alice.opens()
     alice.says("Hello")
     alice.shows("Hello")

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from tests.browser.cast import Api, Person, Row, Stage, eventually, uuid_of
+from tests.browser.people import Api, People, Person, Row, eventually, uuid_of
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -50,8 +50,8 @@ def shows_after_a_reload(person: Person, messages: list[Row]) -> None:
     shows(person, messages)
 
 
-def test_six_kills_and_dropped_sockets_lose_no_message(stage: Stage, api: Api, killable_server: Server) -> None:
-    alice, bob = stage.customer(server=killable_server), stage.agent(server=killable_server)
+def test_six_kills_and_dropped_sockets_lose_no_message(people: People, api: Api, killable_server: Server) -> None:
+    alice, bob = people.customer(server=killable_server), people.agent(server=killable_server)
     alice.says("Let the chaos begin.")
     bob.opens("Let the chaos begin.")
     uuid = uuid_of(alice)

@@ -5,7 +5,7 @@ See https://html.spec.whatwg.org/multipage/nav-history-apis.html#named-access-on
 
 import pytest
 
-from tests.browser.hosts import Guest, Requests, Street
+from tests.browser.websites import EmbeddedCustomer, Requests, Web
 
 pytestmark = pytest.mark.browser
 
@@ -43,16 +43,16 @@ CLOBBERED = [
     ],
     ids=["an image", "a form", "a frame", "links"],
 )
-def test_elements_with_the_names_of_globals_mislead_no_loader(street: Street, element: str) -> None:
-    shop, evil = street.shop, street.mallory
-    html = "".join(element.format(name=name, evil=evil.far) for name in CLOBBERED if name != "currentScript")
+def test_elements_named_like_globals_do_not_mislead_the_loader(web: Web, element: str) -> None:
+    shop, evil = web.shop, web.mallory
+    html = "".join(element.format(name=name, evil=evil.cross_site) for name in CLOBBERED if name != "currentScript")
     early = (
         "<script>Object.hasOwn(window, 'Chatsite') || (window.Chatsite = [['identify', 'a-secret-token']]);</script>"
     )
-    page = street.browser().new_page()
+    page = web.browser().new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    alice = Guest(page, shop.far)
+    alice = EmbeddedCustomer(page, shop.cross_site)
     alice.comes(shop.page(body=html, script=early + shop.script()))
     alice.opens()
     alice.says("Hello")
@@ -63,14 +63,14 @@ def test_elements_with_the_names_of_globals_mislead_no_loader(street: Street, el
 
 
 @pytest.mark.parametrize("tag", ["img", "form", "iframe", "embed", "object"])
-def test_a_loader_that_cannot_find_its_script_element_does_nothing(street: Street, tag: str) -> None:
-    shop, evil = street.shop, street.mallory
-    html = f'<{tag} name="currentScript" id="currentScript" src="{evil.far}/x" data-website="rival"></{tag}>'
-    page = street.browser().new_page()
+def test_a_loader_that_cannot_find_its_script_element_does_nothing(web: Web, tag: str) -> None:
+    shop, evil = web.shop, web.mallory
+    html = f'<{tag} name="currentScript" id="currentScript" src="{evil.cross_site}/x" data-website="rival"></{tag}>'
+    page = web.browser().new_page()
     errors: list[str] = []
-    requests = Requests(page, evil.far)
+    requests = Requests(page, evil.cross_site)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(shop.far + shop.page(body=html))
+    page.goto(shop.cross_site + shop.page(body=html))
     page.wait_for_load_state("networkidle")
     assert errors == []
     assert page.locator("button.launcher").count() == 0

@@ -1,18 +1,18 @@
-"""Lost connections and several tabs: nothing is lost, and people are told."""
+"""Lost connections and several tabs: nothing is lost, and the page says what is wrong."""
 
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Customer, Person, Stage, unique_name, uuid_of
+from tests.browser.people import Api, Customer, People, Person, unique_name, uuid_of
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
 
 def test_messages_written_while_the_server_is_down_arrive_once_when_it_is_back(
-    stage: Stage, killable_server: Server
+    people: People, killable_server: Server
 ) -> None:
-    alice, bob = stage.customer(server=killable_server), stage.agent(server=killable_server)
+    alice, bob = people.customer(server=killable_server), people.agent(server=killable_server)
     alice.says("Before")
     alice.sees("Before")
     alice.is_connected()
@@ -32,8 +32,8 @@ def test_messages_written_while_the_server_is_down_arrive_once_when_it_is_back(
     assert alice.screen() == bob.screen()
 
 
-def test_an_unsent_message_survives_a_reload(stage: Stage) -> None:
-    alice = stage.customer()
+def test_an_unsent_message_survives_a_reload(people: People) -> None:
+    alice = people.customer()
     alice.says("First")
     alice.sees("First")
     alice.page.route("**/chat/messages/", lambda route: route.abort())
@@ -45,8 +45,8 @@ def test_an_unsent_message_survives_a_reload(stage: Stage) -> None:
     alice.shows("First", "Second")
 
 
-def test_a_retry_after_a_lost_response_does_not_duplicate_the_message(stage: Stage, api: Api) -> None:
-    alice = stage.customer()
+def test_a_retry_after_a_lost_response_does_not_duplicate_the_message(people: People, api: Api) -> None:
+    alice = people.customer()
     tries = []
 
     def drop_first_response(route: Route) -> None:
@@ -64,8 +64,8 @@ def test_a_retry_after_a_lost_response_does_not_duplicate_the_message(stage: Sta
     assert [text for _, text in api.read(uuid_of(alice))] == ["Only once, please."]
 
 
-def test_a_refused_message_says_why_and_can_be_edited(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_refused_message_says_why_and_can_be_edited(people: People) -> None:
+    alice = people.customer()
     alice.introduces_herself("Alice", "not an address")
     alice.says("Hello?")
     expect(alice.pending.locator(".fate")).to_have_text("Not sent. This does not look like an e-mail address.")
@@ -77,13 +77,13 @@ def test_a_refused_message_says_why_and_can_be_edited(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("side", ["customer", "agent"])
-def test_a_lost_connection_is_shown_in_one_line_until_it_is_back(stage: Stage, side: str) -> None:
+def test_a_lost_connection_is_shown_in_one_line_until_it_is_back(people: People, side: str) -> None:
     person: Person
     if side == "customer":
-        person = stage.customer()
+        person = people.customer()
         person.says("Can you hear me?")
     else:
-        person = stage.agent()
+        person = people.agent()
     person.is_connected()
     expect(person.connection).to_have_text("Connected")
     person.page.context.set_offline(True)
@@ -94,8 +94,8 @@ def test_a_lost_connection_is_shown_in_one_line_until_it_is_back(stage: Stage, s
     expect(person.connection).to_have_text("Connected")
 
 
-def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(stage: Stage, api: Api) -> None:
-    alice = stage.customer()
+def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(people: People, api: Api) -> None:
+    alice = people.customer()
     alice.says("Still there?")
     alice.is_connected()
     alice.loses_socket()
@@ -104,10 +104,10 @@ def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(stage: Stag
     alice.is_connected()
 
 
-def test_a_signed_out_agent_is_told_and_keeps_the_draft(stage: Stage, api: Api) -> None:
+def test_a_signed_out_agent_sees_that_and_keeps_the_draft(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Hello", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(name)
     bob.types("A long answer")
     bob.is_connected()
@@ -118,8 +118,8 @@ def test_a_signed_out_agent_is_told_and_keeps_the_draft(stage: Stage, api: Api) 
     expect(bob.field).to_have_value("A long answer")
 
 
-def test_two_tabs_that_write_at_the_same_moment_start_one_conversation(stage: Stage, api: Api) -> None:
-    alice = stage.customer()
+def test_two_tabs_that_write_at_the_same_moment_start_one_conversation(people: People, api: Api) -> None:
+    alice = people.customer()
     tab = Customer(alice.page.context.new_page(), alice.url)
     tab.comes()
     alice.page.context.set_offline(True)
@@ -135,8 +135,8 @@ def test_two_tabs_that_write_at_the_same_moment_start_one_conversation(stage: St
     assert alice.screen() == tab.screen() == api.read(uuid_of(alice))
 
 
-def test_a_conversation_started_in_one_tab_is_live_in_the_others(stage: Stage, api: Api) -> None:
-    alice = stage.customer()
+def test_a_conversation_started_in_one_tab_is_live_in_the_others(people: People, api: Api) -> None:
+    alice = people.customer()
     tab = Customer(alice.page.context.new_page(), alice.url)
     tab.comes()
     alice.says("Hello from here")
@@ -147,10 +147,10 @@ def test_a_conversation_started_in_one_tab_is_live_in_the_others(stage: Stage, a
     tab.shows("Hello from here", "And from anywhere")
 
 
-def test_the_next_agent_in_the_same_browser_does_not_see_the_last_ones_draft(stage: Stage, api: Api) -> None:
+def test_the_next_agent_in_the_same_browser_does_not_see_the_last_ones_draft(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Who are you?", name=name)
-    bob, carol = stage.agent("bob"), stage.agent("carol")
+    bob, carol = people.agent("bob"), people.agent("carol")
     bob.opens(name)
     bob.types("I am bob, and not done")
     bob.page.context.clear_cookies()
@@ -160,28 +160,28 @@ def test_the_next_agent_in_the_same_browser_does_not_see_the_last_ones_draft(sta
     expect(bob.field).to_have_value("")
 
 
-def test_a_failed_action_of_an_agent_says_why(stage: Stage, api: Api) -> None:
+def test_a_failed_action_of_an_agent_says_why(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Close me", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(name)
-    trouble = bob.page.locator("#trouble")
+    error = bob.page.locator("#error")
     bob.page.route("**/close/", lambda route: route.abort())
     bob.page.get_by_role("button", name="Close").click()
-    expect(trouble).to_contain_text("That did not go through: there was no connection.")
+    expect(error).to_contain_text("That did not go through: there was no connection.")
     bob.page.unroute("**/close/")
     bob.page.locator("#state form [name=csrfmiddlewaretoken]").evaluate_all(
         "(all) => all.forEach((it) => it.value = 'old')"
     )
     bob.page.get_by_role("button", name="Close").click()
-    expect(trouble).to_contain_text("This page was open for too long")
-    trouble.get_by_role("link", name="Load the page again").click()
-    expect(trouble).to_be_hidden()
+    expect(error).to_contain_text("This page was open for too long")
+    error.get_by_role("link", name="Load the page again").click()
+    expect(error).to_be_hidden()
     bob.closes()
 
 
-def test_a_page_without_messages_shows_no_connection_state(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_page_without_messages_shows_no_connection_state(people: People) -> None:
+    alice = people.customer()
     alice.page.context.set_offline(True)
     with alice.page.expect_event("requestfailed"):
         alice.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -191,11 +191,11 @@ def test_a_page_without_messages_shows_no_connection_state(stage: Stage) -> None
     alice.is_connected()
 
 
-def test_a_failed_navigation_back_can_be_retried(stage: Stage, api: Api) -> None:
+def test_a_failed_navigation_back_can_be_retried(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     api.start_conversation("I am the first.", name=one)
     api.start_conversation("I am the second.", name=two)
-    bob = stage.agent()
+    bob = people.agent()
     number = bob.opens(one)
     bob.opens(two)
     bob.page.route(f"**/inbox/{number}/", lambda route: route.fulfill(status=503))
@@ -214,11 +214,11 @@ def test_a_failed_navigation_back_can_be_retried(stage: Stage, api: Api) -> None
     assert bob.page.evaluate("window.sameAsBefore")  # the page was not reloaded
 
 
-def test_navigating_back_to_a_failing_page_shows_no_other_conversation(stage: Stage, api: Api) -> None:
+def test_navigating_back_to_a_failing_page_shows_no_other_conversation(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     api.start_conversation("I am the first.", name=one)
     api.start_conversation("I am the second.", name=two)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(one)
     bob.opens(two)
     bob.page.context.set_offline(True)

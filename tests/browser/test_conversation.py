@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Error, Route, expect
 
-from tests.browser.cast import Api, Customer, Stage, eventually, exactly, unique_name, wait_for_same_screen
-from tests.browser.hosts import refuses_cookies
+from tests.browser.people import Api, Customer, People, eventually, exactly, unique_name, wait_for_same_screen
+from tests.browser.websites import block_cookies
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
 
-def test_a_customer_writes_and_an_agent_takes_it_and_answers(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_a_customer_writes_and_an_agent_takes_it_and_answers(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("Hello, is anybody there?")
     bob.opens("Hello, is anybody there?")
     bob.takes()
@@ -25,8 +25,8 @@ def test_a_customer_writes_and_an_agent_takes_it_and_answers(stage: Stage) -> No
     assert alice.screen() == bob.screen()
 
 
-def test_a_new_conversation_appears_in_the_inbox_with_name_and_unread_count(stage: Stage) -> None:
-    alice, bob, name = stage.customer(), stage.agent(), unique_name()
+def test_a_new_conversation_appears_in_the_inbox_with_name_and_unread_count(people: People) -> None:
+    alice, bob, name = people.customer(), people.agent(), unique_name()
     bob.is_connected()
     alice.introduces_herself(name)
     alice.says("My pot has a crack.")
@@ -40,8 +40,8 @@ def test_a_new_conversation_appears_in_the_inbox_with_name_and_unread_count(stag
     expect(bob.page.locator(".row").first).to_contain_text(name)  # newest first
 
 
-def test_read_messages_are_not_counted_in_the_list_or_the_title(stage: Stage) -> None:
-    alice, carol = stage.customer(), stage.agent("carol")
+def test_read_messages_are_not_counted_in_the_list_or_the_title(people: People) -> None:
+    alice, carol = people.customer(), people.agent("carol")
     alice.says("Count me, please.")
     carol.opens("Count me, please.")
     carol.takes()
@@ -61,11 +61,11 @@ def test_read_messages_are_not_counted_in_the_list_or_the_title(stage: Stage) ->
 
 
 def test_a_conversation_that_a_link_on_another_site_opens_is_read_once_it_is_on_the_screen(
-    stage: Stage, api: Api
+    people: People, api: Api
 ) -> None:
     name = unique_name()
     api.start_conversation("Count me, please.", name=name)
-    carol = stage.agent("carol")
+    carol = people.agent("carol")
     link = f"{carol.url}{carol.row(name).get_attribute('href')}"
     carol.page.goto(f"data:text/html,<a href={link}>A colleague sends a link</a>")
     with carol.page.expect_response(lambda response: response.request.method == "POST") as response:
@@ -75,8 +75,8 @@ def test_a_conversation_that_a_link_on_another_site_opens_is_read_once_it_is_on_
     expect(carol.row(name).locator(".count")).to_have_count(0)
 
 
-def test_name_and_email_are_optional_and_shown_to_the_agent(stage: Stage) -> None:
-    alice, bob, name = stage.customer(), stage.agent(viewport={"width": 1440, "height": 900}), unique_name()
+def test_name_and_email_are_optional_and_shown_to_the_agent(people: People) -> None:
+    alice, bob, name = people.customer(), people.agent(viewport={"width": 1440, "height": 900}), unique_name()
     alice.introduces_herself(name, "alice@example.com")
     alice.says("Do you deliver to Gdańsk?")
     bob.opens(name)
@@ -97,9 +97,9 @@ def closed_website(server: Server) -> str:
 
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
 def test_outside_office_hours_an_email_is_asked_for_until_it_is_known(
-    stage: Stage, closed_website: str, script: bool
+    people: People, closed_website: str, script: bool
 ) -> None:
-    alice, bob, name = stage.customer(java_script_enabled=script), stage.agent(), unique_name()
+    alice, bob, name = people.customer(java_script_enabled=script), people.agent(), unique_name()
     question = alice.page.get_by_text("Leave your e-mail, so that we can reach you")
     alice.goes(f"/chat/{closed_website}/")
 
@@ -128,8 +128,8 @@ def test_outside_office_hours_an_email_is_asked_for_until_it_is_known(
     expect(bob.page.locator(".details")).to_contain_text("alice@example.com")
 
 
-def test_an_email_typed_while_a_message_is_being_sent_is_kept(stage: Stage, closed_website: str) -> None:
-    alice, name = stage.customer(), unique_name()
+def test_an_email_typed_while_a_message_is_being_sent_is_kept(people: People, closed_website: str) -> None:
+    alice, name = people.customer(), unique_name()
     alice.goes(f"/chat/{closed_website}/")
     email = alice.page.get_by_label("E-mail")
     held: list[Route] = []
@@ -144,15 +144,15 @@ def test_an_email_typed_while_a_message_is_being_sent_is_kept(stage: Stage, clos
     alice.says(f"I am {name}.")
     alice.sees(f"I am {name}.")
     expect(email).to_have_count(0)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(name)
     expect(bob.page.locator(".details")).to_contain_text("me@example.com")
 
 
-def test_without_cookies_the_page_asks_only_for_what_is_not_known_yet(stage: Stage, closed_website: str) -> None:
-    context, said = stage.browser(), f"I am {unique_name()}."
-    refuses_cookies(context, stage.server.url)
-    alice = Customer(context.new_page(), stage.server.url)
+def test_without_cookies_the_page_asks_only_for_what_is_not_known_yet(people: People, closed_website: str) -> None:
+    context, said = people.browser(), f"I am {unique_name()}."
+    block_cookies(context, people.server.url)
+    alice = Customer(context.new_page(), people.server.url)
     email = alice.page.get_by_label("E-mail")
     for where, is_asked in (("/chat/", False), (f"/chat/{closed_website}/", True)):
         alice.goes(where)
@@ -170,8 +170,8 @@ def test_without_cookies_the_page_asks_only_for_what_is_not_known_yet(stage: Sta
     expect(email).to_have_count(0)
 
 
-def test_a_colleague_sees_at_once_who_has_taken_a_conversation(stage: Stage) -> None:
-    alice, bob, carol = stage.customer(), stage.agent("bob"), stage.agent("carol")
+def test_a_colleague_sees_at_once_who_has_taken_a_conversation(people: People) -> None:
+    alice, bob, carol = people.customer(), people.agent("bob"), people.agent("carol")
     alice.says("Who is the boss here?")
     for agent in (bob, carol):
         agent.opens("Who is the boss here?")
@@ -181,8 +181,8 @@ def test_a_colleague_sees_at_once_who_has_taken_a_conversation(stage: Stage) -> 
     expect(carol.row("Who is the boss here?").locator(".taken")).to_have_text("bob")
 
 
-def test_an_agent_who_takes_a_conversation_too_late_is_told_who_has_it(stage: Stage) -> None:
-    alice, bob, carol = stage.customer(), stage.agent("bob"), stage.agent("carol")
+def test_an_agent_who_takes_a_conversation_too_late_sees_who_has_it(people: People) -> None:
+    alice, bob, carol = people.customer(), people.agent("bob"), people.agent("carol")
     alice.says("First come, first served?")
     for agent in (bob, carol):
         agent.opens("First come, first served?")
@@ -193,8 +193,8 @@ def test_an_agent_who_takes_a_conversation_too_late_is_told_who_has_it(stage: St
     expect(carol.head).to_contain_text("bob has it")
 
 
-def test_a_closed_conversation_reopens_when_the_customer_writes(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_a_closed_conversation_reopens_when_the_customer_writes(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("That is all, thank you.")
     bob.opens("That is all, thank you.")
     alice.is_connected()
@@ -209,8 +209,8 @@ def test_a_closed_conversation_reopens_when_the_customer_writes(stage: Stage) ->
     expect(bob.row("Wait, one more thing!")).to_have_count(1)
 
 
-def test_an_agent_reopens_a_closed_conversation(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_an_agent_reopens_a_closed_conversation(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("Bye for now.")
     bob.opens("Bye for now.")
     alice.is_connected()
@@ -220,8 +220,8 @@ def test_an_agent_reopens_a_closed_conversation(stage: Stage) -> None:
     expect(alice.page.get_by_text("This chat is closed.")).to_have_count(0)
 
 
-def test_both_sides_show_the_same_after_a_reload(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_both_sides_show_the_same_after_a_reload(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("One")
     alice.sees("One")
     alice.says("Reload me")
@@ -235,8 +235,8 @@ def test_both_sides_show_the_same_after_a_reload(stage: Stage) -> None:
     assert alice.screen() == bob.screen() == before
 
 
-def test_two_conversations_do_not_mix(stage: Stage) -> None:
-    alice, dan, bob = stage.customer(), stage.customer(), stage.agent()
+def test_two_conversations_do_not_mix(people: People) -> None:
+    alice, dan, bob = people.customer(), people.customer(), people.agent()
     alice.says("I am alice.")
     dan.says("I am dan.")
     bob.opens("I am alice.")
@@ -251,11 +251,11 @@ def test_two_conversations_do_not_mix(stage: Stage) -> None:
     dan.shows("I am dan.", "Dan again.", "Hello dan.")
 
 
-def test_filters_for_open_closed_own_and_unassigned_conversations(stage: Stage, api: Api) -> None:
+def test_filters_for_open_closed_own_and_unassigned_conversations(people: People, api: Api) -> None:
     names = {key: unique_name() for key in ("nobody's", "bob's", "carol's", "closed")}
     for name in names.values():
         api.start_conversation("Filter me.", name=name)
-    bob, carol = stage.agent("bob"), stage.agent("carol")
+    bob, carol = people.agent("bob"), people.agent("carol")
     carol.opens(names["carol's"])
     carol.takes()
     bob.opens(names["bob's"])
@@ -280,11 +280,11 @@ def test_filters_for_open_closed_own_and_unassigned_conversations(stage: Stage, 
         assert listed() == expected, tabs
 
 
-def test_back_and_forward_navigate_through_opened_conversations(stage: Stage, api: Api) -> None:
+def test_back_and_forward_navigate_through_opened_conversations(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     api.start_conversation("I am the first.", name=one)
     api.start_conversation("I am the second.", name=two)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(one)
     bob.opens(two)
     bob.page.go_back()
@@ -299,11 +299,11 @@ def test_back_and_forward_navigate_through_opened_conversations(stage: Stage, ap
 
 
 @pytest.mark.parametrize("late", ["a click", "going back"])
-def test_a_late_response_does_not_replace_a_newer_page(stage: Stage, api: Api, late: str) -> None:
+def test_a_late_response_does_not_replace_a_newer_page(people: People, api: Api, late: str) -> None:
     one, two = unique_name(), unique_name()
     api.start_conversation("I am the first.", name=one)
     api.start_conversation("I am the second.", name=two)
-    bob, held = stage.agent(), list[Route]()
+    bob, held = people.agent(), list[Route]()
     bob.opens(one)
     if late == "a click":
         bob.page.route(re.compile(r"/inbox/\d+/$"), lambda route: held.append(route))

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.cast import eventually, unique_name
-from tests.browser.hosts import NEAR_AND_FAR, NO_STORAGE, Guest, Requests, Site, Street, refuses_cookies
+from tests.browser.people import eventually, unique_name
 from tests.browser.test_accessibility import AXE
+from tests.browser.websites import NO_STORAGE, SAME_AND_CROSS_SITE, EmbeddedCustomer, Requests, Site, Web, block_cookies
 from tests.conftest import Server, free_port
 
 pytestmark = pytest.mark.browser
@@ -18,39 +18,43 @@ pytestmark = pytest.mark.browser
 # Whose pages may have it, and what their policies say -----------------------------------------------------------------
 
 
-def test_a_page_of_an_unlisted_origin_shows_no_chat_and_is_unharmed(street: Street) -> None:
-    page = street.browser().new_page()
-    alice = Guest(page, street.mallory.far)
-    alice.comes(street.mallory.page(body="<button onclick=\"this.textContent = 'Bought'\">Buy</button>"))
+def test_a_page_of_an_unlisted_origin_shows_no_chat_and_is_unharmed(web: Web) -> None:
+    page = web.browser().new_page()
+    alice = EmbeddedCustomer(page, web.mallory.cross_site)
+    alice.comes(web.mallory.page(body="<button onclick=\"this.textContent = 'Bought'\">Buy</button>"))
     alice.button.click()
     expect(alice.panel).to_be_visible()
-    expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
+    expect(alice.unreachable).to_contain_text("The chat cannot be reached right now.")
     expect(alice.frame.locator("body")).not_to_contain_text("The shop")
-    alice.trouble.get_by_role("button", name="Close").click()
+    alice.unreachable.get_by_role("button", name="Close").click()
     alice.button.click()
-    alice.trouble.get_by_role("button", name="Close").click()
+    alice.unreachable.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
     page.get_by_role("button", name="Buy").click()
     expect(page.get_by_role("button", name="Bought")).to_be_visible()
-    assert alice.kept() == {"chatsite shop": '{"open":0}'}
+    assert alice.local_storage() == {"chatsite shop": '{"open":0}'}
 
 
 SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that says nothing is waited for
 
 
 @pytest.mark.parametrize("wrong", ["an unlisted page", "a key that nobody has"])
-def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(street: Street, wrong: str) -> None:
-    site = street.mallory if wrong == "an unlisted page" else street.shop
+def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(web: Web, wrong: str) -> None:
+    site = web.mallory if wrong == "an unlisted page" else web.shop
     line = site.script("shop" if wrong == "an unlisted page" else "nobody")
-    alice = street.guest(site.far, site.page(script=line), viewport={"width": 360, "height": 720}, has_touch=True)
+    alice = web.customer_on(
+        site.cross_site, site.page(script=line), viewport={"width": 360, "height": 720}, has_touch=True
+    )
     alice.button.click()
-    expect(alice.trouble).to_be_visible(timeout=SOON)
-    alice.trouble.get_by_role("button", name="Close").click()
+    expect(alice.unreachable).to_be_visible(timeout=SOON)
+    alice.unreachable.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
 
 
-def test_a_chat_that_loads_slowly_can_be_closed_on_a_phone(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
+def test_a_chat_that_loads_slowly_can_be_closed_on_a_phone(web: Web) -> None:
+    alice = web.customer_on(
+        web.shop.cross_site, web.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True
+    )
     held: list[Route] = []
     alice.page.route("**/chat/shop/?host=*", lambda route: held.append(route))
     alice.button.click()
@@ -59,7 +63,7 @@ def test_a_chat_that_loads_slowly_can_be_closed_on_a_phone(street: Street) -> No
     expect(alice.panel).to_be_hidden()
     held[0].continue_()
     alice.button.click()
-    alice.has_met_the_page()
+    alice.is_connected_to_host()
     expect(alice.button).to_be_hidden()
 
 
@@ -72,33 +76,33 @@ HESITATES = """if (window !== top) addEventListener("message", (event) => {
 }, true)"""
 
 
-def test_a_chat_that_loads_late_is_shown(street: Street) -> None:
-    context = street.browser()
+def test_a_chat_that_loads_late_is_shown(web: Web) -> None:
+    context = web.browser()
     context.add_init_script(HESITATES)
-    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     alice.button.click()
-    expect(alice.trouble).to_be_visible(timeout=SOON)
+    expect(alice.unreachable).to_be_visible(timeout=SOON)
     alice.inside.evaluate("answer()")
-    expect(alice.trouble).to_be_hidden()
+    expect(alice.unreachable).to_be_hidden()
     alice.says("Hello after all")
     alice.shows("Hello after all")
 
 
-def test_an_empty_key_means_the_default_website(street: Street) -> None:
-    page = street.browser().new_page()
-    asked = Requests(page, street.server.url)
-    alice = Guest(page, street.shop.far)
-    alice.comes(street.shop.page(script=street.shop.script("")))
+def test_an_empty_key_means_the_default_website(web: Web) -> None:
+    page = web.browser().new_page()
+    asked = Requests(page, web.server.url)
+    alice = EmbeddedCustomer(page, web.shop.cross_site)
+    alice.comes(web.shop.page(script=web.shop.script("")))
     with page.expect_request("**/chat/?host=*"):
         alice.button.click()
     assert not any("//" in path.partition("?")[0] for _, path, _ in asked.all)
 
 
-@NEAR_AND_FAR
-def test_a_page_with_a_strict_csp_only_has_to_allow_the_chat(street: Street, where: str) -> None:
-    site = street.shop
-    policy = f"default-src 'self' {street.server.url}; require-trusted-types-for 'script'; trusted-types 'none'"
-    alice = street.guest(site.far if where == "far" else site.near, site.page(policy=policy))
+@SAME_AND_CROSS_SITE
+def test_a_page_with_a_strict_csp_only_has_to_allow_the_chat(web: Web, where: str) -> None:
+    site = web.shop
+    policy = f"default-src 'self' {web.server.url}; require-trusted-types-for 'script'; trusted-types 'none'"
+    alice = web.customer_on(site.cross_site if where == "cross_site" else site.same_site, site.page(policy=policy))
     alice.opens()
     alice.says("Hello from behind a policy")
     alice.shows("Hello from behind a policy")
@@ -110,15 +114,15 @@ def test_a_page_with_a_strict_csp_only_has_to_allow_the_chat(street: Street, whe
     alice.closes()
     alice.opens()
     alice.shows("Hello from behind a policy")
-    assert street.errors == []  # not even one thing was refused
+    assert web.errors == []  # not even one thing was refused
 
 
 @pytest.mark.parametrize("origins", ["two of one site", "two of two sites"])
-def test_two_websites_pages_never_share_a_conversation(street: Street, origins: str) -> None:
-    one, other = street.shop.near, street.rival.near if origins == "two of one site" else street.shop.far
-    alice = street.guest(one, street.shop.page())
-    path = street.rival.page() if origins == "two of one site" else street.shop.page()
-    elsewhere = street.guest(other, path, context=alice.page.context)
+def test_two_websites_pages_never_share_a_conversation(web: Web, origins: str) -> None:
+    one, other = web.shop.same_site, web.rival.same_site if origins == "two of one site" else web.shop.cross_site
+    alice = web.customer_on(one, web.shop.page())
+    path = web.rival.page() if origins == "two of one site" else web.shop.page()
+    elsewhere = web.customer_on(other, path, context=alice.page.context)
     alice.opens()
     alice.says("I am here")
     alice.shows("I am here")
@@ -126,19 +130,19 @@ def test_two_websites_pages_never_share_a_conversation(street: Street, origins: 
     elsewhere.shows()
     elsewhere.says("and here I am another")
     elsewhere.shows("and here I am another")
-    for guest, text in ((alice, "I am here"), (elsewhere, "and here I am another")):
-        guest.reloads()
-        guest.shows(text)
+    for customer, text in ((alice, "I am here"), (elsewhere, "and here I am another")):
+        customer.reloads()
+        customer.shows(text)
     assert len({cookie["value"] for cookie in alice.cookies()}) == 2
 
 
-def test_two_chats_of_one_website_are_two_conversations(street: Street) -> None:
-    shop = street.shop
-    alice = street.guest(shop.far, shop.page())
+def test_two_chats_of_one_website_are_two_conversations(web: Web) -> None:
+    shop = web.shop
+    alice = web.customer_on(shop.cross_site, shop.page())
     alice.opens()
     alice.says("To the shop")
     alice.shows("To the shop")
-    baker = street.guest(shop.far, shop.page(script=shop.script("bakery")), context=alice.page.context)
+    baker = web.customer_on(shop.cross_site, shop.page(script=shop.script("bakery")), context=alice.page.context)
     baker.opens()
     expect(baker.frame.get_by_role("heading", name="The bakery")).to_be_visible()
     baker.shows()
@@ -151,12 +155,12 @@ def test_two_chats_of_one_website_are_two_conversations(street: Street) -> None:
 # The button and the panel ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_loads_one_file_until_the_chat_is_opened(street: Street) -> None:
-    page = street.browser().new_page()
+def test_a_page_loads_one_file_until_the_chat_is_opened(web: Web) -> None:
+    page = web.browser().new_page()
     page.clock.install()
-    asked = Requests(page, street.server.url)
-    alice = Guest(page, street.shop.far)
-    alice.comes(street.shop.page())
+    asked = Requests(page, web.server.url)
+    alice = EmbeddedCustomer(page, web.shop.cross_site)
+    alice.comes(web.shop.page())
     page.clock.run_for(300_000)
     page.evaluate("history.pushState(null, '', '/another')")
     page.clock.run_for(5_000)
@@ -165,8 +169,8 @@ def test_a_page_loads_one_file_until_the_chat_is_opened(street: Street) -> None:
     assert any(path.startswith("/chat/shop/?host=") for _, path, _ in asked.all)
 
 
-def test_the_chat_is_opened_and_closed_by_keyboard(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_the_chat_is_opened_and_closed_by_keyboard(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     keyboard = alice.page.keyboard
     expect(alice.button).to_have_accessible_name("Chat")
     expect(alice.button).to_have_attribute("aria-expanded", "false")
@@ -190,8 +194,8 @@ def test_the_chat_is_opened_and_closed_by_keyboard(street: Street) -> None:
     expect(alice.button).to_be_focused()
 
 
-def test_opening_the_chat_focuses_the_text_field(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_opening_the_chat_focuses_the_text_field(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.button.press("Enter")
     expect(alice.field).to_be_focused()
     alice.inside.evaluate("document.activeElement.blur()")  # as in Safari
@@ -205,8 +209,10 @@ def test_opening_the_chat_focuses_the_text_field(street: Street) -> None:
     expect(alice.field).to_have_value("At once")
 
 
-def test_on_a_phone_the_chat_covers_the_whole_screen_until_closed(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True)
+def test_on_a_phone_the_chat_covers_the_whole_screen_until_closed(web: Web) -> None:
+    alice = web.customer_on(
+        web.shop.cross_site, web.shop.page(), viewport={"width": 360, "height": 720}, has_touch=True
+    )
     alice.opens()
     whole = {"x": 0, "y": 0, "width": 360, "height": 720}
     assert alice.page.locator(".panel iframe").bounding_box() == whole
@@ -243,9 +249,11 @@ def turns_the_wheel(page: Page, x: float, y: float, by: int, until: Locator) -> 
 
 
 @pytest.mark.parametrize("screen", LOW)
-def test_all_of_the_panel_is_reachable_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
+def test_all_of_the_panel_is_reachable_on_a_low_screen(web: Web, inn: Site, screen: str) -> None:
     width, height = LOW[screen]
-    alice = street.guest(inn.far, inn.page(script=inn.script("inn")), viewport={"width": width, "height": height})
+    alice = web.customer_on(
+        inn.cross_site, inn.page(script=inn.script("inn")), viewport={"width": width, "height": height}
+    )
     alice.opens()
     box = alice.page.locator(".panel iframe").bounding_box()
     assert box is not None
@@ -266,18 +274,18 @@ def test_all_of_the_panel_is_reachable_on_a_low_screen(street: Street, inn: Site
 
 
 @pytest.mark.parametrize("screen", LOW)
-def test_all_of_the_standalone_page_is_reachable_on_a_low_screen(street: Street, inn: Site, screen: str) -> None:
+def test_all_of_the_standalone_page_is_reachable_on_a_low_screen(web: Web, inn: Site, screen: str) -> None:
     width, height = LOW[screen]
-    page = street.browser(viewport={"width": width, "height": height}).new_page()
-    page.goto(f"{street.server.url}/chat/inn/")
+    page = web.browser(viewport={"width": width, "height": height}).new_page()
+    page.goto(f"{web.server.url}/chat/inn/")
     turns_the_wheel(page, width / 2, height - 10, 900, page.locator("#content"))
     turns_the_wheel(page, width / 2, 10, 900, page.locator(".away span").last)
     turns_the_wheel(page, width / 2, 10, -900, page.get_by_role("heading", name="The inn"))
 
 
-def test_unread_messages_are_counted_on_the_button(street: Street) -> None:
+def test_unread_messages_are_counted_on_the_button(web: Web) -> None:
     hello = f"Hello from {unique_name()}"
-    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
+    alice, bob = web.customer_on(web.shop.cross_site, web.shop.page()), web.agent()
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -305,16 +313,16 @@ def test_unread_messages_are_counted_on_the_button(street: Street) -> None:
     expect(alice.badge).to_be_hidden()
 
 
-def test_the_chat_stays_open_or_closed_on_the_next_page(street: Street) -> None:
-    search = street.shop.page(body='<input type="search" autofocus aria-label="Search">')
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_the_chat_stays_open_or_closed_on_the_next_page(web: Web) -> None:
+    search = web.shop.page(body='<input type="search" autofocus aria-label="Search">')
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     expect(alice.field).to_be_focused()
     alice.comes(search)
     expect(alice.panel).to_be_visible()
     expect(alice.field).to_be_visible()
     expect(alice.button).to_have_attribute("aria-expanded", "true")
-    alice.has_met_the_page()
+    alice.is_connected_to_host()
     expect(alice.page.get_by_role("searchbox")).to_be_focused()
     alice.page.keyboard.type("bread")
     expect(alice.page.get_by_role("searchbox")).to_have_value("bread")
@@ -325,20 +333,20 @@ def test_the_chat_stays_open_or_closed_on_the_next_page(street: Street) -> None:
     expect(alice.panel).to_be_hidden()
 
 
-def test_the_script_twice_on_a_page_makes_one_chat(street: Street) -> None:
-    shop = street.shop
-    alice = street.guest(shop.far, shop.page(script=shop.script() + shop.script() + shop.script("bakery")))
+def test_the_script_twice_on_a_page_makes_one_chat(web: Web) -> None:
+    shop = web.shop
+    alice = web.customer_on(shop.cross_site, shop.page(script=shop.script() + shop.script() + shop.script("bakery")))
     alice.page.wait_for_load_state("load")
     expect(alice.button).to_have_count(1)
     alice.opens()
     assert len(alice.page.frames) == 2
 
 
-def test_calls_before_the_loader_came_are_queued(street: Street) -> None:
+def test_calls_before_the_loader_came_are_queued(web: Web) -> None:
     early = """<script>
         window.Chatsite = [["on", "open", () => (document.title = "It is open")], ["open"], ["nonsense"], null];
     </script>"""
-    alice = street.guest(street.shop.far, street.shop.page(script=early + street.shop.script()))
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(script=early + web.shop.script()))
     expect(alice.field).to_be_visible()
     expect(alice.page).to_have_title("It is open")
     alice.calls("push", ["close"])
@@ -347,10 +355,10 @@ def test_calls_before_the_loader_came_are_queued(street: Street) -> None:
     expect(alice.panel).to_be_visible()
 
 
-def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -> None:
+def test_single_page_apps_keep_the_chat_and_report_their_pages(web: Web) -> None:
     hello = f"Hello from {unique_name()}"
-    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
-    asked = Requests(alice.page, street.server.url)
+    alice, bob = web.customer_on(web.shop.cross_site, web.shop.page()), web.agent()
+    asked = Requests(alice.page, web.server.url)
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -364,11 +372,11 @@ def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -
             document.body.replaceWith(body);
         }""")
     said = asked.to("/here/")[-1]
-    assert (said["url"], said["title"]) == (f"{street.shop.far}/cakes", "Cakes")
+    assert (said["url"], said["title"]) == (f"{web.shop.cross_site}/cakes", "Cakes")
     expect(alice.button).to_have_count(1)
     expect(alice.field).to_have_value("and half a sentence")
     bob.opens(hello)
-    expect(bob.page.get_by_role("link", name="Cakes")).to_have_attribute("href", f"{street.shop.far}/cakes")
+    expect(bob.page.get_by_role("link", name="Cakes")).to_have_attribute("href", f"{web.shop.cross_site}/cakes")
     alice.page.evaluate("document.title = 'Cakes and pies'")
     expect(bob.page.get_by_role("link", name="Cakes and pies")).to_be_visible()
     bob.answers("Welcome")
@@ -378,9 +386,9 @@ def test_single_page_apps_keep_the_chat_and_report_their_pages(street: Street) -
     alice.shows(hello, "Welcome")  # the frame was moved, and so it loaded anew
 
 
-def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(street: Street) -> None:
+def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(web: Web) -> None:
     hello = f"Hello from {unique_name()}"
-    alice, bob = street.guest(street.shop.far, street.shop.page()), street.agent()
+    alice, bob = web.customer_on(web.shop.cross_site, web.shop.page()), web.agent()
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -395,12 +403,12 @@ def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(street: 
     expect(bob.page.get_by_text("Left the page")).to_have_count(0)
 
 
-def test_a_customer_who_stays_on_a_page_is_reported_as_present(street: Street) -> None:
-    page = street.browser().new_page()
+def test_a_customer_who_stays_on_a_page_is_reported_as_present(web: Web) -> None:
+    page = web.browser().new_page()
     page.clock.install()
-    asked = Requests(page, street.server.url)
-    alice = Guest(page, street.shop.far)
-    alice.comes(street.shop.page())
+    asked = Requests(page, web.server.url)
+    alice = EmbeddedCustomer(page, web.shop.cross_site)
+    alice.comes(web.shop.page())
     alice.opens()
     alice.says("Hello")
     alice.shows("Hello")
@@ -409,12 +417,12 @@ def test_a_customer_who_stays_on_a_page_is_reported_as_present(street: Street) -
     eventually(page, lambda: len(asked.to("/here/")) >= before + 2, "the page says once a minute that it is looked at")
 
 
-def test_the_loader_adds_one_global_and_nothing_else(street: Street) -> None:
+def test_the_loader_adds_one_global_and_nothing_else(web: Web) -> None:
     names = "() => Object.keys(window).sort()"
-    page = street.browser().new_page()
-    page.goto(street.shop.far + street.shop.page(script=""))
+    page = web.browser().new_page()
+    page.goto(web.shop.cross_site + web.shop.page(script=""))
     before = page.evaluate(names)
-    alice = street.guest(street.shop.far, street.shop.page())
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     assert sorted({*alice.page.evaluate(names)} - {*before}) == ["Chatsite"]
 
@@ -424,10 +432,10 @@ def test_the_loader_adds_one_global_and_nothing_else(street: Street) -> None:
     [f"if (window === top) {{ {NO_STORAGE} }}", "if (window === top) delete window.fetch"],
     ids=["no storage", "no fetch"],
 )
-def test_the_chat_works_on_pages_that_lack_a_browser_feature(street: Street, lack: str) -> None:
-    context = street.browser()
+def test_the_chat_works_on_pages_that_lack_a_browser_feature(web: Web, lack: str) -> None:
+    context = web.browser()
     context.add_init_script(lack)
-    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     alice.opens()
     alice.says("Hello all the same")
     alice.shows("Hello all the same")
@@ -441,35 +449,35 @@ def test_the_chat_works_on_pages_that_lack_a_browser_feature(street: Street, lac
     expect(alice.field).to_be_visible()
 
 
-def test_a_page_is_unharmed_when_the_chat_server_is_down(street: Street, killable_server: Server) -> None:
-    shop = street.shop
-    line = shop.script().replace(street.server.url, killable_server.url)
-    page = street.browser().new_page()
+def test_a_page_is_unharmed_when_the_chat_server_is_down(web: Web, killable_server: Server) -> None:
+    shop = web.shop
+    line = shop.script().replace(web.server.url, killable_server.url)
+    page = web.browser().new_page()
     page.clock.install()
-    alice = Guest(page, shop.far)
+    alice = EmbeddedCustomer(page, shop.cross_site)
     alice.comes(shop.page(script=line))
     killable_server.kill()
     alice.button.click()
     page.clock.run_for(11_000)
-    expect(alice.trouble).to_contain_text("The chat cannot be reached right now.")
+    expect(alice.unreachable).to_contain_text("The chat cannot be reached right now.")
     alice.calls("shutdown")
     expect(alice.panel).to_be_hidden()
     alice.button.click()
     page.clock.run_for(11_000)
     killable_server.start()
-    alice.trouble.get_by_role("button", name="Close").click()
+    alice.unreachable.get_by_role("button", name="Close").click()
     alice.button.click()
     expect(alice.field).to_be_visible()
     page.clock.run_for(11_000)
-    expect(alice.trouble).to_be_hidden()
+    expect(alice.unreachable).to_be_hidden()
 
 
-def test_a_page_is_unharmed_when_the_loader_fails_to_load(street: Street) -> None:
-    page = street.browser().new_page()
+def test_a_page_is_unharmed_when_the_loader_fails_to_load(web: Web) -> None:
+    page = web.browser().new_page()
     nowhere = f"http://127.0.0.1:{free_port()}"
-    line = street.shop.script().replace(street.server.url, nowhere)
+    line = web.shop.script().replace(web.server.url, nowhere)
     with page.expect_event("requestfailed", lambda request: request.url.startswith(nowhere)):
-        page.goto(street.shop.far + street.shop.page(script=line))
+        page.goto(web.shop.cross_site + web.shop.page(script=line))
     expect(page.get_by_role("heading", name="Bread and cakes")).to_be_visible()
     assert page.evaluate("typeof Chatsite") == "undefined"
 
@@ -484,15 +492,15 @@ def test_a_page_is_unharmed_when_the_loader_fails_to_load(street: Street) -> Non
     ],
 )
 def test_the_button_has_the_accent_colour_of_its_page_with_readable_contrast(
-    street: Street, accent: str, ground: str, ink: str
+    web: Web, accent: str, ground: str, ink: str
 ) -> None:
-    alice = street.guest(street.shop.far, street.shop.page(script=street.shop.script(accent=accent)))
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(script=web.shop.script(accent=accent)))
     expect(alice.button).to_have_css("background-color", ground)
     assert alice.button.evaluate("(e) => getComputedStyle(e, '::before').backgroundColor") == ink
 
 
-def test_the_chat_is_not_printed(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_the_chat_is_not_printed(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.page.emulate_media(media="print")
     expect(alice.button).to_be_hidden()
@@ -510,8 +518,8 @@ def colours_in(locator: Locator) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_button_and_the_panel_are_visible_with_forced_colours(street: Street, scheme: str) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_the_button_and_the_panel_are_visible_with_forced_colours(web: Web, scheme: str) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     assert colours_in(alice.button) >= 3  # the page, the button, what is on it
     alice.page.emulate_media(forced_colors="active", color_scheme="dark" if scheme == "dark" else "light")
     assert colours_in(alice.button) >= 2
@@ -526,12 +534,12 @@ def test_the_button_and_the_panel_are_visible_with_forced_colours(street: Street
 # For everybody --------------------------------------------------------------------------------------------------------
 
 
-def objections(guest: Guest) -> list[str]:
+def objections(customer: EmbeddedCustomer) -> list[str]:
     """What axe finds on the page and, apart, in the chat: words between the two would be the page's own."""
     found = []
-    frames = [guest.page.main_frame]
-    if guest.panel.is_visible() and guest.trouble.is_hidden():
-        frames.append(guest.inside)
+    frames = [customer.page.main_frame]
+    if customer.panel.is_visible() and customer.unreachable.is_hidden():
+        frames.append(customer.inside)
     for where in frames:
         if not where.evaluate("typeof axe === 'object'"):
             where.evaluate(AXE)
@@ -544,10 +552,10 @@ def objections(guest: Guest) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("html", ['lang="en"', 'lang="ar" dir="rtl"'])
-def test_axe_finds_nothing_on_the_page_nor_in_the_chat(street: Street, scheme: str, html: str) -> None:
+def test_axe_finds_nothing_on_the_page_nor_in_the_chat(web: Web, scheme: str, html: str) -> None:
     is_arabic = "rtl" in html
-    line = street.shop.script(**({"language": "ar"} if is_arabic else {}))
-    alice = street.guest(street.shop.far, street.shop.page(html=html, script=line))
+    line = web.shop.script(**({"language": "ar"} if is_arabic else {}))
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(html=html, script=line))
     alice.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
     assert objections(alice) == []
     alice.opens()
@@ -564,23 +572,23 @@ def test_axe_finds_nothing_on_the_page_nor_in_the_chat(street: Street, scheme: s
         assert (box["x"] < 100) == is_arabic  # at the end of the line, wherever that is
 
 
-def test_axe_finds_nothing_in_the_error_and_the_not_remembered_notice(street: Street) -> None:
-    context = street.browser()
-    refuses_cookies(context, street.server.url)
+def test_axe_finds_nothing_in_the_error_and_the_not_remembered_notice(web: Web) -> None:
+    context = web.browser()
+    block_cookies(context, web.server.url)
     context.add_init_script(NO_STORAGE)
-    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     alice.opens()
     alice.says("Hello")
     expect(alice.forgetful).to_be_visible()
-    page = street.browser().new_page()
+    page = web.browser().new_page()
     page.clock.install()
-    lost = Guest(page, street.mallory.far)
-    lost.comes(street.mallory.page())
+    lost = EmbeddedCustomer(page, web.mallory.cross_site)
+    lost.comes(web.mallory.page())
     lost.button.click()
     page.clock.run_for(11_000)
-    expect(lost.trouble).to_be_visible()
+    expect(lost.unreachable).to_be_visible()
     page.clock.resume()
-    for guest in (alice, lost):
+    for customer in (alice, lost):
         for scheme in ("light", "dark"):
-            guest.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
-            assert objections(guest) == []
+            customer.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+            assert objections(customer) == []

@@ -6,8 +6,8 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Frame, Page, expect
 
-from tests.browser.cast import Api, Customer, eventually
-from tests.browser.hosts import Requests, Site, Street
+from tests.browser.people import Api, Customer, eventually
+from tests.browser.websites import Requests, Site, Web
 
 pytestmark = pytest.mark.browser
 
@@ -36,12 +36,12 @@ NONSENSE_BY_PORT = """() => {
 }"""
 
 
-def test_invalid_messages_from_the_host_page_are_ignored(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_invalid_messages_from_the_host_page_are_ignored(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.says("Before")
     alice.shows("Before")
-    asked = Requests(alice.page, street.server.url)
+    asked = Requests(alice.page, web.server.url)
     chat = alice.page.locator(".panel iframe")
     chat.evaluate(NONSENSE)
     assert chat.evaluate(GREET_AGAIN) == {"ready": True}  # everything before it has been received
@@ -53,20 +53,20 @@ def test_invalid_messages_from_the_host_page_are_ignored(street: Street) -> None
     assert max(len(body) for _, _, body in asked.all) < 1000
 
 
-def test_messages_from_another_frame_to_the_host_page_are_ignored(street: Street) -> None:
+def test_messages_from_another_frame_to_the_host_page_are_ignored(web: Web) -> None:
     attack = """<script>
         const words = [{ ready: true }, { keep: "0".repeat(32) }, { close: true }, { unread: 99 }, { known: true },
             { event: "identified" }, "chatsite", "x".repeat(5_000_000)];
         for (const word of words) parent.postMessage(word, "*", [new MessageChannel().port2]);
         parent.postMessage("done", "*");
     </script>"""
-    advertisement = street.mallory.near + street.mallory.page(script=attack)
+    advertisement = web.mallory.same_site + web.mallory.page(script=attack)
     heard = "<script>addEventListener('message', ({ data }) => data === 'done' && (document.title = 'Done'))</script>"
-    alice = street.guest(street.shop.far, street.shop.page(body=heard))
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(body=heard))
     alice.opens()
     alice.says("Hello")
     alice.shows("Hello")
-    kept = alice.kept()
+    kept = alice.local_storage()
     alice.page.evaluate(
         "(src) => document.body.append(Object.assign(document.createElement('iframe'), { src }))", advertisement
     )
@@ -75,7 +75,10 @@ def test_messages_from_another_frame_to_the_host_page_are_ignored(street: Street
     expect(alice.badge).to_be_hidden()
     alice.says("Still here")
     alice.shows("Hello", "Still here")
-    assert {**json.loads(alice.kept()["chatsite shop"]), "seen": 0} == {**json.loads(kept["chatsite shop"]), "seen": 0}
+    assert {**json.loads(alice.local_storage()["chatsite shop"]), "seen": 0} == {
+        **json.loads(kept["chatsite shop"]),
+        "seen": 0,
+    }
 
 
 ATTACK = """<script>
@@ -96,50 +99,50 @@ def learns_nothing(mallory: Page | Frame, page: Page) -> None:
     assert mallory.evaluate("answers") == []
 
 
-def test_a_hostile_page_that_opens_the_chat_in_a_window_learns_nothing(street: Street) -> None:
-    mallory = street.mallory
-    page = street.browser().new_page()
-    page.goto(mallory.far + mallory.page(script=ATTACK))
+def test_a_hostile_page_that_opens_the_chat_in_a_window_learns_nothing(web: Web) -> None:
+    mallory = web.mallory
+    page = web.browser().new_page()
+    page.goto(mallory.cross_site + mallory.page(script=ATTACK))
     with page.expect_popup() as opened:
-        page.evaluate(f"void attack(open('{street.server.url}/chat/shop/?host={mallory.far}'))")
+        page.evaluate(f"void attack(open('{web.server.url}/chat/shop/?host={mallory.cross_site}'))")
     opened.value.wait_for_load_state()
-    alice = Customer(opened.value, street.server.url)
+    alice = Customer(opened.value, web.server.url)
     alice.says("Hello")
     alice.shows("Hello")
     learns_nothing(page, page)
     expect(alice.page.locator("body.in-a-panel")).to_have_count(0)
 
 
-def test_a_hostile_frame_next_to_the_chat_learns_nothing(street: Street) -> None:
-    shop, mallory = street.shop, street.mallory
-    chat = f'<iframe src="{street.server.url}/chat/shop/?host={shop.far}"></iframe>'
+def test_a_hostile_frame_next_to_the_chat_learns_nothing(web: Web) -> None:
+    shop, mallory = web.shop, web.mallory
+    chat = f'<iframe src="{web.server.url}/chat/shop/?host={shop.cross_site}"></iframe>'
     attack = ATTACK.replace("</script>", "attack(parent.frames[0]);</script>")
-    advertisement = f'<iframe src="{mallory.near}{mallory.page(script=attack)}"></iframe>'
-    page = street.browser().new_page()
-    page.goto(shop.far + shop.page(script="", body=chat + advertisement))
+    advertisement = f'<iframe src="{mallory.same_site}{mallory.page(script=attack)}"></iframe>'
+    page = web.browser().new_page()
+    page.goto(shop.cross_site + shop.page(script="", body=chat + advertisement))
     expect(page.frame_locator("iframe").first.locator("#content")).to_be_visible()
     _, _, beside = page.frames
-    assert beside.url.startswith(mallory.near)
+    assert beside.url.startswith(mallory.same_site)
     learns_nothing(beside, page)
     assert page.locator("iframe").first.evaluate(GREET_AGAIN) == {"ready": True}  # the host page may
 
 
-def test_the_chat_may_be_framed_only_by_the_host_in_its_url(street: Street) -> None:
-    shop, rival, mallory = street.shop, street.rival, street.mallory
+def test_the_chat_may_be_framed_only_by_the_host_in_its_url(web: Web) -> None:
+    shop, rival, mallory = web.shop, web.rival, web.mallory
 
     def framed_by(site: Site, host: str) -> str:
-        frame = f'<iframe src="{street.server.url}/chat/shop/?host={host}"></iframe>'
-        page = street.browser().new_page()
+        frame = f'<iframe src="{web.server.url}/chat/shop/?host={host}"></iframe>'
+        page = web.browser().new_page()
         with page.expect_response(lambda answer: "/chat/shop/" in answer.url):
-            page.goto(site.far + site.page(script="", body=frame))
+            page.goto(site.cross_site + site.page(script="", body=frame))
         chat = page.locator("iframe").element_handle().content_frame()
         assert chat is not None
         chat.wait_for_load_state("load")
         return str(chat.evaluate("document.querySelector('h1')?.textContent"))
 
-    assert framed_by(rival, rival.far) == "The shop"
-    assert framed_by(rival, shop.far) != "The shop"
-    assert framed_by(mallory, mallory.far) != "The shop"
+    assert framed_by(rival, rival.cross_site) == "The shop"
+    assert framed_by(rival, shop.cross_site) != "The shop"
+    assert framed_by(mallory, mallory.cross_site) != "The shop"
 
 
 # Third-party widgets -------------------------------------------------------------------------------------------------
@@ -175,17 +178,17 @@ REFUSALS = """async ([chat, uuid]) => {
 }"""
 
 
-def test_a_widget_works_only_on_listed_origins(street: Street, api: Api) -> None:
-    page = street.browser().new_page()
-    page.goto(street.shop.far + street.shop.page(script=""))
-    uuid, read, ring = page.evaluate(WIDGET, [street.server.url, "Hello from a widget"])
+def test_a_widget_works_only_on_listed_origins(web: Web, api: Api) -> None:
+    page = web.browser().new_page()
+    page.goto(web.shop.cross_site + web.shop.page(script=""))
+    uuid, read, ring = page.evaluate(WIDGET, [web.server.url, "Hello from a widget"])
     assert read == ["Hello from a widget"]
     assert ring == {"type": "messages", "last": api.read(uuid)[-1][0]}
     errors: list[str] = []
     page.on("websocket", lambda socket: socket.on("socketerror", lambda error: errors.append(str(error))))
-    page.goto(street.mallory.far + street.mallory.page(script=""))
-    assert page.evaluate(REFUSALS, [street.server.url, uuid]) == ["refused", "refused", "refused", 1006]
-    for origin, allowed in ((street.shop.far, street.shop.far), (street.mallory.far, None)):
+    page.goto(web.mallory.cross_site + web.mallory.page(script=""))
+    assert page.evaluate(REFUSALS, [web.server.url, uuid]) == ["refused", "refused", "refused", 1006]
+    for origin, allowed in ((web.shop.cross_site, web.shop.cross_site), (web.mallory.cross_site, None)):
         with urlopen(Request(f"{api.url}{uuid}/?since=0", headers={"Origin": origin}), timeout=30) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] == allowed
             assert (uuid in answer.read().decode()) == (allowed is not None)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Customer, Stage, eventually, exactly, unique_name
-from tests.browser.hosts import Street
+from tests.browser.people import Api, Customer, People, eventually, exactly, unique_name
+from tests.browser.websites import Web
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -16,11 +16,11 @@ pytestmark = pytest.mark.browser
 PHONE = {"width": 360, "height": 720}
 
 
-def test_the_inbox_works_with_the_keyboard_alone(stage: Stage, api: Api) -> None:
+def test_the_inbox_works_with_the_keyboard_alone(people: People, api: Api) -> None:
     api.start_conversation("I was here before", name=unique_name())
     name = unique_name()
     uuid = api.start_conversation("Are you there?", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     row = bob.row(name)
     expect(row).to_have_count(1)
     keyboard = bob.page.keyboard
@@ -41,10 +41,10 @@ def test_the_inbox_works_with_the_keyboard_alone(stage: Stage, api: Api) -> None
     assert [text for _, text in api.read(uuid)] == ["Are you there?", "I am, without a mouse."]
 
 
-def test_the_focus_stays_in_the_conversation_after_taking_and_closing(stage: Stage, api: Api) -> None:
+def test_the_focus_stays_in_the_conversation_after_taking_and_closing(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Keep your eyes here.", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(name)
     for label, then in (("Take", "you have it"), ("Close", "Closed"), ("Reopen", "Open")):
         bob.page.get_by_role("button", name=exactly(label)).focus()
@@ -57,10 +57,10 @@ def test_the_focus_stays_in_the_conversation_after_taking_and_closing(stage: Sta
         )
 
 
-def test_a_phone_shows_the_list_or_the_conversation_with_a_link_back(stage: Stage, api: Api) -> None:
+def test_a_phone_shows_the_list_or_the_conversation_with_a_link_back(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Typed with a thumb.", name=name)
-    bob = stage.agent(viewport=PHONE, has_touch=True, is_mobile=True)
+    bob = people.agent(viewport=PHONE, has_touch=True, is_mobile=True)
     row = bob.row(name)
     row.tap()
     expect(bob.bubble("Typed with a thumb.")).to_be_in_viewport()
@@ -75,10 +75,10 @@ def test_a_phone_shows_the_list_or_the_conversation_with_a_link_back(stage: Stag
     expect(row).to_be_visible()
 
 
-def test_a_tablet_shows_customer_details_on_demand(stage: Stage, api: Api) -> None:
+def test_a_tablet_shows_customer_details_on_demand(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Who am I?", name=name, email="alice@example.com")
-    bob = stage.agent(viewport={"width": 768, "height": 1024})
+    bob = people.agent(viewport={"width": 768, "height": 1024})
     bob.opens(name)
     mail = bob.page.get_by_role("link", name="alice@example.com")
     expect(mail).to_be_hidden()
@@ -90,10 +90,10 @@ def test_a_tablet_shows_customer_details_on_demand(stage: Stage, api: Api) -> No
     expect(mail).to_be_in_viewport()
 
 
-def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(stage: Stage, api: Api) -> None:
+def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(people: People, api: Api) -> None:
     for _ in range(25):
         api.start_conversation("Filler", name=unique_name())
-    bob = stage.agent()
+    bob = people.agent()
     bob.is_connected()
     row = bob.page.locator(".row").nth(18)
     number = row.get_attribute("id")
@@ -107,23 +107,23 @@ def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(stage: 
     assert abs(now["y"] - where["y"]) < 2
 
 
-def test_times_and_days_are_in_the_readers_time_zone(stage: Stage, api: Api) -> None:
+def test_times_and_days_are_in_the_readers_time_zone(people: People, api: Api) -> None:
     uuid = api.start_conversation("What time is it?")
     clock = "() => document.querySelector('#messages .when time').textContent"
     shown = {}
     for place in ("Asia/Tokyo", "America/New_York"):
-        alice: Customer = stage.customer(conversation=uuid, timezone_id=place, locale="en-GB")
+        alice: Customer = people.customer(conversation=uuid, timezone_id=place, locale="en-GB")
         shown[place] = alice.page.evaluate(clock)
         expect(alice.page.locator(".day")).to_have_text("Today")
     assert shown["Asia/Tokyo"] != shown["America/New_York"]
 
 
-def test_the_customers_local_time_is_updated(stage: Stage) -> None:
-    alice, name = stage.customer(timezone_id="Asia/Tokyo"), unique_name()
+def test_the_customers_local_time_is_updated(people: People) -> None:
+    alice, name = people.customer(timezone_id="Asia/Tokyo"), unique_name()
     alice.introduces_herself(name)
     alice.says("It is late here.")
     alice.sees("It is late here.")
-    bob = stage.agent(locale="en-GB", timezone_id="Europe/Berlin", viewport={"width": 1440, "height": 900})
+    bob = people.agent(locale="en-GB", timezone_id="Europe/Berlin", viewport={"width": 1440, "height": 900})
     bob.page.clock.install(time=datetime(2026, 11, 24, 12, 0, tzinfo=UTC))
     bob.reloads()
     bob.opens(name)
@@ -149,7 +149,7 @@ TEXT_DIRECTION = """(element) => {
 
 
 def test_english_texts_of_a_website_are_laid_out_left_to_right_and_flush_right_on_an_arabic_page(
-    stage: Stage, server: Server
+    people: People, server: Server
 ) -> None:
     words = {"greeting": "Welcome!", "reply_time": "We answer soon!", "away_text": "Back after the fair!"}
     day = (datetime.now(UTC) + timedelta(days=2)).strftime("%a")
@@ -157,7 +157,7 @@ def test_english_texts_of_a_website_are_laid_out_left_to_right_and_flush_right_o
         server.manage("addwebsite", "Bread", "--key", key)
         change = f"Website.objects.filter(key='{key}').update(office_hours='{hours}', **{words})"
         server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
-    alice = stage.customer(locale="ar")
+    alice = people.customer(locale="ar")
     for key, shown in (("there", ["greeting", "reply_time"]), ("away", ["away_text"])):
         alice.goes(f"/chat/{key}/")
         for name in shown:
@@ -166,14 +166,14 @@ def test_english_texts_of_a_website_are_laid_out_left_to_right_and_flush_right_o
             assert direction["onTheRight"] or name == "away_text", name  # which is centred
 
 
-def test_customer_details_are_flush_right_for_an_agent_who_reads_arabic(street: Street) -> None:
+def test_customer_details_are_flush_right_for_an_agent_who_reads_arabic(web: Web) -> None:
     name = unique_name()
-    alice = street.guest(street.shop.far, street.shop.page())
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.page.evaluate("document.title = 'Bread and cakes!'")
     alice.opens()
     alice.says(f"I am {name}.")
     alice.shows(f"I am {name}.")
-    bob = street.agent(locale="ar", viewport={"width": 1440, "height": 900})
+    bob = web.agent(locale="ar", viewport={"width": 1440, "height": 900})
     bob.opens(name)
     for words in ("Bread and cakes!", "The shop"):
         assert bob.page.locator(".details dd").get_by_text(words).evaluate(TEXT_DIRECTION) == {
@@ -182,9 +182,9 @@ def test_customer_details_are_flush_right_for_an_agent_who_reads_arabic(street: 
         }, words
 
 
-def test_a_conversation_that_starts_while_scripts_are_loading_is_not_missed(stage: Stage, api: Api) -> None:
+def test_a_conversation_that_starts_while_scripts_are_loading_is_not_missed(people: People, api: Api) -> None:
     """A ring before any script listens would be lost until the next heartbeat."""
-    bob, name = stage.agent(), unique_name()
+    bob, name = people.agent(), unique_name()
     page = bob.page.context.new_page()
     page.clock.install()
     held: list[Route] = []

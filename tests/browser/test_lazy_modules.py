@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Download, Page, Route, expect
 
-from tests.browser.cast import Api, Person, Stage, eventually, unique_name
-from tests.browser.hosts import Requests, Site, Street, refuses_cookies, token
+from tests.browser.people import Api, People, Person, eventually, unique_name
 from tests.browser.test_attachments import attaches, brings, chips, payload, photo
+from tests.browser.websites import Requests, Site, Web, block_cookies, token
 
 pytestmark = pytest.mark.browser
 
@@ -30,9 +30,9 @@ def comes_again(where: Page | BrowserContext, name: str) -> None:
     where.unroute(f"**/chat/{name}.*")
 
 
-def test_sending_text_loads_no_more_modules(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
-    asked = Requests(alice.page, street.server.url)
+def test_sending_text_loads_no_more_modules(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
+    asked = Requests(alice.page, web.server.url)
     alice.opens()
     alice.says("Hello")
     alice.shows("Hello")
@@ -42,10 +42,10 @@ def test_sending_text_loads_no_more_modules(street: Street) -> None:
     assert modules(asked) == []
 
 
-def test_files_load_their_module_once(stage: Stage, api: Api) -> None:
+def test_files_load_their_module_once(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation(f"Hello from {name}", name=name)
-    alice, bob = stage.customer(), stage.agent()
+    alice, bob = people.customer(), people.agent()
     bob.opens(name)
     for person in (alice, bob):
         asked = Requests(person.page, person.url)
@@ -81,17 +81,17 @@ def tries_in_vain_and_then_again(person: Person, *, dropping: bool) -> None:
 
 
 @pytest.mark.parametrize("dropping", [False, True], ids=["chosen", "dropped"])
-def test_a_file_can_be_attached_again_after_its_module_failed_to_load(stage: Stage, api: Api, dropping: bool) -> None:
+def test_a_file_can_be_attached_again_after_its_module_failed_to_load(people: People, api: Api, dropping: bool) -> None:
     name = unique_name()
     api.start_conversation(f"Hello from {name}", name=name)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(name)
-    for person in (stage.customer(), bob):
+    for person in (people.customer(), bob):
         tries_in_vain_and_then_again(person, dropping=dropping)
 
 
-def test_a_message_that_is_too_long_is_not_sent_although_its_module_fails_to_load(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_message_that_is_too_long_is_not_sent_although_its_module_fails_to_load(people: People) -> None:
+    alice = people.customer()
     problem = alice.page.locator(".composer .problem")
     is_missing(alice.page, "chat-seldom")
     alice.says("x" * 20481)
@@ -105,8 +105,8 @@ def test_a_message_that_is_too_long_is_not_sent_although_its_module_fails_to_loa
     alice.shows("Short")
 
 
-def test_the_reason_of_a_refusal_is_shown_once_its_module_loads(stage: Stage) -> None:
-    alice = stage.customer()
+def test_the_reason_of_a_refusal_is_shown_once_its_module_loads(people: People) -> None:
+    alice = people.customer()
     answers = {"refusing": True}
 
     def refuse(route: Route) -> None:
@@ -130,10 +130,10 @@ def test_the_reason_of_a_refusal_is_shown_once_its_module_loads(stage: Stage) ->
     alice.shows("Bread, please")
 
 
-def test_a_secret_is_kept_although_its_module_loads_late(street: Street) -> None:
-    context = street.browser()
-    refuses_cookies(context, street.server.url)
-    alice = street.guest(street.shop.far, street.shop.page(), context=context)
+def test_a_secret_is_kept_although_its_module_loads_late(web: Web) -> None:
+    context = web.browser()
+    block_cookies(context, web.server.url)
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     is_missing(context, "chat-secret")
     hello = f"Hello from {unique_name()}"
     alice.opens()
@@ -141,13 +141,15 @@ def test_a_secret_is_kept_although_its_module_loads_late(street: Street) -> None
     expect(alice.pending).to_contain_text("Not sent yet, trying again…")
     comes_again(context, "chat-secret")
     alice.shows(hello)
-    eventually(alice.page, lambda: "chat" in alice.kept().get("chatsite shop", ""), "the page keeps the secret")
+    eventually(
+        alice.page, lambda: "chat" in alice.local_storage().get("chatsite shop", ""), "the page keeps the secret"
+    )
     alice.reloads()
     alice.shows(hello)
 
 
-def test_an_identity_token_is_sent_although_its_module_loads_late(street: Street, members: Site) -> None:
-    alice = street.guest(members.far, members.page(script=members.script("club")))
+def test_an_identity_token_is_sent_although_its_module_loads_late(web: Web, members: Site) -> None:
+    alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
     is_missing(alice.page, "chat-secret")
     alice.calls("identify", token(unique_name()))
     alice.opens()
@@ -155,8 +157,8 @@ def test_an_identity_token_is_sent_although_its_module_loads_late(street: Street
     alice.shows("Hello from a member")
 
 
-def test_a_message_whose_files_are_gone_says_so_once_its_module_loads(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_message_whose_files_are_gone_says_so_once_its_module_loads(people: People) -> None:
+    alice = people.customer()
     alice.page.route("**/messages/", lambda route: route.abort())
     attaches(alice, NOTE)
     expect(chips(alice)).to_have_count(1)
@@ -172,8 +174,8 @@ def test_a_message_whose_files_are_gone_says_so_once_its_module_loads(stage: Sta
     expect(alice.pending.get_by_role("button")).to_have_text(["Edit"])
 
 
-def test_a_response_of_a_proxy_is_not_taken_for_ours(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_message_is_sent_again_after_a_200_that_is_not_from_chatsite(people: People) -> None:
+    alice = people.customer()
     alice.says("Hello")
     alice.shows("Hello")
     alice.page.route("**/messages/", lambda route: route.fulfill(status=200, body="Welcome to our hotel"), times=1)
@@ -181,8 +183,8 @@ def test_a_response_of_a_proxy_is_not_taken_for_ours(stage: Stage) -> None:
     alice.shows("Hello", "Is it there?")
 
 
-def test_a_file_clicked_twice_is_downloaded_once(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_a_file_clicked_twice_is_downloaded_once(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.says("Here it is")
     alice.shows("Here it is")

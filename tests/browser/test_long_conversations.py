@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.cast import Api, Person, Stage, unique_name
+from tests.browser.people import Api, People, Person, unique_name
 
 pytestmark = pytest.mark.browser
 
@@ -17,14 +17,14 @@ def long(api: Api, count: int = 120, name: str = "") -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("side", ["customer", "agent"])
-def test_older_messages_load_on_demand_without_moving_the_text(stage: Stage, api: Api, side: str) -> None:
+def test_older_messages_load_on_demand_without_moving_the_text(people: People, api: Api, side: str) -> None:
     name = unique_name()
     uuid, texts = long(api, name=name)
     person: Person
     if side == "customer":
-        person = stage.customer(conversation=uuid)
+        person = people.customer(conversation=uuid)
     else:
-        person = bob = stage.agent()
+        person = bob = people.agent()
         bob.opens(name)
     person.shows(*texts[-50:])
     expect(person.bubble(texts[-1])).to_be_in_viewport()
@@ -45,9 +45,9 @@ def test_older_messages_load_on_demand_without_moving_the_text(stage: Stage, api
     expect(person.page.locator(".day")).to_have_count(1)
 
 
-def test_new_messages_are_announced_and_do_not_move_a_reader_who_scrolled_up(stage: Stage, api: Api) -> None:
+def test_new_messages_are_announced_and_do_not_move_a_reader_who_scrolled_up(people: People, api: Api) -> None:
     uuid, texts = long(api, 50)
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.is_connected()
     expect(alice.bubble(texts[-1])).to_be_in_viewport()
     top = alice.bubble(texts[0])
@@ -66,9 +66,9 @@ def test_new_messages_are_announced_and_do_not_move_a_reader_who_scrolled_up(sta
     expect(alice.bubble("Even more")).to_be_in_viewport()  # at the end the page follows
 
 
-def test_more_new_messages_than_one_page_are_all_loaded(stage: Stage, api: Api) -> None:
+def test_more_new_messages_than_one_page_are_all_loaded(people: People, api: Api) -> None:
     uuid = api.start_conversation("Before the tunnel")
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.is_connected()
     alice.page.context.set_offline(True)
     alice.loses_socket()
@@ -79,9 +79,9 @@ def test_more_new_messages_than_one_page_are_all_loaded(stage: Stage, api: Api) 
     alice.shows("Before the tunnel", *texts)
 
 
-def test_a_growing_composer_does_not_move_a_reader_who_scrolled_up(stage: Stage, api: Api) -> None:
+def test_a_growing_composer_does_not_move_a_reader_who_scrolled_up(people: People, api: Api) -> None:
     uuid, texts = long(api, 50)
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     top = alice.bubble(texts[0])
     expect(alice.bubble(texts[-1])).to_be_in_viewport()
     top.scroll_into_view_if_needed()
@@ -96,9 +96,9 @@ def test_a_growing_composer_does_not_move_a_reader_who_scrolled_up(stage: Stage,
     expect(top).to_be_in_viewport()
 
 
-def test_a_reader_at_the_end_stays_there_while_content_above_grows(stage: Stage, api: Api) -> None:
+def test_a_reader_at_the_end_stays_there_while_content_above_grows(people: People, api: Api) -> None:
     uuid, texts = long(api, 50)
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     last = alice.bubble(texts[-1])
     expect(last).to_be_in_viewport()
     alice.bubble(texts[-2]).evaluate("(bubble) => (bubble.style.minHeight = '500px')")

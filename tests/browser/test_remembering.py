@@ -9,17 +9,17 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import BrowserContext, Error, Route, expect
 
-from tests.browser.cast import Agent, Api, Customer, eventually, unique_name, wait_for_same_screen
-from tests.browser.hosts import (
+from tests.browser.people import Agent, Api, Customer, eventually, unique_name, wait_for_same_screen
+from tests.browser.websites import (
     HMAC_SECRET,
     KINDS,
-    NEAR_AND_FAR,
     NO_STORAGE,
-    Guest,
+    SAME_AND_CROSS_SITE,
+    EmbeddedCustomer,
     Requests,
     Site,
-    Street,
-    refuses_cookies,
+    Web,
+    block_cookies,
     token,
 )
 from tests.conftest import PASSWORD
@@ -30,15 +30,13 @@ pytestmark = pytest.mark.browser
 # Who keeps what -------------------------------------------------------------------------------------------------------
 
 
-@NEAR_AND_FAR
+@SAME_AND_CROSS_SITE
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(
-    street: Street, kind: str, where: str
-) -> None:
+def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(web: Web, kind: str, where: str) -> None:
     hello = f"Hello from {unique_name()}"
-    origin = street.shop.far if where == "far" else street.shop.near
-    alice = street.guest(origin, street.shop.page(), context=street.browser_that_is(kind))
-    bob = street.agent()
+    origin = web.shop.cross_site if where == "cross_site" else web.shop.same_site
+    alice = web.customer_on(origin, web.shop.page(), context=web.browser_of_kind(kind))
+    bob = web.agent()
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
@@ -62,7 +60,7 @@ def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(
     alice.is_connected()
 
 
-def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
+def goes_on_in_a_window(alice: EmbeddedCustomer, bob: Agent) -> None:
     """Where nothing is kept, a window of its own remembers for as long as it is open; its code holds once."""
     before = alice.screen()
     codes: list[str] = []
@@ -87,11 +85,11 @@ def goes_on_in_a_window(alice: Guest, bob: Agent) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_test_browsers_block_what_their_names_say(street: Street, kind: str) -> None:
-    alice = street.guest(street.shop.far, street.shop.page(), context=street.browser_that_is(kind))
+def test_each_kind_of_browser_blocks_what_its_name_says(web: Web, kind: str) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=web.browser_of_kind(kind))
     alice.opens()
     alone = alice.page.context.new_page()
-    alone.goto(f"{street.server.url}/chat/")
+    alone.goto(f"{web.server.url}/chat/")
     cookie = "(document.cookie = 'third=1; SameSite=None; Secure', document.cookie.includes('third=1'))"
     assert alice.inside.evaluate(cookie) == (kind in {"ordinary", "nothing partitioned"})
     note = "(name) => { try { localStorage.setItem(name, 1); return localStorage.third } catch { return 'nothing' } }"
@@ -100,15 +98,15 @@ def test_the_test_browsers_block_what_their_names_say(street: Street, kind: str)
     assert alice.inside.evaluate(note, "fourth") == seen
 
 
-@NEAR_AND_FAR
+@SAME_AND_CROSS_SITE
 @pytest.mark.parametrize("keeper", ["the page around it", "the frame itself"])
-def test_without_cookies_the_secret_is_stored_elsewhere(street: Street, keeper: str, where: str) -> None:
-    origin = street.shop.far if where == "far" else street.shop.near
-    context = street.browser()
-    refuses_cookies(context, street.server.url)
+def test_without_cookies_the_secret_is_stored_elsewhere(web: Web, keeper: str, where: str) -> None:
+    origin = web.shop.cross_site if where == "cross_site" else web.shop.same_site
+    context = web.browser()
+    block_cookies(context, web.server.url)
     if keeper == "the frame itself":
         context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
-    alice = street.guest(origin, street.shop.page(), context=context)
+    alice = web.customer_on(origin, web.shop.page(), context=context)
     hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
@@ -119,14 +117,14 @@ def test_without_cookies_the_secret_is_stored_elsewhere(street: Street, keeper: 
     if keeper == "the frame itself":
         secret = in_the_frame
     else:
-        secret = json.loads(alice.kept()["chatsite shop"])["chat"]
+        secret = json.loads(alice.local_storage()["chatsite shop"])["chat"]
         assert secret not in in_the_frame
     assert len(secret) == 32
     alice.reloads()
     if keeper == "the frame itself":
         alice.opens()  # nobody remembers that it was open
     alice.shows(hello)
-    bob = street.agent()
+    bob = web.agent()
     bob.opens(hello)
     bob.answers("How can I help?")
     alice.shows(hello, "How can I help?")
@@ -137,16 +135,16 @@ def test_without_cookies_the_secret_is_stored_elsewhere(street: Street, keeper: 
     assert secret not in alice.inside.content() + alice.page.content()
 
 
-def keeps_in_the_page(street: Street) -> tuple[BrowserContext, Guest]:
+def keeps_in_the_page(web: Web) -> tuple[BrowserContext, EmbeddedCustomer]:
     """A browser that takes no cookie of the chat, and a customer in it who has not written yet."""
-    context = street.browser()
-    refuses_cookies(context, street.server.url)
-    return context, street.guest(street.shop.far, street.shop.page(), context=context)
+    context = web.browser()
+    block_cookies(context, web.server.url)
+    return context, web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
 
 
-def test_two_tabs_without_cookies_share_one_conversation(street: Street) -> None:
-    context, first = keeps_in_the_page(street)
-    second = street.guest(street.shop.far, street.shop.page(), context=context)
+def test_two_tabs_without_cookies_share_one_conversation(web: Web) -> None:
+    context, first = keeps_in_the_page(web)
+    second = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     for tab in (first, second):
         tab.opens()
     hello = f"From the first tab, {unique_name()}"
@@ -157,8 +155,8 @@ def test_two_tabs_without_cookies_share_one_conversation(street: Street) -> None
     first.shows(hello, "From the second tab")
 
 
-def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
-    context, alice = keeps_in_the_page(street)
+def test_a_stored_secret_survives_a_server_error(web: Web) -> None:
+    context, alice = keeps_in_the_page(web)
     hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
@@ -170,7 +168,7 @@ def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
             return route.fulfill(status=503, body="")
         return route.fallback()
 
-    context.route(f"{street.server.url}/chat/shop/?*", stumble)
+    context.route(f"{web.server.url}/chat/shop/?*", stumble)
     alice.reloads()
     expect(alice.field).to_be_visible()
     eventually(alice.page, lambda: not stumbles, "the server has stumbled")
@@ -178,8 +176,8 @@ def test_a_stored_secret_survives_a_server_error(street: Street) -> None:
     alice.shows(hello)
 
 
-def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(street: Street) -> None:
-    context, alice = keeps_in_the_page(street)
+def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(web: Web) -> None:
+    context, alice = keeps_in_the_page(web)
     hello = f"Hello from {unique_name()}"
     alice.opens()
     alice.says(hello)
@@ -189,50 +187,54 @@ def test_an_unsent_message_is_sent_to_its_conversation_after_a_reload(street: St
     def lose(route: Route) -> None:
         return route.abort() if gone["is"] and route.request.method == "POST" else route.fallback()
 
-    context.route(f"{street.server.url}/chat/shop/messages/*", lose)
+    context.route(f"{web.server.url}/chat/shop/messages/*", lose)
     alice.says("Written in a tunnel")
     expect(alice.pending).to_have_count(1)
     alice.reloads()
     gone["is"] = False
     alice.shows(hello, "Written in a tunnel")
-    bob = street.agent()
+    bob = web.agent()
     bob.opens("Written in a tunnel")
     bob.shows(hello, "Written in a tunnel")
 
 
-def test_a_code_is_accepted_only_from_a_chat_page(street: Street, api: Api) -> None:
+def test_a_code_is_accepted_only_from_a_chat_page(web: Web, api: Api) -> None:
     headers = {"X-Chat": api.start_conversation("Mallory's conversation")}
-    with urlopen(Request(f"{street.server.url}/chat/code/", b"", headers), timeout=30) as answer:
+    with urlopen(Request(f"{web.server.url}/chat/code/", b"", headers), timeout=30) as answer:
         code = answer.read().decode()
-    page = street.browser().new_page()
-    page.goto(f"{street.server.url}/inbox/sign-in/?next=/chat/%23code={code}")
+    page = web.browser().new_page()
+    page.goto(f"{web.server.url}/inbox/sign-in/?next=/chat/%23code={code}")
     page.get_by_label("Name").fill("bob")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#content")).to_be_visible()
-    eventually(page, lambda: page.url == f"{street.server.url}/chat/", "the code is taken from the URL")
+    eventually(page, lambda: page.url == f"{web.server.url}/chat/", "the code is taken from the URL")
     expect(page.locator("#messages .bubble")).to_have_count(0)
-    assert page.request.get(f"{street.server.url}/chat/known/").headers["x-known"] == "no"
+    assert page.request.get(f"{web.server.url}/chat/known/").headers["x-known"] == "no"
 
 
 # Going, and coming as somebody ----------------------------------------------------------------------------------------
 
 
-@NEAR_AND_FAR
+@SAME_AND_CROSS_SITE
 @pytest.mark.parametrize("keeper", ["cookie", "page"])
-def test_shutdown_clears_everything_and_ends_the_secret(street: Street, api: Api, keeper: str, where: str) -> None:
-    context = street.browser()
+def test_shutdown_clears_everything_and_ends_the_secret(web: Web, api: Api, keeper: str, where: str) -> None:
+    context = web.browser()
     if keeper == "page":
-        refuses_cookies(context, street.server.url)
-    alice = street.guest(street.shop.far if where == "far" else street.shop.near, street.shop.page(), context=context)
+        block_cookies(context, web.server.url)
+    alice = web.customer_on(
+        web.shop.cross_site if where == "cross_site" else web.shop.same_site, web.shop.page(), context=context
+    )
     alice.opens()
     alice.says("Forget me")
     alice.shows("Forget me")
-    [secret] = [cookie["value"] for cookie in alice.cookies()] or [json.loads(alice.kept()["chatsite shop"])["chat"]]
+    [secret] = [cookie["value"] for cookie in alice.cookies()] or [
+        json.loads(alice.local_storage()["chatsite shop"])["chat"]
+    ]
     assert [text for _, text in api.read(secret)] == ["Forget me"]
     alice.page.evaluate("Chatsite.shutdown()")
     expect(alice.panel).to_be_hidden()
-    eventually(alice.page, lambda: alice.kept() == {"chatsite shop": '{"fresh":1}'}, "nothing of hers is kept")
+    eventually(alice.page, lambda: alice.local_storage() == {"chatsite shop": '{"fresh":1}'}, "nothing of hers is kept")
     assert (alice.cookies(), api.read(secret)) == ([], [])
     alice.reloads()
     expect(alice.panel).to_be_hidden()
@@ -243,14 +245,14 @@ def test_shutdown_clears_everything_and_ends_the_secret(street: Street, api: Api
     assert api.read(secret) == []
 
 
-@NEAR_AND_FAR
+@SAME_AND_CROSS_SITE
 @pytest.mark.parametrize("storage", ["storage", "no storage"])
-def test_shutdown_in_one_tab_applies_to_all_tabs(street: Street, storage: str, where: str) -> None:
-    origin, path = street.shop.far if where == "far" else street.shop.near, street.shop.page()
-    context = street.browser()
+def test_shutdown_in_one_tab_applies_to_all_tabs(web: Web, storage: str, where: str) -> None:
+    origin, path = web.shop.cross_site if where == "cross_site" else web.shop.same_site, web.shop.page()
+    context = web.browser()
     if storage == "no storage":
         context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
-    alice, tab = (street.guest(origin, path, context=context) for _ in range(2))
+    alice, tab = (web.customer_on(origin, path, context=context) for _ in range(2))
     alice.opens()
     alice.says("Private")
     alice.shows("Private")
@@ -271,10 +273,10 @@ def test_shutdown_in_one_tab_applies_to_all_tabs(street: Street, storage: str, w
     alice.shows("I am another", "In this tab too")
 
 
-def test_messages_of_the_next_person_are_never_shown_below_those_of_the_previous_one(street: Street) -> None:
-    context = street.browser()
+def test_messages_of_the_next_person_are_never_shown_below_those_of_the_previous_one(web: Web) -> None:
+    context = web.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")  # so that the pages do not hear of each other
-    alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
+    alice, tab = (web.customer_on(web.shop.cross_site, web.shop.page(), context=context) for _ in range(2))
     alice.opens()
     alice.says("Private")
     alice.shows("Private")
@@ -294,10 +296,10 @@ def test_messages_of_the_next_person_are_never_shown_below_those_of_the_previous
     assert not [text for text in seen.evaluate("(seen) => [...seen]") if "Private" in text and "another" in text]
 
 
-def test_a_retry_after_shutdown_is_not_posted_for_the_next_person(street: Street) -> None:
-    context = street.browser()
+def test_a_retry_after_shutdown_is_not_posted_for_the_next_person(web: Web) -> None:
+    context = web.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
-    alice, tab = (street.guest(street.shop.far, street.shop.page(), context=context) for _ in range(2))
+    alice, tab = (web.customer_on(web.shop.cross_site, web.shop.page(), context=context) for _ in range(2))
     alice.opens()
     alice.says("Private")
     alice.shows("Private")
@@ -319,11 +321,11 @@ def test_a_retry_after_shutdown_is_not_posted_for_the_next_person(street: Street
     alice.shows("I am another", "Nothing else came")
 
 
-def test_after_shutdown_the_next_person_is_asked_for_name_and_email(street: Street, inn: Site) -> None:
-    context = street.browser()
+def test_after_shutdown_the_next_person_is_asked_for_name_and_email(web: Web, inn: Site) -> None:
+    context = web.browser()
     context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")
     path = inn.page(script=inn.script("inn"))
-    alice, tab = (street.guest(inn.far, path, context=context) for _ in range(2))
+    alice, tab = (web.customer_on(inn.cross_site, path, context=context) for _ in range(2))
     alice.opens()
     tab.opens()
     tab.frame.get_by_label("Name").fill("Alice")
@@ -342,8 +344,8 @@ def test_after_shutdown_the_next_person_is_asked_for_name_and_email(street: Stre
 
 
 @pytest.mark.parametrize("moment", ["the first message", "the second message"])
-def test_a_request_in_flight_during_shutdown_does_not_restore_the_conversation(street: Street, moment: str) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_a_request_in_flight_during_shutdown_does_not_restore_the_conversation(web: Web, moment: str) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     if moment == "the second message":
         alice.says("Hello")
@@ -364,8 +366,8 @@ def test_a_request_in_flight_during_shutdown_does_not_restore_the_conversation(s
     alice.shows("I am another")
 
 
-def test_a_secret_restored_after_shutdown_is_wiped_before_anything_is_shown(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_a_secret_restored_after_shutdown_is_wiped_before_anything_is_shown(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.says("Private")
     alice.shows("Private")
@@ -379,8 +381,8 @@ def test_a_secret_restored_after_shutdown_is_wiped_before_anything_is_shown(stre
     assert not [page for page in shown if "Private" in page]
 
 
-def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(street: Street) -> None:
-    alice = street.guest(street.shop.far, street.shop.page())
+def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(web: Web) -> None:
+    alice = web.customer_on(web.shop.cross_site, web.shop.page())
     alice.opens()
     alice.says("Private")
     alice.shows("Private")
@@ -388,7 +390,7 @@ def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(street: Street) ->
     alice.page.route("**/forget/*", lambda route: route.fulfill(status=429))
     alice.reloads()
     alice.button.click()
-    expect(alice.trouble).to_be_visible()
+    expect(alice.unreachable).to_be_visible()
     assert "chat" not in (alice.panel.locator("iframe").get_attribute("src") or "")
     alice.page.unroute("**/forget/*")
     alice.closes()
@@ -396,10 +398,10 @@ def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(street: Street) ->
     alice.shows()
 
 
-def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: Site, api: Api) -> None:
+def test_identifying_again_moves_nothing_on_the_screen(web: Web, members: Site, api: Api) -> None:
     sub = unique_name()
-    alice = street.guest(members.far, members.page(script=members.script("members")))
-    asked = Requests(alice.page, street.server.url)
+    alice = web.customer_on(members.cross_site, members.page(script=members.script("members")))
+    asked = Requests(alice.page, web.server.url)
     alice.calls("identify", token(sub))
     alice.opens()
     eventually(alice.page, lambda: bool(asked.ended("/identify/")), "the website has said who she is")
@@ -417,21 +419,21 @@ def test_identifying_again_moves_nothing_on_the_screen(street: Street, members: 
 
 @pytest.mark.parametrize("store", ["cookie", "page"])
 def test_identification_renews_the_secret_and_neither_tab_notices(
-    street: Street, members: Site, api: Api, store: str
+    web: Web, members: Site, api: Api, store: str
 ) -> None:
     sub, path = unique_name(), members.page(script=members.script("members"))
-    phone = street.guest(members.far, path)
+    phone = web.customer_on(members.cross_site, path)
     phone.calls("identify", token(sub))
     phone.opens()
     phone.says("From my phone")
     phone.shows("From my phone")
-    context = street.browser()
+    context = web.browser()
     if store == "page":
-        refuses_cookies(context, street.server.url)
-    alice, tab = (street.guest(members.far, path, context=context) for _ in range(2))
+        block_cookies(context, web.server.url)
+    alice, tab = (web.customer_on(members.cross_site, path, context=context) for _ in range(2))
 
     def secret() -> str:
-        [cookie] = alice.cookies() or [{"value": json.loads(alice.kept()["chatsite members"])["chat"]}]
+        [cookie] = alice.cookies() or [{"value": json.loads(alice.local_storage()["chatsite members"])["chat"]}]
         return str(cookie["value"])
 
     long_message = "\n".join(f"Line {number}" for number in range(60))
@@ -463,11 +465,11 @@ def test_identification_renews_the_secret_and_neither_tab_notices(
     alice.shows("From my phone")
 
 
-def test_an_identified_customer_has_the_same_conversation_on_every_device(street: Street, members: Site) -> None:
+def test_an_identified_customer_has_the_same_conversation_on_every_device(web: Web, members: Site) -> None:
     alice_sub, carol_sub = unique_name(), unique_name()
     hello = f"Hello from {alice_sub}"
     path = members.page(script=members.script("members"))
-    laptop, phone = street.guest(members.far, path), street.guest(members.far, path)
+    laptop, phone = web.customer_on(members.cross_site, path), web.customer_on(members.cross_site, path)
     laptop.calls("identify", token(alice_sub))
     laptop.opens()
     laptop.says(hello)
@@ -476,7 +478,7 @@ def test_an_identified_customer_has_the_same_conversation_on_every_device(street
     phone.shows()
     phone.calls("identify", token(alice_sub))
     phone.shows(hello)
-    bob = street.agent()
+    bob = web.agent()
     bob.opens(hello)
     bob.answers("I see you are a member.")
     for device in (laptop, phone):
@@ -495,18 +497,20 @@ def test_an_identified_customer_has_the_same_conversation_on_every_device(street
     laptop.shows(hello, "I see you are a member.", "I am.")
 
 
-def test_an_identified_customer_is_connected_from_the_first_message_on(street: Street, members: Site) -> None:
-    alice = street.guest(members.far, members.page(script=members.script("members")))
+def test_an_identified_customer_is_connected_from_the_first_message_on(web: Web, members: Site) -> None:
+    alice = web.customer_on(members.cross_site, members.page(script=members.script("members")))
     alice.calls("identify", token(unique_name()))
     alice.opens()
     alice.says("Hello")
     alice.is_connected()
 
 
-def test_hmac_proofs_work_with_ids_in_any_script(street: Street, members: Site) -> None:
+def test_hmac_proofs_work_with_ids_in_any_script(web: Web, members: Site) -> None:
     sub = f"愛麗絲 100% {unique_name()}"
     signed = {"id": sub, "hmac": hmac.new(HMAC_SECRET.encode(), sub.encode(), "sha256").hexdigest()}
-    laptop, phone = (street.guest(members.far, members.page(script=members.script("members"))) for _ in range(2))
+    laptop, phone = (
+        web.customer_on(members.cross_site, members.page(script=members.script("members"))) for _ in range(2)
+    )
     for device in (laptop, phone):
         device.calls("identify", signed)
         device.opens()
@@ -518,8 +522,8 @@ def test_hmac_proofs_work_with_ids_in_any_script(street: Street, members: Site) 
 
 
 @pytest.mark.parametrize("wrong", ["a token of somebody else's making", "no token at all", "日本"])
-def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(street: Street, members: Site, wrong: str) -> None:
-    alice = street.guest(members.far, members.page(script=members.script("members")))
+def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(web: Web, members: Site, wrong: str) -> None:
+    alice = web.customer_on(members.cross_site, members.page(script=members.script("members")))
     alice.page.evaluate("Chatsite.on('refused', (why) => document.title = `Refused: ${why}`)")
     alice.calls("identify", token("alice", "not-the-secret-" * 4) if wrong.startswith("a token") else wrong)
     alice.opens()
@@ -528,8 +532,8 @@ def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(street: Street
     alice.shows("I am nobody")
 
 
-def test_where_identity_is_required_anonymous_messages_are_refused(street: Street, members: Site) -> None:
-    alice = street.guest(members.far, members.page(script=members.script("club")))
+def test_where_identity_is_required_anonymous_messages_are_refused(web: Web, members: Site) -> None:
+    alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
     alice.opens()
     alice.says("Let me in")
     expect(alice.pending.locator(".fate")).to_have_text(

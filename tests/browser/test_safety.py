@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.browser.cast import Api, Stage, eventually, unique_name, uuid_of
+from tests.browser.people import Api, People, eventually, unique_name, uuid_of
 
 pytestmark = pytest.mark.browser
 
@@ -46,10 +46,10 @@ def is_unharmed(page: Page) -> None:
     assert page.locator("#messages").count() == 1
 
 
-def test_markup_in_messages_is_shown_as_text_on_both_sides(stage: Stage, api: Api) -> None:
+def test_markup_in_messages_is_shown_as_text_on_both_sides(people: People, api: Api) -> None:
     name = unique_name()
     uuid = api.start_conversation("Before", *PAYLOADS, name=name)
-    alice, bob = stage.customer(conversation=uuid), stage.agent()
+    alice, bob = people.customer(conversation=uuid), people.agent()
     bob.opens(name)
     for person in (alice, bob):
         person.shows("Before", *PAYLOADS)
@@ -63,8 +63,8 @@ def test_markup_in_messages_is_shown_as_text_on_both_sides(stage: Stage, api: Ap
     expect(bob.row(name).locator(".line")).to_have_text(again[-1])
 
 
-def test_typed_markup_is_shown_as_text_on_both_sides(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_typed_markup_is_shown_as_text_on_both_sides(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("I am about to misbehave.")
     bob.opens("I am about to misbehave.")
     for payload in PAYLOADS[:3]:
@@ -81,9 +81,9 @@ def test_typed_markup_is_shown_as_text_on_both_sides(stage: Stage) -> None:
         is_unharmed(person.page)
 
 
-def test_no_link_runs_a_script(stage: Stage, api: Api) -> None:
+def test_no_link_runs_a_script(people: People, api: Api) -> None:
     uuid = api.start_conversation(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.shows(*NO_LINKS, "https://example.com/?a=1&b=2 is one")
     links = alice.page.locator(".bubble a")
     addresses = [link.get_attribute("href") for link in links.all()]
@@ -94,10 +94,10 @@ def test_no_link_runs_a_script(stage: Stage, api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_markup_in_a_name_is_shown_as_text(stage: Stage, api: Api, name: str) -> None:
+def test_markup_in_a_name_is_shown_as_text(people: People, api: Api, name: str) -> None:
     uuid = api.start_conversation(f"My name is {unique_name()}", name=name)
     (_, text) = api.read(uuid)[0]
-    bob = stage.agent(viewport={"width": 1440, "height": 900})
+    bob = people.agent(viewport={"width": 1440, "height": 900})
     bob.is_connected()
     bob.opens(text)
     for place in (".talk-head h2", ".details h2", ".row[aria-current] .who"):
@@ -108,18 +108,18 @@ def test_markup_in_a_name_is_shown_as_text(stage: Stage, api: Api, name: str) ->
     is_unharmed(bob.page)
 
 
-def test_markup_in_a_valid_email_address_is_shown_as_text(stage: Stage, api: Api) -> None:
+def test_markup_in_a_valid_email_address_is_shown_as_text(people: People, api: Api) -> None:
     email = "\"onload='window.hacked=1'\"@example.com"
     name = unique_name()
     api.start_conversation("Write to me.", name=name, email=email)
-    bob = stage.agent(viewport={"width": 1440, "height": 900})
+    bob = people.agent(viewport={"width": 1440, "height": 900})
     bob.opens(name)
     expect(bob.page.locator(".details dd a").first).to_have_text(email)
     is_unharmed(bob.page)
 
 
-def test_the_content_security_policy_blocks_injected_scripts(stage: Stage, api: Api) -> None:
-    alice = stage.customer(conversation=api.start_conversation("Hello"))
+def test_the_content_security_policy_blocks_injected_scripts(people: People, api: Api) -> None:
+    alice = people.customer(conversation=api.start_conversation("Hello"))
     alice.page.evaluate("""() => {
         const box = document.createElement("div");
         box.innerHTML = "<img src=x onerror='window.hacked = 1'>";
@@ -128,15 +128,15 @@ def test_the_content_security_policy_blocks_injected_scripts(stage: Stage, api: 
         script.textContent = "window.hacked = 1";
         document.body.append(script);
     }""")
-    eventually(alice.page, lambda: len(stage.errors) >= 2, "two violations are logged")
+    eventually(alice.page, lambda: len(people.errors) >= 2, "two violations are logged")
     assert alice.page.evaluate("window.hacked") is None
-    stage.errors.clear()
+    people.errors.clear()
 
 
-def test_the_customers_secret_is_only_in_its_cookie(stage: Stage) -> None:
+def test_the_customers_secret_is_only_in_its_cookie(people: People) -> None:
     asked: list[Request] = []
     sockets: list[str] = []
-    alice, bob = stage.customer(), stage.agent()
+    alice, bob = people.customer(), people.agent()
     for person in (alice, bob):
         person.page.on("request", lambda request: asked.append(request))
         person.page.on("websocket", lambda socket: sockets.append(socket.url))
@@ -160,7 +160,7 @@ def test_the_customers_secret_is_only_in_its_cookie(stage: Stage) -> None:
         assert dashed not in text
 
 
-def test_text_that_is_slow_to_render_is_shown(stage: Stage, api: Api) -> None:
+def test_text_that_is_slow_to_render_is_shown(people: People, api: Api) -> None:
     hard = [
         "*a_" * 6000,
         "[" * 20_000,
@@ -170,19 +170,19 @@ def test_text_that_is_slow_to_render_is_shown(stage: Stage, api: Api) -> None:
         "www." * 5000,
     ]
     uuid = api.start_conversation(*hard)
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.shows(*hard)
     alice.says("Still alive")
     alice.sees("Still alive")
     is_unharmed(alice.page)
 
 
-def test_the_inbox_cannot_be_framed_and_the_chat_only_by_its_own_site(stage: Stage, api: Api) -> None:
-    page = stage.browser().new_page()
-    page.goto(f"{stage.server.url}/")
+def test_the_inbox_cannot_be_framed_and_the_chat_only_by_its_own_site(people: People, api: Api) -> None:
+    page = people.browser().new_page()
+    page.goto(f"{people.server.url}/")
     page.get_by_role("button", name="Chat").click()
     expect(page.frame_locator("iframe").get_by_role("textbox", name="Write a message")).to_be_visible()
-    bob = stage.agent()
+    bob = people.agent()
     bob.goes("/")
     bob.page.evaluate(
         """(url) => {
@@ -194,7 +194,7 @@ def test_the_inbox_cannot_be_framed_and_the_chat_only_by_its_own_site(stage: Sta
         "/inbox/",
     )
     stolen = bob.page.frame_locator("#stolen")
-    eventually(bob.page, lambda: bool(stage.errors), "the refused frame is logged")
-    assert "frame-ancestors" in json.dumps(stage.errors)
+    eventually(bob.page, lambda: bool(people.errors), "the refused frame is logged")
+    assert "frame-ancestors" in json.dumps(people.errors)
     expect(stolen.locator(".bar")).to_have_count(0)
-    stage.errors.clear()
+    people.errors.clear()

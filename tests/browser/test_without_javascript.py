@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.cast import Agent, Api, Customer, Stage, exactly, unique_name
+from tests.browser.people import Agent, Api, Customer, People, exactly, unique_name
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.browser
@@ -26,14 +26,14 @@ def texts(person: Customer | Agent) -> list[str]:
     return person.page.locator("#messages .bubble").all_text_contents()
 
 
-def test_a_whole_conversation_works_by_forms(stage: Stage) -> None:
-    alice, name = stage.customer(java_script_enabled=False), unique_name()
+def test_a_whole_conversation_works_by_forms(people: People) -> None:
+    alice, name = people.customer(java_script_enabled=False), unique_name()
     alice.page.get_by_text("Add your name").click()
     alice.page.get_by_label("Name").fill(name)
     send(alice, "No scripts here.\nTwo lines.")
     alice.sees("No scripts here.\nTwo lines.")
 
-    bob = Agent(stage.browser(java_script_enabled=False).new_page(), stage.server.url)
+    bob = Agent(people.browser(java_script_enabled=False).new_page(), people.server.url)
     bob.comes()
     bob.page.get_by_label("Name").fill("bob")
     bob.page.get_by_label("Password").fill(PASSWORD)
@@ -62,13 +62,13 @@ def test_a_whole_conversation_works_by_forms(stage: Stage) -> None:
     expect(bob.page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_links_lead_to_older_messages_and_back_to_the_newest(stage: Stage, api: Api) -> None:
+def test_links_lead_to_older_messages_and_back_to_the_newest(people: People, api: Api) -> None:
     written = [f"Line {number}" for number in range(1, 71)]
     name = unique_name()
     uuid = api.start_conversation(*written, name=name)
-    bob = stage.agent(java_script_enabled=False)
+    bob = people.agent(java_script_enabled=False)
     bob.row(name).click()
-    for person in (stage.customer(conversation=uuid, java_script_enabled=False), bob):
+    for person in (people.customer(conversation=uuid, java_script_enabled=False), bob):
         assert texts(person) == written[-50:]
         person.page.get_by_role("link", name="Show older messages").click()
         person.sees("Line 1")
@@ -78,8 +78,8 @@ def test_links_lead_to_older_messages_and_back_to_the_newest(stage: Stage, api: 
         assert texts(person) == written[-50:]
 
 
-def test_a_refused_message_is_explained_and_the_text_is_kept(stage: Stage) -> None:
-    alice = stage.customer(java_script_enabled=False)
+def test_a_refused_message_is_explained_and_the_text_is_kept(people: People) -> None:
+    alice = people.customer(java_script_enabled=False)
     alice.page.get_by_text("Add your name").click()
     alice.page.get_by_label("Name").fill("Alice")
     alice.page.get_by_label("E-mail").fill("not an address")
@@ -95,10 +95,10 @@ def test_a_refused_message_is_explained_and_the_text_is_kept(stage: Stage) -> No
     alice.sees("Do you?")
 
 
-def test_a_refused_answer_of_an_agent_is_explained(stage: Stage, api: Api) -> None:
+def test_a_refused_answer_of_an_agent_is_explained(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Hello", name=name)
-    bob = stage.agent(java_script_enabled=False)
+    bob = people.agent(java_script_enabled=False)
     bob.row(name).click()
     send(bob, " \n ")
     expect(bob.page.get_by_role("alert")).to_have_text("Write something first: the message is empty.")
@@ -106,8 +106,8 @@ def test_a_refused_answer_of_an_agent_is_explained(stage: Stage, api: Api) -> No
     bob.sees("Hello yourself")
 
 
-def test_pressing_send_twice_sends_once(stage: Stage) -> None:
-    alice = stage.customer(java_script_enabled=False)
+def test_pressing_send_twice_sends_once(people: People) -> None:
+    alice = people.customer(java_script_enabled=False)
     alice.field.fill("Click click")
     alice.page.get_by_role("button", name="Send").dblclick()
     alice.sees("Click click")
@@ -115,10 +115,10 @@ def test_pressing_send_twice_sends_once(stage: Stage) -> None:
     assert texts(alice) == ["Click click"]
 
 
-def test_the_filters_are_links(stage: Stage, api: Api) -> None:
+def test_the_filters_are_links(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Find me.", name=name)
-    bob = stage.agent(java_script_enabled=False)
+    bob = people.agent(java_script_enabled=False)
     bob.page.get_by_role("link", name=exactly("Mine")).click()
     expect(bob.row(name)).to_have_count(0)
     bob.page.get_by_role("link", name=exactly("Unassigned")).click()
@@ -127,9 +127,9 @@ def test_the_filters_are_links(stage: Stage, api: Api) -> None:
     expect(bob.row(name)).to_have_attribute("aria-current", "true")
 
 
-def test_the_page_refreshes_itself(stage: Stage, api: Api) -> None:
+def test_the_page_refreshes_itself(people: People, api: Api) -> None:
     uuid = api.start_conversation("Waiting…")
-    alice = stage.customer(conversation=uuid, java_script_enabled=False)
+    alice = people.customer(conversation=uuid, java_script_enabled=False)
     alice.page.route(
         "**/chat/", lambda route: route.fulfill(body=with_quick_refresh(route.fetch().text()), content_type="text/html")
     )
@@ -145,9 +145,9 @@ def with_quick_refresh(html: str) -> str:
     return changed
 
 
-def test_a_page_with_an_open_form_does_not_refresh(stage: Stage, api: Api) -> None:
+def test_a_page_with_an_open_form_does_not_refresh(people: People, api: Api) -> None:
     name = unique_name()
-    alice, bob = stage.customer(java_script_enabled=False), stage.agent(java_script_enabled=False)
+    alice, bob = people.customer(java_script_enabled=False), people.agent(java_script_enabled=False)
 
     def reloads(person: Customer | Agent) -> bool:
         writing = person.page.locator("#content:visible").count()

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, WebSocketRoute, expect
 
-from tests.browser.cast import Agent, Api, Customer, Stage, eventually, unique_name, wait_for_same_screen
+from tests.browser.people import Agent, Api, Customer, People, eventually, unique_name, wait_for_same_screen
 
 pytestmark = pytest.mark.browser
 
@@ -21,11 +21,11 @@ def closing_sockets(context: BrowserContext) -> None:
 
 
 @pytest.mark.parametrize("refuse", [without_websocket, closing_sockets])
-def test_a_conversation_works_without_sockets(stage: Stage, refuse: object) -> None:
+def test_a_conversation_works_without_sockets(people: People, refuse: object) -> None:
     assert callable(refuse)
-    alice, bob, name = stage.customer(), stage.agent(), unique_name()
-    people: tuple[Customer | Agent, ...] = (alice, bob)
-    for person in people:
+    alice, bob, name = people.customer(), people.agent(), unique_name()
+    both: tuple[Customer | Agent, ...] = (alice, bob)
+    for person in both:
         refuse(person.page.context)
         person.reloads()
     alice.introduces_herself(name)
@@ -43,12 +43,12 @@ def test_a_conversation_works_without_sockets(stage: Stage, refuse: object) -> N
     bob.sees("Open up!")
     expect(bob.head).to_contain_text("Open")
     wait_for_same_screen(alice, bob)
-    for person in people:
+    for person in both:
         expect(person.page.locator("body")).to_have_attribute("data-link", "polling")
         expect(person.connection).to_have_text("Connected")
 
 
-def test_a_page_that_is_refused_a_socket_polls_and_tries_again_late(stage: Stage, api: Api) -> None:
+def test_a_page_that_is_refused_a_socket_polls_and_tries_again_late(people: People, api: Api) -> None:
     tries: list[WebSocketRoute] = []
 
     def refuse(route: WebSocketRoute) -> None:
@@ -56,7 +56,7 @@ def test_a_page_that_is_refused_a_socket_polls_and_tries_again_late(stage: Stage
         route.close(code=1013)
 
     uuid = api.start_conversation("Hello")
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.page.clock.install()
     alice.page.route_web_socket(re.compile("/ws/"), refuse)
     alice.reloads()

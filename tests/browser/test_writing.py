@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.cast import Api, Person, Stage, eventually, unique_name
+from tests.browser.people import Api, People, Person, eventually, unique_name
 
 pytestmark = pytest.mark.browser
 
@@ -30,8 +30,8 @@ def nothing_arrives(person: Person) -> Iterator[list[Route]]:
         route.continue_()
 
 
-def test_enter_sends_and_shift_enter_starts_a_new_line(stage: Stage) -> None:
-    alice = stage.customer()
+def test_enter_sends_and_shift_enter_starts_a_new_line(people: People) -> None:
+    alice = people.customer()
     alice.field.press_sequentially("Roses are red")
     alice.field.press("Shift+Enter")
     alice.field.press_sequentially("violets are blue")
@@ -42,8 +42,8 @@ def test_enter_sends_and_shift_enter_starts_a_new_line(stage: Stage) -> None:
     expect(alice.field).to_be_focused()
 
 
-def test_the_field_grows_with_its_text_and_scrolls_only_at_its_maximum(stage: Stage) -> None:
-    alice = stage.customer()
+def test_the_field_grows_with_its_text_and_scrolls_only_at_its_maximum(people: People) -> None:
+    alice = people.customer()
     hidden = "(field) => field.scrollHeight - field.clientHeight"
     for count in range(1, 7):
         alice.types("\n".join(["Line"] * count))
@@ -52,15 +52,15 @@ def test_the_field_grows_with_its_text_and_scrolls_only_at_its_maximum(stage: St
     assert alice.field.evaluate(hidden) > 0
 
 
-def test_an_empty_message_is_not_sent(stage: Stage) -> None:
-    alice = stage.customer()
+def test_an_empty_message_is_not_sent(people: People) -> None:
+    alice = people.customer()
     alice.says("   ")
     alice.says("Something")
     alice.shows("Something")
 
 
-def test_a_draft_survives_a_reload_on_both_sides(stage: Stage) -> None:
-    alice, bob = stage.customer(), stage.agent()
+def test_a_draft_survives_a_reload_on_both_sides(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
     alice.says("I have two questions.")
     alice.types("The second is")
     bob.opens("I have two questions.")
@@ -71,11 +71,11 @@ def test_a_draft_survives_a_reload_on_both_sides(stage: Stage) -> None:
     expect(bob.field).to_have_value("And the answ")
 
 
-def test_each_conversation_keeps_its_own_draft(stage: Stage, api: Api) -> None:
+def test_each_conversation_keeps_its_own_draft(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     api.start_conversation("Hello", name=one)
     api.start_conversation("Hello", name=two)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(one)
     bob.types("For the first")
     bob.opens(two)
@@ -84,8 +84,8 @@ def test_each_conversation_keeps_its_own_draft(stage: Stage, api: Api) -> None:
     expect(bob.field).to_have_value("For the first")
 
 
-def test_there_is_no_cookie_before_the_first_message(stage: Stage) -> None:
-    alice = stage.customer()
+def test_there_is_no_cookie_before_the_first_message(people: People) -> None:
+    alice = people.customer()
     alice.types("Should I")
     alice.reloads()
     assert alice.page.context.cookies() == []
@@ -95,8 +95,8 @@ def test_there_is_no_cookie_before_the_first_message(stage: Stage) -> None:
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("chat", True, "Lax")
 
 
-def test_an_own_message_is_shown_at_once_and_marked_when_sent(stage: Stage) -> None:
-    alice = stage.customer()
+def test_an_own_message_is_shown_at_once_and_marked_when_sent(people: People) -> None:
+    alice = people.customer()
     with nothing_arrives(alice) as held:
         alice.says("At once!")
         expect(alice.pending).to_have_count(1)
@@ -110,25 +110,25 @@ def test_an_own_message_is_shown_at_once_and_marked_when_sent(stage: Stage) -> N
     expect(alice.page.locator("#messages .fate").last).to_have_text("Sent")
 
 
-def test_an_answer_is_sent_although_the_agent_opens_another_conversation_meanwhile(stage: Stage, api: Api) -> None:
+def test_an_answer_is_sent_although_the_agent_opens_another_conversation_meanwhile(people: People, api: Api) -> None:
     one, two = unique_name(), unique_name()
     uuid = api.start_conversation("Hello", name=one)
     api.start_conversation("Hello", name=two)
-    bob = stage.agent()
+    bob = people.agent()
     bob.opens(one)
     with nothing_arrives(bob):
         bob.answers("One moment.")
         bob.answers("Here it is.")
         bob.opens(two)
-    alice = stage.customer(conversation=uuid)
+    alice = people.customer(conversation=uuid)
     alice.shows("Hello", "One moment.", "Here it is.")
     bob.shows("Hello")
     bob.opens(one)
     bob.shows("Hello", "One moment.", "Here it is.")
 
 
-def test_a_text_that_is_too_long_is_refused_and_kept(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_text_that_is_too_long_is_refused_and_kept(people: People) -> None:
+    alice = people.customer()
     text = "🌱" * 20_490
     alice.types(text)
     alice.field.press("Enter")
@@ -151,8 +151,8 @@ def never_takes(person: Person, answer: Callable[[Route], None]) -> None:
     )
 
 
-def test_each_refused_message_says_why_and_has_its_own_buttons(stage: Stage) -> None:
-    alice = stage.customer()
+def test_each_refused_message_says_why_and_has_its_own_buttons(people: People) -> None:
+    alice = people.customer()
     never_takes(alice, lambda route: route.fulfill(status=422, body="Not now.", content_type="text/plain"))
     for text in ("One", "Two", "Three"):
         alice.says(text)
@@ -168,8 +168,8 @@ def test_each_refused_message_says_why_and_has_its_own_buttons(stage: Stage) -> 
     expect(alice.pending).to_have_count(1)
 
 
-def test_a_retried_message_says_so_although_another_one_is_queued(stage: Stage) -> None:
-    alice = stage.customer()
+def test_a_retried_message_says_so_although_another_one_is_queued(people: People) -> None:
+    alice = people.customer()
     never_takes(alice, lambda route: route.abort())
     alice.says("One")
     alice.says("Two")

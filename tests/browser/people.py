@@ -189,8 +189,8 @@ class Agent(Person):
         expect(self.head).to_contain_text("Open")
 
 
-class Stage:
-    """Gives everybody a browser of their own, and collects the errors that any of their pages logs."""
+class People:
+    """Opens a browser for each customer and agent, and collects the errors that their pages log."""
 
     def __init__(self, chromium: Browser, server: Server, sessions: dict[str, Any]) -> None:
         self.chromium = chromium

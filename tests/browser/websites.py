@@ -1,4 +1,4 @@
-"""Websites that have the chat on their pages, and those who come there."""
+"""Websites that embed the chat, and the customers on their pages."""
 
 import json
 import time
@@ -23,23 +23,23 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browser.cast import LOG_VIOLATIONS, ROWS, TIMEOUT, Customer, Options, Row, Stage, exactly
+from tests.browser.people import LOG_VIOLATIONS, ROWS, TIMEOUT, Customer, Options, People, Row, exactly
 from tests.conftest import Server
 
 SECRET = "only-for-tests-" * 4
 HMAC_SECRET = "only-for-hmac--" * 4
-"""What the websites of `members` sign with."""
+"""The secrets of the websites of the fixture `members`."""
 
-NEAR_AND_FAR = pytest.mark.parametrize("where", ["near", "far"])
+SAME_AND_CROSS_SITE = pytest.mark.parametrize("where", ["same_site", "cross_site"])
 
 PARTITIONING = "ThirdPartyStoragePartitioning"
 
 NO_STORAGE = (
     """Object.defineProperty(window, "localStorage", { get() { throw new DOMException("No", "SecurityError") } })"""
 )
-"""A script that takes its storage from a page."""
+"""A script that makes localStorage fail, as browsers do where storage is blocked."""
 
-# What a browser says in the page's name when a frame is refused, or gone, which is what some tests are about.
+# What the browser logs when a frame is refused or gone, which some tests make happen on purpose.
 REFUSED = (
     "Access to fetch at",
     "Framing 'http",
@@ -49,13 +49,13 @@ REFUSED = (
 
 
 class Site:
-    """A website's own server. It answers to two names: one on the chat's site, and one on another site.
+    """A website's own server. It has two origins: one on the same site as the chat, and one on another site.
 
     To a browser 127.0.0.1 and localhost are two sites, and two ports of either are two origins of the same site.
     """
 
     def __init__(self, chat: str) -> None:
-        """`chat` is where Chatsite is."""
+        """`chat` is the URL of Chatsite."""
         self.chat = chat
         self.pages: dict[str, tuple[bytes, dict[str, str]]] = {}
         self.numbers = count(1)
@@ -76,18 +76,18 @@ class Site:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-        self.near = f"http://127.0.0.1:{self.port}"
-        self.far = f"http://localhost:{self.port}"
+        self.same_site = f"http://127.0.0.1:{self.port}"
+        self.cross_site = f"http://localhost:{self.port}"
         self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
     def script(self, website: str = "shop", **data: str) -> str:
-        """The line that a website copies into its pages."""
+        """The script tag that embeds the chat."""
         more = "".join(f' data-{name}="{value}"' for name, value in data.items())
         return f'<script src="{self.chat}/chat.js" data-website="{website}"{more} async></script>'
 
     def page(self, *, script: str | None = None, body: str = "", html: str = 'lang="en"', policy: str = "") -> str:
-        """Put up a page; returns its path. Without `script` it has the usual line; `policy` is its CSP."""
+        """Add a page; returns its path. Without `script` it has the usual script tag; `policy` is its CSP."""
         path = f"/{next(self.numbers)}"
         text = (
             f'<!doctype html><html {html}><head><meta charset="utf-8"><title>Page {path}</title>'
@@ -98,7 +98,7 @@ class Site:
         return path
 
     def file(self, name: str, kind: str, text: str) -> str:
-        """Put up a file; returns its path."""
+        """Add a file; returns its path."""
         self.pages[f"/{name}"] = (text.encode(), {"Content-Type": kind})
         return f"/{name}"
 
@@ -109,30 +109,30 @@ class Site:
 
 
 Sites = tuple[Site, Site, Site]
-"""The shop and its rival, whose pages may have the chat, and mallory's, whose may not."""
+"""The shop and its rival, which are listed origins, and mallory's website, which is not."""
 
 
-class Guest(Customer):
-    """Alice, on a page of somebody's website that has the chat on it."""
+class EmbeddedCustomer(Customer):
+    """Alice, on a page of a website that embeds the chat."""
 
     @property
     def button(self) -> Locator:
-        """The round one that opens the chat."""
+        """The button that opens the chat."""
         return self.page.locator("button.launcher")
 
     @property
     def badge(self) -> Locator:
-        """How many messages wait, on the button."""
+        """The number of unread messages on the button."""
         return self.page.locator("button.launcher .badge")
 
     @property
     def panel(self) -> Locator:
-        """The chat, once it is open."""
+        """The panel with the chat, visible while it is open."""
         return self.page.locator(".panel")
 
     @property
-    def trouble(self) -> Locator:
-        """What is said in place of a chat that does not come."""
+    def unreachable(self) -> Locator:
+        """The notice in the panel that the chat cannot be reached."""
         return self.page.locator(".unreachable")
 
     @property
@@ -142,7 +142,7 @@ class Guest(Customer):
 
     @property
     def inside(self) -> Frame:
-        """The same, to run script in."""
+        """The chat page inside the panel, to run scripts in."""
         frame = self.page.locator(".panel iframe:not(.old)").element_handle().content_frame()
         assert frame is not None
         return frame
@@ -161,7 +161,7 @@ class Guest(Customer):
 
     @property
     def forgetful(self) -> Locator:
-        """The line that says that nothing is kept."""
+        """The notice that this chat will not be remembered."""
         return self.frame.locator(".forgetful")
 
     def bubble(self, text: str) -> Locator:
@@ -178,10 +178,10 @@ class Guest(Customer):
         """Press the button."""
         self.button.click()
         expect(self.field).to_be_visible()
-        self.has_met_the_page()
+        self.is_connected_to_host()
 
-    def has_met_the_page(self) -> None:
-        """Wait until the chat and the page around it speak with each other."""
+    def is_connected_to_host(self) -> None:
+        """Wait until the chat and the page around it are connected by their private port."""
         expect(self.frame.locator("body.in-a-panel")).to_be_attached()
 
     def closes(self) -> None:
@@ -196,11 +196,11 @@ class Guest(Customer):
         self.connection.evaluate("(bell) => bell.socket?.close()")
 
     def calls(self, name: str, *arguments: Any) -> None:
-        """What the website's own script does: Chatsite.name(…)."""
+        """Call `Chatsite.name(…)` in the page, as the website's own script does."""
         self.page.evaluate("([name, more]) => void Chatsite[name](...more)", [name, list(arguments)])
 
-    def kept(self) -> dict[str, str]:
-        """What the website's own storage has."""
+    def local_storage(self) -> dict[str, str]:
+        """The content of the website's localStorage."""
         found: dict[str, str] = self.page.evaluate("() => ({ ...localStorage })")
         return found
 
@@ -210,7 +210,7 @@ class Guest(Customer):
 
 
 class Requests:
-    """What a page asks Chatsite for."""
+    """The requests of a page to Chatsite."""
 
     def __init__(self, page: Page, chat: str) -> None:
         self.all: list[tuple[str, str, str]] = []
@@ -223,21 +223,21 @@ class Requests:
             self.all.append((request.method, request.url.removeprefix(chat), request.post_data or ""))
 
     def ended(self, end: str) -> list[str]:
-        """The addresses, of those that have this in them, that were answered."""
+        """The URLs with this in them that were answered."""
         return [path for path in self.answered if end in path]
 
     def to(self, end: str) -> list[dict[str, Any]]:
-        """What was posted to addresses that have this in them."""
+        """The bodies that were posted to URLs with this in them."""
         return [json.loads(body) for method, path, body in self.all if method == "POST" and end in path]
 
 
-def refuses_cookies(context: BrowserContext, chat: str) -> None:
-    """A browser that takes no cookie of the chat, though its storages work."""
+def block_cookies(context: BrowserContext, chat: str) -> None:
+    """Make a browser ignore cookies of the chat; its storages work."""
 
     def answer_without_cookies(route: Route) -> None:
         asked = route.request
         if asked.is_navigation_request():
-            return route.continue_()  # it sets none; and a page that was made up here may open no socket
+            return route.continue_()  # it sets no cookie, and a fulfilled page may not open sockets
         body = asked.post_data_buffer
         headers = {name: value for name, value in asked.headers.items() if name not in {"cookie", "accept-encoding"}}
         with urlopen(Request(asked.url, body, headers, method=asked.method), timeout=30) as answer:
@@ -248,19 +248,19 @@ def refuses_cookies(context: BrowserContext, chat: str) -> None:
 
 
 def token(sub: str, secret: str = SECRET) -> str:
-    """What the website's own server says of somebody who is signed in there."""
+    """The token that the website's own server signs for its user."""
     now = int(time.time())
     return jwt.encode({"sub": sub, "iat": now, "exp": now + 600, "name": sub.title()}, secret, "HS256")
 
 
 class Browsers:
-    """Browsers as people have them, each with its own idea of what a frame may keep.
+    """Browsers with different settings for cookies and storage in frames.
 
-    `ordinary` is one whose windows are private ones: they know nothing, and take no third-party cookies either.
+    `ordinary` opens private windows: they start without data, and block third-party cookies.
     """
 
     def __init__(self, chromium: Browser, path: str, arguments: list[str]) -> None:
-        """`chromium` was started in Playwright's own way, which lets frames keep things for all sites alike."""
+        """`chromium` was started with Playwright's own options, which switch off storage partitioning."""
         self.path = path
         page = chromium.new_page()
         page.goto("chrome://version")
@@ -273,8 +273,8 @@ class Browsers:
             executable_path=path, args=self.arguments, ignore_default_args=[self.default]
         )
 
-    def chosen(self, kind: str, profile: Path) -> BrowserContext:
-        """A browser of one of KINDS, with a profile of its own in a folder."""
+    def launch(self, kind: str, profile: Path) -> BrowserContext:
+        """Start a browser of one of KINDS with its own profile in a folder."""
         (profile / "Default").mkdir(parents=True)
         (profile / "Default" / "Preferences").write_text(json.dumps({"profile": KINDS[kind]}))
         as_it_is = kind == "nothing partitioned"
@@ -295,11 +295,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "nothing partitioned": {"cookie_controls_mode": 0},
     "no cookies": {"default_content_setting_values": {"cookies": 2}},
 }
-"""Browsers, and what their owners have chosen."""
+"""Kinds of browsers, by their settings."""
 
 
-class Street(Stage):
-    """A stage with websites on it, where everybody has an ordinary browser."""
+class Web(People):
+    """Customers and agents with ordinary browsers, and websites that embed the chat."""
 
     def __init__(self, browsers: Browsers, server: Server, sessions: dict[str, Any], home: Path, sites: Sites) -> None:
         """`home` is a folder for browsers' profiles."""
@@ -308,19 +308,19 @@ class Street(Stage):
         self.home = home
         self.shop, self.rival, self.mallory = sites
 
-    def guest(
+    def customer_on(
         self, origin: str, path: str, *, context: BrowserContext | None = None, **options: Unpack[Options]
-    ) -> Guest:
-        """Alice comes to a page of a website, in a browser of her own or in this one."""
-        guest = Guest((context or self.browser(**options)).new_page(), origin)
-        guest.comes(path)
-        return guest
+    ) -> EmbeddedCustomer:
+        """Alice on a page of a website, in a new browser or in this one."""
+        customer = EmbeddedCustomer((context or self.browser(**options)).new_page(), origin)
+        customer.comes(path)
+        return customer
 
-    def browser_that_is(self, kind: str) -> BrowserContext:
+    def browser_of_kind(self, kind: str) -> BrowserContext:
         """A browser of one of KINDS."""
-        return self._hear(self.browsers.chosen(kind, self.home / kind.replace(" ", "-")))
+        return self._watch(self.browsers.launch(kind, self.home / kind.replace(" ", "-")))
 
-    def _hear(self, context: BrowserContext) -> BrowserContext:
+    def _watch(self, context: BrowserContext) -> BrowserContext:
         context.set_default_timeout(TIMEOUT)
         context.add_init_script(LOG_VIOLATIONS)
         context.on("console", self._collect_message)
