@@ -199,8 +199,10 @@ class HttpConnection(HTTPChannel):
         request.max_body = max_body(self._command, path)
         if settings.TRUSTED_PROXIES and not self.enter():
             self.refuse(429)
-        elif self.length is not None and self.length > request.max_body:
-            self.refuse(413)
+        elif self.length is not None:
+            if self.length > request.max_body:
+                self.refuse(413)
+            request.max_body = self.length  # a form where files are taken costs no more than elsewhere
         if request.refusal is not None:
             self.length, self._transferDecoder = 0, None
             request.requestHeaders.removeHeader(b"Expect")
