@@ -30,8 +30,8 @@ api.add_router("/conversation/", conversations.router, tags=["conversations"])
 def _with_and_without_slash(patterns: list[Any]) -> list[Any]:
     """The URL patterns, then each with its last slash removed or added."""
     routes = [(str(pattern.pattern), pattern.callback) for pattern in patterns]
-    twins = [(route[:-1] if route.endswith("/") else f"{route}/", view) for route, view in routes if route]
-    return [*patterns, *(path(route, view) for route, view in twins)]
+    variants = [(route[:-1] if route.endswith("/") else f"{route}/", view) for route, view in routes if route]
+    return [*patterns, *(path(route, view) for route, view in variants)]
 
 
 @api.exception_handler(RequestDataTooBig)

@@ -52,13 +52,13 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """404, the same for what does not exist and for what belongs to somebody else."""
+    """404, whether something does not exist or belongs to somebody else."""
     return error_response(request, 404)
 
 
 @csrf_exempt
 def refuse(request: HttpRequest) -> HttpResponse:
-    """413, 429 or 503, as the server has decided when it received the request: see serving/http_connection.py."""
+    """The status that the server has chosen when it received the request, 413, 429 or 503: see chatsite/refusals.py."""
     status: int = request.refusal  # type: ignore[attr-defined]
     response = error_response(request, status)
     if status != 413:
@@ -72,7 +72,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
 
 
 class ApiMiddleware:
-    """Adds to ninja: HEAD wherever there is GET, and 405 in JSON."""
+    """Adds to ninja: HEAD for every URL with GET, and 405 in JSON."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""

@@ -1,6 +1,6 @@
 """Headers of every response but files: Content-Security-Policy and Cache-Control.
 
-Django has a Content-Security-Policy of its own from 6.0 on; this is for 5.2.
+Django supports Content-Security-Policy from 6.0 on; this is for 5.2.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ NOT_FRAMED = POLICY.format(ancestors="'none'")
 
 
 class HeadersMiddleware:
-    """No inline scripts or styles, nothing from other origins, and no framing except by the origins that a view allows.
+    """Forbids inline scripts and styles, content from other origins, and framing except by origins that a view allows.
 
-    Messages are in no cache, neither a proxy's nor, after a sign-out, the browser's.
+    Nothing is cached by proxies, or by the browser, where the next user could read it after a sign-out.
 
     Source of the directives: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
     """

@@ -1,4 +1,4 @@
-"""The language of a response."""
+"""The language of responses. A customer's chat may override it: see CustomerRequest.language."""
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -10,7 +10,7 @@ ENGLISH = "en"
 
 
 class LanguageMiddleware(LocaleMiddleware):
-    """The language that the browser prefers; English under /api/."""
+    """Activates the language that the browser prefers; English under /api/."""
 
     def process_request(self, request: HttpRequest) -> None:
         """Activate it."""

@@ -1,4 +1,4 @@
-"""Filtering and formatting of log records: a log is short, and has no secrets in it."""
+"""Log records: secrets are masked, and floods of warnings and errors are cut off."""
 
 import logging
 import re
@@ -9,12 +9,12 @@ from collections.abc import Hashable
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
 MAX_OF_A_KIND = 10
-"""Warnings and errors of one kind in a minute. Further ones are counted, not logged."""
+"""The most warnings and errors of one kind in a minute. Further ones are counted, not logged."""
 
 MINUTE = 60
 
 
-class WithoutSecrets(logging.Formatter):
+class SecretMaskingFormatter(logging.Formatter):
     """Masks UUIDs: a conversation's UUID is its customer's secret, and it is in URLs of the API."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -22,11 +22,11 @@ class WithoutSecrets(logging.Formatter):
         return UUID.sub("[uuid]", super().format(record))
 
 
-class WithoutFloods(logging.Filter):
+class FloodFilter(logging.Filter):
     """Keeps clients from filling the log: no tracebacks of their mistakes, and a maximum per minute and kind."""
 
     def __init__(self) -> None:
-        """Nothing has been logged yet."""
+        """Start with empty counters."""
         super().__init__()
         self.lock = threading.Lock()
         self.minute = 0
@@ -55,12 +55,12 @@ class WithoutFloods(logging.Filter):
 
 
 def kind_of(record: logging.LogRecord) -> Hashable:
-    """What records have in common that the same line of code logs for the same kind of error or status."""
+    """A key for records that are counted together: same line of code, same type of error, same status."""
     error = record.exc_info[0] if record.exc_info and not is_bad_request(record) else None
     return record.name, record.pathname, record.lineno, error, getattr(record, "status_code", None)
 
 
 def is_bad_request(record: logging.LogRecord) -> bool:
-    """Whether Django logs a mistake of a client, such as an unknown host or a malformed form."""
+    """Whether Django has logged an invalid request, such as one with an unknown host or a malformed form."""
     status: int = getattr(record, "status_code", 500)
     return status < 500 and record.name.startswith("django.")

@@ -16,7 +16,7 @@ class ProhibitNullCharactersMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer."""
+        """Refuse the request, or pass it on."""
         if "\x00" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
             return error_response(request, 400)
         return self.get_response(request)

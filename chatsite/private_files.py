@@ -1,4 +1,4 @@
-"""Permissions of the files with secrets and messages in them: nobody but their owner and its group may read them."""
+"""Permissions of the files that contain secrets or messages: other users of the machine may not read them."""
 
 import logging
 import stat
@@ -21,7 +21,7 @@ def private_files() -> list[Path]:
 
 
 def hide_from_others() -> None:
-    """Take the permissions of all other users from private files, which older versions have created readable."""
+    """Remove the permissions of other users from private files, which older versions created readable."""
     for path in private_files():
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & OTHERS:

@@ -1,4 +1,7 @@
-"""URLs of a request that is refused before its view runs: all lead to the error response, which may link to pages."""
+"""The URLconf of a request that the server refuses (413, 429 or 503): every path is answered by `errors.refuse`.
+
+The usual URLs come second, so that error pages can link to them.
+"""
 
 from django.conf import settings
 from django.urls import include, re_path

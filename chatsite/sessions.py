@@ -16,7 +16,7 @@ class SessionStore(db.SessionStore):
     """Django's session store, with a prepared query."""
 
     def _validate_session_key(self, key: Any) -> bool:
-        """Whether it can be a key of ours. Cookies may contain anything, and PostgreSQL raises for a NUL."""
+        """Whether it has the form of a session key. Cookies may contain anything, and PostgreSQL raises for a NUL."""
         return bool(key) and len(key) >= 8 and key.isascii() and key.isalnum()
 
     def _get_session_from_db(self) -> Any:
@@ -30,7 +30,7 @@ class SessionStore(db.SessionStore):
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
-    """Django's own, except that a GET from another site's page saves nothing, such as a message of the admin."""
+    """Django's own, but a GET from another site's page saves no change of the session."""
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Save the session if it has changed."""

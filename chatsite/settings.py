@@ -222,12 +222,12 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {
         "line": {
-            "()": "chatsite.logs.WithoutSecrets",
+            "()": "chatsite.logs.SecretMaskingFormatter",
             "format": "{asctime} {levelname} {name}: {message}",
             "style": "{",
         }
     },
-    "filters": {"floods": {"()": "chatsite.logs.WithoutFloods"}},
+    "filters": {"floods": {"()": "chatsite.logs.FloodFilter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["floods"]}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {

@@ -54,7 +54,7 @@ class ReadOnly(ListFiltersOnly):
 
 
 class OriginForm(OriginModelForm):
-    """A form that normalizes the origin before it is compared with others."""
+    """A form that normalizes an origin before it is checked for duplicates."""
 
     def clean_origin(self) -> str:
         """Return the origin as browsers serialize it. Raises ValidationError for anything else."""
@@ -70,7 +70,7 @@ class OriginInline(Inline):
 
 
 SECRETS = ("identity_secret", "identity_secret_before", "hmac_secret", "hmac_secret_before")
-"""Fields of a website that only those see who may make new secrets: with one, anybody can be any customer."""
+"""Fields of a website that only staff who may change it see: with a secret, anybody can act as any customer."""
 
 
 @admin.register(Website)
@@ -97,7 +97,7 @@ class WebsiteAdmin(ListFiltersOnly):
     )
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Return the form, and note the address of this Chatsite for the script tag."""
+        """Return the form, and store the URL of this Chatsite for the script tag."""
         self.address = request.build_absolute_uri("/chat.js")
         kwargs["widgets"] = {"office_hours": Textarea(attrs={"rows": 4, "placeholder": "Mon-Fri 9:00-17:30"})}
         return super().get_form(request, obj, change, **kwargs)
@@ -111,7 +111,7 @@ class WebsiteAdmin(ListFiltersOnly):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Keep the key once it is saved: the website's pages contain it."""
+        """Make the key read-only once it is saved: the website's pages contain it."""
         return (*self.readonly_fields, "key") if obj else self.readonly_fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -129,7 +129,7 @@ class WebsiteAdmin(ListFiltersOnly):
         ]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Keep the default website, to which all chats belong that name none."""
+        """Forbid deleting the default website: chats that name no website belong to it."""
         return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
 
     @admin.display(description=_("for its pages"))
@@ -193,7 +193,7 @@ class ConversationAdmin(ReadOnly):
 
 @admin.register(Message)
 class MessageAdmin(ReadOnly):
-    """Messages, without the client_id: it opens the conversation that began with it."""
+    """Messages, without the client_id: with that of the first message, a retry returns the conversation's secret."""
 
     list_display = ("id", "conversation", "author", "agent", "created_at")
     list_filter = ("author",)

@@ -55,15 +55,15 @@ def announce_to_agents(conversation: Conversation) -> None:
 def announce_customer(conversation: Conversation) -> None:
     """After commit, tell the agents who show this conversation that its customer has, for example, changed the page.
 
-    `beside` in the ring says that no list of conversations has to be fetched again.
+    `beside` in the ring means that nothing in the list of conversations has changed.
     """
     _send_after_commit(_agent_groups(conversation), {**_ring(conversation), "beside": True})
 
 
 def announce_renewed_secret(conversation: Conversation) -> None:
-    """After commit, make every customer's socket of the conversation prove its access again, and tell the agents.
+    """After commit, have each of the customer's sockets check its access again, and tell the agents.
 
-    Those that show the old uuid are closed with 4403; those that show the new one are rung.
+    Sockets that were opened with the old uuid are closed with 4403; those with the new one are rung.
     """
     _send_after_commit([customer_group(conversation.pk)], {"type": "recheck"})
     announce_to_agents(conversation)
@@ -96,8 +96,8 @@ def _ring(conversation: Conversation) -> Event:
 
 
 def _send_after_commit(groups: list[str], event: Event) -> None:
-    # Robust: a ring that fails never fails the write; polling finds the messages all the same.
-    # A lambda and no partial: Django logs the failed function by a name that a partial does not have.
+    # Robust: a ring that fails never fails the write, because polling finds the messages too.
+    # A lambda, not a partial: Django logs the failed function by its __qualname__, which a partial does not have.
     transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)
 
 

@@ -18,8 +18,8 @@ def log() -> Iterator[io.StringIO]:
     """What the console shows."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.WithoutSecrets(fmt="{levelname} {message}", style="{"))
-    handler.addFilter(logs.WithoutFloods())
+    handler.setFormatter(logs.SecretMaskingFormatter(fmt="{levelname} {message}", style="{"))
+    handler.addFilter(logs.FloodFilter())
     logging.getLogger().addHandler(handler)
     yield stream
     logging.getLogger().removeHandler(handler)
@@ -70,7 +70,7 @@ def test_a_flood_is_cut_off_and_counted(log: io.StringIO, monkeypatch: pytest.Mo
 
 
 def test_kinds_are_bounded_however_messages_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    floods = logs.WithoutFloods()
+    floods = logs.FloodFilter()
     for number in range(1000):
         record = logging.LogRecord("daphne", logging.ERROR, "server.py", 7, f"Error {number}", (), None)
         floods.filter(record)

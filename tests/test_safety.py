@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chatsite.logs import WithoutSecrets
+from chatsite.logs import SecretMaskingFormatter
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation, Message, Website
 from tests.conftest import ROOT, Page, texts
@@ -265,7 +265,7 @@ def test_the_customers_secret_is_on_no_page_and_in_no_log(
         assert response.status_code == 200
         assert talk.uuid.hex not in response.content.decode().replace("-", "")
         assert talk.uuid.hex not in str(response.headers).replace("-", "")
-    mask = WithoutSecrets()
+    mask = SecretMaskingFormatter()
     lines = [mask.format(record) for record in caplog.records if record.name != "django.db.backends"]
     assert any("[uuid]" in line for line in lines)
     assert talk.uuid.hex not in "\n".join(lines).replace("-", "")

@@ -1,4 +1,4 @@
-"""An HTTP connection: Twisted's and daphne's, with bounds on what its client may make the server keep, and how long."""
+"""An HTTP connection: Twisted's and daphne's, with bounds on the memory, disk and time that a client may take."""
 
 import fcntl
 import json
@@ -151,12 +151,12 @@ class HttpConnection(HTTPChannel):
             self.refuse_connection()
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self.release()
         super().connectionLost(reason)
 
     def release(self) -> None:
-        """Count it no longer: it is closed, or has become a WebSocket."""
+        """Stop counting the connection: it is closed, or has become a WebSocket."""
         self.server.http_connections.discard(self)
         self.delayed = None
         self.leave()
@@ -174,7 +174,7 @@ class HttpConnection(HTTPChannel):
         return self.server.clients.of[address] <= settings.CONNECTIONS
 
     def leave(self) -> None:
-        """Count it no longer."""
+        """Stop counting the connection or request."""
         if self.address is not None:
             self.server.clients.give_back(self.address, 1)
             self.address = None

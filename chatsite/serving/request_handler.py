@@ -42,13 +42,13 @@ END = object()
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 
 UPLOAD_THREADS = 4
-"""Requests with files that are handled at the same time, in threads of their own: they may take long."""
+"""Requests with files that are handled at the same time, in separate threads: they may take long."""
 
 MAX_UPLOADS = 20
 """Requests with files that are handled or wait for such a thread; further ones are answered 503."""
 
 MAX_UPLOADS_OF_ADDRESS = 8
-"""The same for one address, so that it leaves some for others."""
+"""Those of one address; more are answered 503, so that it leaves some for others."""
 
 logger = logging.getLogger("django.request")
 
@@ -75,7 +75,7 @@ class RequestHandler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. A client that disconnects ends a stream, but never a view that has begun.
 
-        Raises ValueError for anything but http, and whatever the iterator of a streaming response raises.
+        Raises ValueError for anything but http, and the exceptions of a streaming response's iterator.
         """
         if scope["type"] != "http":
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
@@ -86,7 +86,7 @@ class RequestHandler(ASGIHandler):
         except RequestAborted:
             return
         if response.streaming:
-            # A task of its own, because only a task can run in the context of the view.
+            # In a new task, because only a task can run in the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
         else:
             await send(head)
@@ -134,7 +134,7 @@ class RequestHandler(ASGIHandler):
         return file
 
     def respond(self, scope: Scope, body: IO[bytes]) -> Result:
-        """In a thread: run middleware and view. Resets what the request before has activated in this thread.
+        """In a thread: run middleware and view. Resets what the previous request has activated in this thread.
 
         Raises RequestAborted if the client has disconnected meanwhile and the request would only read, or has files.
         """
@@ -167,7 +167,7 @@ class RequestHandler(ASGIHandler):
     async def stream(self, response: Any, head: dict[str, Any], receive: Receive, send: Send) -> None:
         """Send a streaming response until it ends or the client disconnects, and close it."""
         # Two threads read all files. Any other stream may query the database as it goes, and a cursor belongs to one
-        # thread: each gets a thread of its own, so that a slow client delays nobody else.
+        # thread: each gets its own thread, so that a slow client delays nobody else.
         pool = self.files
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
@@ -243,7 +243,7 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 def close(response: Any) -> None:
-    """Close a response. An error then must not take the response away from the client."""
+    """Close a response. An error is only logged, so that the client still gets the response."""
     try:
         response.close()
     except Exception:

@@ -146,7 +146,7 @@ class ChatsiteServer(Server):
         """Start the application. Pass it the file that the request's body was received in, which is on disk if large.
 
         daphne would read the whole body into the application's queue. It would also take the header Daphne-Root-Path
-        from anybody, with which a path could bypass a proxy's rules.
+        from any client, which could bypass a proxy's rules for paths.
         """
         scope["root_path"] = ""
         if not isinstance(protocol, WebRequest):
@@ -195,7 +195,7 @@ class ChatsiteServer(Server):
     # Checks of all connections. An exception of one connection closes that one and ends no loop. ----------------------
 
     def application_checker(self) -> None:
-        """Every second: forget finished applications, answer for failed ones and cancel those without a client."""
+        """Every second: forget finished applications, close failed ones and cancel those without a client."""
         call_later(1, self.application_checker)
         now = time.time()
         for protocol in list(self.connections):
@@ -242,7 +242,7 @@ class ChatsiteServer(Server):
             self.abort(protocol)
 
     def abort(self, protocol: Any) -> None:
-        """Close a connection at once, whatever state it is in."""
+        """Close a connection at once, in any state."""
         self.protocol_disconnected(protocol)
         with suppress(Exception):
             protocol.transport.abortConnection()

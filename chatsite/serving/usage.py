@@ -1,11 +1,11 @@
-"""Counts how much each client takes of something that all share."""
+"""Counts how much of a shared resource each address uses."""
 
 import threading
 from collections import Counter
 
 
 class Usage:
-    """Counts what each address and all together take of something, up to a maximum for both. Thread-safe."""
+    """Counts what each address and all addresses together use, up to a maximum for both. Thread-safe."""
 
     def __init__(self, max_of_address: int, max_of_all: int) -> None:
         """The maxima."""

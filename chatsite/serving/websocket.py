@@ -39,8 +39,8 @@ INTERNAL_ERROR = 1011
 class WebSocketConnection(WebSocketProtocol):
     """One WebSocket.
 
-    A client must read: Twisted's transport keeps at most 64 KiB for it, and pings must be answered whatever else the
-    client sends. It may send a few frames, which wait in a short queue.
+    A client must read: Twisted's transport keeps at most 64 KiB for it, and it must
+    answer pings, even while it sends messages. It may send a few frames, which wait in a short queue.
     """
 
     autoPingRestartOnAnyTraffic = False  # noqa: N815  # an option of autobahn: only a pong proves that a client reads
@@ -57,7 +57,7 @@ class WebSocketConnection(WebSocketProtocol):
     # Handshake
 
     def onConnect(self, request: Any) -> Any:
-        """Start the application. Refuse subprotocols that are no plain tokens (400) and too many sockets (429)."""
+        """Start the application. Refuse subprotocols that are not plain tokens (400) and too many sockets (429)."""
         offered = request.headers.get("sec-websocket-protocol")
         if offered is not None and not SUBPROTOCOLS.fullmatch(offered):
             raise ConnectionDeny(400, "Invalid Sec-WebSocket-Protocol")
@@ -100,7 +100,7 @@ class WebSocketConnection(WebSocketProtocol):
         self.last_ping = last_ping  # daphne would not ping clients that send messages
 
     def check_timeouts(self) -> None:
-        """Send pings and count frames anew. daphne calls this every two seconds."""
+        """Send pings and reset the count of frames. daphne calls this every two seconds."""
         if self.state == self.STATE_OPEN and not self.inside_message:
             self.frames = 0
         super().check_timeouts()
@@ -129,9 +129,9 @@ class WebSocketConnection(WebSocketProtocol):
         self.sendCloseFrame(code=code or 1000)
 
     def handle_exception(self, exception: BaseException) -> None:
-        """End the connection of an application that has failed, whatever its state: nothing may raise here.
+        """Close the connection of an application that has failed, in any state. This must never raise.
 
-        daphne calls this from the loop that looks after all connections.
+        daphne calls this from the loop that checks all connections.
         """
         if self.state != self.STATE_CONNECTING:
             self.sendCloseFrame(code=INTERNAL_ERROR)
@@ -147,7 +147,7 @@ class WebSocketConnection(WebSocketProtocol):
         self.factory.reactor.callLater(CLOSE_TIMEOUT, self.transport.abortConnection)
 
     def connectionLost(self, *reason: Any) -> None:
-        """Count the socket no longer."""
+        """Stop counting the socket."""
         if self.address is not None:
             usage.give_back(self.address, 1)
             self.address = None

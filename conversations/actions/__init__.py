@@ -1,4 +1,4 @@
-"""Every write: one verb per file, keyword-only arguments, one transaction."""
+"""Every change of conversations, messages and files: one verb per file, keyword-only arguments."""
 
 from conversations.actions.close import close
 from conversations.actions.delete_expired_conversations import delete_expired_conversations

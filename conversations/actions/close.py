@@ -8,7 +8,7 @@ from conversations.models import Conversation
 
 @transaction.atomic
 def close(*, conversation: Conversation) -> Conversation:
-    """Close it. The customer sees that, and reopens it by writing. Closing a closed one changes nothing."""
+    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again changes nothing."""
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.is_open:
         conversation.status = Conversation.Status.CLOSED

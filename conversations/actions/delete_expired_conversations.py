@@ -1,4 +1,4 @@
-"""Delete the conversations that are older than their website keeps them."""
+"""Delete conversations after the number of days for which their website keeps them."""
 
 from datetime import timedelta
 

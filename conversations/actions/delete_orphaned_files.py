@@ -10,7 +10,7 @@ from django.utils import timezone
 from conversations.models import Attachment
 
 MIN_AGE = timedelta(days=1)
-"""A file is written before the row of its message; after a day no row will come any more."""
+"""A file is written before the row of its message. A file that is older than this will get no row any more."""
 
 FOLDER = re.compile("[0-9a-f]{2}")
 NAME = re.compile("[0-9a-f]{32}")
@@ -18,7 +18,7 @@ NAME = re.compile("[0-9a-f]{32}")
 
 
 def delete_orphaned_files() -> int:
-    """Delete the files that a process left behind when it was killed while it stored a message; return how many."""
+    """Delete the files of messages that were never written because the process was killed; return how many."""
     before = timezone.now() - MIN_AGE
     deleted = 0
     folders = default_storage.listdir("")[0] if default_storage.exists("") else []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def identify(*, claim: "Claim", website: "Website", current: Conversation | None) -> Conversation | None:
     """Return the newest conversation of the verified customer, or None if they have none.
 
-    `current` is the conversation that their browser has so far; an anonymous one becomes theirs, with a new secret.
+    `current` is the conversation that their browser shows. If it is anonymous, it becomes theirs and gets a new secret.
     """
     if current and current.contact_id is None:
         with suppress(Conversation.DoesNotExist):  # signed out, or identified by another tab, at this moment
@@ -32,9 +32,10 @@ def identify(*, claim: "Claim", website: "Website", current: Conversation | None
 
 
 def assign_to_contact(conversation: Conversation, claim: "Claim") -> None:
-    """Make a locked conversation the verified customer's. Whoever knew the uuid of an anonymous one is locked out.
+    """Make a locked conversation the verified customer's. An anonymous one gets a new secret: the old one is invalid.
 
-    The client_ids stay, so that retries double no message: in a verified customer's conversation they prove nothing.
+    Its messages keep their client_ids, so that retries duplicate no message. They prove nothing any more: in a verified
+    customer's conversation, only a claim does.
     """
     was_anonymous = conversation.contact_id is None
     conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
-    """Note that the agent has read up to the message id `last`. It never goes back, and never past the last message."""
+    """Store that the agent has read up to the message id `last`. It never goes back, nor past the last message."""
     last = min(last, conversation.last_message_id)
     if Reading.objects.is_past(last, agent, conversation.pk):
         return

@@ -1,4 +1,4 @@
-"""Somebody writes a message."""
+"""A customer or an agent writes a message."""
 
 import uuid
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ UPDATED = (
 """The columns of the conversation that a message changes."""
 
 PLACEHOLDERS = {uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")}
-"""What clients send as client_id in place of a new one: nil, max, and the example of Swagger UI. They are ignored.
+"""Values that clients send as client_id without making one: nil, max, and the example of Swagger UI. They are ignored.
 
-Otherwise two customers with the same first words would get the same conversation.
+Otherwise two customers with the same first message would get the same conversation.
 """
 
 
@@ -58,17 +58,20 @@ def post_message(
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
-    Without a conversation a new one is started. `agent` is who answers; without one the customer writes, whose `name`
-    and `email` are stored on the conversation, and a closed conversation is reopened. `customer` is the signed-in user
-    to whom a new conversation belongs, `website` the one that it begins on (None: the default one). `claim` is what the
-    website's own server says of the customer. `attachments` are unsaved: they are written to the disk before the
-    conversation is locked, and erased if the message is not written. `client_id` is the client's own id for the
-    message: the same one with the same content and files returns the first message.
-
-    A claim makes an anonymous conversation the verified customer's, and renews its secret.
+    conversation: None starts a new one.
+    agent: the author; None if the customer writes, which reopens a closed conversation.
+    customer: the signed-in user to whom a new conversation belongs.
+    name, email: of the customer, stored on the conversation.
+    client_id: the client's own id for the message. Sent again with the same content and files, it is not
+        written again: the first one is returned.
+    website: where a new conversation starts; None for the default website.
+    claim: what the website's server says about the customer. It makes an anonymous conversation the verified
+        customer's, and renews its secret.
+    attachments: unsaved ones. They are written to the disk before the conversation is locked, and erased if the message
+        is not written.
 
     Raises AlreadySent if another message has the client_id, and Conversation.DoesNotExist if a customer's conversation
-    has been deleted, or its secret renewed, since it was found.
+    was deleted, or its secret was renewed, since the request has read it.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
     try:
@@ -84,18 +87,20 @@ def post_message(
         for attachment in attachments:
             attachment.erase()
         # It may have been sent before, or by another request at this moment.
-        twin = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
-        if twin is None:
+        earlier = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
+        if earlier is None:
             raise
     if conversation is None:
-        same_place = _may_find_by_retry(twin, website, claim)
+        same_conversation = _may_find_by_retry(earlier, website, claim)
     else:
-        same_place = twin.conversation == conversation and _may_write(conversation, twin.conversation, agent, claim)
-    same_agent = twin.agent_id == (agent.pk if agent else None)
-    same_files = [file.name for file in twin.attached] == [file.name for file in attachments]
-    if twin.content != content or not same_files or not same_agent or not same_place:
+        same_conversation = earlier.conversation == conversation and _may_write(
+            conversation, earlier.conversation, agent, claim
+        )
+    same_agent = earlier.agent_id == (agent.pk if agent else None)
+    same_files = [file.name for file in earlier.attached] == [file.name for file in attachments]
+    if earlier.content != content or not same_files or not same_agent or not same_conversation:
         raise AlreadySent
-    return twin
+    return earlier
 
 
 def _lock(conversation: Conversation, agent: "User | None", claim: "Claim | None") -> Conversation:
@@ -107,27 +112,27 @@ def _lock(conversation: Conversation, agent: "User | None", claim: "Claim | None
 
 
 def _may_write(found: Conversation, now: Conversation, agent: "User | None", claim: "Claim | None") -> bool:
-    """Whether a conversation may still be written to by who has found it as `found`, though it is `now` by now.
+    """Whether a request that has read the conversation as `found` may write to it as it is `now`, under the lock.
 
-    A customer's secret must be the same, or replaced because this very customer was identified meanwhile.
+    A customer's secret must be the same, or have been renewed because the customer of this claim was identified.
     """
     if agent or now.uuid == found.uuid:
         return True
     return bool(claim and now.uuid == identified_uuid(found.uuid) and Contact.objects.owns(claim, now))
 
 
-def _may_find_by_retry(twin: Message, website: Website | None, claim: "Claim | None") -> bool:
-    """Whether who sends a message again without a valid secret gets the conversation of the first one, `twin`.
+def _may_find_by_retry(earlier: Message, website: Website | None, claim: "Claim | None") -> bool:
+    """Whether a retry without a valid secret may return the conversation of the `earlier` message.
 
-    In a verified customer's conversation that takes a claim. In an anonymous one it takes to know the client_id and the
-    text of its first message, because the answer with the secret may have been lost.
+    In a verified customer's conversation it needs the claim. In an anonymous one, the client_id and the text of the
+    first message are enough, because the response with the secret may have been lost.
     """
-    conversation = twin.conversation
+    conversation = earlier.conversation
     if conversation.website_id != (website or Website.objects.default()).pk:
         return False
     if conversation.contact_id is not None:
         return bool(claim and Contact.objects.owns(claim, conversation))
-    return not conversation.messages.before(twin.pk).exists()
+    return not conversation.messages.before(earlier.pk).exists()
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""A conversation gets a new secret."""
+"""Renew a conversation's secret."""
 
 import uuid
 
@@ -10,14 +10,14 @@ from conversations.models import Conversation
 
 @transaction.atomic
 def renew_secret(*, conversation: Conversation) -> Conversation:
-    """Replace the secret: whoever has the old one is not the customer any more.
+    """Replace the secret by a random one: the old one gives no access any more.
 
     A verified customer gets the new one when their website identifies them again. Raises Conversation.DoesNotExist if
-    the conversation has another secret already.
+    the secret was renewed already, since the request has read it.
     """
     conversation = Conversation.objects.lock(conversation.pk, conversation.uuid)
     replace_secret(conversation, uuid.uuid4())
-    conversation.messages.update(client_id=None)  # whoever knows the first message's could get the new secret
+    conversation.messages.update(client_id=None)  # a retry of the first message would return the new secret
     return conversation
 
 

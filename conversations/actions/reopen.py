@@ -8,7 +8,7 @@ from conversations.models import Conversation
 
 @transaction.atomic
 def reopen(*, conversation: Conversation) -> Conversation:
-    """Reopen it. Reopening an open one changes nothing."""
+    """Reopen a conversation. Reopening an open one changes nothing."""
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:
         conversation.status = Conversation.Status.OPEN

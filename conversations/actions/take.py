@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class TakenBySomebodyElse(Exception):
-    """Another agent was quicker."""
+    """Another agent has taken the conversation meanwhile."""
 
 
 UNSEEN = -1
-"""The taker did not say whom they saw as the assignee."""
+"""The caller does not say who was the assignee on the agent's screen, so take it from anybody."""
 
 
 @transaction.atomic
 def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = UNSEEN) -> Conversation:
-    """Assign it to the agent `by`, whoever had it.
+    """Assign a conversation to the agent `by`.
 
-    `seen_assignee` is the id of the assignee on the taker's screen, or None for nobody. Raises TakenBySomebodyElse if
-    that has changed meanwhile, so that only one of two agents who press at once gets it.
+    `seen_assignee` is the id of the assignee on the agent's screen, or None for nobody. Raises TakenBySomebodyElse if
+    the assignee is another one now, so that only one of two agents who press at once gets it.
     """
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.assignee_id == by.pk:

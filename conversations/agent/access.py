@@ -22,10 +22,10 @@ class AgentRequest(HttpRequest):
 
 
 def opened_by_the_agent(request: AgentRequest) -> bool:
-    """Return whether the agent opened this page from one of ours or by its address; only then may a GET mark as read.
+    """Return whether the agent opened this page from one of our pages or by its URL; only then does a GET mark as read.
 
-    A link on another site, or a browser that prefetches, changes nothing. Where the browser does not say where the
-    request comes from (https://www.w3.org/TR/fetch-metadata/), as on plain http, the page's script marks as read.
+    A link on another site, or a browser that prefetches, changes nothing. Where the browser sends no fetch metadata
+    (https://www.w3.org/TR/fetch-metadata/), as on plain http, the page's script marks as read.
     """
     if request.htmx or request.method == "POST":  # no page of another site can send these
         return True
@@ -36,8 +36,8 @@ def opened_by_the_agent(request: AgentRequest) -> bool:
 def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Require a signed-in agent, and give the view `request.agent`.
 
-    Anonymous users are redirected to the sign-in page. A request of htmx gets 401 instead: the page shows that itself,
-    and nothing that was typed is lost. Signed-in users who are not agents get 403.
+    Anonymous users are redirected to the sign-in page. A request of htmx gets 401 instead: the page shows that,
+    and keeps what was typed. Signed-in users who are not agents get 403.
     """
 
     @wraps(view)

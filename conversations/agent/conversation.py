@@ -24,7 +24,7 @@ from conversations.screen.paging import PAGE_SIZE, latest_page, message_accepted
 @agent_required
 @require_GET
 def page(request: AgentRequest, pk: int) -> HttpResponse:
-    """The conversation beside the list, or alone for htmx."""
+    """The inbox page with this conversation open, or the conversation alone for htmx."""
     return _render_page(request, _get_or_404(request, pk))
 
 
@@ -61,7 +61,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
 @agent_required
 @require_safe
 def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
-    """Serve a file of the conversation, or with `?small` its thumbnail."""
+    """Serve a file of the conversation; `?small` and `?original` as in `files.serve`."""
     return files.serve(request, Attachment.objects.in_conversation(_get_or_404(request, pk), uuid))
 
 
@@ -168,7 +168,7 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
 
 
 def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
-    """Answer a change: the new header for htmx, else the page again."""
+    """The response to a change: the new header for htmx, otherwise the page."""
     if request.htmx:
         conversation = _get_or_404(request, conversation.pk)
         response = render(request, "agent/_state.html", _state_context(request, conversation) | {"notice": notice})
@@ -230,6 +230,6 @@ def _render_page(
 
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:
-    """Return the id of the first unread message of the customer, or None if the agent has read none before."""
+    """Return the id of the first unread message of the customer; None if there is none, or all are unread."""
     unread = [bubble.message.pk for bubble in shown if bubble.message.pk > read_up_to and not bubble.from_readers_side]
     return unread[0] if unread and read_up_to else None

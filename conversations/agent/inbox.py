@@ -20,10 +20,10 @@ from conversations.screen.bubbles import Avatar
 from conversations.screen.paging import query_number
 
 ROWS = 50
-"""Rows at first, and how many more with each "Show more"."""
+"""Rows at first, and how many each "Show more" adds."""
 
 MAX_ROWS = 500
-"""Rows at most, which is further than anybody scrolls."""
+"""The most rows in the list."""
 
 
 @agent_required
@@ -36,7 +36,7 @@ def page(request: AgentRequest) -> HttpResponse:
 @agent_required
 @require_GET
 def list_only(request: AgentRequest) -> HttpResponse:
-    """The list alone, which an open page fetches to refresh its own."""
+    """The list alone: an open page fetches it to refresh its own."""
     return render(request, "agent/_list.html", list_context(request))
 
 
@@ -45,7 +45,7 @@ class Filters:
     """Which conversations the list shows, and how many."""
 
     status: str  # open or closed
-    whose: str  # all, mine or nobody
+    whose: str  # all, mine or nobody: by assignee
     rows: int
     website: str = ""  # its key, "" for all
 
@@ -57,7 +57,7 @@ class Filters:
         pages = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
         website = request.GET.get("website", "")
         if website and Website.objects.by_key(website) is None:
-            website = ""  # pages repeat nothing that others have chosen: see CustomerRequest.listed_host
+            website = ""  # pages repeat no text that an attacker may have chosen: see CustomerRequest.listed_host
         return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
     def query_string(self, **changes: Any) -> str:
@@ -74,7 +74,7 @@ class Filters:
 
     @property
     def parameters(self) -> QueryDict:
-        """The same for the template tag `querystring`, which by itself repeats the whole query of the request."""
+        """The parameters of `query`, for the template tag `querystring`; by default it would repeat the request's."""
         return QueryDict(self.query[1:])
 
     def assignee_tabs(self) -> list[dict[str, Any]]:
@@ -86,14 +86,14 @@ class Filters:
         ]
 
     def status_tabs(self) -> list[dict[str, Any]]:
-        """The tabs for open and closed, likewise."""
+        """The tabs for open and closed, in the same form."""
         return [
             self._tab(pgettext("conversations", "Open"), status="open"),
             self._tab(pgettext("conversations", "Closed"), status="closed"),
         ]
 
     def website_tabs(self, websites: list[Website]) -> list[dict[str, Any]]:
-        """The websites to choose from, likewise; none where there is but one."""
+        """The tabs for websites, in the same form; none if the agent sees only one website."""
         if len(websites) < 2:
             return []
         tabs = [self._tab(website.name, website=website.key) for website in websites]
@@ -125,7 +125,7 @@ class Row:
     chosen: bool
     query: str
     language: str | None
-    website: str  # its name, "" where there is but one
+    website: str  # its name; "" if the agent sees only one website
 
     @classmethod
     def of(cls, conversation: Any, reader: Agent, filters: Filters, chosen: int | None, website: str) -> "Row":
@@ -149,7 +149,7 @@ class Row:
 
 @lru_cache(maxsize=10_000)
 def _render_row(row: Row) -> SafeString:
-    """Render a row once and keep it until something in it changes: most rows of a list stay as they were."""
+    """Render a row, cached until something in it changes, because most rows of a list do not."""
     return render_to_string("agent/_row.html", {"row": row})
 
 

@@ -1,12 +1,12 @@
-"""The sign-in page of the inbox and the admin, which keeps guessing slow and lets the agents themselves in.
+"""The sign-in page of the inbox and the admin: it limits guessing, and never locks the agents themselves out.
 
 Attempts are counted before the password is checked and given back where it is right, so only failures use up a limit:
 
-- A browser in which somebody has signed in before has an allowance of its own for their account, which nobody else can
-  use up. It shows a signed cookie: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
+- A browser in which somebody has signed in before has its own limit for their account, which nobody else can use up.
+  It sends a signed cookie: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 - All other attempts are limited by address, by address and account, and by account.
-- Where the limit of an account is used up, it is being guessed from many addresses. Its owner must still get in with
-  the right password: every network has a few attempts left, and all of them together an upper bound.
+- When the limit of an account is used up, somebody guesses from many addresses. Its owner must still be able to sign
+  in: every network gets a few more attempts, and all networks together have a limit.
 """
 
 import ipaddress
@@ -40,14 +40,14 @@ ACCOUNTS_OF_A_BROWSER = 10
 
 
 def normalize_username(username: str) -> str:
-    """Return the same name for all spellings of it that some form or database takes for equal."""
+    """Return one spelling for all names that some form or database treats as equal."""
     letters = unicodedata.normalize("NFKD", username[:150])
     visible = "".join(letter for letter in letters if unicodedata.category(letter)[0] not in "CM")  # control, mark
     return " ".join(visible.casefold().split())
 
 
 def known_browser(request: HttpRequest) -> tuple[str, list[str]]:
-    """Return the id of the browser, "" if it has none, and the accounts to which somebody has signed in there."""
+    """Return the id of the browser, or "", and the accounts that have signed in there."""
     lifetime = KNOWN_BROWSER_DAYS * 24 * 3600
     value = request.get_signed_cookie(KNOWN_BROWSER, "", salt="conversations.sign-in", max_age=lifetime) or ""
     browser, *accounts = value.split() or [""]
@@ -55,12 +55,12 @@ def known_browser(request: HttpRequest) -> tuple[str, list[str]]:
 
 
 def known_account(user: User) -> str:
-    """Return how the cookie names an account. A new password ends all cookies: who knew the old one may have many."""
+    """Return the account's name in the cookie. It changes with the password, which makes all cookies invalid."""
     return f"{user.pk}-{user.get_session_auth_hash()[:16]}"
 
 
 def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:
-    """Let the browser prove next time that the user has signed in there. The cookie gives no access by itself."""
+    """Set the cookie that proves that the user has signed in there before. It gives no access by itself."""
     browser, accounts = known_browser(request)
     others = [account for account in accounts if not account.startswith(f"{user.pk}-")]
     accounts = [known_account(user), *others][:ACCOUNTS_OF_A_BROWSER]
@@ -79,10 +79,10 @@ def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -
 def count_attempt(request: HttpRequest, username: str) -> list[limits.Use]:
     """Count an attempt to sign in; return its uses, for `limits.give_back`. Raises RateLimitExceeded.
 
-    Which limits apply depends on the account that the name finds, but is the same for accounts that do not exist.
+    Accounts that do not exist have the same limits, so that responses do not reveal which accounts exist.
     """
     user = User.objects.filter(username=username).first()
-    # By the name of the account: some databases find it by names that nothing else takes for equal.
+    # The account's own name: some databases also find it by other spellings.
     account = normalize_username(user.username if user else username)
     browser, accounts = known_browser(request)
     if user and accounts and known_account(user) in accounts:
@@ -105,12 +105,12 @@ def count_attempt(request: HttpRequest, username: str) -> list[limits.Use]:
 
 
 def network(address: str) -> str:
-    """Return the network that an attacker may own together with an address: the /48 of an IPv6 /64."""
+    """Return the network that one attacker may own: the /48 of an IPv6 address, an IPv4 address itself."""
     return str(ipaddress.ip_network(address).supernet(new_prefix=48)) if ":" in address else address
 
 
 class SignInForm(AuthenticationForm):
-    """Username and password. The error is the same whatever is wrong."""
+    """Username and password. The error message does not reveal which of them is wrong."""
 
     error_messages = {  # noqa: RUF012 (Django annotates it as an instance variable)
         "invalid_login": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
@@ -128,7 +128,7 @@ class SignInForm(AuthenticationForm):
         return cleaned_data
 
     def confirm_login_allowed(self, user: Any) -> None:
-        """Allow agents, and staff for the admin. Any other account is answered like a wrong password."""
+        """Allow agents, and staff for the admin. Other accounts get the error of a wrong password."""
         super().confirm_login_allowed(user)
         if not (user.is_staff or Agent.objects.for_user(user)):
             raise self.get_invalid_login_error()
@@ -177,7 +177,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 
 
 def admin_password_change(request: HttpRequest) -> HttpResponse:
-    """The admin's own page, where whoever finds an open session cannot guess the old password."""
+    """The admin's password page, rate-limited so that somebody at an open session cannot guess the old password."""
     if request.method != "POST":
         return admin.site.password_change(request)
     try:

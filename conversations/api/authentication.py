@@ -20,7 +20,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a call: an agent, a signed-in user who is no agent, or (both None) an anonymous customer."""
+    """Who makes a call: an agent, a signed-in user who is not an agent, or (both None) an anonymous customer."""
 
     user: User | None = None
     agent: Agent | None = None
@@ -29,7 +29,7 @@ class Caller:
 
 
 def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
-    """Who makes this call, of which `content_type` is the usual Content-Type.
+    """Who makes this call. `content_type` is the Content-Type that the call takes.
 
     Raises HttpError: 401 for an invalid token, 403 for a read-only token or a session without its CSRF token.
     """
@@ -39,7 +39,7 @@ def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
 
 
 def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
-    """The same, without the CSRF check, which may parse a form of any size.
+    """Like `authenticate`, but without the CSRF check, which would parse a form of any size.
 
     A page of another origin may not send JSON as text/plain: that would avoid the preflight request
     (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
@@ -71,7 +71,7 @@ def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
 
 
 def require_agent(caller: Caller) -> Agent:
-    """The agent who calls. Raises AuthenticationError (401) if it is somebody else."""
+    """The agent who makes the call. Raises AuthenticationError (401) for any other caller."""
     if caller.agent is None:
         raise AuthenticationError
     return caller.agent
@@ -84,7 +84,7 @@ def agent_of(request: HttpRequest) -> Agent:
 
 
 def authenticate_agent(request: HttpRequest) -> Caller:
-    """The same as `authenticate`; AuthenticationError (401) if it is not an agent."""
+    """Like `authenticate`, but raises AuthenticationError (401) for callers who are not agents."""
     caller = identify(request)
     require_agent(caller)
     require_csrf_token(request, caller)

@@ -12,10 +12,10 @@ from conversations.models import Attachment, Conversation, Message, News
 from conversations.screen.paging import MAX_NUMBER
 
 MAX_BYTES = 50_000
-"""Bytes of messages in one response. A message that is larger comes alone."""
+"""Bytes of messages in one response. A larger message is the only one in its response."""
 
 BATCH_SIZE = 25
-"""Messages that one query reads: 25 of the longest are 2 MB."""
+"""Messages that one query reads; 25 of the longest are 2 MB."""
 
 Key = UUID | int | None
 """A conversation's uuid (customers), its id (agents: then no uuid is in the response), or None for no conversation."""

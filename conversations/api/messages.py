@@ -1,4 +1,4 @@
-"""The API's calls for messages. Whoever knows a conversation's uuid may read and write in it as its customer."""
+"""The API's calls for customers. Everybody who knows a conversation's uuid may read and write as its customer."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -97,8 +97,8 @@ def _verified_claim(website: Website, proof: str | None) -> Claim | None:
 
 def _check_required_fields(website: Website, body: MessageIn) -> None:
     """Raise ValidationError where the website requires a name or e-mail with the first message and it is missing."""
-    for name, ask, said in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
-        if ask == Website.Ask.REQUIRED and not said:
+    for name, ask, value in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
+        if ask == Website.Ask.REQUIRED and not value:
             raise invalid_field(name, f"This website asks for the customer's {name} with the first message.")
 
 
@@ -109,7 +109,7 @@ def check_upload(request: HttpRequest) -> bool:
     """
     match: Any = request.resolver_match
     uuid = parse_uuid(match.kwargs["uuid"])
-    # Its customer may have been identified since: the proof is in the form, and looked at when that is parsed.
+    # The customer may have been identified since they got this uuid. Their proof is in the form, which is parsed later.
     conversation = Conversation.objects.by_uuid(uuid) or (uuid and Conversation.objects.by_uuid(identified_uuid(uuid)))
     if not conversation:
         raise Http404

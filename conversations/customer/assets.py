@@ -1,8 +1,8 @@
 """The script and style bundles of the chat and the loader: minified, compressed and cached by browsers for a year.
 
 They are built from static/ on the first request, so that there is no build step: a chat page is three requests, and
-each script is still one file for one behaviour. What few customers need is in modules that are loaded on demand. Each
-URL contains a digest of the content.
+each script is still one file with one purpose. Code that few customers need is in modules that are loaded on
+demand. Each URL contains a digest of the content.
 """
 
 import gzip
@@ -36,7 +36,7 @@ except ImportError:
     HAS_MINIFY = False
 else:
     HAS_MINIFY = True
-    """Whether the minifier that also shortens names is installed: there is no wheel of it for some machines."""
+    """Whether the minifier that also shortens names is installed: it has no wheel for some platforms."""
 
 HTMX = "django_htmx/htmx-2.min.js"
 SCRIPTS = ("htmx-config", "local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
@@ -59,7 +59,7 @@ class Asset:
         return hashlib.sha256(self.content).hexdigest()[:12]
 
     def response(self, request: HttpRequest, max_age: int) -> HttpResponse:
-        """The response, compressed if the browser accepts it and cacheable for `max_age` seconds."""
+        """The response, compressed if the browser accepts that, and cached for `max_age` seconds."""
         encoding = _encoding(request)
         response = HttpResponse(_compress(self.content, encoding), content_type=self.content_type)
         if encoding:
@@ -84,10 +84,10 @@ def _compress(content: bytes, encoding: str) -> bytes:
 
 
 def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Compress the view's responses, if the browser accepts it.
+    """Compress the view's responses if the browser accepts that.
 
-    Nobody can learn a secret from the size of such a page (https://breachattack.com), because a page repeats nothing of
-    its query string that somebody else may have chosen: see tests/test_compression.py.
+    The compressed size reveals no secret (https://breachattack.com), because a page repeats no part of its query string
+    that an attacker can choose: see tests/test_compression.py.
     """
 
     @wraps(view)

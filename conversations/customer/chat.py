@@ -1,4 +1,4 @@
-"""The customer's chat page, its messages, its files and the line that says whether the chat is closed."""
+"""The customer's chat page, its messages, its files, and the notice that the chat is closed."""
 
 import uuid
 from urllib.parse import quote
@@ -37,7 +37,7 @@ def page(customer: CustomerRequest) -> HttpResponse:
 def messages(customer: CustomerRequest) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
 
-    A page sends in `state` what it shows: the conversation's status and number.
+    A page sends in `state` what it shows: the conversation's status and primary key.
     """
     request = customer.request
     if request.method == "POST":
@@ -68,23 +68,24 @@ def messages(customer: CustomerRequest) -> HttpResponse:
 
 
 def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict, pk: int | None) -> bool:
-    """Whether the page shows another conversation than that with this primary key, whose secret the browser sends.
+    """Whether the page shows another conversation than `pk`, the one whose secret the browser sends.
 
-    This happens when somebody signs in or out in another tab. Messages of one conversation must never be added below
-    those of another.
+    This happens after somebody has signed in or out in another tab. Messages of one conversation must never be added
+    below those of another.
     """
     shown = parameters.get("state", "").partition(" ")[2]
     if pk is None:
-        return bool(shown) and customer.secret is None  # where there is a secret, it has been renewed
+        return bool(shown) and customer.secret is None  # a secret without a conversation was renewed
     return bool(shown) and shown != str(pk)
 
 
 def _conversation_changed() -> HttpResponse:
+    """The browser has another conversation than the page shows, or none: make the page load that one."""
     return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
 
 
 def _secret_renewed() -> HttpResponse:
-    """The secret is not valid any more: the page finds out which conversation it has."""
+    """The browser's secret was renewed: make the page find out which conversation is its customer's."""
     return HttpResponse(status=204, headers={"HX-Trigger": "stranger"})
 
 
@@ -95,7 +96,7 @@ def _shown_state(conversation: Conversation | None) -> str:
 @require_safe
 @customer_view
 def state(customer: CustomerRequest) -> HttpResponse:
-    """The line above the composer that says whether the chat is closed."""
+    """The notice above the composer that the chat is closed."""
     pk = customer.conversation.pk if customer.conversation else None
     if _shows_another_conversation(customer, customer.request.GET, pk):
         return _conversation_changed()
@@ -106,7 +107,7 @@ def state(customer: CustomerRequest) -> HttpResponse:
 @require_safe
 @customer_view
 def file(customer: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
-    """A file of the conversation, or with `?small` a picture's thumbnail."""
+    """A file of the conversation; `?small` and `?original` as in `files.serve`."""
     return files.serve(customer.request, Attachment.objects.in_conversation(customer.conversation, uuid))
 
 
@@ -175,8 +176,8 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         return _refused(customer, form, sentence, 409)
     request = customer.request
     language = request.GET.get("language") or visitor.preferred_language(request.headers.get("Accept-Language", ""))
-    said = {"zone": request.POST.get("zone"), "language": language}
-    visitor.save(message.conversation_id, visitor.parse(said, request.headers.get("User-Agent", "")))
+    reported = {"zone": request.POST.get("zone"), "language": language}
+    visitor.save(message.conversation_id, visitor.parse(reported, request.headers.get("User-Agent", "")))
     response = message_accepted(message) if request.htmx else redirect(customer.url("chat"))
     customer.send_secret(response, message.conversation)
     return response

@@ -58,7 +58,7 @@ class CustomerRequest:
 
     @cached_property
     def conversation(self) -> Conversation | None:
-        """The conversation whose secret the browser sends, if it is one of this website's."""
+        """The conversation whose secret the browser sends, or None. One of another website counts as none."""
         website, found = self.website, Conversation.objects.by_uuid(self.secret)
         return found if found and found.website_id == website.pk else None
 
@@ -96,23 +96,24 @@ class CustomerRequest:
 
     @cached_property
     def listed_host(self) -> str:
-        """The host if it is ours or the website lists it, else "": any other may not embed this chat.
+        """The host if it is our own origin or the website lists it, else "": other origins may not embed this chat.
 
-        Pages repeat only this one: a word that somebody else has chosen must not be compressed together with messages.
+        Pages repeat only this one, because text that an attacker has chosen must not be compressed together with
+        messages (BREACH).
         """
         is_listed = self.host == own_origin(self.request) or (self.host and self.website.allows_origin(self.host))
         return self.host if is_listed else ""
 
     @cached_property
     def frame_ancestors(self) -> list[str]:
-        """The origins whose pages may embed this chat: the host, or without a listed one all that the website lists."""
+        """The origins whose pages may embed this chat: the listed host, or without one all origins of the website."""
         if self.host == own_origin(self.request):
             return []
         return [self.listed_host] if self.listed_host else [origin.origin for origin in self.website.origins.all()]
 
     @cached_property
     def query(self) -> str:
-        """The query string that every further URL of this page must have: the host and the chosen language."""
+        """The query string that all URLs on this page must have: the host and the chosen language."""
         parameters = {}
         if self.listed_host:
             parameters["host"] = self.listed_host
@@ -122,20 +123,20 @@ class CustomerRequest:
 
     @property
     def parameters(self) -> QueryDict:
-        """The same for the template tag `querystring`, which by itself repeats the whole query of the request."""
+        """The parameters of `query`, for the template tag `querystring`; by default it would repeat the request's."""
         return QueryDict(self.query[1:])
 
     def path(self, name: str) -> str:
-        """The path of one of the customer's pages, of the same website."""
+        """The path of a URL of the customer, on this website. `name` is its name in urls.py."""
         return reverse(f"customer:{name}") if self.key == DEFAULT else reverse(f"website:{name}", args=[self.key])
 
     def url(self, name: str) -> str:
-        """The same with the query string, for the same host and language."""
+        """The path with the query string of this host and language."""
         return self.path(name) + self.query
 
     @property
     def standalone_query(self) -> str:
-        """The same for a window of its own, which no page embeds."""
+        """The query string of the chat in a new window, which no page embeds: the language alone."""
         return "" if self.language == self.browser_language else f"?{urlencode({'language': self.language})}"
 
     @cached_property
@@ -144,7 +145,7 @@ class CustomerRequest:
         return language_of(self.request, self.website.languages.split())
 
     def activate_language(self) -> None:
-        """Translate everything from here on into the customer's language."""
+        """Activate the customer's language for the rest of this request."""
         translation.activate(self.language)
         self.request.LANGUAGE_CODE = self.language
 
@@ -162,9 +163,9 @@ class CustomerRequest:
 
 
 def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Give the view a CustomerRequest, and translate into the language that the page asks for.
+    """Give the view a CustomerRequest, and activate the language that the page asks for.
 
-    Only our own pages may write: see same_origin_only.
+    Unsafe requests from pages of other origins are refused: see same_origin_only.
     """
 
     @wraps(view)
@@ -183,7 +184,7 @@ def customer_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRe
 
 
 def rate_limited(error: limits.RateLimitExceeded) -> HttpResponse:
-    """The response where a rate limit is reached."""
+    """The response when a rate limit is reached."""
     headers = {"Retry-After": str(error.retry_after)}
     return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
 
@@ -196,12 +197,12 @@ def _origin(text: str) -> str:
 
 
 def language_of(request: DjangoRequest, offered: list[str]) -> str:
-    """The language that the page asks for, else the browser's, among those that are offered: all, if none is named."""
-    said = _supported_language(request.GET.get("language", ""))
+    """The language that the page asks for, else the browser's, among the `offered` ones; [] offers all."""
+    requested = _supported_language(request.GET.get("language", ""))
     if not offered:
-        return said or request.LANGUAGE_CODE
+        return requested or request.LANGUAGE_CODE
     spoken = parse_accept_lang_header(request.headers.get("Accept-Language", "").lower())
-    wanted = [said, *(_supported_language(code) for code, _ in spoken)]
+    wanted = [requested, *(_supported_language(code) for code, _ in spoken)]
     return next((code for code in wanted if code in offered), offered[0])
 
 

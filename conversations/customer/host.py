@@ -1,4 +1,4 @@
-"""What loader.js asks for in the name of a website's page: where the customer is, and to sign them out."""
+"""The requests of loader.js on a website's page: report which page the customer is on, and sign them out."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from conversations.threshold.origin import own_origin
 
 
 def host_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """A view that pages of other origins POST to. A reached rate limit is 429 with Retry-After."""
+    """Make a view that pages of other origins may POST to. It answers 429 when a rate limit is reached."""
 
     @wraps(view)
     def limited(request: HttpRequest, key: str = DEFAULT) -> HttpResponse:
@@ -37,12 +37,12 @@ def host_view(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 
 @host_view
 def report_page(request: HttpRequest, key: str) -> HttpResponse:
-    """Note which page the customer is on; answers how many messages they have not seen: `{"unread": 2}`.
+    """Store which page the customer is on; the response says how many messages they have not seen: `{"unread": 2}`.
 
-    The body is JSON, sent as text so that browsers need no preflight: `{"url", "title", "referrer", "language"?,
+    The body is JSON, sent as text/plain so that browsers need no preflight: `{"url", "title", "referrer", "language"?,
     "zone", "seen", "chat"?, "left"?}`; `language` is the one that the page has chosen for the chat, `seen` the id of
     the last message that they saw, `chat` the secret where there is no cookie, and `left` is true when they leave the
-    page. 204, and nothing noted, for a browser without a conversation.
+    page. For a browser without a conversation the response is 204, and nothing is stored.
     """
     customer, body = _read(request, key)
     if customer.conversation is None:
@@ -61,10 +61,10 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
 
 @host_view
 def sign_out(request: HttpRequest, key: str) -> HttpResponse:
-    """Sign the customer out: the conversation's secret is not valid any more, in any browser. The body is as above."""
+    """Sign the customer out: renew the secret, so that it is invalid in every browser. The body is as above."""
     customer, _body = _read(request, key)
     if customer.conversation is not None:
-        with suppress(Conversation.DoesNotExist):  # it has another secret already
+        with suppress(Conversation.DoesNotExist):  # it was renewed already
             renew_secret(conversation=customer.conversation)
     response = HttpResponse(status=204)
     customer.drop_secret(response)

@@ -34,8 +34,8 @@ def known(customer: CustomerRequest) -> HttpResponse:
 def identify(customer: CustomerRequest) -> HttpResponse:
     """Identify the customer by the website's proof, and send the secret of the newest of their conversations.
 
-    The conversation that this browser has had so far becomes theirs, unless it is another verified customer's. 401 if
-    the proof is not valid. Nothing is written for a customer who has not written a message.
+    The anonymous conversation of this browser becomes theirs. 401 if the proof is not valid. A customer who has not
+    written any message gets no row in the database.
     """
     try:
         claim = identity.verify(customer.website, customer.proof)
@@ -52,18 +52,18 @@ def identify(customer: CustomerRequest) -> HttpResponse:
     elif customer.secret:
         customer.drop_secret(response)
     else:
-        response["X-Secret"] = ""  # the browser has none to store, nor to ask for
+        response["X-Secret"] = ""  # the browser has no secret, and gets none
     if found == customer.conversation:
         response["X-Same"] = "yes"
     if customer.conversation and current is None:
-        response["X-Another"] = "yes"  # unsent messages of this tab are somebody else's
+        response["X-Another"] = "yes"  # the unsent messages of this tab are another customer's
     return response
 
 
 @require_POST
 @customer_view
 def code(customer: CustomerRequest) -> HttpResponse:
-    """A code with which another window of this browser opens this conversation: once, within 60 seconds."""
+    """A code that opens this conversation in another window of this browser: once, within CODE_SECONDS."""
     limits.enforce("windows of one address", limits.address(customer.request))
     conversation = customer.conversation
     if conversation is None:
@@ -77,7 +77,9 @@ def code(customer: CustomerRequest) -> HttpResponse:
 def enter(customer: CustomerRequest) -> HttpResponse:
     """Open the conversation of a code in this window; 403 if the code is used or expired, or the secret renewed."""
     limits.enforce("windows of one address", limits.address(customer.request))
-    window = customer.request.POST.get("window", "")[:64]  # it may ask twice: see chat-secret.js
+    window = customer.request.POST.get("window", "")[
+        :64
+    ]  # a window may redeem its code twice: see obtainSecret in chat-keeper.js
     conversation = _redeem(customer.request.POST.get("code", ""), window or secrets.token_hex(8))
     if conversation is None or conversation.website_id != customer.website.pk:
         sentence = _("This window was opened too late. Please open it anew.")
@@ -88,7 +90,7 @@ def enter(customer: CustomerRequest) -> HttpResponse:
 
 
 def _redeem(code: str, window: str) -> Conversation | None:
-    """The conversation of a code, which only the first window to ask gets. None while the cache does not answer."""
+    """The conversation of a code. Only the first window that redeems it gets it. None if the cache does not answer."""
     try:
         pk, secret_digest, nonce = signing.loads(code, salt=SALT, max_age=CODE_SECONDS)
     except signing.BadSignature:
@@ -96,7 +98,7 @@ def _redeem(code: str, window: str) -> Conversation | None:
     try:
         if cache.get_or_set(f"window-{nonce}", window, CODE_SECONDS) != window:
             return None
-    except Exception:  # whatever the cache's library raises
+    except Exception:  # any error of the cache's library
         logger.exception("The cache that knows which codes are used does not answer.")
         return None
     conversation = Conversation.objects.by_id(pk)
@@ -106,7 +108,7 @@ def _redeem(code: str, window: str) -> Conversation | None:
 @require_POST
 @customer_view
 def resume(customer: CustomerRequest) -> HttpResponse:
-    """Open an earlier conversation of the same verified customer, who has to prove it: 404 for any other."""
+    """Open an earlier conversation of the same verified customer; 404 without their proof."""
     pk = customer.request.POST.get("conversation", "")
     chosen = next((conversation for conversation in customer.earlier if str(conversation.pk) == pk), None)
     if chosen is None:

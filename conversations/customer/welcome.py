@@ -1,4 +1,4 @@
-"""What a customer reads before writing: which agents are online, how long an answer takes, when they are back."""
+"""The head of the chat: which agents are online, how long an answer usually takes, when the office opens."""
 
 import logging
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MIN_ANSWERS, MAX_ANSWERS = 5, 50
 """How many of the newest answered conversations the usual reply time is computed from, at least and at most."""
 
 UNKNOWN = -1
-"""Too few answers, as the cache keeps it: there, None is a missing entry."""
+"""Too few answers. Cached as a number, because None means a missing entry in the cache."""
 
 CACHE_SECONDS = 60
 """How long the usual reply time is cached."""
@@ -40,7 +40,7 @@ class Welcome:
 
     @classmethod
     def of(cls, website: Website, conversation: Conversation | None) -> "Welcome":
-        """The welcome at this moment."""
+        """Collect what is shown at this moment."""
         back = website.hours.next_opening(timezone.now())
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
@@ -54,7 +54,7 @@ def usual_reply_time(website: Website) -> str:
     """How long an answer usually takes, or the website's own text while there are too few answers to tell."""
     try:
         wait = cache.get_or_set(f"usual-{website.pk}", lambda: _usual_wait(website), CACHE_SECONDS) or 0
-    except Exception:  # whatever the cache's library raises: the page comes all the same
+    except Exception:  # any error of the cache's library: the page does not need it
         logger.exception("The cache that keeps usual reply times does not answer.")
         wait = _usual_wait(website)
     return website.reply_time if wait == UNKNOWN else duration_text(wait)

@@ -36,7 +36,7 @@ LEAVE_TIMEOUT = 5
 """Seconds that the channel layer may take to forget a closed socket; the server cancels its task after 10."""
 
 Subscription = tuple[tuple[str, ...], int]
-"""The groups that a socket may listen to, and the id of the last message there."""
+"""The groups that a socket joins, and the id of the last message in their conversations."""
 
 PROTOCOL = "chat"
 """A page without a cookie offers two subprotocols: this one, and the conversation's secret."""
@@ -62,7 +62,7 @@ class Doorbell(AsyncWebsocketConsumer):
         self.recheck_requested = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle one socket. However that ends: count it no longer, end its heartbeat, and leave its groups."""
+        """Handle one socket. At its end, also after an error: stop counting it, end its heartbeat, leave its groups."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -72,11 +72,11 @@ class Doorbell(AsyncWebsocketConsumer):
             try:
                 async with asyncio.timeout(LEAVE_TIMEOUT):
                     await self.join(())
-            except Exception as error:  # whatever the channel layer's library raises: it forgets the socket in time
+            except Exception as error:  # any error of the channel layer's library: it forgets the socket by itself
                 logger.warning("A closed socket could not leave its groups: %r", error)
 
     async def subscription(self) -> Subscription | None:
-        """The groups that this client may listen to and the id of the last message there; None without access."""
+        """The groups that this client may join and the id of the last message there; None without access."""
         raise NotImplementedError
 
     async def connect(self) -> None:
@@ -102,7 +102,7 @@ class Doorbell(AsyncWebsocketConsumer):
         await getattr(self, get_handler_name(message))(message)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Ignore whatever a client sends."""
+        """Ignore everything that a client sends."""
 
     async def heartbeat(self) -> None:
         """Ring now, then every 25 seconds and on `recheck`, until access is gone: then close with 4403."""
@@ -115,7 +115,7 @@ class Doorbell(AsyncWebsocketConsumer):
                         return await self.close(REVOKED)
                     await self.ring({"last": found[1]})
                     await self.join(found[0])
-            except Exception:  # whatever the database or the channel layer raises: the next heartbeat tries again
+            except Exception:  # any error of the database or channel layer: the next heartbeat tries again
                 logger.exception("The heartbeat of a doorbell failed; the next one is in %s seconds.", HEARTBEAT)
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
@@ -143,12 +143,12 @@ class Doorbell(AsyncWebsocketConsumer):
 
 
 class CustomerDoorbell(Doorbell):
-    """Rings on the customer's page, for the conversation whose secret is in its cookie or its subprotocols."""
+    """Rings on the customer's page, for the conversation of the secret in its cookie or its subprotocols."""
 
     secret: str | None = None
 
     async def connect(self) -> None:
-        """Take the secret from the subprotocols: a page's script can set no other header of a socket."""
+        """Read the secret from the subprotocols: scripts cannot set any other header of a socket."""
         offered = self.scope["subprotocols"]
         if PROTOCOL in offered:
             self.subprotocol = PROTOCOL
@@ -167,7 +167,7 @@ class WidgetDoorbell(Doorbell):
     """Rings for third-party widgets, which know the conversation's uuid."""
 
     async def subscription(self) -> Subscription | None:
-        """The conversation of the uuid, if the page that asks is ours or of the conversation's website."""
+        """The conversation of the uuid, if the page that opens the socket is ours or of the conversation's website."""
         uuid = parse_uuid(self.scope["url_route"]["kwargs"]["uuid"])
         return await _customer_subscription(uuid, self.scope.get(WEBSITE_ORIGIN))
 

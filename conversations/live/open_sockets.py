@@ -18,7 +18,7 @@ class TooManySockets(Exception):
 
 @contextmanager
 def counted(limit: str, who: str) -> Iterator[None]:
-    """Count one open socket of `who` until the context ends. Raises TooManySockets if there are enough of them."""
+    """Count one open socket of `who` until the context ends. Raises TooManySockets if the limit is reached."""
     key = (limit, who)
     if settings.RATE_LIMITS and _open[key] >= settings.SOCKETS[limit]:
         raise TooManySockets

@@ -12,7 +12,7 @@ from conversations.models import Origin
 from conversations.threshold.origin import is_cross_origin
 
 WEBSITE_ORIGIN = "chatsite.website_origin"
-"""The key of a socket's scope for the origin of the page that opened it, where that is a website's and not ours."""
+"""The key in a socket's scope for the origin of a website's page that has opened it; not set for our own pages."""
 
 WIDGETS = "/ws/messages/"
 
@@ -20,9 +20,9 @@ WIDGETS = "/ws/messages/"
 class OriginCheck:
     """Refuses cross-origin sockets at the handshake, with 403: browsers send cookies whichever page opens a socket.
 
-    Whether an origin is ours is decided by the same function as for pages, so that hosts, proxies and trusted origins
-    mean the same here. The widgets' doorbell, which reads no cookies, also accepts the origins of all websites, and
-    checks by itself whether the conversation is of that website.
+    `is_cross_origin` decides, as it does for pages, so that hosts, proxies and trusted origins are treated alike. The
+    doorbell of widgets, which reads no cookies, also accepts the origins of all websites, and checks by itself whether
+    the conversation belongs to that website.
     """
 
     def __init__(self, inner: Any) -> None:

@@ -1,4 +1,4 @@
-"""The data: one model per file. Every read is a method here, so that no other package builds queries."""
+"""The data: one model per file. Queries are methods of its QuerySet, so that other packages seldom build any."""
 
 from conversations.models.agent import Agent
 from conversations.models.attachment import Attachment

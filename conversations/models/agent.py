@@ -70,7 +70,7 @@ class Agent(User):
 
 
 def public_name(agent: User | None) -> str:
-    """Return the name that customers see: the full name, never the username. None is an agent who was deleted."""
+    """Return the name that customers see: the full name, never the username. `agent` is None if they were deleted."""
     return (agent.get_full_name() if agent else "") or _("Agent")
 
 

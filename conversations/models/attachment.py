@@ -16,7 +16,7 @@ from conversations.pictures import THUMBNAIL_SIDE
 from conversations.pictures.process import process_picture
 
 OCTET_STREAM = "application/octet-stream"
-"""The content type of every file that is no picture: browsers save it and do not guess what is in it."""
+"""The content type of every file that is not a picture: browsers save it and do not guess what is in it."""
 
 CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 EXTENSIONS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",)}
@@ -30,7 +30,7 @@ SALT = "conversations.file.2"
 
 
 def random_name(_attachment: Any, _name: str) -> str:
-    """A random path to store a file at. No part of it comes from the sender's name for the file."""
+    """A random path to store a file at. It does not depend on the name that the sender gave the file."""
     name = secrets.token_hex(16)
     return f"{name[:2]}/{name}"
 
@@ -72,7 +72,7 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
         return self.filter(uuid=uuid, message__conversation=conversation).first() if conversation and uuid else None
 
     def by_signed_id(self, signed_id: str) -> "Attachment | None":
-        """The attachment of a signed_id, or None if it is invalid or expired, or its conversation's secret renewed."""
+        """The attachment of a signed_id; None if it is invalid or expired, or the conversation's secret was renewed."""
         try:
             uuid, secret_digest = signing.loads(signed_id, salt=SALT, max_age=SIGNED_SECONDS)
         except signing.BadSignature:
@@ -87,7 +87,7 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
 
 
 class Attachment(models.Model):
-    """A file that came with a message. Whoever may read the message may read it."""
+    """A file that came with a message. Everybody who may read the message may read the file."""
 
     message = models.ForeignKey("Message", models.CASCADE, related_name="attachments")
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -114,9 +114,10 @@ class Attachment(models.Model):
 
     @classmethod
     def from_upload(cls, name: str, file: "File[Any]") -> "Attachment":
-        """An unsaved attachment for a file that was sent under this name; its files are not stored yet either.
+        """An unsaved attachment for an uploaded file with this name; call `store` to write its files.
 
-        Pictures are re-encoded. One that cannot be is an ordinary file, without its metadata. Raises DecoderBusy.
+        Pictures are re-encoded. A picture that cannot be decoded is kept as an ordinary file without its metadata.
+        Raises DecoderBusy.
         """
         name = clean_name(name)
         picture = process_picture(file)
@@ -154,11 +155,11 @@ class Attachment(models.Model):
 
     @property
     def signed_id(self) -> str:
-        """A signed value that gives whoever has it access to this file alone, for SIGNED_SECONDS."""
+        """A signed value that gives access to this file alone, for SIGNED_SECONDS."""
         return signing.dumps([self.uuid.hex, self.message.conversation.secret_digest], salt=SALT)
 
     def store(self) -> None:
-        """Write its files to the storage. What cannot be written completely is deleted again."""
+        """Write its files to the storage. A file that cannot be written completely is deleted again."""
         for file in self._files():
             name = random_name(self, "")
             try:
@@ -169,7 +170,7 @@ class Attachment(models.Model):
             file.name, file._committed = name, True
 
     def erase(self) -> None:
-        """Delete those of its files that `store` has written."""
+        """Delete the files that `store` has written."""
         for file in self._files():
             if file._committed:
                 file.storage.delete(file.name)

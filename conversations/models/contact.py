@@ -1,4 +1,4 @@
-"""Verified customers: those whom a website's own server has identified."""
+"""Verified customers: a website's own server has identified them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 SUB_LENGTH = 200
-"""Characters of a website's own id for a customer, at most."""
+"""The most characters of a website's own id for a customer."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a website's own server says about a customer. It is made only from a valid proof."""
+    """What a website's own server says about a customer. Only a valid proof makes one: see threshold/identity.py."""
 
     sub: str  # the website's own id for the customer
     proof: "Contact.Proof"
@@ -38,11 +38,11 @@ class ContactQuerySet(models.QuerySet["Contact"]):
         return self.filter(website_id=website_id, digest=_digest(sub)).first()
 
     def may_continue(self, claim: Claim, conversation: "Conversation") -> bool:
-        """Return whether the claim's customer may continue it: it is theirs, or no verified customer's yet."""
+        """Return whether the claim's customer may continue it: it is theirs, or anonymous."""
         return conversation.contact_id is None or self.owns(claim, conversation)
 
     def owns(self, claim: Claim, conversation: "Conversation") -> bool:
-        """Return whether the conversation is the claim's customer's. Both must be of the same website."""
+        """Return whether the conversation belongs to the claim's customer. Both must be of the same website."""
         contact = self.by_sub(conversation.website_id, claim.sub)
         return contact is not None and contact.pk == conversation.contact_id
 
@@ -64,7 +64,7 @@ class ContactQuerySet(models.QuerySet["Contact"]):
 
 
 class Contact(models.Model):
-    """A customer whom a website's own server has identified, and whose conversations are there on each device."""
+    """A customer that a website's own server has identified. They have their conversations on each device."""
 
     class Proof(models.TextChoices):
         TOKEN = "TOKEN", _("signed token")

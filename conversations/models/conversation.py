@@ -61,8 +61,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def lock(self, pk: int, secret: uuid.UUID | None = None) -> "Conversation":
         """Get a conversation and lock its row until the transaction ends.
 
-        `secret` is the uuid by which a customer's request has found it. Raises Conversation.DoesNotExist if the
-        conversation has been deleted, or has another uuid by now.
+        `secret` is the uuid that a customer's request has sent. Raises Conversation.DoesNotExist if the conversation
+        was deleted, or its uuid was renewed, since the request has read it.
 
         Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
@@ -74,23 +74,23 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return found
 
     def open(self) -> "ConversationQuerySet":
-        """The open ones."""
+        """The open conversations."""
         return self.filter(status=Conversation.Status.OPEN)
 
     def closed(self) -> "ConversationQuerySet":
-        """The closed ones."""
+        """The closed conversations."""
         return self.filter(status=Conversation.Status.CLOSED)
 
     def unassigned(self) -> "ConversationQuerySet":
-        """Those without an assignee."""
+        """The conversations without an assignee."""
         return self.filter(assignee=None)
 
     def assigned(self) -> "ConversationQuerySet":
-        """Those with an assignee."""
+        """The conversations with an assignee."""
         return self.exclude(assignee=None)
 
     def assigned_to(self, agent: "Agent") -> "ConversationQuerySet":
-        """Those whose assignee is the agent."""
+        """The conversations that are assigned to the agent."""
         return self.filter(assignee_id=agent.pk)
 
     def of(self, website: "Website") -> "ConversationQuerySet":
@@ -102,7 +102,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return self.filter(website__key=key)
 
     def inactive_since(self, moment: datetime) -> "ConversationQuerySet":
-        """Those without a message since then."""
+        """The conversations without a message since this moment."""
         return self.filter(last_message_at__lt=moment)
 
     def median_wait(self, least: int, most: int) -> int | None:
@@ -172,7 +172,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """One customer's chat. Its uuid is the customer's secret: whoever knows it acts as the customer."""
+    """One customer's chat. Its uuid is the customer's secret: everybody who knows it can act as the customer."""
 
     class Status(models.TextChoices):
         OPEN = "OPEN", gettext_lazy("open")
@@ -225,7 +225,7 @@ class Conversation(models.Model):
 
     @property
     def secret_digest(self) -> str:
-        """A hash of the uuid: what is signed together with it ends when the uuid is renewed."""
+        """A hash of the uuid. A signature that contains it becomes invalid when the uuid is renewed."""
         return hashlib.sha256(self.uuid.bytes).hexdigest()
 
     @property
@@ -267,15 +267,15 @@ class Conversation(models.Model):
 def identified_uuid(secret: uuid.UUID) -> uuid.UUID:
     """The uuid that an anonymous conversation gets when its customer is identified.
 
-    It is derived with the SECRET_KEY, so that whoever knew the old one cannot know it, and so that the customer who
-    missed the answer is recognized by the old one and their proof.
+    It is derived with the SECRET_KEY, so the old uuid alone does not reveal it. But a customer who missed the response
+    with the new one can still be recognized, by the old one and their proof.
     """
     digest = salted_hmac("conversations.identified", secret.bytes, algorithm="sha256").digest()
     return uuid.UUID(bytes=digest[:16], version=4)
 
 
 def parse_uuid(value: Any) -> uuid.UUID | None:
-    """A uuid from its text, with dashes or without, or None if it is none."""
+    """A uuid from its text, with dashes or without, or None if the text is not a uuid."""
     try:
         return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
     except (TypeError, ValueError, AttributeError):

@@ -27,7 +27,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
     """The queries on messages."""
 
     def by_client_id(self, client_id: uuid.UUID | None) -> "Message | None":
-        """The message with this client_id and its conversation, both as of the same moment; or None."""
+        """The message with this client_id and its conversation, read by one query; or None."""
         return self.select_related("conversation").filter(client_id=client_id).first() if client_id else None
 
     def of(self, key: uuid.UUID | int | None) -> "MessageQuerySet":
@@ -66,8 +66,8 @@ class Message(models.Model):
     content = models.TextField(max_length=MAX_LENGTH, blank=True)  # blank only with files
     # How many attachments it has, so that only messages with attachments need a query for them.
     files = models.PositiveSmallIntegerField(default=0, editable=False)
-    # Idempotency key, chosen by the client before its first try. Whoever knows it counts as the sender: never show it
-    # to the other side.
+    # Idempotency key, chosen by the client before its first try. It proves who sent the message: never show it to the
+    # other side.
     client_id = models.UUIDField(null=True, unique=True, editable=False)
 
     objects = MessageQuerySet.as_manager()

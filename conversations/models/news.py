@@ -52,9 +52,9 @@ class News:
     def with_previous(
         cls, key: uuids.UUID | int | None, since: int, most: int, website: str | None = None
     ) -> "News | None":
-        """The same for a uuid or a primary key, with the message `since` itself as `previous`.
+        """Like `after`, with the message `since` itself as `previous`.
 
-        `website` is the key of the website that a conversation must be on to be found by its uuid.
+        `website` is the key of the website to which a conversation that is found by its uuid must belong.
         """
         return cls._query(key, lowest=since, limit=most + 1, previous_id=since, website=website)
 

@@ -12,7 +12,7 @@ LINE = re.compile(r"([a-z]{3})(?:\s*[-\N{EN DASH}]\s*([a-z]{3}))?\s+(\d\d?):(\d\
 MIDNIGHT = 24 * 60
 
 Span = tuple[int, int, int]
-"""A weekday (0: Monday), and the first minute of the day and the minute after the last."""
+"""A weekday (0: Monday), its first minute, and the minute after its last, both counted from midnight."""
 
 
 @dataclass(frozen=True)

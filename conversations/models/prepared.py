@@ -18,11 +18,11 @@ def prepared(
     """The objects that the query of `build()` finds, with `values` in place of its placeholders.
 
     The ORM takes several times as long to compile a query as the database to run it, so each query is compiled once
-    for each `key`, which must name everything that varies and is no value, such as a LIMIT. `build` filters `queryset`
-    and puts placeholders in place of the values, such as -1, that nothing else in the query equals; `values` maps each
-    placeholder to its value. Annotations are set on the objects; `select_related` is not supported.
+    for each `key`. The key must name everything that varies besides the values, such as a LIMIT. `build` filters
+    `queryset` with placeholders in place of the values: unique ones such as -1, which nothing else in the query equals.
+    `values` maps each placeholder to its value. Annotations are set on the objects; `select_related` is not supported.
     """
-    if queryset.query.where:  # already filtered, by what the agent may see: the compiled query is without that filter
+    if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
         return PreparedQuery(build()).fetch(values)
     cache_key = (connection.vendor, key)
     if cache_key not in _compiled:

@@ -20,7 +20,7 @@ class TokenQuerySet(models.QuerySet["Token"]):
     """Queries for tokens."""
 
     def issue(self, agent: "User", name: str, scope: str) -> str:
-        """Create a token and return its plain text, which cannot be had again: the table keeps only its hash."""
+        """Create a token and return its plain text, this once: the table has only its hash."""
         secret = secrets.token_urlsafe(32)
         token = self.create(agent=agent, name=name, scope=scope, digest=_digest(secret))
         return f"chat_{token.pk}_{secret}"
@@ -72,7 +72,7 @@ class RevokeTokensOnPasswordChange:
         """Accept the password."""
 
     def password_changed(self, password: str, user: Any = None) -> None:
-        """Delete the tokens: whoever knew the old password may have made some. Not called when Django only rehashes."""
+        """Delete the tokens: somebody who knew the old password may have made them. Not called when Django rehashes."""
         Token.objects.filter(agent_id=user.pk).delete()
 
     def get_help_text(self) -> str:

@@ -1,4 +1,4 @@
-"""Checks of what people write. Each returns the cleaned text, or raises ValueError with a message for them."""
+"""Checks of messages, names and e-mail addresses. Each returns the cleaned text or raises ValueError."""
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email

@@ -31,7 +31,7 @@ ACCENT = "#4a51c7"
 """The default accent colour."""
 
 RESERVED_KEYS = {"messages", "state", "known", "identify", "code", "enter", "resume", "here", "forget", "files"}
-"""Keys that no website may have, because `/chat/KEY/` is another address already."""
+"""Keys that no website may have, because the URL `/chat/KEY/` is used for something else."""
 
 SHARED_SECRET = _(
     "Tokens and HMAC share a secret. Switch off the kind that your server does not use; if it has ever used HMAC, "
@@ -43,11 +43,11 @@ ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\
 """A host and an optional port, as browsers serialize them: internationalized names in their xn-- form."""
 
 UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
-"""Names in the time zone database that are no place: a placeholder, and whatever the server is set to."""
+"""Names in the time zone database that are not time zones: a placeholder, and the server's own setting."""
 
 
 def is_storable(text: str) -> bool:
-    """Return whether every database can be asked for this text: PostgreSQL raises DataError for a NUL."""
+    """Return whether every database accepts this text in a query: PostgreSQL raises DataError for a NUL."""
     return "\x00" not in text
 
 
@@ -57,7 +57,7 @@ def new_key() -> str:
 
 
 def check_key(key: str) -> None:
-    """Raise ValidationError for a key that cannot be part of an address."""
+    """Raise ValidationError for a key that cannot be part of a URL."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,39}", key) or key in RESERVED_KEYS:
         raise ValidationError(_("A key has 2 to 40 small letters, digits and dashes, and is no word of ours."))
 
@@ -108,7 +108,7 @@ def normalize_origin(text: str) -> str:
 
 
 def _normalize_host(name: str) -> str:
-    """Shorten an IP address, leave a name unchanged. Browsers take each host that ends in a number for IPv4."""
+    """Normalize an IP address; leave a name unchanged. Browsers parse each host that ends in a number as IPv4."""
     if ":" in name:
         return f"[{IPv6Address(name).compressed}]"
     return str(IPv4Address(name)) if name.rpartition(".")[2].isdigit() else name
@@ -125,7 +125,7 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
         return next((website for website in found if website.key == key), None)
 
     def default(self) -> "Website":
-        """Return the website of chats that name none. It is created if it is missing, as in an empty database."""
+        """Return the website of chats that name no website. It is created if it is missing, as in an empty database."""
         return self.by_key(DEFAULT) or self.get_or_create(key=DEFAULT, defaults={"name": "Chat with us"})[0]
 
     def by_id(self, pk: int) -> "Website":
@@ -202,8 +202,8 @@ class Website(models.Model):
         default=False,
         help_text=_("Only customers whom your own server vouches for may write."),
     )
-    # How the website's server proves who a customer is: see threshold/identity.py. Of each kind the previous secret is
-    # valid too, so that the website's servers can be given the new one before the old one ends.
+    # How the website's server proves who a customer is: see threshold/identity.py. The previous secret of each kind
+    # stays valid while the website's servers are being given the new one.
     accepts_tokens = models.BooleanField(_("signed tokens"), default=True)
     identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
     identity_secret_before = models.CharField(_("previous identity secret"), max_length=64, blank=True)
@@ -252,7 +252,7 @@ class Website(models.Model):
 
     @property
     def is_default(self) -> bool:
-        """Whether this is the website of chats that name none."""
+        """Whether this is the website of chats that name no website."""
         return self.key == DEFAULT
 
     @cached_property
@@ -279,21 +279,21 @@ class Website(models.Model):
 
     @property
     def shares_secret(self) -> bool:
-        """Whether one secret signs tokens and user ids, so that one may pass for the other."""
+        """Whether one secret signs both tokens and user ids, so that one can be used as the other."""
         tokens, hmac = {self.identity_secret, self.identity_secret_before}, {self.hmac_secret, self.hmac_secret_before}
         return bool(tokens & hmac - {""})
 
     def rotate_identity_secret(self) -> str:
-        """Make a new secret for tokens and return it. The one until now is valid until the next rotation."""
+        """Make a new secret for tokens and return it. The current one stays valid until the next rotation."""
         self.identity_secret, self.identity_secret_before = secrets.token_hex(32), self.identity_secret
         self.save(update_fields=["identity_secret", "identity_secret_before"])
         return self.identity_secret
 
     def rotate_hmac_secret(self) -> str:
-        """Make a new secret for HMAC and return it. The one until now is valid until the next rotation.
+        """Make a new secret for HMAC and return it. The current one stays valid until the next rotation.
 
-        A secret that signs tokens too is not valid for tokens any more: a user id that was signed with it may be a
-        token for any customer. Raises ValidationError where tokens are switched on, because they would end at once.
+        A secret that also signs tokens becomes invalid for tokens: a user id that was signed with it may be a token for
+        any customer. Raises ValidationError where tokens are switched on, because all of them would become invalid.
         """
         if self.shares_secret:
             if self.accepts_tokens:
@@ -332,7 +332,7 @@ class OriginQuerySet(models.QuerySet["Origin"]):
     def _contains(
         self, origin: str, key: str, build: "Callable[[], models.QuerySet[Origin]]", values: dict[Any, Any]
     ) -> bool:
-        """Return whether the query finds the origin, also if the database ignores case, accents or last spaces."""
+        """Return whether the query finds exactly this origin: some databases ignore case, accents and last spaces."""
         found = prepared(self, key, build, {**values, "?": origin}) if is_storable(origin) else []
         return any(row.origin == origin for row in found)
 

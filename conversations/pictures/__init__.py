@@ -1,8 +1,8 @@
-"""Pictures in uploaded files: stripped of metadata, re-encoded and scaled, in a process of their own.
+"""Pictures in uploaded files: stripped of metadata, re-encoded and scaled, in a separate process.
 
-Whoever sends a picture chooses how much work it is. So no thread that answers requests decodes one: `process.py` starts
-`decoder.py` for each, bounded in time and memory. That process imports only Pillow and `metadata.py`, and knows neither
-Django nor the environment with its secrets.
+The sender of a picture decides how much work it is to decode. So no thread that answers requests decodes one:
+`process.py` starts `decoder.py` for each, bounded in time and memory. That process imports only Pillow and
+`metadata.py`, and gets neither Django nor the environment with its secrets.
 """
 
 import re

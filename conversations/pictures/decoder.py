@@ -40,7 +40,7 @@ WAYS_TO_SAVE: dict[str, dict[str, Any]] = {
 
 def limit_process() -> None:
     """Bound time and memory, so that the process ends even if the one that started it was killed."""
-    warnings.simplefilter("ignore")  # what Pillow thinks of broken files
+    warnings.simplefilter("ignore")  # Pillow warns of broken files
     signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     with suppress(ImportError):  # Windows has no such limits
         import resource

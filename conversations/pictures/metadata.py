@@ -1,7 +1,7 @@
 """Remove the metadata of JPEG, PNG, GIF and WebP files without re-encoding the picture.
 
-Kept is what decoders need to show the picture as it was meant: its data, how often it repeats, its colour profile (of
-at most MAX_PROFILE bytes), and the EXIF orientation, in an EXIF block with nothing else. All other blocks (EXIF with
+It keeps what decoders need to show the picture: its data, how often it repeats, its colour profile (of at most
+MAX_PROFILE bytes), and the EXIF orientation, in an EXIF block with nothing else. All other blocks (EXIF with
 GPS and camera, XMP, IPTC, comments, thumbnails, extensions of applications) are dropped, as is all that follows the end
 of the picture (previews and videos that phones append, archives).
 """
@@ -26,7 +26,7 @@ ORIENTATION = 0x0112
 def strip_metadata(data: Data, out: IO[bytes]) -> tuple[str, int]:
     """Write the picture without its metadata to `out`, an empty file; return its format and number of frames.
 
-    A truncated picture stays truncated. Raises ValueError for what is no picture.
+    A truncated picture stays truncated. Raises ValueError for a file that is not a picture.
     """
     name = file_format(data[:12])
     if name is None:
@@ -67,7 +67,7 @@ APP0, APP1, APP2, APP14, APP15, COM, SOS, EOI = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0x
 def _jpeg(data: Data) -> Blocks:
     yield 1, data[:2]
     at, profile = 2, bytearray()
-    while marker := MARKER.search(data, at):  # decoders skip what stands between segments
+    while marker := MARKER.search(data, at):  # decoders skip data between segments
         at, kind = marker.end() - 2, data[marker.end() - 1]
         end = at + 2 + (int.from_bytes(data[at + 2 : at + 4]) if kind != EOI else 0)
         segment = data[at:end]
@@ -90,7 +90,7 @@ def _jpeg(data: Data) -> Blocks:
 
 
 def _application_data(kind: int, body: bytes) -> bytes:
-    """The segment of this kind and content as it is kept; empty for most."""
+    """The part of this segment that is kept; empty for most."""
     if kind == APP0 and body.startswith(b"JFIF\x00"):
         kept = body[:12] + b"\x00\x00"  # without its thumbnail
     elif kind == APP1 and body.startswith(b"Exif\x00\x00"):
@@ -150,7 +150,7 @@ def _gif(data: Data) -> Blocks:
         while (kind := data[at]) != TRAILER:
             start = at
             if kind not in {EXTENSION, IMAGE}:
-                at += 1  # decoders skip what stands between blocks
+                at += 1  # decoders skip data between blocks
             elif kind == EXTENSION:
                 at = _end_of_blocks(data, start + 2)
                 if data[start + 1] == GRAPHIC_CONTROL or (data[start : start + 16] in LOOPS and at == start + 19):

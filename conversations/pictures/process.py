@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
-"""What the process sees of our environment, which holds the secret key and the database's password."""
+"""The variables that the process gets. The others may have secrets: SECRET_KEY, the database's password."""
 
 WAIT_SECONDS = 10
 """Seconds that an upload waits for its turn. Pictures are decoded one after the other, which bounds the memory."""
@@ -42,7 +42,7 @@ class Rendition:
 
 @dataclass
 class Picture:
-    """What became of a file that begins like a picture. Its files are temporary, and vanish when they are closed."""
+    """The result of decoding an uploaded picture. Its files are temporary, and deleted when they are closed."""
 
     format: str  # of the file that was sent
     original: IO[bytes]  # the same file, without metadata
@@ -52,9 +52,9 @@ class Picture:
 
 
 def process_picture(file: IO[bytes]) -> Picture | None:
-    """Decode the picture in a file, or return None for a file that is no picture.
+    """Decode the picture in a file, or return None for a file that is not a picture.
 
-    Raises DecoderBusy if that cannot begin in time. Takes MAX_SECONDS at most after that.
+    Waits WAIT_SECONDS at most for other pictures, then raises DecoderBusy; decodes for MAX_SECONDS at most.
     """
     sent_format = file_format(file.read(12))
     file.seek(0)
@@ -80,7 +80,7 @@ def process_picture(file: IO[bytes]) -> Picture | None:
 
 
 def _run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
-    """Run decoder.py, end it when its time is over, and return the lines that it has printed."""
+    """Run decoder.py, kill it after MAX_SECONDS, and return the lines that it has printed."""
     descriptors = [target.fileno() for target in targets]
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "conversations.pictures.decoder", *map(str, descriptors)],

@@ -1,1 +1,1 @@
-"""What is true only now: kept in the cache for a while, and in no table."""
+"""Who is online, and which page a customer is on: kept in the cache for a while, never in a table."""

@@ -14,19 +14,19 @@ SECONDS = 60
 
 
 def mark_online(agent: Agent) -> None:
-    """Note that the agent's inbox is open."""
+    """Store that the agent's inbox is open."""
     try:
         cache.set(f"online-{agent.pk}", True, SECONDS)
-    except Exception:  # whatever the cache's library raises: rings matter more than avatars
+    except Exception:  # any error of the cache's library: rings matter more than avatars
         logger.exception("The cache that knows which agents are online does not answer.")
 
 
 def online(agents: Iterable[Agent]) -> list[Agent]:
-    """Those of the agents whose inbox is open."""
+    """The agents among these whose inbox is open."""
     agents = list(agents)
     try:
         found = cache.get_many([f"online-{agent.pk}" for agent in agents])
-    except Exception:  # whatever the cache's library raises
+    except Exception:  # any error of the cache's library
         logger.exception("The cache that knows which agents are online does not answer.")
         return []
     return [agent for agent in agents if f"online-{agent.pk}" in found]

@@ -56,7 +56,7 @@ def preferred_language(accept_language: str) -> str:
 
 
 def parse(data: object, browser: str) -> Visitor:
-    """Make a visitor of the JSON that a browser has sent. Unknown names and values that are no text are ignored."""
+    """Make a visitor from the JSON that a browser has sent. Unknown names and values that are not text are ignored."""
     known = data if isinstance(data, dict) else {}
     names = [field.name for field in fields(Visitor) if field.name not in {"browser", "left"}]
     values = {
@@ -68,10 +68,10 @@ def parse(data: object, browser: str) -> Visitor:
 
 
 def save(conversation_id: int, visitor: Visitor) -> bool:
-    """Keep what is known of a conversation's customer; returns whether it has changed.
+    """Store the visitor of a conversation; return whether anything has changed.
 
-    Empty fields keep their old value. So does a referrer of another site when the customer goes on to another page of
-    the same site.
+    Empty fields keep their old value. A referrer on another site is kept while the customer moves between pages of the
+    same site.
     """
     key = f"visitor-{conversation_id}"
     try:
@@ -81,16 +81,16 @@ def save(conversation_id: int, visitor: Visitor) -> bool:
         if within_site and referrer and _origin(referrer) != _origin(visitor.url):
             new["referrer"] = referrer
         cache.set(key, new, CACHE_SECONDS)
-    except Exception:  # whatever the cache's library raises
+    except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
         return False
     return bool(new != old)
 
 
 def mark_left(conversation_id: int, url: str) -> bool:
-    """Note that the customer has left this page; returns whether anything has changed.
+    """Store that the customer has left this page; return whether anything has changed.
 
-    Nothing changes if they are known to be on another page: a page that is left and the next one report at nearly the
+    Nothing changes if they are on another page already: the page that they leave and the next one report at nearly the
     same time, in either order.
     """
     key = f"visitor-{conversation_id}"
@@ -99,17 +99,17 @@ def mark_left(conversation_id: int, url: str) -> bool:
         if known.get("url") != url or known.get("left"):
             return False
         cache.set(key, {**known, "left": timezone.now().isoformat()}, CACHE_SECONDS)
-    except Exception:  # whatever the cache's library raises
+    except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
         return False
     return True
 
 
 def get(conversation_id: int) -> Visitor | None:
-    """What is known of a conversation's customer, or None."""
+    """The visitor of a conversation, or None."""
     try:
         known = cache.get(f"visitor-{conversation_id}")
-    except Exception:  # whatever the cache's library raises
+    except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
         return None
     return Visitor(**known) if known else None

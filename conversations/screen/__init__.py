@@ -1,1 +1,1 @@
-"""How a conversation stands on a page: messages, pages of them, forms, files."""
+"""What the customer's and the agents' pages share: message bubbles, links, paging, forms, uploads and files."""

@@ -1,4 +1,4 @@
-"""Uploaded files: check them, and serve them to whoever may see their message."""
+"""Uploads: check the size and number of files, and make attachments of them. Downloads: serve an attachment."""
 
 from typing import Any
 
@@ -13,25 +13,25 @@ from conversations.pictures.process import DecoderBusy
 from conversations.threshold import limits
 
 MAX_FILES = 5
-"""Files of one message."""
+"""The most files of one message."""
 
 MEGABYTE = 1024 * 1024
 
 FILE_CSP = "default-src 'none'; sandbox"
-"""Content-Security-Policy of a file: whatever is in it, a browser runs none of it with the rights of our origin."""
+"""Content-Security-Policy of a file: no script in it runs with the rights of our origin."""
 
 PICTURE_CSP = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-"""The same, but browsers fit a picture into its window with an inline style of their own."""
+"""Content-Security-Policy of a picture: browsers themselves use an inline style to fit it into its window."""
 
 PICTURE_CACHE_CONTROL = "private, max-age=31536000, immutable"
 """A picture never changes, and no shared cache may keep it."""
 
 
 class UploadRefused(Exception):
-    """The files of a message cannot be accepted: 413 they are too large, 429 not at this moment, 422 otherwise."""
+    """The files of a message cannot be accepted: 413 if too large, 429 if the decoder is busy, 422 otherwise."""
 
     def __init__(self, status: int, sentence: str) -> None:
-        """`sentence` tells the sender what to do about it."""
+        """`sentence` says what the sender can do about it."""
         self.status = status
         super().__init__(sentence)
 
@@ -44,9 +44,9 @@ def check_size(request: HttpRequest, website: Website) -> None:
 
 
 def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -> list[Attachment]:
-    """The unsaved attachments of a message with the files of this request.
+    """Check the uploaded files of this request and return them as unsaved attachments.
 
-    Raises UploadRefused, and RateLimitExceeded for customers, whose files are rate-limited.
+    Raises UploadRefused; also RateLimitExceeded for customers (agents' files are not rate-limited).
     """
     files = request.FILES.getlist("files")
     if files and not website.attachments:
@@ -74,7 +74,8 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
 def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
     """Respond with a file, for `?small` with a picture's thumbnail, for `?original` with the picture as it was sent.
 
-    Raises Http404 for None, which is the attachment that does not exist or that the reader may not see.
+    The caller checks who may read it. Raises Http404 for None, an attachment that does not exist or is hidden from the
+    reader.
     """
     if attachment is None:
         raise Http404

@@ -43,7 +43,7 @@ class CustomerMessageForm(MessageForm):
     def require_contact_details(self, website: Website, *, is_first: bool, is_known: bool) -> None:
         """Make name and e-mail address required, if the website wants them with the first message.
 
-        A customer for whom the website's server vouches (`is_known`) is never asked.
+        A verified customer (`is_known`) is never asked.
         """
         if not is_first or is_known:
             return

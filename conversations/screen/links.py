@@ -1,7 +1,7 @@
 """Links in messages: finds web and e-mail addresses in plain text and returns HTML.
 
 Django's `urlize` changes addresses with an ampersand or an apostrophe in them. linkify-it-py takes Chinese and Japanese
-words for a part of the address that they follow without a space.
+words that follow an address without a space for a part of it.
 """
 
 import re
@@ -11,7 +11,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 MAX_LINKS = 50
-"""Links in one message; addresses after them stay text."""
+"""The most links in one message; further addresses stay text."""
 
 BRACKET = re.compile(r"[()\[\]]")
 

@@ -13,12 +13,12 @@ MAX_NUMBER = 2**62
 
 
 def parse_number(text: str) -> int | None:
-    """The whole number that a text states, at most MAX_NUMBER, or None if it states none."""
+    """The whole number in a text, capped at MAX_NUMBER, or None if the text is not one."""
     return min(int(text), MAX_NUMBER) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def query_number(request: HttpRequest, name: str) -> int | None:
-    """The same for a query parameter."""
+    """The whole number in a query parameter, capped at MAX_NUMBER, or None."""
     return parse_number(request.GET.get(name, ""))
 
 

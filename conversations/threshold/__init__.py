@@ -1,1 +1,1 @@
-"""Who may come in: origins, identities, customers' secrets, rate limits."""
+"""Checks of a request before anything is read or written: origin, identity, the customer's secret, rate limits."""

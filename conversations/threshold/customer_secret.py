@@ -13,7 +13,7 @@ from conversations.models.website import DEFAULT
 from conversations.threshold import identity
 
 HEADER = "X-Chat"
-"""Our own script sends the secret in it where cookies are blocked. Pages of other origins cannot: CORS forbids it."""
+"""The header in which our script sends the secret where cookies are blocked. CORS forbids it to other origins."""
 
 DAYS = 180
 
@@ -35,9 +35,9 @@ def read(cookies: Mapping[str, str], name: str, header: str | None = None) -> uu
 
 
 def find_identified(secret: uuid.UUID | None, proof: str | None) -> Conversation | None:
-    """The conversation that had this secret until its customer was identified, for this very customer; or None.
+    """The conversation that had this secret until its customer was identified, if the proof is that customer's.
 
-    The answer that brought the new secret may have been lost, or still be on its way.
+    Their browser sends the old secret while it does not have the response with the new one.
     """
     conversation = Conversation.objects.by_uuid(identified_uuid(secret)) if secret and proof else None
     if conversation is None:
@@ -53,7 +53,7 @@ def set_cookie(response: HttpResponse, conversation: Conversation, name: str, ho
     """Send the secret as a cookie that no script can read.
 
     On the chat's own page it is SameSite=Lax. Embedded in a host's page it must be sent in a cross-site frame, and
-    `Partitioned` keeps it to frames under this one site:
+    `Partitioned` limits it to frames on this one site:
     https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies
     """
     secure = bool(host) or not settings.INSECURE_HTTP

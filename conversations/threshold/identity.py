@@ -1,4 +1,4 @@
-"""Identity verification: what a website's own server says about a customer, and whether it signed that."""
+"""Identity verification: whether a website's own server has signed who the customer is."""
 
 import hashlib
 import hmac

@@ -20,7 +20,7 @@ ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
 
 
 class RateLimitExceeded(Exception):
-    """A limit is used up. There is room again in `retry_after` seconds."""
+    """A limit is used up. Another use is allowed in `retry_after` seconds."""
 
     def __init__(self, limit: str, retry_after: int) -> None:
         """`limit` is its name in the settings."""
@@ -43,7 +43,7 @@ class Use(NamedTuple):
 
 @cache
 def store() -> MemoryStore | RedisStore:
-    """Return where uses are counted."""
+    """Return the store in which uses are counted."""
     return RedisStore(settings.REDIS_URL) if settings.REDIS_URL else MemoryStore()
 
 

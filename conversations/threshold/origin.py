@@ -19,7 +19,7 @@ CROSS_ORIGIN_PREFIX = "/api/messages"
 
 
 def own_origin(request: HttpRequest) -> str:
-    """Return the origin of our own pages, by the address of this request."""
+    """Return the origin of our own pages, by the URL of this request."""
     return f"{request.scheme}://{request.get_host()}"
 
 
@@ -31,7 +31,7 @@ def is_cross_origin(request: HttpRequest) -> bool:
     so it carries nobody's cookies but its own.
     """
     site = request.headers.get("Sec-Fetch-Site")
-    if site == "same-origin":  # the browser's own comparison, whatever a proxy has made of the host
+    if site == "same-origin":  # compared by the browser, so a proxy that changes the host does not matter
         return False
     origin = request.headers.get("Origin")
     if origin is None:
@@ -55,7 +55,7 @@ def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> 
 
 
 def may_write(request: HttpRequest, website: Website) -> bool:
-    """Return whether the request comes from our own page, from an origin of the website, or from no browser."""
+    """Return whether the request comes from our own page, from an origin of the website, or not from a browser."""
     return not is_cross_origin(request) or website.allows_origin(request.headers.get("Origin", ""))
 
 

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 MAX_USES = 300_000
-"""Uses that memory holds at most, about 80 MB; then the counters that were used longest ago are forgotten."""
+"""The most uses in memory, about 80 MB. Beyond it, the counters that were used longest ago are deleted."""
 
 TIMEOUT = 0.5
 """Seconds that one try of a command to Redis may take."""
@@ -32,7 +32,7 @@ class MemoryStore:
     """Counters in this process's memory."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start without counters."""
         self.lock = threading.Lock()
         self.counters: dict[str, list[float]] = {}
         self.size = 0
@@ -41,7 +41,7 @@ class MemoryStore:
         """Count a use at the time `now` and return 0, or return in how many seconds another is allowed."""
         with self.lock:
             uses = self.counters.pop(counter, [])
-            self.counters[counter] = uses  # now the last to be forgotten
+            self.counters[counter] = uses  # now the last to be deleted
             if len(uses) >= most and uses[-most] + seconds > now:
                 return uses[-most] + seconds - now
             uses.append(now)
@@ -54,7 +54,7 @@ class MemoryStore:
         return 0
 
     def give_back(self, counter: str, now: float) -> None:
-        """Forget the use that was counted at the time `now`."""
+        """Delete the use that was counted at the time `now`."""
         with self.lock:
             uses = self.counters.get(counter, [])
             if now in uses:
@@ -67,8 +67,8 @@ class MemoryStore:
 class RedisStore:
     """Counters in Redis, with the methods of MemoryStore.
 
-    While Redis does not answer nothing is limited: a message matters more than its counting. It is not asked for a
-    while then, so that few requests wait for it.
+    While Redis does not answer, nothing is limited: a message matters more than its counting. After a failure it is not
+    asked for PAUSE seconds, so that few requests wait for it.
     """
 
     USE = """
@@ -93,7 +93,7 @@ class RedisStore:
         return float(self._try(lambda: self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)])))
 
     def give_back(self, counter: str, now: float) -> None:
-        """Forget the use that was counted at the time `now`."""
+        """Delete the use that was counted at the time `now`."""
         self._try(lambda: self.client.lrem(f"limits:{counter}", -1, repr(now)))
 
     def _try(self, command: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`manage.py renewsecrets`: new uuids for conversations, so that the old ones are worth nothing."""
+"""`manage.py renewsecrets`: new uuids for conversations, so that the old ones give no access."""
 
 from contextlib import suppress
 from typing import Any
@@ -11,7 +11,7 @@ from conversations.models import Agent, Conversation
 from conversations.models.conversation import ConversationQuerySet
 
 BATCH_SIZE = 200
-"""Conversations that are read at once. Each is renewed in a transaction of its own."""
+"""Conversations that one query reads. Each is renewed in its own transaction."""
 
 WARNING = """\
 This renews the secrets of {count} conversations.
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     help = "Renew the secrets (uuids) of conversations, so that nobody who has stored them can read or write with them."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """--seen-by USERNAME | --conversation ID | --all, [--after ID] [--yes]."""
+        """Add --seen-by USERNAME | --conversation ID | --all, [--after ID] [--yes]."""
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--seen-by", metavar="USERNAME", help="all that this user may see, or might as an agent")
         which.add_argument("--conversation", metavar="ID", type=int, help="one conversation")
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="do it; without this it only says what it costs")
 
     def handle(self, *args: Any, seen_by: str | None, conversation: int | None, **options: Any) -> None:
-        """Raises CommandError if there is no such user or conversation."""
+        """Say what it costs; with --yes, renew. Raises CommandError if there is no such user or conversation."""
         conversations = Conversation.objects.filter(pk__gt=options["after"]).order_by("pk")
         if conversation is not None:
             conversations = conversations.filter(pk=conversation)
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             self.renew(conversations)
 
     def visible_to(self, username: str, conversations: ConversationQuerySet) -> ConversationQuerySet:
-        """Those that a user may see. Users who are no agents any more are limited to the same websites as before."""
+        """The conversations that a user may see, or could when they were an agent: their websites stay stored."""
         user = User.objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"There is no user {username}. Is it deleted? Then renew --all.")
