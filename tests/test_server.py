@@ -314,6 +314,18 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(shared: Running, 
     assert b"\r\nConnection: close\r\n" in answer
 
 
+@pytest.mark.parametrize("length", ["Content-Length: 100000000", "Transfer-Encoding: chunked"])
+def test_a_handshake_takes_no_body(running: Running, length: str) -> None:
+    head = f"POST /digest/ HTTP/1.1\r\n{HOST}Upgrade: WebSocket\r\nConnection: Upgrade\r\n{length}\r\n\r\n"
+    client = running.send(head + CHUNK)
+    assert status(read_all(client)) == 413
+
+
+def test_a_content_length_without_end_is_400(running: Running) -> None:
+    answer = read_all(running.send(f"POST /digest/ HTTP/1.1\r\n{HOST}Content-Length: {'9' * 5000}\r\n\r\n"))
+    assert status(answer) == 400
+
+
 @pytest.mark.parametrize("method", [b"POST", b"PUT"])
 def test_files_are_taken_where_messages_are_written_and_nowhere_else(method: bytes) -> None:
     uuid = "00000000-0000-0000-0000-000000000000"

@@ -84,6 +84,10 @@ class HttpRequest(WebRequest):
     received = 0
     refusal: int | None = None
 
+    def is_handshake(self) -> bool:
+        """Whether daphne will open a WebSocket. It would read all of a body into memory."""
+        return bool(self.requestHeaders.getRawHeaders(b"Upgrade", [b""])[0].lower() == b"websocket")
+
     def gotLength(self, length: int | None) -> None:
         """Open the file that the body will be received in. `length` is None for a chunked body."""
         if self.max_body > MAX_FORM and self.refusal is None:
@@ -192,11 +196,19 @@ class HttpConnection(HTTPChannel):
 
     # Bodies -----------------------------------------------------------------------------------------------------------
 
+    def headerReceived(self, line: bytes) -> bool:
+        """Parse a header. Answer 400 where Twisted raises: a Content-Length of more digits than `int` takes."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
     def allHeadersReceived(self) -> None:
         """Refuse a body that is too large, before it is sent if the client expects 100 Continue."""
         request: Any = self.requests[-1]
         path: Any = self._path
-        request.max_body = max_body(self._command, path)
+        request.max_body = 0 if request.is_handshake() else max_body(self._command, path)
         if settings.TRUSTED_PROXIES and not self.enter():
             self.refuse(429)
         elif self.length is not None:
@@ -217,6 +229,7 @@ class HttpConnection(HTTPChannel):
         if request.content is not None:
             request.content.close()
             request.content = BytesIO()
+        request.requestHeaders.removeHeader(b"Upgrade")
         request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         self.persistent = 0
         self.is_refusing = True
