@@ -41,6 +41,16 @@ async def test_every_job_returns_its_own_result(make_pool: MakePool) -> None:
     assert two.active == two.undelivered == 0
 
 
+async def test_clients_take_turns(make_pool: MakePool) -> None:
+    one = make_pool(1)
+    done: list[str] = []
+    clients = ["mallory"] * 50 + ["alice", "bob", "alice"]
+    await asyncio.gather(*(one.run(partial(done.append, client), ignore, client) for client in clients))
+    assert sorted(done) == sorted(clients)
+    assert {"alice", "bob"} <= set(done[:5])
+    assert done.index("bob") < 5
+
+
 async def test_an_exception_is_raised_where_the_result_is_awaited(
     make_pool: MakePool,
 ) -> None:

@@ -94,7 +94,7 @@ class RequestHandler(ASGIHandler):
 
     async def run(self, scope: Scope, body: IO[bytes]) -> Result:
         """Handle a request in a thread."""
-        result: Result = await self.pool.run(partial(self.respond, scope, body), close_unsent)
+        result: Result = await self.pool.run(partial(self.respond, scope, body), close_unsent, address_of_scope(scope))
         return result
 
     async def run_upload(self, scope: Scope, body: IO[bytes]) -> Result:
@@ -105,7 +105,7 @@ class RequestHandler(ASGIHandler):
         if not self.uploads.take(address, 1):
             return await self.run({**scope, "chatsite.refusal": 503}, body)
         try:
-            result: Result = await self.upload_pool.run(partial(self.respond, scope, body), close_unsent)
+            result: Result = await self.upload_pool.run(partial(self.respond, scope, body), close_unsent, address)
             return result
         finally:
             self.uploads.give_back(address, 1)

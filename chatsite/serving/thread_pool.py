@@ -63,9 +63,9 @@ class ThreadPool:
             threads, thread_name_prefix="request", initializer=partial(guard, initializer)
         )
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.jobs: deque[Job] = deque()
+        self.jobs: dict[str, deque[Job]] = {}  # of each client, who take turns
         self.results: deque[tuple[Job, Any, BaseException | None]] = deque()
-        self.lock = threading.Lock()  # for `active`
+        self.lock = threading.Lock()  # for `jobs` and `active`
         self.active = 0  # threads that work through the queue
         self.delivery_scheduled = False
         self.undelivered = 0  # jobs whose result has not been delivered
@@ -73,8 +73,10 @@ class ThreadPool:
         self.next_poll: asyncio.TimerHandle | None = None
         self.last_poll = (0.0, 0.0)  # the time, and the CPU time that the process had used
 
-    async def run(self, function: Callable[[], Any], discard: Discard) -> Any:
+    async def run(self, function: Callable[[], Any], discard: Discard, client: str = "") -> Any:
         """Call the function in a thread; return its result or raise its exception.
+
+        Clients take turns: however many jobs of one wait, those of another wait for one of them each.
 
         A function that has begun runs to its end even if the caller is cancelled: then `discard` is called with the
         result, in a thread.
@@ -83,7 +85,8 @@ class ThreadPool:
         if loop is not self.loop:
             self.loop, self.delivery_scheduled, self.undelivered, self.next_poll = loop, False, 0, None
         future = loop.create_future()
-        self.jobs.append((function, future, discard))
+        with self.lock:
+            self.jobs.setdefault(client, deque()).append((function, future, discard))
         self.undelivered += 1
         self.start_thread(limit=1)
         if self.next_poll is None:
@@ -105,14 +108,17 @@ class ThreadPool:
                 self.active -= 1
 
     def next_job(self) -> Job | None:
-        """Take a job from the queue. None if it is empty: then the thread no longer counts as active."""
-        while True:
-            with suppress(IndexError):
-                return self.jobs.popleft()
-            with self.lock:  # `run` adds its job before it reads `active` under this lock, so no job is left behind
-                if not self.jobs:
-                    self.active -= 1
-                    return None
+        """Take a job of the client whose turn it is. None if there is none: then the thread no longer is active."""
+        with self.lock:  # `run` adds its job before it reads `active` under this lock, so no job is left behind
+            if not self.jobs:
+                self.active -= 1
+                return None
+            client = next(iter(self.jobs))
+            jobs = self.jobs.pop(client)
+            job = jobs.popleft()
+            if jobs:
+                self.jobs[client] = jobs  # at the end
+            return job
 
     def work(self) -> None:
         """In a thread: run jobs until the queue is empty."""

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -108,7 +108,13 @@ def client_address(peer: str | None, forwarded_for: str | None) -> str:
     if settings.TRUSTED_PROXIES and forwarded_for:
         hops = forwarded_for.split(",")
         written = hops[-settings.TRUSTED_PROXIES] if len(hops) >= settings.TRUSTED_PROXIES else written
-    match = ADDRESS.fullmatch(written.strip())
+    return network(written.strip())
+
+
+@lru_cache(1000)
+def network(written: str) -> str:
+    """Return `client_address` for the address of a client as it is written."""
+    match = ADDRESS.fullmatch(written)
     try:
         ip = ipaddress.ip_address((match[1] or match[2] or match[3]) if match else "")
     except ValueError:
