@@ -20,7 +20,7 @@ def test_no_migration_is_missing() -> None:
 def test_templates_and_docs_state_the_real_maximum_lengths() -> None:
     composer = (ROOT / "templates/conversations/_composer.html").read_text()
     assert f'data-most="{message.MAX_LENGTH}"' in composer
-    assert f'maxlength="{validation.NAME_LENGTH}"' in (ROOT / "templates/customer/_who.html").read_text()
+    assert f'maxlength="{validation.NAME_LENGTH}"' in (ROOT / "templates/customer/_contact_fields.html").read_text()
     assert f"{message.MAX_LENGTH:,} characters" in (ROOT / "docs/api.md").read_text()
 
 
@@ -43,6 +43,18 @@ def test_every_setting_is_in_the_example_file() -> None:
     names = set(re.findall(r'(?:env|self)\.(?:text|flag|number|words|origins)\(\s*"([A-Z_]+)"', code))
     assert {"SECRET_KEY", "DATABASE_URL", "PORT"} <= names
     assert {name for name in names if f"\n{name}=" not in example} == set()
+
+
+def test_the_map_names_files_and_names_that_exist() -> None:
+    text = (ROOT / "conversations/README.md").read_text()
+    files = [path for top in ("chatsite", "conversations", "static", "templates") for path in (ROOT / top).rglob("*.*")]
+    for line in text.splitlines():
+        named = re.findall(r"`([\w/.-]+\.(?:py|js|html|css))`", line.replace("manage.py ", ""))
+        found = {name: [path for path in files if path.as_posix().endswith(f"/{name}")] for name in named}
+        assert all(found.values()), line
+        if line.startswith("| "):
+            code = "".join(path.read_text() for paths in found.values() for path in paths)
+            assert all(re.search(rf"\b{name}\b", code) for name in re.findall(r"`(\w+)`", line)), line
 
 
 def test_the_docs_state_the_real_page_size() -> None:

@@ -149,7 +149,7 @@ def _module(name: str, language: str) -> Asset:
 
 def _secret_texts() -> dict[str, str]:
     return {
-        "forgetful": _("Your browser keeps nothing here: this chat will not be remembered."),
+        "not_remembered": _("Your browser keeps nothing here: this chat will not be remembered."),
         "window": _("Open in a new window"),
     }
 

@@ -83,7 +83,7 @@ class ChatComposer extends HTMLElement {
     if (matchMedia("(pointer: fine)").matches && window === top) this.field.focus({ preventScroll: true });
   }
 
-  // Another conversation was opened. Unsent messages of this one are sent all the same.
+  // Another conversation was opened. Unsent messages of this one are still sent.
   disconnectedCallback() {
     this.disconnected.abort();
   }
@@ -122,7 +122,7 @@ class ChatComposer extends HTMLElement {
     const place = this.parentElement;
     const bring = (event) => {
       const { types, files } = event.dataTransfer ?? event.clipboardData;
-      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // text with a picture of it: take the text
+      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // office programs copy text with a picture of it: paste the text
       event.preventDefault();
       if (!this.picker) return;
       place.classList.toggle("dropping", event.type === "dragover");
@@ -236,7 +236,7 @@ class ChatComposer extends HTMLElement {
       if (keeper?.isNew) response = await withLock(this.form.action, () => this.sendFirst(keeper, post));
       else response = await post();
       if (!item.abandoned) await keeper?.takeSecret(response);
-      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // it is not this browser's by now
+      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // the conversation is not this browser's any more
     } catch {
       if (!item.abandoned) return this.retryLater(item);
     }
@@ -244,7 +244,7 @@ class ChatComposer extends HTMLElement {
     const id = Number(response.headers.get("X-Message"));
     if (id) return this.onSent(item, id, form.get("email"));
     if (response.status === 429) return this.retryLater(item, Number(response.headers.get("Retry-After")) || 0);
-    if (response.ok || response.status >= 500) return this.retryLater(item); // ok, but from a captive portal
+    if (response.ok || response.status >= 500) return this.retryLater(item); // an ok that is not from Chatsite, but from a captive portal
     return (await this.lazy("markRefused", item, response)) ? null : this.retryLater(item);
   }
 
@@ -285,7 +285,7 @@ class ChatComposer extends HTMLElement {
 
   setStatus(item, text, failed = false) {
     item.failed = failed;
-    item.row.querySelector(".fate").textContent = text;
+    item.row.querySelector(".delivery").textContent = text;
     item.row.classList.toggle("unsent", item.refused);
     item.row.classList.toggle("retrying", failed && !item.refused);
     item.row.querySelector("button").hidden = !failed;
@@ -298,7 +298,7 @@ class ChatComposer extends HTMLElement {
     this.flush();
   }
 
-  // Remove the pending messages that are in the list by now.
+  // Remove the pending messages that are in the list now.
   removeArrived(rows = []) {
     const { last } = document.querySelector("message-list");
     const clientIds = rows.map((row) => row.dataset.clientId);

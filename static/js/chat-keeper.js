@@ -2,7 +2,7 @@
 // this frame's own storage, or only in memory while this page is open. It alone talks to the page around the chat (loader.js),
 // over a port to a page of exactly the origin data-host. A cookie is the usual case; chat-secret.js, loaded when needed, has
 // all others.
-const PATIENCE = 3000; // milliseconds to wait for an answer of the page around the chat
+const ANSWER_TIMEOUT = 3000; // milliseconds to wait for an answer of the page around the chat
 const RETRY = 15000; // milliseconds until a failed step is tried again
 const MAX_PROOF = 5000; // characters, more than the server accepts
 
@@ -27,7 +27,7 @@ class ChatKeeper extends HTMLElement {
 
   async start() {
     const waits = this.isNew && this.dataset.host && window !== parent; // for the page around the chat to send what it stores
-    if (waits) setTimeout(this.settled, PATIENCE);
+    if (waits) setTimeout(this.settled, ANSWER_TIMEOUT);
     if (location.hash.startsWith("#code=")) await this.lazyUntilDone("enter");
     if (this.isNew && this.stored) await this.lazyUntilDone("recall", this.stored);
     if (!waits || !this.isNew) this.settled();
@@ -45,7 +45,7 @@ class ChatKeeper extends HTMLElement {
     return module[name](...details);
   }
 
-  // The same, tried again while it fails and there is no conversation yet.
+  // Call a function of chat-secret.js; try again while it fails and there is no conversation yet.
   lazyUntilDone(...call) {
     return this.lazy(...call).catch(() => setTimeout(() => this.isNew && this.lazyUntilDone(...call), RETRY));
   }
@@ -83,7 +83,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   async isCookieSent() {
-    const response = await fetch(this.url("known"), { signal: AbortSignal.timeout?.(5 * PATIENCE) });
+    const response = await fetch(this.url("known"), { signal: AbortSignal.timeout?.(5 * ANSWER_TIMEOUT) });
     return response.headers.get("X-Known") === "yes";
   }
 
@@ -94,7 +94,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   // The customer has signed out: drafts, unsent messages and the secret are wiped. Requests in flight are aborted first,
-  // because a response could bring a secret. If they have signed out in another tab, the cookie may be somebody else's.
+  // because a response could bring a secret. If they have signed out in another tab, the cookie may be the next customer's.
   async wipe(elsewhere) {
     const chat = this.headers["X-Chat"] || this.stored;
     delete this.headers["X-Identity"];
@@ -120,12 +120,12 @@ class ChatKeeper extends HTMLElement {
     }
   }
 
-  // The subprotocols in which the doorbell's socket sends the secret: a socket can send no header of ours.
+  // The subprotocols in which the doorbell's socket sends the secret, because scripts cannot set headers of a socket.
   get protocols() {
     return this.headers["X-Chat"] && ["chat", this.headers["X-Chat"]];
   }
 
-  // A link sends no header, and a new window does not even send the cookie of a frame.
+  // A link cannot send the secret in a header, and a new window does not send the cookie of a frame.
   openFile(event) {
     const link = event.target.closest(".files a[href]:not([href^=blob])");
     if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
@@ -133,7 +133,7 @@ class ChatKeeper extends HTMLElement {
     this.lazy("openFile", link).catch(() => null); // another click tries again
   }
 
-  // There is a conversation from now on, or there is none any more.
+  // A conversation has begun in this page; or, with false, there is none any more.
   begin(begun = true) {
     this.toggleAttribute("data-waits", !begun);
     if (begun) document.dispatchEvent(new CustomEvent("conversation-began"));
@@ -156,18 +156,18 @@ class ChatKeeper extends HTMLElement {
     this.tellHost({ ready: true });
   }
 
-  async onMessage(said) {
-    if (typeof said !== "object" || said === null) return;
-    if ("answer" in said) this.answered?.(said.answer);
-    if (said.gone) await this.wipe(said.elsewhere), this.tellHost({ gone: true });
-    if (Number.isSafeInteger(said.seen)) this.seen = said.seen;
-    if (typeof said.open === "boolean") this.setOpen(said.open, said.focus);
-    if (said.hello) {
-      if (said.fresh) await this.wipe(true), this.isNew || (await this.reload("conversationChanged"));
-      if (this.isNew && typeof said.chat === "string") await this.lazyUntilDone("recall", said.chat);
+  async onMessage(message) {
+    if (typeof message !== "object" || message === null) return;
+    if ("answer" in message) this.answered?.(message.answer);
+    if (message.gone) await this.wipe(message.elsewhere), this.tellHost({ gone: true });
+    if (Number.isSafeInteger(message.seen)) this.seen = message.seen;
+    if (typeof message.open === "boolean") this.setOpen(message.open, message.focus);
+    if (message.hello) {
+      if (message.fresh) await this.wipe(true), this.isNew || (await this.reload("conversationChanged"));
+      if (this.isNew && typeof message.chat === "string") await this.lazyUntilDone("recall", message.chat);
     }
-    if (typeof said.proof === "string") await this.identify(said.proof);
-    if (said.hello) this.settled(), this.countUnread();
+    if (typeof message.proof === "string") await this.identify(message.proof);
+    if (message.hello) this.settled(), this.countUnread();
   }
 
   // The frame may get the focus a moment after this message, with none of its elements focused.
@@ -200,7 +200,7 @@ class ChatKeeper extends HTMLElement {
     return new Promise((answered) => {
       this.answered = answered;
       this.tellHost(message);
-      setTimeout(() => answered(false), PATIENCE);
+      setTimeout(() => answered(false), ANSWER_TIMEOUT);
     });
   }
 

@@ -1,7 +1,7 @@
 // How this page gets, stores and loses the customer's secret where cookies are blocked, and how it shows another
 // conversation. chat-keeper.js loads this when it is needed.
 const texts = __TEXTS__; // the server inserts them
-const RACE = 2000; // milliseconds in which another tab gets the answer with the new secret
+const OTHER_TAB_DELAY = 2000; // milliseconds until another tab has stored the new secret
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
@@ -11,7 +11,7 @@ let identifying; // the last identification, while the server has not answered
 const windowButton = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: texts.window });
 windowButton.hidden = window === top;
 windowButton.addEventListener("click", () => openWindow(post("code", null), (code) => `${keeper.dataset.standaloneUrl}#code=${code}`));
-keeper.querySelector(".forgetful").append(`${texts.forgetful} `, windowButton);
+keeper.querySelector(".not-remembered").append(`${texts.not_remembered} `, windowButton);
 document.addEventListener("submit", (event) => resume(event));
 document.body.addEventListener("htmx:afterSwap", () => fetchPictures());
 
@@ -29,7 +29,7 @@ async function keepSecret(secret) {
   headers["X-Chat"] = secret;
   const isKept = await keeper.askHost({ keep: secret });
   store(isKept ? "" : secret);
-  keeper.querySelector(".forgetful").hidden = isKept || keeper.stored === secret;
+  keeper.querySelector(".not-remembered").hidden = isKept || keeper.stored === secret;
   if (!isKept) keeper.tellHost({ known: true });
 }
 
@@ -60,10 +60,10 @@ export async function recall(secret) {
 // conversation has a new secret; or they have signed out elsewhere.
 export async function secretRenewed() {
   await identifying?.catch(() => null);
-  if (keeper.isNew) return; // it is known already
+  if (keeper.isNew) return; // the page shows that already
   let page = await fetchPage();
   if (page && !shownIn(page) && !headers["X-Identity"]) {
-    await new Promise((done) => setTimeout(done, RACE));
+    await new Promise((done) => setTimeout(done, OTHER_TAB_DELAY));
     const secret = keeper.stored || (headers["X-Chat"] && (await keeper.askHost({ recall: true })));
     if (typeof secret === "string" && secret.length < 64) headers["X-Chat"] = secret;
     page = await fetchPage();
@@ -74,7 +74,7 @@ export async function secretRenewed() {
   await refresh();
 }
 
-// This browser has another conversation by now, or none. Unsent messages of an identified customer are theirs all the same.
+// This browser now has another conversation, or none. Unsent messages of an identified customer are kept.
 export async function conversationChanged() {
   const page = await fetchPage();
   if (!page || shownIn(page) === shownIn(document)) return;
@@ -88,7 +88,7 @@ function shownIn(page) {
   return page.getElementById("shown-state").value.split(" ")[1];
 }
 
-// Load the page again, as whoever the customer is now. The draft stays.
+// Fetch the page and show what has changed, such as another conversation. The draft stays.
 async function refresh() {
   const page = await fetchPage();
   if (page) show(page);
@@ -106,11 +106,11 @@ function show(page) {
     const list = document.querySelector("message-list");
     const { scrollHeight } = list;
     replace("earlier", page);
-    list.scrollTop += list.scrollHeight - scrollHeight; // what is being read stays where it is
+    list.scrollTop += list.scrollHeight - scrollHeight; // the text that is being read does not move
     return reconnect(bell);
   }
   ["messages", "state", "earlier"].forEach((id) => replace(id, page));
-  askWho(page.querySelector(".who"), document.querySelector(".who"));
+  updateContactFields(page.querySelector(".who"), document.querySelector(".who"));
   const { socket } = bell;
   fetchPictures();
   announceMessages(); // a waiting doorbell begins with this, or with keeper.begin()
@@ -128,12 +128,12 @@ function replace(id, page) {
 }
 
 // Show or remove the fields for name and e-mail, as the new page does.
-function askWho(asked, before) {
-  if (!asked) before?.remove();
-  if (!asked || before) return;
+function updateContactFields(fields, before) {
+  if (!fields) before?.remove();
+  if (!fields || before) return;
   const composer = document.querySelector("chat-composer");
-  composer.problem.before(asked);
-  asked.querySelectorAll("input").forEach((input) => composer.storeInput(input));
+  composer.problem.before(fields);
+  fields.querySelectorAll("input").forEach((input) => composer.storeInput(input));
 }
 
 function announceMessages() {
@@ -186,7 +186,7 @@ async function sendProof() {
 export async function enter() {
   const code = location.hash.slice("#code=".length);
   history.replaceState(null, "", location.pathname + location.search);
-  // Only a chat page opens windows with a code. Anybody else's code would make us the customer of their conversation.
+  // Accept a code only from a chat page: another site's code would open that site's own conversation here.
   if (!keeper.isNew || !document.referrer.startsWith(`${location.origin}/chat/`)) return;
   const body = new URLSearchParams({ code, window: String(Math.random()) });
   const response = await keeper.obtainSecret((more) => post("enter", body, more)).catch(() => null);
@@ -194,7 +194,7 @@ export async function enter() {
   else if (response) showNotice(await response.text());
 }
 
-// A new window knows nothing of this frame. Fetch a code or a signed URL for it, which are valid for a minute.
+// A new window gets neither the frame's cookie nor its storage. Fetch a code or a signed URL for it, valid for a minute.
 async function openWindow(request, urlOf) {
   const view = window.open("about:blank"); // now, while the browser allows it because of the click
   const response = await request.catch(() => null);

@@ -46,7 +46,7 @@ export function showFiles(composer, list, files, isDraft) {
   list.replaceChildren(...files.map(row));
 }
 
-// As the server formats it, nearly.
+// Nearly as the server's `filesizeformat`.
 function formatSize({ size }) {
   const step = size < 1024 ? 0 : size < MEGABYTE ? 1 : 2;
   const unit = { style: "unit", unit: UNITS[step], unitDisplay: step ? "short" : "long", maximumFractionDigits: 1 };
@@ -58,7 +58,7 @@ function removeFile(composer, file) {
   composer.field.focus();
 }
 
-// The text may be short enough by now.
+// Show how much too long the text is, unless it has been shortened while this module was loading.
 export function warnTooLong(composer, most) {
   const more = [...composer.field.value].length - most;
   const [over, parts] = [more, most].map((number) => number.toLocaleString(language));

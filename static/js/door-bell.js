@@ -1,12 +1,12 @@
 // <door-bell> says when to fetch new messages: whenever the socket rings, and by polling, slowly while a socket is open.
 const POLL = 3000; // milliseconds between two polls without a socket
 const SLOW_POLL = 30000; // with one, which makes up for a lost ring
-const HIDDEN = 5; // times slower while nobody sees the page
+const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
 const MAX_DELAY = 30000; // before connecting again
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
-const NOT_FOUND = 4404; // nothing that this page may listen to
+const NOT_FOUND = 4404; // no conversation that this page may listen to
 
 class DoorBell extends HTMLElement {
   connectedCallback() {
@@ -31,7 +31,7 @@ class DoorBell extends HTMLElement {
       otherTabs.onmessage = () => this.conversationBegan();
       document.addEventListener("conversation-began", () => otherTabs.postMessage("began"), { once: true });
     } catch {
-      // a browser that isolates pages from each other
+      // this browser isolates pages from each other
     }
     document.addEventListener("messages-shown", ({ detail }) => detail.length && !this.begun && this.begin());
   }
@@ -78,7 +78,7 @@ class DoorBell extends HTMLElement {
     };
     socket.onclose = (event) => {
       if (socket !== this.socket) return;
-      this.ring(); // fetches what is new, and finds out whether the server is there at all
+      this.ring(); // fetches new messages, and shows whether the server can be reached
       this.schedulePoll();
       this.connectLater([TRY_LATER, NOT_FOUND].includes(event.code) ? MAX_DELAY : 0);
     };
@@ -95,14 +95,14 @@ class DoorBell extends HTMLElement {
     this.silence = setTimeout(() => this.socket?.close(), SILENCE);
   }
 
-  // There may be new messages. `detail` is what the socket said of them.
+  // Tell the page that there may be new messages. `detail` is the socket's message.
   ring(detail = {}) {
     document.body.dispatchEvent(new CustomEvent("ring", { detail }));
   }
 
   schedulePoll() {
     clearTimeout(this.timer);
-    const pace = (this.open ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN : 1);
+    const pace = (this.open ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN_FACTOR : 1);
     this.timer = setTimeout(() => (this.ring(), this.schedulePoll()), pace * (0.9 + Math.random() / 5));
   }
 

@@ -73,11 +73,11 @@ class InboxList extends HTMLElement {
     pane.dispatchEvent(new CustomEvent("htmx:abort", { bubbles: true, detail: {} }));
   }
 
-  // Going back failed: do not show the page that was left under the URL of another one.
+  // Going back failed: replace the conversation, which does not belong to the new URL.
   showLoadError() {
     const message = document.createElement("p");
     message.append(`${this.dataset.missing} `, this.link(this));
-    const box = Object.assign(document.createElement("div"), { className: "nothing stranded" });
+    const box = Object.assign(document.createElement("div"), { className: "nothing load-error" });
     box.append(message);
     document.getElementById("conversation").replaceChildren(box);
     clearTimeout(this.retryTimer);
@@ -92,7 +92,7 @@ class InboxList extends HTMLElement {
   // Not location.reload(): if it failed, there would be no page left.
   retryNavigation() {
     clearTimeout(this.retryTimer);
-    if (document.querySelector(".stranded")) dispatchEvent(new PopStateEvent("popstate", { state: { htmx: true } }));
+    if (document.querySelector(".load-error")) dispatchEvent(new PopStateEvent("popstate", { state: { htmx: true } }));
   }
 
   // Says that an action failed, until another one succeeds.

@@ -1,8 +1,8 @@
 // The chat on a website: a launcher, and the panel that it opens. Nothing is requested before the panel opens, unless this
 // customer has written before. No failure in here may disturb the page.
 (() => {
-  // An element of the page with the name or id of a global hides it (DOM clobbering), and a website may let its users
-  // write such elements. So nothing of the document is read but through native(), and only what is really ours is used.
+  // An element of the page whose name or id is that of a global hides the global (DOM clobbering), and a website may let
+  // its users write such elements. So the document is read only through native().
   const native = (name) => Reflect.get(Document.prototype, name, document);
   const script = document.currentScript; // not native(): optimizers that defer scripts override it
   const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
@@ -17,7 +17,7 @@
   const query = `?host=${encodeURIComponent(location.origin)}`;
   const storageKey = `chatsite ${key}`;
   const LOAD_TIMEOUT = 10000; // milliseconds until a frame that does not load counts as unreachable
-  const READY_TIMEOUT = 1500; // milliseconds until a loaded frame does that is not ready: it is not the chat
+  const READY_TIMEOUT = 1500; // milliseconds until a loaded frame that has not answered counts as unreachable
   const REPORT_INTERVAL = 60000; // milliseconds between two reports that the customer is on the page
   const CHECK_INTERVAL = 3000; // milliseconds between two checks whether the URL or the title of the page has changed
 
@@ -45,7 +45,7 @@
     try {
       return action();
     } catch {
-      // the page goes on without us
+      // errors must not disturb the page
     }
   };
 
@@ -75,16 +75,16 @@
   const load = async () => {
     frame?.remove();
     port = null;
-    panel.className = "panel"; // on a phone, the launcher closes the panel until the chat is there with its own button
+    panel.className = "panel"; // on a phone, the launcher closes the panel until the chat has loaded with its own button
     unreachable.hidden = true;
     const loading = (frame = make("iframe", { title: chatText }));
     showUnreachableAfter(LOAD_TIMEOUT);
     panel.prepend(loading);
-    // After a sign-out, end the secret that a late answer may have stored, before anything is shown.
+    // After a sign-out, end the secret that a late response may have stored, before anything is shown.
     if (read().fresh && (await request("forget")) === false) return showUnreachableAfter(0);
     loading.onload = () => {
       const { port1, port2 } = new MessageChannel();
-      // A frame that was replaced only says that it has been wiped.
+      // A frame that was replaced may only answer that it is wiped.
       port1.onmessage = ({ data }) => attempt(() => (loading === frame ? receive(data, port1) : data.gone && frameWiped()));
       attempt(() => loading.contentWindow.postMessage("chatsite", server, [port2])); // to no other origin
       if (loading === frame && !port) showUnreachableAfter(READY_TIMEOUT);
@@ -132,7 +132,7 @@
   // Tells the agents which page the customer is on or has left, and learns how many messages are unread.
   const report = async (left) => {
     reportedPage = currentPage();
-    reportedAt = !left && Date.now(); // the customer may come back to the page out of the back/forward cache
+    reportedAt = !left && Date.now(); // the browser may restore the page from its back/forward cache
     const answer = read().chat && (await request("here", left));
     if (port || !(answer?.unread >= 0)) return;
     showUnread(answer.unread);
@@ -164,7 +164,7 @@
     proof = identity?.id ? `HMAC ${identity.hmac} ${identity.id}` : identity;
     post({ proof });
   };
-  // A late answer may still store a secret: `fresh` makes the next frame end that before it shows anything.
+  // A late response may still store a secret: `fresh` makes the next frame delete it before it shows anything.
   const end = async (elsewhere) => {
     const forgotten = elsewhere || request("forget");
     const wiped = port && new Promise((done) => (frameWiped = done) && setTimeout(done, CHECK_INTERVAL));

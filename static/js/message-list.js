@@ -107,7 +107,7 @@ class MessageList extends HTMLElement {
     this.dispatchEvent(new CustomEvent("seen"));
   }
 
-  // The server separates days in its own time zone; redo it in the reader's.
+  // The server separates days in its own time zone: separate them in the reader's.
   markDays() {
     let previousDay = null;
     for (const row of this.rows) {

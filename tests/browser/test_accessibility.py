@@ -83,7 +83,7 @@ def test_the_chat_is_accessible_while_offline(people: People) -> None:
     alice.page.context.set_offline(True)
     alice.loses_socket()
     alice.says("Into the void")
-    expect(alice.pending.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    expect(alice.pending.locator(".delivery")).to_have_text("Not sent yet, trying again…")
     expect(alice.connection).to_have_text("Reconnecting…")
     check(alice.page)
 

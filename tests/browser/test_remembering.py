@@ -44,10 +44,10 @@ def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(web:
     bob.answers("How can I help?")
     alice.shows(hello, "How can I help?")
     if kind == "no cookies":
-        expect(alice.forgetful).to_be_visible()
+        expect(alice.not_remembered).to_be_visible()
         goes_on_in_a_window(alice, bob)
         return
-    expect(alice.forgetful).to_be_hidden()
+    expect(alice.not_remembered).to_be_hidden()
     alice.reloads()
     alice.shows(hello, "How can I help?")
     alice.says("Do you have bread?")
@@ -111,7 +111,7 @@ def test_without_cookies_the_secret_is_stored_elsewhere(web: Web, keeper: str, w
     alice.opens()
     alice.says(hello)
     alice.shows(hello)
-    expect(alice.forgetful).to_be_hidden()
+    expect(alice.not_remembered).to_be_hidden()
     assert alice.cookies() == []
     in_the_frame = alice.inside.evaluate("() => Object.values(localStorage).join()")
     if keeper == "the frame itself":
@@ -536,7 +536,7 @@ def test_where_identity_is_required_anonymous_messages_are_refused(web: Web, mem
     alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
     alice.opens()
     alice.says("Let me in")
-    expect(alice.pending.locator(".fate")).to_have_text(
+    expect(alice.pending.locator(".delivery")).to_have_text(
         "Not sent. Please sign in on the website first, then write to us."
     )
     alice.calls("identify", token(unique_name()))

@@ -101,13 +101,13 @@ def test_an_own_message_is_shown_at_once_and_marked_when_sent(people: People) ->
         alice.says("At once!")
         expect(alice.pending).to_have_count(1)
         expect(alice.pending.locator(".bubble")).to_have_text("At once!")
-        expect(alice.pending.locator(".fate")).to_have_text("Sending…")
+        expect(alice.pending.locator(".delivery")).to_have_text("Sending…")
         alice.says("And this behind it.")
         expect(alice.pending).to_have_count(2)
         eventually(alice.page, lambda: len(held) == 1, "the first is on its way, and the second waits for it")
         assert alice.screen() == [(None, "At once!"), (None, "And this behind it.")]
     alice.shows("At once!", "And this behind it.")
-    expect(alice.page.locator("#messages .fate").last).to_have_text("Sent")
+    expect(alice.page.locator("#messages .delivery").last).to_have_text("Sent")
 
 
 def test_an_answer_is_sent_although_the_agent_opens_another_conversation_meanwhile(people: People, api: Api) -> None:
@@ -159,7 +159,7 @@ def test_each_refused_message_says_why_and_has_its_own_buttons(people: People) -
     expect(alice.page.get_by_role("button", name="Edit")).to_have_count(3)
     for number in range(3):
         expect(alice.pending.nth(number).locator(".when")).to_have_css("opacity", "1")
-        expect(alice.pending.nth(number).locator(".fate")).to_have_text("Not sent. Not now.")
+        expect(alice.pending.nth(number).locator(".delivery")).to_have_text("Not sent. Not now.")
     alice.page.unroute("**/messages/*")
     alice.pending.first.get_by_role("button", name="Try again").click()  # waits until the button can be clicked
     alice.sees("One")
@@ -174,7 +174,7 @@ def test_a_retried_message_says_so_although_another_one_is_queued(people: People
     alice.says("One")
     alice.says("Two")
     first = alice.pending.first
-    expect(first.locator(".fate")).to_have_text("Not sent yet, trying again…")
+    expect(first.locator(".delivery")).to_have_text("Not sent yet, trying again…")
     expect(first.locator(".when")).to_have_css("opacity", "1")
     first.get_by_role("button", name="Try again").click()
     alice.page.unroute("**/messages/*")

@@ -160,9 +160,9 @@ class EmbeddedCustomer(Customer):
         return self.frame.locator(".message.pending")
 
     @property
-    def forgetful(self) -> Locator:
+    def not_remembered(self) -> Locator:
         """The notice that this chat will not be remembered."""
-        return self.frame.locator(".forgetful")
+        return self.frame.locator(".not-remembered")
 
     def bubble(self, text: str) -> Locator:
         return self.frame.locator("#messages .bubble").filter(has_text=exactly(text))
