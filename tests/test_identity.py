@@ -303,6 +303,28 @@ def test_an_email_without_proof_gives_no_access_and_is_marked_as_not_verified(
     assert "Alice&#x27;s own" not in page.split('id="about"')[1]
 
 
+def test_a_proven_name_and_email_are_not_replaced_by_what_the_customer_says(alice: Page, shop: Website) -> None:
+    said = {"name": "The boss", "email": "boss@example.com"}
+    for proof in (token(name="Alice", email="alice@example.com"), hmac_proof("alice-7"), ""):
+        headers = {"X-Identity": proof} if proof else {}
+        alice.post(f"{PATH}messages/", {"content": "Hello", **said}, headers=headers)
+    body = {"content": "Hello", "conversation": str(Conversation.objects.get().uuid), **said}
+    alice.post("/api/messages/", json.dumps(body), content_type="application/json")
+    found = Conversation.objects.get()
+    assert found.messages.count() == 4
+    assert (found.customer_name, found.customer_email) == ("Alice", "alice@example.com")
+
+
+def test_a_name_that_no_proof_contains_is_marked_as_not_verified(alice: Page, shop: Website, bobs: Page) -> None:
+    alice.htmx(f"{PATH}messages/", {"content": "Hello", "name": "The boss"})
+    identifies(alice, hmac_proof("alice-7"))
+    about = f"/inbox/{Conversation.objects.get().pk}/about/"
+    assert "not verified" in bobs.get(about).content.decode().split("</h2>")[0]
+    identifies(alice, token(name="Alice"))
+    says(alice, "Again", token(name="Alice"))
+    assert "not verified" not in bobs.get(about).content.decode()
+
+
 def test_agents_see_the_earlier_conversations_of_the_same_verified_customer(shop: Website, bobs: Page) -> None:
     says(Page(), "The first", token())
     phone = Page()

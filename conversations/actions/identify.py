@@ -38,9 +38,9 @@ def assign_to_contact(conversation: Conversation, claim: "Claim") -> None:
     customer's conversation, only a claim does.
     """
     was_anonymous = conversation.contact_id is None
-    conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
+    conversation.contact = contact = Contact.objects.save_claim(conversation.website_id, claim)
     if was_anonymous:
-        conversation.customer_name = claim.name or conversation.customer_name
-        conversation.customer_email = claim.email or conversation.customer_email
+        conversation.customer_name = contact.name or conversation.customer_name
+        conversation.customer_email = contact.email or conversation.customer_email
         conversation.save(update_fields=["contact", "customer_name", "customer_email"])
         replace_secret(conversation, identified_uuid(conversation.uuid))

@@ -152,8 +152,6 @@ def _write(
         insert(conversation)
     elif claim:
         assign_to_contact(conversation, claim)
-    if claim:
-        name, email = claim.name or name, claim.email or email
     message = Message(
         conversation=conversation,
         author=author,
@@ -177,6 +175,8 @@ def _write(
             conversation.first_answer_after = hours.waiting_time(conversation.created_at, message.created_at)
         conversation.answered_messages = conversation.customer_messages
     else:
+        if contact := conversation.contact:  # what is proven is not replaced by what the customer says
+            name, email = contact.name or name, contact.email or email
         conversation.customer_messages += 1
         conversation.status = Conversation.Status.OPEN
         conversation.customer_name = name or conversation.customer_name

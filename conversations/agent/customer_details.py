@@ -25,6 +25,7 @@ class CustomerDetails:
     avatar: Avatar
     website: Website
     contact: Contact | None
+    name_is_verified: bool
     email_is_verified: bool
     earlier: list[Conversation]
     visitor: Visitor | None
@@ -42,6 +43,7 @@ class CustomerDetails:
             avatar=Avatar.of(str(conversation)),
             website=Website.objects.by_id(conversation.website_id),
             contact=contact,
+            name_is_verified=contact is not None and contact.name == conversation.customer_name,
             email_is_verified=bool(by_token and contact and contact.email == conversation.customer_email),
             earlier=conversation.earlier(),
             visitor=seen,
