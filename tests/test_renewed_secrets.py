@@ -188,6 +188,17 @@ def test_earlier_conversations_need_the_proof(anonymous: Conversation) -> None:
     assert texts(vera.get(PATH)) == ["Earlier"]
 
 
+def test_a_conversation_whose_verified_customer_is_deleted_is_opened_by_no_client_id(bob: Agent) -> None:
+    first = {"website": "shop", "client_id": CLIENT_ID, "content": "Hello"}
+    secret = by_api(uuid.uuid4(), **first)[1]
+    by_identify(uuid.UUID(secret), token(VERA))
+    post_message(content="For Vera alone", conversation=Conversation.objects.get(), agent=bob)
+    Contact.objects.all().delete()
+    answer, secret = by_api(uuid.uuid4(), **first)
+    assert "For Vera alone" not in answer.content.decode()
+    assert secret == Conversation.objects.latest("pk").uuid.hex
+
+
 # Requests in flight ---------------------------------------------------------------------------------------------------
 
 

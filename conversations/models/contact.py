@@ -2,11 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from conversations.models.message import Message
 
 if TYPE_CHECKING:
     from conversations.models.conversation import Conversation, ConversationQuerySet
@@ -92,3 +96,9 @@ class Contact(models.Model):
     def __str__(self) -> str:
         """Return the name, the e-mail address or the id."""
         return self.name or self.email or self.sub
+
+
+@receiver(pre_delete, sender=Contact)
+def _forget_client_ids(instance: Contact, **_more: Any) -> None:
+    """Keep the conversations closed to who knows a client_id: without a contact, it would open them without a proof."""
+    Message.objects.filter(conversation__contact=instance).update(client_id=None)
