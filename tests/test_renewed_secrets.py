@@ -254,6 +254,18 @@ def test_a_message_in_flight_when_its_customer_is_identified_is_written_with_the
     assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous", "Hers"]
 
 
+@pytest.mark.parametrize("proof", ["", VERA])
+@pytest.mark.parametrize("write", [by_page, by_page_with_file])
+def test_a_message_that_was_sent_before_its_secret_ended_begins_no_new_conversation(
+    anonymous: Conversation, write: Write, proof: str
+) -> None:
+    renew_secret(conversation=anonymous)
+    answer, secret = write(anonymous.uuid, token(VERA) if proof else "", state=f"OPEN {anonymous.pk}")
+    assert (answer.status_code, answer["HX-Trigger"], secret) == (204, "stranger", None)
+    assert Message.objects.count() == 1
+    assert write(anonymous.uuid, state="")[1] == Conversation.objects.latest("pk").uuid.hex
+
+
 def test_without_javascript_a_message_in_flight_at_sign_out_leads_to_an_empty_chat(
     anonymous: Conversation, in_flight: Any
 ) -> None:

@@ -79,6 +79,16 @@ def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict
     return bool(shown) and shown != str(pk)
 
 
+def _shows_lost_conversation(customer: CustomerRequest) -> bool:
+    """Whether the page's script posts to a conversation whose secret was renewed, or that was deleted.
+
+    Its customer may have been identified, or signed out, while the request was on its way: starting a new conversation
+    would replace the one that the browser has by now. The script sends the message again as whoever the customer is.
+    """
+    shown = customer.request.POST.get("state", "")
+    return bool(customer.request.htmx and shown and customer.secret and customer.conversation is None)
+
+
 def _conversation_changed() -> HttpResponse:
     """The browser has another conversation than the page shows, or none: make the page load that one."""
     return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
@@ -154,6 +164,8 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     except identity.InvalidProof as error:
         return _refused(customer, form, str(error), 401)
     conversation = customer.continuable_conversation(claim)
+    if conversation is None and _shows_lost_conversation(customer):
+        return _secret_renewed()
     form.require_contact_details(website, is_first=conversation is None, is_known=claim is not None)
     if not form.is_valid():
         return _refused(customer, form, form.first_error(), 422)

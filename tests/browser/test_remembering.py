@@ -465,6 +465,31 @@ def test_identification_renews_the_secret_and_neither_tab_notices(
     alice.shows("From my phone")
 
 
+def test_a_message_in_flight_while_another_tab_identifies_is_sent_to_the_same_conversation(
+    web: Web, members: Site
+) -> None:
+    path, context = members.page(script=members.script("members")), web.browser()
+    block_cookies(context, web.server.url)
+    alice, tab = (web.customer_on(members.cross_site, path, context=context) for _ in range(2))
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+    tab.opens()
+    tab.shows("Hello")
+    held: list[Route] = []
+    address = "**/messages/?host=*"
+    tab.page.route(address, lambda route: held.append(route) if route.request.method == "POST" else route.fallback())
+    tab.says("On its way")
+    eventually(tab.page, lambda: len(held) == 1, "it is on its way")
+    alice.calls("identify", token(unique_name()))
+    alice.says("Now as a member")
+    alice.shows("Hello", "Now as a member")
+    held.pop().continue_()
+    tab.page.unroute(address)
+    for page in (alice, tab):
+        page.shows("Hello", "Now as a member", "On its way")
+
+
 def test_an_identified_customer_has_the_same_conversation_on_every_device(web: Web, members: Site) -> None:
     alice_sub, carol_sub = unique_name(), unique_name()
     hello = f"Hello from {alice_sub}"
