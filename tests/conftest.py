@@ -127,7 +127,7 @@ def free_port() -> int:
 
 
 class Server:
-    """`manage.py serve` in a process and on a database of its own. It can be killed and started again."""
+    """`manage.py serve` in a separate process, on its own database. It can be killed and started again."""
 
     command = ("manage.py", "serve")
 

@@ -1,6 +1,6 @@
 """`make flood`: many widgets listen and poll while others write. Every widget must see every acknowledged message.
 
-Starts a server of its own on this machine, for a fixed number of messages. Exits with 1 if a widget lost, doubled or
+Starts a server on this machine, for a fixed number of messages. Exits with 1 if a widget lost, doubled or
 reordered a message. A ring that does not arrive is no error: it is counted, and polling must make up for it.
 """
 

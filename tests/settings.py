@@ -23,5 +23,5 @@ MEDIA_ROOT = BASE_DIR / "build" / "test-files"
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     (BASE_DIR / "build").mkdir(exist_ok=True)
-    # A file, because threads have connections of their own. One for each run of the suite.
+    # A file, because each thread has its own connection. One for each run of the suite.
     DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "build" / f"test-{os.getpid()}.sqlite3"}

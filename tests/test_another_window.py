@@ -1,4 +1,4 @@
-"""A code brings the conversation to one other window: once, soon, and in its own website alone."""
+"""A code opens the conversation in another window: once, within a minute, and on the same website only."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 
 def code_of(talk: Conversation) -> str:
-    """What the customer's page is given for another window."""
+    """The code that the customer's page gets for another window."""
     page = Page()
     page.cookies["chat"] = talk.uuid.hex
     return str(page.post("/chat/code/").content.decode())
@@ -47,7 +47,7 @@ def test_a_code_works_on_its_own_website_only(alice: Page, talk: Conversation) -
     assert alice.post("/chat/bakery/enter/", {"code": code_of(talk)}).status_code == 403
 
 
-@pytest.mark.parametrize("code", ["", "nonsense", "a:b:c"])
+@pytest.mark.parametrize("code", ["", "nonsense", "a:b:c", "\x00"])
 def test_an_invalid_code_is_refused(alice: Page, code: str) -> None:
     assert alice.post("/chat/enter/", {"code": code}).status_code == 403
 

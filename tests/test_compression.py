@@ -1,6 +1,6 @@
-"""Pages repeat nothing that a link chooses, so that the size of a compressed page tells nothing about its messages.
+"""Pages repeat nothing that a link chooses, so that the size of a compressed page reveals nothing about its messages.
 
-See https://breachattack.com: whoever makes a browser open links, and sees the sizes of the answers, could guess words.
+See https://breachattack.com: an attacker who makes a browser open links and sees response sizes could guess texts.
 """
 
 import gzip

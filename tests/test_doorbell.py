@@ -155,7 +155,7 @@ async def test_a_signed_in_user_who_is_not_an_agent_is_refused() -> None:
         b"http://eviltestserver",
         b"https://testserver",
         b"http://testserver:81",
-        b"http://localhost",  # another host of ours than the one in the Host header
+        b"http://localhost",  # another of our hosts than the one in the Host header
         b"http://[",
         b"null",
         b"",

@@ -1,4 +1,4 @@
-"""Every address answers text and numbers that a database cannot take with 4xx. It matters to run this on PostgreSQL."""
+"""Every URL answers 4xx to text and numbers that a database cannot store. Run this on PostgreSQL, which is strict."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def requests(route: str, plausible: dict[str, Any]) -> Iterator[tuple[str, dict[
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("route", distinct_routes(), ids=lambda route: route or "/")
-def test_no_address_fails_on_hostile_input(client: Client, talk: Conversation, route: str) -> None:
+def test_no_url_fails_on_hostile_input(client: Client, talk: Conversation, route: str) -> None:
     cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
     plausible = {"key": "shop", "id": talk.pk, "pk": talk.pk, "uuid": talk.uuid, "file": uuid4()}
     methods = {"GET"} if route.startswith("admin/") else {"GET", "POST"}

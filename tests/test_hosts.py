@@ -1,4 +1,4 @@
-"""What the pages of a website ask for themselves: the loader, where the customer is, and to be forgotten."""
+"""The loader on websites' pages, and its requests: which page the customer is on, and sign-out."""
 
 import gzip
 import json
@@ -36,14 +36,14 @@ def chatting(alice: Page, shop: Website) -> Conversation:
     return Conversation.objects.get()
 
 
-def tells(page: Page, path: str = HERE, origin: str | None = SHOP, **said: Any) -> Any:
-    """What the loader says."""
+def reports(page: Page, path: str = HERE, origin: str | None = SHOP, **report: Any) -> Any:
+    """Send a report as the loader does."""
     headers = {"Origin": origin} if origin else {}
-    return page.post(path, json.dumps(said), content_type="text/plain", headers={**headers, "User-Agent": FIREFOX})
+    return page.post(path, json.dumps(report), content_type="text/plain", headers={**headers, "User-Agent": FIREFOX})
 
 
 def test_agents_see_which_page_the_customer_is_on(alice: Page, bobs: Page, chatting: Conversation) -> None:
-    answer = tells(
+    answer = reports(
         alice,
         url="https://shop.example/pots/blue",
         title="Blue pots",
@@ -63,14 +63,14 @@ def test_agents_see_which_page_the_customer_is_on(alice: Page, bobs: Page, chatt
 def test_an_agents_page_notices_that_the_customer_went_to_another_page(
     alice: Page, bobs: Page, chatting: Conversation
 ) -> None:
-    tells(alice, url="https://shop.example/a", title="A")
+    reports(alice, url="https://shop.example/a", title="A")
     page = bobs.get(f"/inbox/{chatting.pk}/").content.decode()
     found = re.search(r'id="shown-state" name="state" value="([^"]*)"', page)
     assert found
     poll = f"/inbox/{chatting.pk}/messages/"
     asked = {"since": chatting.last_message_id, "state": found[1]}
     assert "HX-Trigger" not in bobs.get(poll, asked)
-    tells(alice, url="https://shop.example/b", title="B")
+    reports(alice, url="https://shop.example/b", title="B")
     assert bobs.get(poll, asked)["HX-Trigger"] == "state"
 
 
@@ -81,12 +81,12 @@ def test_agents_see_the_referrer_of_the_visit_and_not_of_every_page(
         about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
         return re.sub(r"<[^>]+>|\s", "", about.partition("Came from")[2].partition("</dd>")[0])
 
-    tells(alice, url=f"{SHOP}/pots", referrer=f"{SHOP}/")
+    reports(alice, url=f"{SHOP}/pots", referrer=f"{SHOP}/")
     assert came_from() == f"{SHOP}/"
-    tells(alice, url=f"{SHOP}/", referrer="https://search.example/")
-    tells(alice, url=f"{SHOP}/blue", referrer=f"{SHOP}/")
+    reports(alice, url=f"{SHOP}/", referrer="https://search.example/")
+    reports(alice, url=f"{SHOP}/blue", referrer=f"{SHOP}/")
     assert came_from() == "https://search.example/"
-    tells(alice, url=f"{SHOP}/", referrer="https://another.example/")
+    reports(alice, url=f"{SHOP}/", referrer="https://another.example/")
     assert came_from() == "https://another.example/"
 
 
@@ -94,14 +94,14 @@ def test_agents_see_that_their_customer_has_left_the_page(alice: Page, bobs: Pag
     def has_left() -> bool:
         return "Left the page" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
 
-    tells(alice, url=f"{SHOP}/a")
+    reports(alice, url=f"{SHOP}/a")
     assert not has_left()
-    tells(alice, url=f"{SHOP}/a", left=1)
+    reports(alice, url=f"{SHOP}/a", left=1)
     assert has_left()
-    tells(alice, url=f"{SHOP}/b")
-    tells(alice, url=f"{SHOP}/a", left=1)  # it comes late
+    reports(alice, url=f"{SHOP}/b")
+    reports(alice, url=f"{SHOP}/a", left=1)  # it comes late
     assert not has_left()
-    tells(alice, url=f"{SHOP}/b", left=1)
+    reports(alice, url=f"{SHOP}/b", left=1)
     alice.post(f"/chat/shop/messages/?host={SHOP}", {"content": "Here I am again"})
     assert not has_left()
     assert not Conversation.objects.exclude(pk=chatting.pk).exists()
@@ -121,7 +121,7 @@ def test_agents_see_the_preferred_language_of_the_browser(
 ) -> None:
     alice.post(HERE, "{}", content_type="text/plain", headers={"Origin": SHOP, "Accept-Language": accepted})
     assert f"<dd>{shown}</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
-    tells(alice, language="ar")  # the page has chosen it
+    reports(alice, language="ar")  # the page has chosen it
     assert "<dd>Arabic</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
 
 
@@ -129,19 +129,19 @@ def test_reporting_a_page_answers_the_unread_count(alice: Page, bob: Agent, chat
     seen = chatting.last_message_id
     for text in ("Hi!", "Are you there?"):
         post_message(content=text, conversation=chatting, agent=bob)
-    assert tells(alice, seen=seen).json() == {"unread": 2}
-    assert tells(alice, seen=seen + 2).json() == {"unread": 0}
-    assert tells(alice).json() == {"unread": 2}
+    assert reports(alice, seen=seen).json() == {"unread": 2}
+    assert reports(alice, seen=seen + 2).json() == {"unread": 0}
+    assert reports(alice).json() == {"unread": 2}
 
 
 def test_where_there_is_no_cookie_the_secret_comes_in_the_body(chatting: Conversation) -> None:
-    assert tells(Page(), chat=chatting.uuid.hex).json() == {"unread": 0}
-    assert tells(Page(), chat="0" * 32).status_code == 204
-    assert tells(Page(), chat=1).status_code == 204
+    assert reports(Page(), chat=chatting.uuid.hex).json() == {"unread": 0}
+    assert reports(Page(), chat="0" * 32).status_code == 204
+    assert reports(Page(), chat=1).status_code == 204
 
 
 def test_nothing_is_noted_of_visitors_without_a_conversation(mallory: Page, shop: Website) -> None:
-    assert tells(mallory, url="https://shop.example/").status_code == 204
+    assert reports(mallory, url="https://shop.example/").status_code == 204
     assert not Conversation.objects.exists()
 
 
@@ -153,8 +153,8 @@ def test_other_origins_are_refused_and_change_nothing(alice: Page, chatting: Con
             "/chat/shop/here/?host=https://evil.example",
             HERE.replace("here", "forget"),
         ):
-            assert tells(alice, path, origin, url="https://evil.example/").status_code == 403, (origin, path)
-    assert tells(alice, HERE.replace("shop/", "nowhere/", 1)).status_code == 404
+            assert reports(alice, path, origin, url="https://evil.example/").status_code == 403, (origin, path)
+    assert reports(alice, HERE.replace("shop/", "nowhere/", 1)).status_code == 404
     known = visitor.get(chatting.pk)
     assert known is None or "evil" not in known.url
     assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == ["Hello"]
@@ -172,14 +172,14 @@ def test_what_a_browser_reports_is_escaped_and_bad_links_are_not_shown(
     alice: Page, bobs: Page, chatting: Conversation
 ) -> None:
     bad = "<img src=x onerror=alert(1)>"
-    tells(alice, url="javascript:alert(1)", title=bad, referrer=bad, language=bad, zone="../../etc/passwd")
+    reports(alice, url="javascript:alert(1)", title=bad, referrer=bad, language=bad, zone="../../etc/passwd")
     about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
     assert "<img" not in about
     assert "&lt;img src=x onerror=alert(1)&gt;" in about
     assert 'href="javascript' not in about
-    tells(alice, title="half a \ud800 pair")
+    reports(alice, title="half a \ud800 pair")
     assert bobs.get(f"/inbox/{chatting.pk}/").status_code == 200
-    tells(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
+    reports(alice, url="https://shop.example/" + "x" * 9000, title="t" * 9000)
     assert len(visitor.get(chatting.pk).url) == visitor.MAX_LENGTH  # type: ignore[union-attr]
 
 
@@ -189,7 +189,7 @@ def test_signing_out_deletes_the_cookie_and_ends_the_secret_everywhere(
     stolen = Page()
     stolen.cookies.load({name: morsel.value for name, morsel in alice.cookies.items()})
     assert texts(stolen.get(f"/chat/shop/?host={SHOP}")) == ["Hello"]
-    gone = tells(alice, f"/chat/shop/forget/?host={SHOP}")
+    gone = reports(alice, f"/chat/shop/forget/?host={SHOP}")
     assert gone.status_code == 204
     assert all(cookie["max-age"] == 0 and "Partitioned" in cookie.OutputString() for cookie in gone.cookies.values())
     assert texts(alice.get(f"/chat/shop/?host={SHOP}")) == []
@@ -201,7 +201,7 @@ def test_signing_out_deletes_the_cookie_and_ends_the_secret_everywhere(
 def test_reporting_pages_is_rate_limited(alice: Page, chatting: Conversation, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "visits of one address": (2, 60)}
-    answers = [tells(alice) for _ in range(3)]
+    answers = [reports(alice) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert int(answers[-1]["Retry-After"]) > 0
 

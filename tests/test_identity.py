@@ -1,4 +1,4 @@
-"""Identity: a website's own server says who its customers are, and nobody else can."""
+"""Identity: only a website's own server can prove who its customers are."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ def shop() -> Website:
 
 @pytest.fixture
 def legacy(shop: Website) -> Website:
-    """The same website as it was before HMAC proofs had a secret of their own, migrated."""
+    """A website that was set up when both kinds of proof had one secret, after the migration."""
     Website.objects.update(accepts_hmac=False, hmac_secret="", hmac_secret_before="")
     import_module("conversations.migrations.0006_separate_hmac_secret").keep_both_kinds(apps, None)
     shop.refresh_from_db()

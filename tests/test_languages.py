@@ -21,7 +21,7 @@ from tests.conftest import ROOT, Page
 
 LOCALES = [to_locale(code) for code, _ in settings.LANGUAGES if code != "en"]
 
-# A translation must have the same placeholders and HTML characters as the original: some stand in attributes.
+# A translation must have the same placeholders and HTML characters as the original: some are in attributes.
 FIXED = re.compile(r'%\(\w+\)s|\{\w+\}|[<>"]')
 
 Entry = dict[str, str]

@@ -1,4 +1,4 @@
-"""The log: short, whatever clients send, and without secrets."""
+"""The log: clients cannot flood it, and it has no secrets."""
 
 import io
 import logging

@@ -289,7 +289,7 @@ def test_signing_out_with_a_secret_that_is_renewed_at_this_moment_ends_nothing_e
 
 
 def in_threads(*calls: Callable[[], Any]) -> list[Any]:
-    """Run all at once, each with a database connection of its own."""
+    """Run all at once, each with its own database connection."""
     barrier = Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The server as a process of its own: large bodies, slow clients, WebSockets, and a graceful shutdown."""
+"""The server in a separate process: large bodies, slow clients, WebSockets, and a graceful shutdown."""
 
 import hashlib
 import http.client
@@ -53,7 +53,7 @@ CHUNK = "10000\r\n" + "x" * 0x10000 + "\r\n"
 
 
 class Running:
-    """A server of the views in request_handler_urls.py, in a process of its own."""
+    """A server of the views in request_handler_urls.py, in a separate process."""
 
     def __init__(self, where: Path, settings: dict[str, Any] | None = None, **constants: float) -> None:
         """`constants` of server.py and http_connection.py get other values, such as shorter times."""

@@ -59,7 +59,7 @@ class ObservedServer(Server):
         return int(number) if number else None
 
     def forgets_all_connections(self) -> None:
-        """Wait until the housekeeping has forgotten all connections; it must not have failed."""
+        """Wait until the periodic checks have removed all connections; they must not have failed."""
         self.connections()  # the number of a round before
         until(lambda: self.connections() == 0)
         assert self.errors() == []

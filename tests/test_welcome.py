@@ -140,7 +140,7 @@ def test_overlapping_hours_around_midnight_count_once() -> None:
         (90_000, "within 2 days"),
     ],
 )
-def test_a_wait_is_rounded_up_in_words(seconds: int, words: str) -> None:
+def test_the_usual_reply_time_is_rounded_up(seconds: int, words: str) -> None:
     assert duration_text(seconds) == f"Usually answers {words}"
 
 
@@ -186,7 +186,7 @@ def test_answers_outside_office_hours_do_not_count_for_the_usual_reply_time(
     closed_now.office_hours = ""
     closed_now.save()
     assert "We are a small team" in alice.get("/chat/").content.decode()
-    for conversation in Conversation.objects.all():  # and what is said more within the hours is no first answer
+    for conversation in Conversation.objects.all():  # a second answer within the hours does not count as the first
         post_message(content="Did that help?", conversation=conversation, agent=bob)
     cache.clear()
     assert "We are a small team" in alice.get("/chat/").content.decode()

@@ -248,7 +248,7 @@ class ChatsiteServer(Server):
             protocol.transport.abortConnection()
 
     def protocol_disconnected(self, protocol: Any) -> None:
-        """Note when a connection was closed. daphne's raises KeyError if it has been forgotten already."""
+        """Store when a connection was closed. daphne's method raises KeyError for a removed one."""
         if protocol in self.connections:
             super().protocol_disconnected(protocol)
 

@@ -63,7 +63,7 @@ class ThreadPool:
             threads, thread_name_prefix="request", initializer=partial(guard, initializer)
         )
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.jobs: dict[str, deque[Job]] = {}  # of each client, who take turns
+        self.jobs: dict[str, deque[Job]] = {}  # by client; the first client's turn is next
         self.results: deque[tuple[Job, Any, BaseException | None]] = deque()
         self.lock = threading.Lock()  # for `jobs` and `active`
         self.active = 0  # threads that work through the queue
@@ -76,7 +76,7 @@ class ThreadPool:
     async def run(self, function: Callable[[], Any], discard: Discard, client: str = "") -> Any:
         """Call the function in a thread; return its result or raise its exception.
 
-        Clients take turns: however many jobs of one wait, those of another wait for one of them each.
+        Clients take turns, one job each, so a client with many jobs does not delay the others for long.
 
         A function that has begun runs to its end even if the caller is cancelled: then `discard` is called with the
         result, in a thread.
@@ -108,7 +108,7 @@ class ThreadPool:
                 self.active -= 1
 
     def next_job(self) -> Job | None:
-        """Take a job of the client whose turn it is. None if there is none: then the thread no longer is active."""
+        """Take a job of the client whose turn it is. None if there is none: the thread is not active any more."""
         with self.lock:  # `run` adds its job before it reads `active` under this lock, so no job is left behind
             if not self.jobs:
                 self.active -= 1

@@ -131,7 +131,7 @@ def send_files(
 ) -> HttpResponse:
     """Write a message with files in an existing conversation. Send it as multipart/form-data.
 
-    The answer is the same as for messages without files. Pictures (JPEG, PNG, GIF, WebP) are encoded anew, without
+    The answer is the same as for messages without files. Pictures (JPEG, PNG, GIF, WebP) are re-encoded without
     their metadata.
     """
     caller = authenticate(request, MULTIPART)

@@ -32,7 +32,7 @@ class HttpRequest(DjangoRequest):
 class CustomerRequest:
     """A customer's request to the chat of one website.
 
-    `host` is the origin of the page that embeds the chat, "" where the chat is a page of its own. A host that the
+    `host` is the origin of the page that embeds the chat, "" if the chat is not embedded. A host that the
     website does not list may not frame the chat: see `frame_ancestors`.
     """
 

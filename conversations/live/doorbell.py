@@ -33,7 +33,7 @@ TIMEOUT = 25
 """Seconds that the database and the channel layer together may take to open a socket, or for one heartbeat."""
 
 LEAVE_TIMEOUT = 5
-"""Seconds that the channel layer may take to forget a closed socket; the server cancels its task after 10."""
+"""Seconds that the channel layer may take to remove a closed socket; the server cancels its task after 10."""
 
 Subscription = tuple[tuple[str, ...], int]
 """The groups that a socket joins, and the id of the last message in their conversations."""
@@ -72,7 +72,7 @@ class Doorbell(AsyncWebsocketConsumer):
             try:
                 async with asyncio.timeout(LEAVE_TIMEOUT):
                     await self.join(())
-            except Exception as error:  # any error of the channel layer's library: it forgets the socket by itself
+            except Exception as error:  # any error of the channel layer's library: it removes the socket by itself
                 logger.warning("A closed socket could not leave its groups: %r", error)
 
     async def subscription(self) -> Subscription | None:

@@ -35,7 +35,7 @@ def verify(website: Website, proof: str | None) -> Claim | None:
 
     A proof is a JSON Web Token (HS256, https://www.rfc-editor.org/rfc/rfc7519) with `sub`, `iat` and `exp`, and
     optionally `email` and `name`; or `HMAC <hex> <user id>`, the HMAC-SHA256 of the user id alone, which is weaker
-    because it never expires. Each kind has secrets of its own: HS256 is the same HMAC, so that with a common secret
+    because it never expires. Each kind has its own secrets: HS256 is the same HMAC, so that with a common secret
     the signature of one kind would be valid for the other.
 
     Raises InvalidProof if the proof is invalid, or missing where the website requires one.

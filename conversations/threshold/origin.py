@@ -62,7 +62,7 @@ def may_write(request: HttpRequest, website: Website) -> bool:
 def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Answer unsafe requests from pages of other origins with 403.
 
-    This replaces the CSRF token in views that rely on the customer's cookie: the token needs a cookie of its own before
+    This replaces the CSRF token in views that rely on the customer's cookie: the token needs its own cookie before
     the first message, and Chatsite sets none before it.
     """
 

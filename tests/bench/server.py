@@ -1,4 +1,4 @@
-"""Servers for the benchmark, each in a process and on a database of its own."""
+"""Servers for the benchmark, each in a separate process, on its own database."""
 
 import os
 import socket

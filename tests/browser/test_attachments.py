@@ -69,7 +69,7 @@ def shows_pictures(person: Person, count: int) -> None:
 
 
 def is_opened(window: Page, name: str = "") -> None:
-    """The picture of photo() is open in a window of its own, with its name as the title."""
+    """The picture of photo() is open in a new window, with its name as the title."""
     window.wait_for_url("**/files/**")
     size = "() => [document.images[0]?.naturalWidth, document.images[0]?.naturalHeight]"
     eventually(window, lambda: bool(window.evaluate(size) == [800, 600]), "the picture is open")

@@ -1,4 +1,4 @@
-"""A conversation between a customer and an agent, each in a browser of their own."""
+"""A conversation between a customer and an agent, each in their own browser."""
 
 import re
 from contextlib import suppress
@@ -150,23 +150,23 @@ def test_an_email_typed_while_a_message_is_being_sent_is_kept(people: People, cl
 
 
 def test_without_cookies_the_page_asks_only_for_what_is_not_known_yet(people: People, closed_website: str) -> None:
-    context, said = people.browser(), f"I am {unique_name()}."
+    context, text = people.browser(), f"I am {unique_name()}."
     block_cookies(context, people.server.url)
     alice = Customer(context.new_page(), people.server.url)
     email = alice.page.get_by_label("E-mail")
     for where, is_asked in (("/chat/", False), (f"/chat/{closed_website}/", True)):
         alice.goes(where)
-        alice.says(said)
-        alice.shows(said)
+        alice.says(text)
+        alice.shows(text)
         alice.reloads()
-        alice.shows(said)
+        alice.shows(text)
         alice.is_connected()
         expect(email).to_have_count(int(is_asked))
     email.fill("me@example.com")
     alice.says("Now you can reach me.")
-    alice.shows(said, "Now you can reach me.")
+    alice.shows(text, "Now you can reach me.")
     alice.reloads()
-    alice.shows(said, "Now you can reach me.")
+    alice.shows(text, "Now you can reach me.")
     expect(email).to_have_count(0)
 
 

@@ -1,4 +1,4 @@
-"""The chat on other websites' pages: its button and its panel, and pages that go on unharmed."""
+"""The chat on other websites' pages: its button and its panel, and that it never breaks the page."""
 
 from io import BytesIO
 from itertools import count
@@ -237,7 +237,7 @@ IN_REACH = """(element) => {
 
 
 def turns_the_wheel(page: Page, x: float, y: float, by: int, until: Locator) -> None:
-    """With the pointer around there, until it is in reach. What scrolls is chosen anew when the pointer moves."""
+    """Scroll near this point until the element is in view. Moving the pointer lets the browser choose what scrolls."""
     steps = count()
 
     def in_reach() -> bool:
@@ -371,8 +371,8 @@ def test_single_page_apps_keep_the_chat_and_report_their_pages(web: Web) -> None
             body.innerHTML = "<h1>Cakes</h1>";
             document.body.replaceWith(body);
         }""")
-    said = asked.to("/here/")[-1]
-    assert (said["url"], said["title"]) == (f"{web.shop.cross_site}/cakes", "Cakes")
+    report = asked.to("/here/")[-1]
+    assert (report["url"], report["title"]) == (f"{web.shop.cross_site}/cakes", "Cakes")
     expect(alice.button).to_have_count(1)
     expect(alice.field).to_have_value("and half a sentence")
     bob.opens(hello)
@@ -383,7 +383,7 @@ def test_single_page_apps_keep_the_chat_and_report_their_pages(web: Web) -> None
     alice.shows(hello, "Welcome")
     alice.page.evaluate("document.documentElement.replaceChildren(document.createElement('body'))")
     expect(alice.button).to_be_visible()
-    alice.shows(hello, "Welcome")  # the frame was moved, and so it loaded anew
+    alice.shows(hello, "Welcome")  # the frame was moved in the page, so it loaded again
 
 
 def test_an_agent_sees_when_the_customer_leaves_the_page_and_comes_back(web: Web) -> None:
@@ -510,7 +510,7 @@ def test_the_chat_is_not_printed(web: Web) -> None:
 
 
 def colours_in(locator: Locator) -> int:
-    """How many colours it is drawn in, those of softened edges left out."""
+    """The number of colours that it is drawn in, without those of antialiased edges."""
     with Image.open(BytesIO(locator.screenshot())) as picture:
         found = picture.convert("RGB").getcolors(1_000_000) or []
         least = picture.width * picture.height / 100
@@ -535,7 +535,7 @@ def test_the_button_and_the_panel_are_visible_with_forced_colours(web: Web, sche
 
 
 def objections(customer: EmbeddedCustomer) -> list[str]:
-    """What axe finds on the page and, apart, in the chat: words between the two would be the page's own."""
+    """The violations that axe finds on the page and, in a separate run, in the chat."""
     found = []
     frames = [customer.page.main_frame]
     if customer.panel.is_visible() and customer.unreachable.is_hidden():

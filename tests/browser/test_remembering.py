@@ -1,4 +1,4 @@
-"""The chat on other websites' pages remembers its customer where it may, and says so where it may not."""
+"""The chat on other websites' pages remembers its customer, or says that the browser does not allow it."""
 
 import contextlib
 import hmac
@@ -45,7 +45,7 @@ def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(web:
     alice.shows(hello, "How can I help?")
     if kind == "no cookies":
         expect(alice.not_remembered).to_be_visible()
-        goes_on_in_a_window(alice, bob)
+        continues_in_a_new_window(alice, bob)
         return
     expect(alice.not_remembered).to_be_hidden()
     alice.reloads()
@@ -60,8 +60,8 @@ def test_a_conversation_survives_a_reload_or_the_page_says_that_it_will_not(web:
     alice.is_connected()
 
 
-def goes_on_in_a_window(alice: EmbeddedCustomer, bob: Agent) -> None:
-    """Where nothing is kept, a window of its own remembers for as long as it is open; its code holds once."""
+def continues_in_a_new_window(alice: EmbeddedCustomer, bob: Agent) -> None:
+    """Where nothing is stored, the chat continues in a new window, by a code that works once."""
     before = alice.screen()
     codes: list[str] = []
     alice.page.context.on("response", lambda answer: codes.append(answer.text()) if "/code/" in answer.url else None)
@@ -78,7 +78,7 @@ def goes_on_in_a_window(alice: EmbeddedCustomer, bob: Agent) -> None:
     assert "code" not in window.page.url
     [code] = codes
     another = Customer(alice.page.context.new_page(), window.page.url.partition("/chat/")[0])
-    another.goes("/chat/")  # a page of ours, whose codes are believed
+    another.goes("/chat/")  # our own page, from which codes are accepted
     another.page.evaluate("(address) => location.assign(address)", f"{window.page.url}#code={code}")
     expect(another.page.get_by_role("alert").filter(has_text="opened too late")).to_be_visible()
     assert another.screen() == []
@@ -136,7 +136,7 @@ def test_without_cookies_the_secret_is_stored_elsewhere(web: Web, keeper: str, w
 
 
 def keeps_in_the_page(web: Web) -> tuple[BrowserContext, EmbeddedCustomer]:
-    """A browser that takes no cookie of the chat, and a customer in it who has not written yet."""
+    """A browser that ignores cookies of the chat, and a customer in it who has not written yet."""
     context = web.browser()
     block_cookies(context, web.server.url)
     return context, web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
@@ -275,7 +275,9 @@ def test_shutdown_in_one_tab_applies_to_all_tabs(web: Web, storage: str, where: 
 
 def test_messages_of_the_next_person_are_never_shown_below_those_of_the_previous_one(web: Web) -> None:
     context = web.browser()
-    context.add_init_script(f"if (window === top) {{ {NO_STORAGE} }}")  # so that the pages do not hear of each other
+    context.add_init_script(
+        f"if (window === top) {{ {NO_STORAGE} }}"
+    )  # so that the pages get no storage events of each other
     alice, tab = (web.customer_on(web.shop.cross_site, web.shop.page(), context=context) for _ in range(2))
     alice.opens()
     alice.says("Private")
@@ -404,7 +406,7 @@ def test_identifying_again_moves_nothing_on_the_screen(web: Web, members: Site, 
     asked = Requests(alice.page, web.server.url)
     alice.calls("identify", token(sub))
     alice.opens()
-    eventually(alice.page, lambda: bool(asked.ended("/identify/")), "the website has said who she is")
+    eventually(alice.page, lambda: bool(asked.ended("/identify/")), "the page has sent her proof")
     assert len([path for _, path, _ in asked.all if "/chat/" in path]) <= 6
     alice.says("Hello")
     alice.shows("Hello")

@@ -1,4 +1,4 @@
-"""`manage.py renewsecrets`: whoever has stored a conversation's uuid can do nothing with it afterwards."""
+"""`manage.py renewsecrets`: a stored uuid of a conversation gives no access afterwards."""
 
 from io import StringIO
 from typing import Any
@@ -38,11 +38,11 @@ def renewed(talks: list[Conversation]) -> list[bool]:
 def test_without_yes_it_says_what_it_costs_and_changes_nothing(talks: list[Conversation]) -> None:
     contact = Contact.objects.create(website=talks[0].website, sub="alice")
     Conversation.objects.filter(pk=talks[0].pk).update(contact=contact)
-    said = run("--all")
-    assert "the secrets of 5 conversations" in said
-    assert "1 of verified customers" in said
-    assert "4 of anonymous customers: their browsers lose the conversation" in said
-    assert "Nothing is changed yet" in said
+    output = run("--all")
+    assert "the secrets of 5 conversations" in output
+    assert "1 of verified customers" in output
+    assert "4 of anonymous customers: their browsers lose the conversation" in output
+    assert "Nothing is changed yet" in output
     assert renewed(talks) == [False] * 5
 
 
@@ -56,9 +56,9 @@ def test_a_renewed_uuid_neither_reads_nor_writes(talk: Conversation) -> None:
 
 def test_only_what_the_agent_could_see_is_renewed(bob: Agent, talks: list[Conversation]) -> None:
     bob.websites.add(talks[0].website)
-    said = run("--seen-by", "bob", "--yes")
-    assert "bob is still an agent" in said
-    assert f"sees only conversations of: {talks[0].website}. If they saw others before, renew --all." in said
+    output = run("--seen-by", "bob", "--yes")
+    assert "bob is still an agent" in output
+    assert f"sees only conversations of: {talks[0].website}. If they saw others before, renew --all." in output
     assert renewed(talks) == [True, True, True, True, False]
 
 
