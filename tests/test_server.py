@@ -591,6 +591,20 @@ def test_connections_of_one_address_are_bounded(tmp_path: Path) -> None:
         until(lambda: server.get("/hello/")[0] == 200)
 
 
+def test_an_idle_connection_makes_room_for_another_of_its_address(tmp_path: Path) -> None:
+    with serving(tmp_path, {"RATE_LIMITS": True, "CONNECTIONS": 3}) as server:
+        until(lambda: server.counts()["connections"] == 1)
+        ask = f"GET /hello/ HTTP/1.1\r\n{HOST}\r\n"
+        unused, used = server.send("GET "), server.send(ask)
+        for _ in range(20):
+            another = server.send(ask)
+            assert another.recv(1000).startswith(b"HTTP/1.1 200")
+        assert used.recv(1000).startswith(b"HTTP/1.1 200")
+        assert used.recv(1000) == b""
+        unused.sendall(ask.removeprefix("GET ").encode())
+        assert unused.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 def test_requests_of_one_address_behind_a_proxy_are_bounded(tmp_path: Path) -> None:
     with serving(tmp_path, {"RATE_LIMITS": True, "CONNECTIONS": 3, "TRUSTED_PROXIES": 1}) as server:
         head = f"GET /hold/ HTTP/1.1\r\n{HOST}X-Forwarded-For: 192.0.2."

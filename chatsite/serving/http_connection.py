@@ -8,6 +8,7 @@ import termios
 import time
 from collections.abc import Callable, Hashable
 from io import BytesIO
+from operator import attrgetter
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -175,7 +176,21 @@ class HttpConnection(HTTPChannel):
         if not self.server.clients.take(address, 1):
             return False
         self.address = address
-        return self.server.clients.of[address] <= settings.CONNECTIONS
+        return self.server.clients.of[address] <= settings.CONNECTIONS or self.close_idle()
+
+    def close_idle(self) -> bool:
+        """Close the connection of this address that has been idle for longest. False if none is idle."""
+        idle = [other for other in self.server.http_connections if other.address == self.address and other.is_idle()]
+        if not idle:
+            return False
+        oldest = min(idle, key=attrgetter("since"))
+        oldest.leave()
+        oldest.loseConnection()
+        return True
+
+    def is_idle(self) -> bool:
+        """Whether it is kept alive between two requests, as browsers keep several that they may not need."""
+        return bool(self.responses and not self.requests and not self._buffer and not self.unsent())
 
     def leave(self) -> None:
         """Stop counting the connection or request."""
