@@ -390,6 +390,21 @@ def test_uploads_that_are_on_their_way_are_bounded(tmp_path: Path, maximum: str)
         assert server.send(head + "x" * 1_500_000).recv(1000).startswith(b"HTTP/1.1 200")
 
 
+def test_one_address_cannot_keep_others_from_uploading(tmp_path: Path) -> None:
+    head = f"POST /digest/ HTTP/1.1\r\n{HOST}Content-Length: 1500000\r\nX-Forwarded-For: "
+    with serving(tmp_path, {"TRUSTED_PROXIES": 1}, MAX_UPLOAD_BYTES=2_000_000) as server:
+        large = server.send(f"{head}192.0.2.1\r\n\r\n" + "x" * 1_300_000)
+        small = server.send(f"{head}192.0.2.2\r\n\r\n" + "x" * 500_000)
+        until(lambda: server.counts()["upload_bytes"] == 1_800_000)
+        another = server.send(f"{head}192.0.2.3\r\n\r\n" + "x" * 1_500_000)
+        assert another.recv(1000).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ConnectionResetError):
+            large.recv(1000)
+        small.sendall(b"x" * 1_000_000)
+        assert small.recv(1000).startswith(b"HTTP/1.1 200")
+        until(lambda: server.counts()["upload_bytes"] == 0)
+
+
 # Connections ---------------------------------------------------------------------------------------------------------
 
 

@@ -105,10 +105,17 @@ class HttpRequest(WebRequest):
         self.received += len(data)
         if self.received > self.max_body:
             self.channel.refuse(413)
-        elif self.max_body > MAX_FORM and not self.content.reserve(len(data)):
+        elif self.max_body > MAX_FORM and not self.reserve(len(data)):
             self.channel.refuse(503)
         else:
             self.content.write(data)
+
+    def reserve(self, number: int) -> bool:
+        """Count the bytes of an upload. Where all uploads have too many, disconnect those of whoever has the most."""
+        while not self.content.reserve(number):
+            if not self.channel.drop_larger_upload(number):
+                return False
+        return True
 
     def process(self) -> Any:
         """Start the application, but not before the client has read most of the responses to earlier requests."""
@@ -248,6 +255,24 @@ class HttpConnection(HTTPChannel):
         request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         self.persistent = 0
         self.is_refusing = True
+
+    def drop_larger_upload(self, number: int) -> bool:
+        """Disconnect the largest upload of the address that has the most bytes, if `number` more are too many for all.
+
+        False if that is this address: otherwise a few clients that send slowly would keep all others from uploading.
+        """
+        usage, address = self.server.upload_bytes, self.client_address()
+        most = usage.largest()
+        if usage.total + number <= usage.max_of_all or usage.of[most] <= usage.of[address]:
+            return False
+        bodies = {other.requests[-1].content: other for other in self.server.http_connections if other.requests}
+        uploads = [body for body in bodies if isinstance(body, UploadedBody) and body.address == most and body.size]
+        if not uploads:
+            return False
+        largest = max(uploads, key=attrgetter("size"))
+        largest.close()
+        bodies[largest].transport.abortConnection()
+        return True
 
     def rawDataReceived(self, data: bytes) -> None:
         """Receive a part of a body, or of the requests behind the one that is being handled."""

@@ -31,3 +31,8 @@ class Usage:
             self.of[address] -= number
             if not self.of[address]:
                 del self.of[address]
+
+    def largest(self) -> str:
+        """The address that takes most."""
+        with self.lock:
+            return max(self.of, key=self.of.__getitem__, default="")
