@@ -1,6 +1,7 @@
 """Websites: each has its own chat, which only its own pages may embed. Agents may be limited to some websites."""
 
 import base64
+import hashlib
 import json
 import re
 from datetime import timedelta
@@ -583,3 +584,15 @@ def test_a_page_that_shows_another_conversation_gets_no_messages_of_this_one(
     assert "Written by alice" not in mallory.get(poll).content.decode()
     assert Conversation.objects.count() == 2
     assert alice.post(poll, {**hers, "content": "Mine"}, headers={"HX-Request": "true"})["X-Message"]
+
+
+def test_a_page_from_before_the_update_that_sends_a_digest_of_its_secret_goes_on(
+    alice: Page, mallory: Page, shop: Website
+) -> None:
+    alice.post("/chat/shop/messages/", {"content": "Before the update"})
+    poll, conversation = "/chat/shop/messages/", Conversation.objects.get()
+    state = f"OPEN {hashlib.sha256(conversation.uuid.bytes).hexdigest()[:8]}"
+    assert "Before the update" in alice.get(poll, {"state": state, "since": "0"}).content.decode()
+    assert alice.post(poll, {"state": state, "content": "After it"}, headers={"HX-Request": "true"})["X-Message"]
+    mallory.post(poll, {"content": "Hi"})
+    assert mallory.get(poll, {"state": state, "since": "0"})["HX-Trigger"] == "another"

@@ -207,10 +207,17 @@ def script_file(request: HttpRequest, digest: str) -> HttpResponse:
 
 @require_safe
 def module_file(request: HttpRequest, name: str, language: str, digest: str) -> HttpResponse:
-    """A module of the chat in one of our languages; 404 for any other."""
+    """A module of the chat in one of our languages; 404 for any other.
+
+    A page that was loaded before an update cannot work with the module of another version: it is reloaded, which keeps
+    what is typed and not sent yet. Agents' pages ask for `current` instead of a version.
+    """
     if name not in MODULES or language not in dict(settings.LANGUAGES):
         raise Http404
-    return _versioned(request, module(name, language), digest)
+    current = module(name, language)
+    if digest not in {current.digest, "current"}:
+        return Asset(current.content_type, b"location.reload();").response(request, 0)
+    return _versioned(request, current, digest)
 
 
 @require_safe

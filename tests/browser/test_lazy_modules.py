@@ -198,3 +198,22 @@ def test_a_file_clicked_twice_is_downloaded_once(web: Web) -> None:
     link.dblclick()
     eventually(alice.page, lambda: len(saved) == 1, "the file is saved")
     assert saved[0].path().read_bytes() == b"a note"
+
+
+def test_a_page_from_before_an_update_is_reloaded_when_it_needs_a_module(people: People) -> None:
+    alice = people.customer()
+    alice.says("Hello")
+    alice.sees("Hello")
+    alice.types("Half a sent")
+    alice.page.evaluate(
+        """() => {
+            const composer = document.querySelector("chat-composer")
+            composer.dataset.module = composer.dataset.module.replace(/\\w+\\.js$/, "000000000000.js")
+        }"""
+    )
+    with alice.page.expect_navigation():
+        alice.page.set_input_files("input[type=file]", NOTE)
+    people.errors.clear()  # the old page misses what it asked for
+    expect(alice.field).to_have_value("Half a sent")
+    attaches(alice, NOTE)
+    expect(chips(alice)).to_have_count(1)
