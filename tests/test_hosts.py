@@ -198,6 +198,15 @@ def test_signing_out_deletes_the_cookie_and_ends_the_secret_everywhere(
     assert "Hello" in bobs.get(f"/inbox/{chatting.pk}/").content.decode()
 
 
+def test_signing_out_ends_the_cookie_and_the_secret_that_the_page_kept(alice: Page, chatting: Conversation) -> None:
+    kept = Page().post(f"/chat/shop/messages/?host={SHOP}", {"content": "Earlier"}, headers={"X-Keep": "yes"})[
+        "X-Secret"
+    ]
+    reports(alice, f"/chat/shop/forget/?host={SHOP}", chat=kept)
+    for secret in (kept, chatting.uuid):
+        assert alice.get(f"/api/messages/{secret}/").json()["count"] == 0
+
+
 def test_reporting_pages_is_rate_limited(alice: Page, chatting: Conversation, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "visits of one address": (2, 60)}

@@ -59,7 +59,11 @@ class CustomerRequest:
     @cached_property
     def conversation(self) -> Conversation | None:
         """The conversation whose secret the browser sends, or None. One of another website counts as none."""
-        website, found = self.website, Conversation.objects.by_uuid(self.secret)
+        return self.find(self.secret)
+
+    def find(self, secret: uuid.UUID | None) -> Conversation | None:
+        """The conversation of this website that has the secret, or None."""
+        website, found = self.website, Conversation.objects.by_uuid(secret)
         return found if found and found.website_id == website.pk else None
 
     @property

@@ -18,7 +18,7 @@ from conversations.models import Conversation
 from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import visitor
-from conversations.threshold import limits
+from conversations.threshold import customer_secret, limits
 from conversations.threshold.origin import own_origin
 
 
@@ -61,11 +61,15 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
 
 @host_view
 def sign_out(request: HttpRequest, key: str) -> HttpResponse:
-    """Sign the customer out: renew the secret, so that it is invalid in every browser. The body is as above."""
+    """Sign the customer out: renew the secret, so that it is invalid in every browser. The body is as above.
+
+    The page may name an older secret than the cookie has. Both end.
+    """
     customer, _body = _read(request, key)
-    if customer.conversation is not None:
-        with suppress(Conversation.DoesNotExist):  # it was renewed already
-            renew_secret(conversation=customer.conversation)
+    for secret in {customer.secret, customer_secret.read(request.COOKIES, customer.cookie)}:
+        if conversation := customer.find(secret):
+            with suppress(Conversation.DoesNotExist):  # it was renewed already
+                renew_secret(conversation=conversation)
     response = HttpResponse(status=204)
     customer.drop_secret(response)
     del response["X-Secret"]
