@@ -52,6 +52,8 @@ def hrefs(text: str) -> list[str]:
         ("メールはbob@example.comまで", ["mailto:bob@example.com"]),
         ("www.example.de or example.com/a", ["http://www.example.de", "http://example.com/a"]),
         ("e.g. report.txt 1.2.3 foo.comcast ok...", []),
+        ("http\u017f://example.com/a", []),  # a long s, which is an s to a regular expression that ignores case
+        ("漢www.example.com漢www.example.org", ["http://www.example.com", "http://www.example.org"]),
         ("javascript:alert(1) javascript://example.com/%0aalert(1)", []),
         ("https://shop.example@evil.example/", ["mailto:shop.example@evil.example"]),
     ],
@@ -152,6 +154,7 @@ def emails() -> str:
             "a.com/",
             "www.a ",
         ),
+        *("漢www.ü" * 3_000 + "@", "漢https://a漢" * 2_000 + "@"),
         *(f"https://a.example/{run}" for run in ("()" * 9_000, ")" * 18_000, ".," * 9_000, "a漢" * 9_000)),
     ],
     ids=lambda text: text[:24],

@@ -31,7 +31,7 @@ ENDING = (
 LETTER = rf"[^\x00-\x7f{UNSPACED}{ENDING}]"  # of another script, as ü, я or ع
 FIRST = rf"(?:[A-Za-z0-9{UNSPACED}]|{LETTER})"
 WORD = rf"(?:[A-Za-z0-9_-]|{LETTER})++"
-UNSPACED_WORD = rf"(?<![A-Za-z0-9])[{UNSPACED}]++"
+UNSPACED_WORD = rf"(?<![A-Za-z0-9])[{UNSPACED}]++(?!(?ai:www\.))"
 HOST = rf"(?={FIRST}) (?:{WORD}|{UNSPACED_WORD}|(?<!\.)\.(?={FIRST}))++ (?::[0-9]{{1,5}})?+"
 REST = rf"(?:[/?\#](?:[!\#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]|{LETTER}|{UNSPACED_WORD})*+)?+"
 LOCAL = r"A-Za-z0-9.!$'*+_~-"
@@ -39,10 +39,10 @@ LOCAL = r"A-Za-z0-9.!$'*+_~-"
 # Runs in linear time: repetitions are possessive (`++`), and lookbehinds prevent a start in the middle of a run.
 ADDRESS = re.compile(
     rf"""
-    (?<![A-Za-z0-9]) (?P<url> (?i:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
+    (?<![A-Za-z0-9]) (?P<url> (?ai:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
     | (?<![{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
     | (?<![A-Za-z0-9_@./:-]) (?<!{LETTER})
-      (?P<host> (?: (?i:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?i:com|edu|gov|int|mil|net|org)) )
+      (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:com|edu|gov|int|mil|net|org)) )
         (?![@_]|{LETTER}) {REST} )
     """,
     re.VERBOSE,
