@@ -481,7 +481,7 @@ def test_while_other_pictures_are_decoded_a_picture_is_refused_and_a_file_is_not
     monkeypatch.setattr(process, "WAIT_SECONDS", 0)
     alice.cookies["chat"] = talk.uuid.hex
     sentence = "Many pictures are being sent at this moment. Please try again in a minute."
-    with process.turn:
+    with process.turn():
         for page, path in ((alice, "/chat/messages/"), (bobs, f"/inbox/{talk.pk}/messages/")):
             refused = page.htmx(path, {"content": "", "files": [upload("a.jpg", photo())]})
             assert (refused.status_code, refused.content.decode()) == (429, sentence)

@@ -3,11 +3,13 @@
 import signal
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from io import BytesIO
 from struct import pack
-from typing import Any
+from typing import IO, Any
 from unittest import mock
 
 import pytest
@@ -297,6 +299,13 @@ def test_animations_stay_animated(file_format: str) -> None:
     assert Image.open(picture.thumbnail).size == (30, 20)
 
 
+def test_an_animation_with_another_picture_for_old_browsers_stays_animated() -> None:
+    picture = decoded(animation("PNG", [Image.new("RGB", (30, 20)), *frames()], default_image=True))
+    image = Image.open(picture.full)
+    found = [frame.convert("RGB").getpixel((15, 10)) for frame in ImageSequence.Iterator(image)]
+    assert found[-3:] == [(255, 0, 0), (0, 128, 0), (0, 0, 255)]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -335,7 +344,8 @@ def test_a_picture_that_takes_too_much_memory_is_not_decoded(file_format: str, s
 
 def test_a_decoder_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MAX_SECONDS", 0)
-    assert process_picture(BytesIO(gif_of_tiny_frames(1))) is None
+    with pytest.raises(DecoderBusy):  # its metadata is still in it
+        process_picture(BytesIO(gif_of_tiny_frames(1)))
     monkeypatch.undo()
     assert decoded(gif_of_tiny_frames(1)).rendition is not None
 
@@ -363,6 +373,42 @@ def test_the_decoder_gets_no_secrets_and_does_not_know_django(monkeypatch: pytes
 
 def test_an_upload_does_not_wait_long_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "WAIT_SECONDS", 0)
-    with process.turn, pytest.raises(DecoderBusy):
+    with process.turn(), pytest.raises(DecoderBusy):
         process_picture(BytesIO(gif_of_tiny_frames(1)))
     assert decoded(gif_of_tiny_frames(1)).rendition is not None
+
+
+def test_pictures_are_decoded_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
+        order.append(threading.current_thread().name)
+        while len(order) == 1 and len(process.waiting) < 2:
+            time.sleep(0.001)
+        return [process.NO_PICTURE]
+
+    def send(pictures: int) -> None:
+        for _ in range(pictures):
+            process_picture(BytesIO(gif_of_tiny_frames(1)))
+
+    monkeypatch.setattr(process, "_run", run)
+    mallory = threading.Thread(target=send, args=[5], name="mallory")
+    alice = threading.Thread(target=send, args=[1], name="alice")
+    mallory.start()
+    while not order:
+        time.sleep(0.001)
+    alice.start()
+    mallory.join()
+    alice.join()
+    assert order == ["mallory", "alice", *["mallory"] * 4]
+
+
+def test_a_file_of_markers_alone_is_read_in_linear_time() -> None:
+    before = time.process_time()
+    assert stripped(b"\xff\xd8" + b"\xff" * 1_000_000) == b"\xff\xd8"
+    assert time.process_time() - before < 1  # 1 ms on the machine where this was written
+
+
+def test_what_only_begins_like_a_picture_is_kept_as_it_is() -> None:
+    for content in (b"GIF89a", b"GIF89a = 1; // a script", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBP"):
+        assert process_picture(BytesIO(content)) is None

@@ -1,8 +1,9 @@
 """`python -m conversations.pictures.decoder ORIGINAL FULL THUMBNAIL`: decode one picture; started by process.py.
 
 Reads a file from standard input and writes to three others, each given by its file descriptor: the same file without
-metadata, the picture as it is shown, and its thumbnail. Prints one JSON object a line: `{}` once the first is complete,
-the fields of Rendition once the others are. If anything fails or takes too much, the process ends without them.
+metadata, the picture as it is shown, and its thumbnail. Prints JSON, a line each: `{}` once the first is complete, the
+fields of Rendition once the others are; or only `null` if it is no picture. If anything else fails or takes too much,
+the process ends without them.
 """
 
 import json
@@ -53,7 +54,11 @@ def limit_process() -> None:
 def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
     """Decode the picture in standard input. Raises what Pillow raises, ValueError or MemoryError where it cannot."""
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        name, frames = strip_metadata(data, original)
+        try:
+            name, frames = strip_metadata(data, original)
+        except (ValueError, IndexError):
+            print("null", flush=True)
+            return
     original.flush()
     print("{}", flush=True)
     original.seek(0)
@@ -103,6 +108,7 @@ def save_animation(image: Any, full: IO[bytes]) -> None:
             durations.append(image.info["duration"])
         options = {**options, "duration": durations, "loop": image.info["loop"], "method": 0}
     image.info.pop("icc_profile", None)
+    image.info.pop("default_image", None)  # else Pillow saves this one, and not the animation
     image.save(full, image.format, save_all=True, **options)
 
 

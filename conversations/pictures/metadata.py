@@ -59,7 +59,7 @@ def _orientation(exif: bytes) -> bytes:
 
 # JPEG: segments (https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B) -----------------------------------------------
 
-MARKER = re.compile(rb"\xff+[^\x00\xff]")
+MARKER = re.compile(rb"\xff[^\x00\xff]")
 MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 APP0, APP1, APP2, APP14, APP15, COM, SOS, EOI = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE, 0xDA, 0xD9
 
@@ -112,15 +112,15 @@ def _png(data: Data) -> Blocks:
     at, frames = 8, 0
     while header := data[at : at + 8]:
         end = at + 12 + int.from_bytes(header[:4])
-        kind, body = header[4:], data[at + 8 : end - 4]
+        kind, size = header[4:], end - at
         if kind in PNG_CHUNKS:
             # A frame begins with a control chunk, except a still picture, which may come before an animation.
             is_frame = kind == b"fcTL" or (kind == b"IDAT" and not frames)
             frames += is_frame
             yield int(is_frame), data[at:end]
-        elif kind == b"iCCP" and _is_png_profile(body):
+        elif kind == b"iCCP" and size <= MAX_PROFILE and _is_png_profile(data[at + 8 : end - 4]):
             yield 0, data[at:end]
-        elif kind == b"eXIf" and (exif := _orientation(body).removeprefix(b"Exif\x00\x00")):
+        elif kind == b"eXIf" and (exif := _orientation(data[at + 8 : end - 4]).removeprefix(b"Exif\x00\x00")):
             yield 0, struct.pack(">I", len(exif)) + kind + exif + struct.pack(">I", zlib.crc32(kind + exif))
         at = end
         if kind == b"IEND":

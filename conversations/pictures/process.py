@@ -5,10 +5,13 @@ import logging
 import os
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import BoundedSemaphore
+from threading import Event, Lock
 from typing import IO
 
 from conversations.pictures import MAX_SECONDS, file_format
@@ -23,11 +26,36 @@ ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 WAIT_SECONDS = 10
 """Seconds that an upload waits for its turn. Pictures are decoded one after the other, which bounds the memory."""
 
-turn = BoundedSemaphore(1)
+NO_PICTURE = b"null"
+
+waiting: deque[Event] = deque()  # an event for each upload that waits, of which the first one is set: it has its turn
+lock = Lock()  # for `waiting`
 
 
 class DecoderBusy(Exception):
-    """Other pictures were decoded for WAIT_SECONDS."""
+    """Other pictures were decoded for WAIT_SECONDS, or this one's metadata could not be removed in time."""
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait until no other thread is here. Raises DecoderBusy after WAIT_SECONDS.
+
+    Threads come in the order in which they asked. With a semaphore, one that sends many pictures would come back before
+    the others have woken up.
+    """
+    mine = Event()
+    with lock:
+        waiting.append(mine)
+        waiting[0].set()
+    try:
+        if not mine.wait(WAIT_SECONDS):
+            raise DecoderBusy
+        yield
+    finally:
+        with lock:
+            waiting.remove(mine)
+            if waiting:
+                waiting[0].set()
 
 
 @dataclass(frozen=True)
@@ -54,25 +82,23 @@ class Picture:
 def process_picture(file: IO[bytes]) -> Picture | None:
     """Decode the picture in a file, or return None for a file that is not a picture.
 
-    Waits WAIT_SECONDS at most for other pictures, then raises DecoderBusy; decodes for MAX_SECONDS at most.
+    Waits WAIT_SECONDS at most for other pictures, then decodes for MAX_SECONDS at most. Raises DecoderBusy if there is no
+    turn in that time, or if not even the metadata is removed, which may say where the picture was taken.
     """
     sent_format = file_format(file.read(12))
     file.seek(0)
     if sent_format is None:
         return None
-    if not turn.acquire(timeout=WAIT_SECONDS):
-        raise DecoderBusy
-    try:
-        with TemporaryFile() as source:
-            while part := file.read(64 * 1024):
-                source.write(part)
-            source.seek(0)
-            picture = Picture(sent_format, TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
-            lines = _run(source, [picture.original, picture.full, picture.thumbnail])
-    finally:
-        turn.release()
+    with turn(), TemporaryFile() as source:
+        while part := file.read(64 * 1024):
+            source.write(part)
         file.seek(0)
+        source.seek(0)
+        picture = Picture(sent_format, TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
+        lines = _run(source, [picture.original, picture.full, picture.thumbnail])
     if not lines:
+        raise DecoderBusy
+    if lines == [NO_PICTURE]:
         return None
     if len(lines) == 2:
         picture.rendition = Rendition(**json.loads(lines[1]))
