@@ -32,6 +32,7 @@ LETTER = rf"[^\x00-\x7f{UNSPACED}{ENDING}]"  # of another script, as ü, я or �
 FIRST = rf"(?:[A-Za-z0-9{UNSPACED}]|{LETTER})"
 WORD = rf"(?:[A-Za-z0-9_-]|{LETTER})++"
 UNSPACED_WORD = rf"(?<![A-Za-z0-9])[{UNSPACED}]++(?!(?ai:www\.))"
+DOMAINS = "com|edu|gov|int|mil|net|org"
 HOST = rf"(?={FIRST}) (?:{WORD}|{UNSPACED_WORD}|(?<!\.)\.(?={FIRST}))++ (?::[0-9]{{1,5}})?+"
 REST = rf"(?:[/?\#](?:[!\#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]|{LETTER}|{UNSPACED_WORD})*+)?+"
 LOCAL = r"A-Za-z0-9.!$'*+_~-"
@@ -42,7 +43,7 @@ ADDRESS = re.compile(
     (?<![A-Za-z0-9]) (?P<url> (?ai:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
     | (?<![{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
     | (?<![A-Za-z0-9_@./:-]) (?<!{LETTER})
-      (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:com|edu|gov|int|mil|net|org)) )
+      (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:{DOMAINS})) )
         (?![@_]|{LETTER}) {REST} )
     """,
     re.VERBOSE,
