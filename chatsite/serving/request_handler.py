@@ -47,8 +47,8 @@ UPLOAD_THREADS = 4
 MAX_UPLOADS = 20
 """Requests with files that are handled or wait for such a thread; further ones are answered 503."""
 
-MAX_UPLOADS_OF_ADDRESS = 8
-"""Those of one address; more are answered 503, so that it leaves some for others."""
+MAX_UPLOADS_OF_ADDRESS = UPLOAD_THREADS - 1
+"""Those of one address; more are answered 503, so that a thread is left for others."""
 
 logger = logging.getLogger("django.request")
 
