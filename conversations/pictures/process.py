@@ -82,8 +82,8 @@ class Picture:
 def process_picture(file: IO[bytes]) -> Picture | None:
     """Decode the picture in a file, or return None for a file that is not a picture.
 
-    Waits WAIT_SECONDS at most for other pictures, then decodes for MAX_SECONDS at most. Raises DecoderBusy if there is no
-    turn in that time, or if not even the metadata is removed, which may say where the picture was taken.
+    Waits WAIT_SECONDS at most for other pictures, then decodes for MAX_SECONDS at most. Raises DecoderBusy if its turn
+    does not come in that time, or if not even the metadata is removed, which may say where the picture was taken.
     """
     sent_format = file_format(file.read(12))
     file.seek(0)
