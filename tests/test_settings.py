@@ -85,6 +85,20 @@ def test_an_unusual_setting_is_accepted(change: dict[str, str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "unix:///tmp/redis.sock"])
+def test_a_cache_that_hangs_is_given_up_soon(url: str) -> None:
+    script = """if True:
+        import django
+        django.setup()
+        from django.core.cache import cache
+        connection = cache._cache.get_client().connection_pool.make_connection()
+        print(connection.socket_timeout, connection.socket_connect_timeout)"""
+    env = {**GOOD, "PATH": os.environ["PATH"], "REDIS_URL": url, "DJANGO_SETTINGS_MODULE": "chatsite.settings"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0.5 0.5\n", done.stderr
+
+
 def test_all_wrong_settings_are_reported_at_once() -> None:
     done = run_check(DEBUG="off", PORT="x")
     for name in ["SECRET_KEY", "ALLOWED_HOSTS", "PORT"]:
