@@ -76,7 +76,7 @@ class Environment:
         return config
 
     def redis(self) -> str:
-        """REDIS_URL, or "" where there is no Redis."""
+        """REDIS_URL, or "" without Redis."""
         url = self.text("REDIS_URL")
         if url:
             self._is_valid_url("REDIS_URL", url, {"redis", "rediss", "unix"})

@@ -28,7 +28,7 @@ NOT_FRAMED = POLICY.format(ancestors="'none'")
 class HeadersMiddleware:
     """Forbids inline scripts and styles, content from other origins, and framing except by origins that a view allows.
 
-    Nothing is cached by proxies, or by the browser, where the next user could read it after a sign-out.
+    No response is cached: after a sign-out, the next user of the browser must not see it.
 
     Source of the directives: Content Security Policy Level 3, https://www.w3.org/TR/CSP3/
     """

@@ -48,7 +48,7 @@ def announce(conversation: Conversation) -> None:
 
 
 def announce_to_agents(conversation: Conversation) -> None:
-    """After commit, tell the agents alone, for example that a colleague has taken the conversation."""
+    """After commit, tell only the agents, for example that a colleague has taken the conversation."""
     _send_after_commit(_agent_groups(conversation), _ring(conversation))
 
 

@@ -34,7 +34,7 @@ FORM_OVERHEAD = 64 * 1024
 """Bytes of a form beside its fields and files, such as the boundaries and headers of its parts."""
 
 MAX_FORM = settings.DATA_UPLOAD_MAX_MEMORY_SIZE + FORM_OVERHEAD
-"""Bytes of a request's body where no files are taken."""
+"""The most bytes of a request's body at URLs that take no files."""
 
 MAX_IN_MEMORY = 100_000
 """Bytes of a body that is kept in memory; a longer one is kept in a temporary file."""
@@ -355,7 +355,7 @@ class HttpConnection(HTTPChannel):
 
 
 def in_send_queue(transport: Any) -> int:
-    """Bytes that the system has taken from us and the client has not acknowledged, where the system tells (Linux)."""
+    """Bytes in the system's send queue, which the client has not acknowledged; 0 if the system does not tell."""
     try:
         return int(struct.unpack("i", fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
     except OSError:

@@ -141,7 +141,7 @@ class ThreadPool:
                     future.get_loop().call_soon_threadsafe(self.deliver)
 
     def deliver(self) -> None:
-        """In the event loop: hand results to those who wait for them."""
+        """In the event loop: set the results of the futures that wait for them."""
         self.delivery_scheduled = False  # before the loop, so that a result that comes during it schedules another
         self.idle_polls = 0
         while self.results:

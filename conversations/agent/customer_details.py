@@ -1,4 +1,4 @@
-"""The panel beside a conversation: who the customer is, where they are, and their earlier conversations."""
+"""The panel beside a conversation: who the customer is, which page they are on, and their earlier conversations."""
 
 import re
 from dataclasses import dataclass

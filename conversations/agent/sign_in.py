@@ -1,6 +1,6 @@
 """The sign-in page of the inbox and the admin: it limits guessing, and never locks the agents themselves out.
 
-Attempts are counted before the password is checked and given back where it is right, so only failures use up a limit:
+Attempts are counted before the password is checked and given back if it is right, so only failures use up a limit:
 
 - A browser in which somebody has signed in before has its own limit for their account, which nobody else can use up.
   It sends a signed cookie: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies

@@ -24,7 +24,7 @@ encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
-    """The messages with ids above `since`: at most `limit`, after the first `offset`, and no more than fit."""
+    """The messages with ids above `since`: at most `limit`, without the first `offset`, as many as fit."""
     items, all_fit = _fitting(_read_forwards(key, since, limit, offset), key)
     if all_fit and len(items) < limit and not offset:
         return _response(items, len(items))

@@ -96,7 +96,7 @@ def _verified_claim(website: Website, proof: str | None) -> Claim | None:
 
 
 def _check_required_fields(website: Website, body: MessageIn) -> None:
-    """Raise ValidationError where the website requires a name or e-mail with the first message and it is missing."""
+    """Raise ValidationError if a name or e-mail is missing that the website requires with the first message."""
     for name, ask, value in (("name", website.ask_name, body.name), ("email", website.ask_email, body.email)):
         if ask == Website.Ask.REQUIRED and not value:
             raise invalid_field(name, f"This website asks for the customer's {name} with the first message.")

@@ -130,7 +130,7 @@ def file(customer: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
 def sign_file(customer: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
     """A signed URL of one file, valid for a minute.
 
-    A window that a frame opens sends neither the frame's cookie nor its header, and the secret must be in no URL.
+    A window that a frame opens sends neither the frame's cookie nor its header, and the secret must not be in a URL.
     """
     attachment = Attachment.objects.in_conversation(customer.conversation, uuid)
     if attachment is None:

@@ -88,7 +88,7 @@ class CustomerRequest:
 
     @cached_property
     def earlier(self) -> list[Conversation]:
-        """Earlier conversations of the same verified customer, for those who prove to be that customer."""
+        """Earlier conversations of the same verified customer, if the request proves that it is from them."""
         found = self.conversation
         if found is None or found.contact_id is None or not self.proof:
             return []

@@ -41,7 +41,7 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
 
     The body is JSON, sent as text/plain so that browsers need no preflight: `{"url", "title", "referrer", "language"?,
     "zone", "seen", "chat"?, "left"?}`; `language` is the one that the page has chosen for the chat, `seen` the id of
-    the last message that they saw, `chat` the secret where there is no cookie, and `left` is true when they leave the
+    the last message that they saw, `chat` the secret if there is no cookie, and `left` is true when they leave the
     page. For a browser without a conversation the response is 204, and nothing is stored.
     """
     customer, body = _read(request, key)

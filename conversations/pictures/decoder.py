@@ -52,7 +52,7 @@ def limit_process() -> None:
 
 
 def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
-    """Decode the picture in standard input. Raises what Pillow raises, ValueError or MemoryError where it cannot."""
+    """Decode the picture in standard input. Raises ValueError, MemoryError or Pillow's exceptions if it cannot."""
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             name, frames = strip_metadata(data, original)

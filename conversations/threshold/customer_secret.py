@@ -21,7 +21,7 @@ DAYS = 180
 def cookie_name(key: str, host: str) -> str:
     """The name of the cookie for a website's chat, embedded in pages of the origin `host` or, with "", on its own page.
 
-    Two origins that embed the same chat never share a conversation, also where the browser sends them the same cookies.
+    Two origins that embed the same chat never share a conversation, even if the browser sends them the same cookies.
     """
     parts = [] if key == DEFAULT else [key]
     if host:

@@ -38,7 +38,7 @@ def verify(website: Website, proof: str | None) -> Claim | None:
     because it never expires. Each kind has its own secrets: HS256 is the same HMAC, so that with a common secret
     the signature of one kind would be valid for the other.
 
-    Raises InvalidProof if the proof is invalid, or missing where the website requires one.
+    Raises InvalidProof if the proof is invalid, or missing although the website requires one.
     """
     if not proof:
         if website.identity_required:
@@ -56,7 +56,7 @@ def verify(website: Website, proof: str | None) -> Claim | None:
 def verify_or_anonymous(website: Website, proof: str | None) -> Claim | None:
     """Return who the customer is by this proof, or None if the proof is missing or invalid.
 
-    Raises InvalidProof instead of returning None where the website requires a proof.
+    Raises InvalidProof instead of returning None if the website requires a proof.
     """
     try:
         return verify(website, proof)

@@ -101,8 +101,8 @@ def client_address(peer: str | None, forwarded_for: str | None) -> str:
     """Return an IPv4 address, or the /64 network of an IPv6 address, which is usually one household.
 
     `peer` is the address of the TCP connection, `forwarded_for` the X-Forwarded-For header. The header is trusted only
-    as far as our own TRUSTED_PROXIES have written it; a client can make up the rest. Returns "unknown" where there is
-    no address, as on a Unix socket.
+    as far as our own TRUSTED_PROXIES have written it; a client can forge the rest. Returns "unknown" without
+    an address, as on a Unix socket.
     """
     written = peer or ""
     if settings.TRUSTED_PROXIES and forwarded_for:

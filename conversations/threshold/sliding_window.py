@@ -1,7 +1,7 @@
 """Sliding windows that rate limits count in: in this process's memory, or in Redis for all processes together.
 
 A counter remembers the times of its latest uses, at most as many as are allowed. Another use is allowed when the oldest
-of these has left the window, so there is no period of the window's length with more uses. Both stores compare and count
+of these has left the window, so no period of the window's length has more uses. Both stores compare and count
 in one step, so uses at the same moment do not exceed a limit together.
 """
 

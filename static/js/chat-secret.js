@@ -1,4 +1,4 @@
-// How this page gets, stores and loses the customer's secret where cookies are blocked, and how it shows another
+// Gets, stores and deletes the customer's secret in browsers that block cookies, and shows another
 // conversation. chat-keeper.js loads this when it is needed.
 const texts = __TEXTS__; // the server inserts them
 const OTHER_TAB_DELAY = 2000; // milliseconds until another tab has stored the new secret

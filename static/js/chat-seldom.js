@@ -31,7 +31,7 @@ export async function attach(composer, chosen) {
   composer.field.focus();
 }
 
-// Show files in a list; those of the draft with a button to remove them.
+// Show files in a list; files of the draft have a button to remove them.
 export function showFiles(composer, list, files, isDraft) {
   const row = (file) => {
     const row = chip.content.firstElementChild.cloneNode(true);

@@ -65,6 +65,6 @@ class Command(BaseCommand):
 
 
 def _with_scheme(address: str) -> str:
-    """Return the address of Chatsite, or of its script, with https:// where no scheme is given."""
+    """Return the address of Chatsite, or of its script, with https:// if it has no scheme."""
     address = address.strip().rstrip("/").removesuffix("/chat.js")
     return address if "://" in address else f"https://{address}"
