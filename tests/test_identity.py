@@ -304,11 +304,11 @@ def test_an_email_without_proof_gives_no_access_and_is_marked_as_not_verified(
 
 
 def test_a_proven_name_and_email_are_not_replaced_by_what_the_customer_says(alice: Page, shop: Website) -> None:
-    said = {"name": "The boss", "email": "boss@example.com"}
+    details = {"name": "The boss", "email": "boss@example.com"}
     for proof in (token(name="Alice", email="alice@example.com"), hmac_proof("alice-7"), ""):
         headers = {"X-Identity": proof} if proof else {}
-        alice.post(f"{PATH}messages/", {"content": "Hello", **said}, headers=headers)
-    body = {"content": "Hello", "conversation": str(Conversation.objects.get().uuid), **said}
+        alice.post(f"{PATH}messages/", {"content": "Hello", **details}, headers=headers)
+    body = {"content": "Hello", "conversation": str(Conversation.objects.get().uuid), **details}
     alice.post("/api/messages/", json.dumps(body), content_type="application/json")
     found = Conversation.objects.get()
     assert found.messages.count() == 4

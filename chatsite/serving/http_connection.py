@@ -111,7 +111,7 @@ class HttpRequest(WebRequest):
             self.content.write(data)
 
     def reserve(self, number: int) -> bool:
-        """Count the bytes of an upload. Where all uploads have too many, disconnect those of whoever has the most."""
+        """Count the bytes of an upload. If all uploads have too many, drop larger ones: see `drop_larger_upload`."""
         while not self.content.reserve(number):
             if not self.channel.drop_larger_upload(number):
                 return False
@@ -257,9 +257,10 @@ class HttpConnection(HTTPChannel):
         self.is_refusing = True
 
     def drop_larger_upload(self, number: int) -> bool:
-        """Disconnect the largest upload of the address that has the most bytes, if `number` more are too many for all.
+        """Make room for `number` bytes: disconnect the largest upload of the address whose uploads have the most bytes.
 
-        False if that is this address: otherwise a few clients that send slowly would keep all others from uploading.
+        So a few clients that send slowly cannot keep all others from uploading. False if there is room already, or if
+        this address itself has the most.
         """
         usage, address = self.server.upload_bytes, self.client_address()
         most = usage.largest()

@@ -33,6 +33,6 @@ class Usage:
                 del self.of[address]
 
     def largest(self) -> str:
-        """The address that takes most."""
+        """The address that uses the most."""
         with self.lock:
             return max(self.of, key=self.of.__getitem__, default="")

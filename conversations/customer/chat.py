@@ -86,8 +86,8 @@ def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict
 def _shows_lost_conversation(customer: CustomerRequest) -> bool:
     """Whether the page's script posts to a conversation whose secret was renewed, or that was deleted.
 
-    Its customer may have been identified, or signed out, while the request was on its way: starting a new conversation
-    would replace the one that the browser has by now. The script sends the message again as whoever the customer is.
+    The customer may have been identified, or signed out, while the request was on its way. A new conversation would
+    replace the one that the browser has now. So the script sends the message again, with the current secret.
     """
     shown = customer.request.POST.get("state", "")
     return bool(customer.request.htmx and shown and customer.secret and customer.conversation is None)
