@@ -215,6 +215,16 @@ def test_reporting_pages_is_rate_limited(alice: Page, chatting: Conversation, se
     assert int(answers[-1]["Retry-After"]) > 0
 
 
+def test_signing_out_works_where_others_at_the_same_address_have_used_up_a_rate_limit(
+    alice: Page, chatting: Conversation, settings: Any
+) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = dict.fromkeys(settings.LIMITS, (1, 60))
+    assert [reports(Page()).status_code for _ in range(2)] == [204, 429]
+    assert reports(alice, f"/chat/shop/forget/?host={SHOP}").status_code == 204
+    assert not Conversation.objects.filter(uuid=chatting.uuid).exists()
+
+
 # The loader ----------------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,7 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
     page. For a browser without a conversation the response is 204, and nothing is stored.
     """
     customer, body = _read(request, key)
+    limits.enforce("visits of one address", limits.address(request))
     if customer.conversation is None:
         return _allow_origin(HttpResponse(status=204), customer)
     conversation = customer.conversation
@@ -63,7 +64,8 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
 def sign_out(request: HttpRequest, key: str) -> HttpResponse:
     """Sign the customer out: renew the secret, so that it is invalid in every browser. The body is as above.
 
-    The page may name an older secret than the cookie has. Both end.
+    The page may name an older secret than the cookie has. Both end. There is no rate limit: others at the same address
+    could use it up, and the customer would stay signed in.
     """
     customer, _body = _read(request, key)
     for secret in {customer.secret, customer_secret.read(request.COOKIES, customer.cookie)}:
@@ -83,7 +85,6 @@ def _read(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, An
     is_ours = origin == own_origin(request)
     if not is_ours and (origin != customer.host or not customer.website.allows_origin(origin or "")):
         raise PermissionDenied("This origin is not one of the website's.")
-    limits.enforce("visits of one address", limits.address(request))
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):
