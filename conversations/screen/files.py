@@ -62,8 +62,7 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
             sentence = _("“%(name)s” is larger than %(most)s MB. Please send a smaller file.")
             raise UploadRefused(413, sentence % {"name": name, "most": most})
     if not by_agent:
-        for _file in files:
-            limits.enforce("files of one address", limits.address(request))
+        limits.reserve(*[("files of one address", limits.address(request))] * len(files))
     try:
         return [Attachment.from_upload(file.name or "", file) for file in files]
     except DecoderBusy as error:
