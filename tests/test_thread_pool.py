@@ -61,6 +61,11 @@ async def test_an_exception_is_raised_where_the_result_is_awaited(
     assert good == 7
 
 
+async def test_a_job_that_raises_stop_iteration_keeps_nobody_waiting(make_pool: MakePool) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(make_pool(1).run(partial(next, iter(())), ignore), 10)
+
+
 async def test_after_results_is_called_even_if_the_job_was_cancelled() -> None:
     queued: list[str] = []
     flushed: list[tuple[str, str]] = []

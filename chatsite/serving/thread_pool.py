@@ -150,6 +150,8 @@ class ThreadPool:
             if future.cancelled():
                 if error is None:
                     guard(self.executor.submit, discard, result)
+            elif isinstance(error, StopIteration):  # a future refuses it, and its caller would wait for ever
+                future.set_exception(RuntimeError("A job raised StopIteration."))
             elif error is not None:
                 future.set_exception(error)
             else:

@@ -13,7 +13,7 @@ class Usage:
         self.max_of_all = max_of_all
         self.total = 0
         self.of: Counter[str] = Counter()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # an upload may be released by the garbage collector while it is held
 
     def take(self, address: str, number: int) -> bool:
         """Count `number` more, unless that exceeds a maximum: then return False."""
