@@ -1,5 +1,6 @@
 """Pictures: what is removed from them, how they are shown, and what mallory sends to keep the server busy."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from unittest import mock
 import pytest
 from PIL import Image, ImageCms, ImageSequence, PngImagePlugin
 
-from conversations.pictures import MAX_FRAMES, MAX_PROFILE, process
+from conversations.pictures import MAX_FRAMES, MAX_GROWTH, MAX_GROWTH_BYTES, MAX_PROFILE, process
 from conversations.pictures.metadata import strip_metadata
 from conversations.pictures.process import DecoderBusy, Picture, process_picture
 from tests.conftest import ROOT
@@ -339,6 +340,25 @@ def test_a_picture_that_takes_too_much_memory_is_not_decoded(file_format: str, s
     content = encode(image, file_format, lossless=True)
     picture = decoded(content)
     assert picture.rendition is None
+    assert picture.original.read() == content
+
+
+def test_an_animation_that_grows_too_much_when_it_is_reencoded_is_not_shown() -> None:
+    side, count = 300, 100
+    noise = random.Random(1).randbytes(side * side * 4)
+    clear = bytes(side * side * 4 - 8)  # all but two corners, so the noise stays
+    content = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0))
+    content += png_chunk(b"acTL", pack(">II", count, 0))
+    for number in range(count):
+        pixels = noise if number == 0 else bytes([number, 0, 0, 255]) + clear + bytes([number, 0, 0, 255])
+        rows = b"".join(b"\0" + pixels[at : at + side * 4] for at in range(0, len(pixels), side * 4))
+        control = pack(">IIIIIHHBB", max(0, 2 * number - 1), side, side, 0, 0, 1, 10, 0, 1)
+        kind, sequence = (b"fdAT", pack(">I", 2 * number)) if number else (b"IDAT", b"")
+        content += png_chunk(b"fcTL", control) + png_chunk(kind, sequence + zlib.compress(rows))
+    content += png_chunk(b"IEND", b"")
+    picture = decoded(content)
+    assert picture.rendition is None
+    assert len(picture.full.read()) <= MAX_GROWTH * len(content) + MAX_GROWTH_BYTES
     assert picture.original.read() == content
 
 

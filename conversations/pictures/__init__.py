@@ -35,6 +35,13 @@ MAX_CPU_SECONDS = 5
 MAX_MEMORY = 256 * 1024 * 1024
 """Bounds of the process that decodes one picture: seconds, seconds of processor time, bytes of address space."""
 
+MAX_GROWTH = 4
+MAX_GROWTH_BYTES = 4 * 1024 * 1024
+"""A file that it writes has at most so many times the bytes of the file that was sent, and so many bytes more.
+
+The frames of an animation may differ in two pixels, and take the place of whole ones when they are re-encoded.
+"""
+
 
 def file_format(head: bytes) -> str | None:
     """The format, a key of SIGNATURES, of a file that begins with these 12 bytes, or None for any other file."""

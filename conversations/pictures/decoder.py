@@ -24,6 +24,8 @@ from conversations.pictures import (
     MAX_CPU_SECONDS,
     MAX_DECODED_PIXELS,
     MAX_FRAMES,
+    MAX_GROWTH,
+    MAX_GROWTH_BYTES,
     MAX_MEMORY,
     MAX_PIXELS,
     MAX_SECONDS,
@@ -40,13 +42,15 @@ WAYS_TO_SAVE: dict[str, dict[str, Any]] = {
 
 
 def limit_process() -> None:
-    """Bound time and memory, so that the process ends even if the one that started it was killed."""
+    """Bound time, memory and files, so that the process ends even if the one that started it was killed."""
     warnings.simplefilter("ignore")  # Pillow warns of broken files
     signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
     with suppress(ImportError):  # Windows has no such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
+        most = os.fstat(sys.stdin.fileno()).st_size * MAX_GROWTH + MAX_GROWTH_BYTES
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         with suppress(ValueError, OSError):  # macOS does not bound memory
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
