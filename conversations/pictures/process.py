@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 """The variables that the process gets. The others may have secrets: SECRET_KEY, the database's password."""
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 20
 """Seconds that an upload waits for its turn. Pictures are decoded one after the other, which bounds the memory."""
 
 NO_PICTURE = b"null"
