@@ -441,6 +441,13 @@ def test_a_url_that_is_not_ascii_is_answered(running: Running, target: str) -> N
     assert running.get("/hello/")[0] == 200
 
 
+def test_cookies_with_backslashes_cost_no_time(running: Running) -> None:
+    cookie = 'x=1; a="' + r"\101" * 3_500 + '"'
+    head = f"GET /mirror/ HTTP/1.1\r\n{HOST}Connection: close\r\nCookie: "
+    answer = read_all(running.send(f"{head}{cookie}\r\n\r\n"))
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["cookies"] == {"x": "1", "a": "101" * 3_500}
+
+
 def test_a_response_that_fails_half_way_is_aborted_and_the_server_goes_on(own: Running) -> None:
     for kind in ("sync", "async"):
         client = own.send(f"GET /broken/{kind}/ HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -126,10 +126,20 @@ class HttpRequest(WebRequest):
         if not all(value.isascii() for value in self.requestHeaders.getRawHeaders(b"Sec-WebSocket-Protocol", ())):
             return self.basic_error(400, b"Bad Request", "Invalid Sec-WebSocket-Protocol")
         self.requestHeaders.removeHeader(b"Daphne-Root-Path")  # daphne answers 500 where it is not ASCII
+        self.remove_backslashes()
         processing = super().process()
         if channel.transport is not None and channel.transport.protocol is not channel:
             channel.release()  # it is a WebSocket now
         return processing
+
+    def remove_backslashes(self) -> None:
+        """Remove the backslashes from the cookies. Ours have none.
+
+        The time that Python before 3.11.10 and 3.12.6 takes to interpret them is quadratic (CVE-2024-7592).
+        """
+        cookies = self.requestHeaders.getRawHeaders(b"Cookie", ())
+        if any(b"\\" in cookie for cookie in cookies):
+            self.requestHeaders.setRawHeaders(b"Cookie", [cookie.replace(b"\\", b"") for cookie in cookies])
 
     def is_disconnected(self) -> bool:
         """Whether the client has disconnected. May be called in any thread."""
