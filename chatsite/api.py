@@ -9,7 +9,7 @@ from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
 from chatsite.errors import error_response
-from conversations.actions import AlreadySent
+from conversations.actions import AlreadySent, UnseenMessage
 from conversations.api import conversations, messages
 from conversations.api.schemas import invalid_field
 from conversations.models import Conversation
@@ -58,6 +58,13 @@ def rate_limit_exceeded(request: HttpRequest, error: Any) -> HttpResponse:
 def client_id_reused(request: HttpRequest, error: Any) -> HttpResponse:
     """Answer 409 for a client_id that named another message before."""
     detail = "This client_id was used for another message. Make a new one for each."
+    return api.create_response(request, {"detail": detail}, status=409)
+
+
+@api.exception_handler(UnseenMessage)
+def unseen_message(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 409 for a conversation that is not closed because of a message that the agent has not seen."""
+    detail = "The customer has written a newer message than `last`. Read it first, then close the conversation."
     return api.create_response(request, {"detail": detail}, status=409)
 
 

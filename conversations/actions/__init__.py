@@ -1,6 +1,6 @@
 """Every change of conversations, messages and files: one verb per file, keyword-only arguments."""
 
-from conversations.actions.close import close
+from conversations.actions.close import UnseenMessage, close
 from conversations.actions.delete_expired_conversations import delete_expired_conversations
 from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.actions.identify import identify
@@ -13,6 +13,7 @@ from conversations.actions.take import TakenBySomebodyElse, take
 __all__ = [
     "AlreadySent",
     "TakenBySomebodyElse",
+    "UnseenMessage",
     "close",
     "delete_expired_conversations",
     "delete_orphaned_files",

@@ -3,15 +3,27 @@
 from django.db import transaction
 
 from conversations.announce import announce
-from conversations.models import Conversation
+from conversations.models import Author, Conversation
+
+
+class UnseenMessage(Exception):
+    """The customer has written a message that the agent has not seen."""
 
 
 @transaction.atomic
-def close(*, conversation: Conversation) -> Conversation:
-    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again changes nothing."""
+def close(*, conversation: Conversation, last_seen: int | None = None) -> Conversation:
+    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again changes nothing.
+
+    `last_seen` is the id of the last message that the agent has seen, or None if that is not known. Raises
+    UnseenMessage, and leaves the conversation open, if the customer has written a newer one: nobody would look for it
+    among the closed ones.
+    """
     conversation = Conversation.objects.lock(conversation.pk)
-    if conversation.is_open:
-        conversation.status = Conversation.Status.CLOSED
-        conversation.save(update_fields=["status"])
-        announce(conversation)
+    if not conversation.is_open:
+        return conversation
+    if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
+        raise UnseenMessage
+    conversation.status = Conversation.Status.CLOSED
+    conversation.save(update_fields=["status"])
+    announce(conversation)
     return conversation

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from conversations import actions
-from conversations.actions import AlreadySent, TakenBySomebodyElse
+from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenMessage
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, list_context
@@ -122,8 +122,17 @@ def take(request: AgentRequest, pk: int) -> HttpResponse:
 @agent_required
 @require_POST
 def close(request: AgentRequest, pk: int) -> HttpResponse:
-    """Close the conversation."""
-    return _state_response(request, actions.close(conversation=_get_or_404(request, pk)))
+    """Close the conversation, unless the customer has written since the message `last`, the newest on the screen."""
+    last_seen = parse_number(request.POST.get("last", ""))
+    try:
+        conversation = actions.close(conversation=_get_or_404(request, pk), last_seen=last_seen)
+    except UnseenMessage:
+        notice = _("A new message has come in. Read it first, then close the conversation.")
+        response = _state_response(request, _get_or_404(request, pk), notice)
+        if request.htmx:
+            response["HX-Trigger"] = "inbox, messages"
+        return response
+    return _state_response(request, conversation)
 
 
 @agent_required
@@ -216,6 +225,7 @@ def _render_page(
         "older": older,
         "before": before,
         "read_up_to": conversation.last_message_id if mark else read_up_to,
+        "last_seen": max([read_up_to, *(bubble.message.pk for bubble in shown)]),
         "first_unread": _first_unread(shown, read_up_to),
         "form": form or MessageForm(),
         "error": error,

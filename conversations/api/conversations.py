@@ -26,6 +26,7 @@ from conversations.api.schemas import (
     ConversationOut,
     ConversationsOut,
     ErrorOut,
+    LastSeen,
     Limit,
     Offset,
     Since,
@@ -73,10 +74,13 @@ def read_conversation(request: HttpRequest, id: int) -> Conversation:
     return _get_conversation(agent_of(request), id)
 
 
-@router.patch("/{int:id}/close", summary="Close a conversation", response=CHANGE_RESPONSES)
-def close_conversation(request: HttpRequest, id: int) -> Conversation:
-    """Close it. It opens again when the customer writes."""
-    return close(conversation=_get_conversation(agent_of(request), id))
+@router.patch("/{int:id}/close", summary="Close a conversation", response={**CHANGE_RESPONSES, 409: ErrorOut})
+def close_conversation(request: HttpRequest, id: int, last: LastSeen | None = None) -> Conversation:
+    """Close it. It opens again when the customer writes.
+
+    With `last`, it stays open if the customer has written a newer message: 409.
+    """
+    return close(conversation=_get_conversation(agent_of(request), id), last_seen=last)
 
 
 @router.patch("/{int:id}/open", summary="Open a closed conversation", response=CHANGE_RESPONSES)

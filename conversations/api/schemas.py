@@ -23,6 +23,7 @@ def iso_utc(moment: datetime) -> str:
 
 Timestamp = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
 Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
+LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the last message that the agent has seen.")]
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]

@@ -4,10 +4,21 @@ class ReadMark extends HTMLElement {
     this.list = this.closest("message-list");
     this.read = Number(this.dataset.readUpTo);
     this.list.addEventListener("seen", () => this.send());
+    this.disconnected = new AbortController();
+    document.body.addEventListener("htmx:configRequest", ({ detail }) => this.addLastSeen(detail), this.disconnected);
     if (!document.hidden) this.send();
     const row = document.getElementById(`message-${this.dataset.firstUnread}`);
     row?.classList.add("first-unread");
     row?.setAttribute("data-new", this.dataset.new);
+  }
+
+  disconnectedCallback() {
+    this.disconnected.abort();
+  }
+
+  // Closing says what is on the screen at this moment: the server refuses it if the customer has written more.
+  addLastSeen({ elt, parameters }) {
+    if (elt.elements?.last) parameters.last = Math.max(this.list.last, this.read);
   }
 
   send() {

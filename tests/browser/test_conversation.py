@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Error, Route, expect
+from playwright.sync_api import Error, Request, Route, expect
 
 from tests.browser.people import Api, Customer, People, eventually, exactly, unique_name, wait_for_same_screen
 from tests.browser.websites import block_cookies
@@ -207,6 +207,24 @@ def test_a_closed_conversation_reopens_when_the_customer_writes(people: People) 
     expect(bob.head).to_contain_text("Open")
     bob.sees("Wait, one more thing!")
     expect(bob.row("Wait, one more thing!")).to_have_count(1)
+
+
+def test_closing_is_refused_over_a_message_that_is_not_on_the_screen_yet(people: People) -> None:
+    alice, bob = people.customer(), people.agent()
+    alice.says("That is all, thank you.")
+    bob.opens("That is all, thank you.")
+    bob.is_connected()
+    bob.takes()
+    closing: list[Request] = []  # until then, new messages do not reach the page
+    bob.page.on("request", lambda request: closing.append(request) if request.url.endswith("/close/") else None)
+    bob.page.route(re.compile(r"/messages/\?.*since="), lambda route: route.continue_() if closing else route.abort())
+    alice.says("Wait, one more thing!")
+    alice.sees("Wait, one more thing!")
+    bob.page.get_by_role("button", name="Close").click()
+    expect(bob.page.get_by_text("A new message has come in. Read it first")).to_be_visible()
+    bob.sees("Wait, one more thing!")
+    expect(bob.head).to_contain_text("Open")
+    bob.closes()
 
 
 def test_an_agent_reopens_a_closed_conversation(people: People) -> None:
