@@ -13,10 +13,12 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
+from chatsite.serving.early_responses import early_response, send_response
 from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
 from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
+from conversations.threshold.proxies import resolve
 
 protocols: Any = ProtocolTypeRouter(
     {
@@ -29,4 +31,8 @@ protocols: Any = ProtocolTypeRouter(
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
     use_running_loop()
-    await protocols(scope, receive, send)
+    scope = resolve(scope)
+    if scope["type"] == "http" and (response := early_response(scope)):
+        await send_response(response, send)
+    else:
+        await protocols(scope, receive, send)

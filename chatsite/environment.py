@@ -55,7 +55,7 @@ class Environment:
         for origin in origins:
             if not ORIGIN.fullmatch(origin):
                 self.problems.append(f"{name} has “{origin}”, but an origin looks like https://shop.example.")
-        return origins
+        return [re.sub(r"(?<=^http)(.*):80$|(?<=^https)(.*):443$", r"\1\2", origin) for origin in origins]
 
     def database(self, default: str) -> dict[str, Any]:
         """DATABASE_URL as Django's settings of one database."""

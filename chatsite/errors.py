@@ -10,6 +10,8 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 
+from conversations.threshold.origin import explain_mismatch, is_cross_origin
+
 SENTENCES = {
     400: (_("That request was not understood"), _("Go back, reload the page and try again.")),
     403: (_("You can't go in here"), _("You may have signed in as somebody else, or come from another site.")),
@@ -46,9 +48,9 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form without a valid CSRF token: from a page opened before a sign-in, or from another site."""
-    return error_response(
-        request, 403, str(_("This page was open for too long, or not ours. Reload it and try again."))
-    )
+    sentence = str(_("This page was open for too long, or not ours. Reload it and try again."))
+    explained = explain_mismatch(request) if is_cross_origin(request) else []
+    return error_response(request, 403, " ".join([sentence, *explained]))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -15,6 +15,7 @@ from django.test import RequestFactory
 
 from conversations.models import Agent, Conversation, Message
 from conversations.threshold import limits, sliding_window
+from conversations.threshold.proxies import address_of_scope
 from tests.conftest import Page, free_port
 
 pytestmark = pytest.mark.django_db
@@ -128,8 +129,8 @@ def test_forwarded_addresses_are_trusted_as_far_as_our_own_proxies_wrote_them(
     request = RequestFactory().get("/", REMOTE_ADDR=remote, HTTP_X_FORWARDED_FOR=forwarded)
     assert limits.address(request) == expected
     headers = [(b"x-forwarded-for", hop.encode()) for hop in forwarded.split(",")]
-    assert limits.address_of_scope({"client": [remote, 5678], "headers": headers}) == expected
-    assert limits.address_of_scope({"client": None, "headers": []}) == "unknown"
+    assert address_of_scope({"client": [remote, 5678], "headers": headers}) == expected
+    assert address_of_scope({"client": None, "headers": []}) == "unknown"
 
 
 def test_a_spoofed_address_does_not_evade_the_limit(db: None) -> None:

@@ -17,7 +17,7 @@ from django.conf import settings
 from twisted.web.http import HTTPChannel
 
 from chatsite.serving.usage import Usage
-from conversations.threshold.limits import client_address
+from conversations.threshold.proxies import client_address
 
 TIMEOUT = 60
 """Seconds in which a client must send the head of a request, counted from the end of the last response, and in which it

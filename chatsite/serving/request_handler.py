@@ -30,7 +30,7 @@ from django.utils import timezone, translation
 
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 from chatsite.serving.usage import Usage
-from conversations.threshold.limits import address_of_scope
+from conversations.threshold.proxies import address_of_scope
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]

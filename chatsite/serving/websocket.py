@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from chatsite.serving.usage import Usage
-from conversations.threshold.limits import client_address
+from conversations.threshold.proxies import client_address
 
 MAX_QUEUED_MESSAGES = 16
 """Messages of one socket that may wait for the application; a client that sends faster is closed with 1008."""

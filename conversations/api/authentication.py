@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja.errors import AuthenticationError, HttpError
 from ninja.security import APIKeyCookie, HttpBearer
-from ninja.utils import check_csrf
 
 from conversations.models import Agent, Token
+from conversations.threshold.csrf import lacks_csrf_token
 from conversations.threshold.origin import is_cross_origin
 
 JSON = "application/json"
@@ -66,7 +66,7 @@ def _identify_by_token(request: HttpRequest, text: str) -> Caller:
 
 def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
     """Raise HttpError (403) for an unsafe call by a session that lacks the CSRF token."""
-    if caller.by_session and request.method not in SAFE_METHODS and check_csrf(request):
+    if caller.by_session and request.method not in SAFE_METHODS and lacks_csrf_token(request):
         raise HttpError(403, "CSRF check failed: send the cookie csrftoken in the header X-CSRFToken.")
 
 

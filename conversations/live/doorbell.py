@@ -22,7 +22,7 @@ from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
 from conversations.threshold import customer_secret
-from conversations.threshold.limits import address_of_scope
+from conversations.threshold.proxies import address_of_scope
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
 from conversations.models import Origin
-from conversations.threshold.origin import is_cross_origin
+from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
 WEBSITE_ORIGIN = "chatsite.website_origin"
 """The key in a socket's scope for the origin of a website's page that has opened it; not set for our own pages."""
@@ -44,6 +44,11 @@ def is_same_origin(scope: Any) -> bool:
     scheme = "https" if scope.get("scheme") == "wss" else "http"
     request = ASGIRequest({**scope, "method": "GET", "scheme": scheme}, BytesIO())
     try:
-        return "Origin" in request.headers and not is_cross_origin(request)
+        if "Origin" not in request.headers:
+            return False
+        if is_cross_origin(request):
+            explain_mismatch(request)
+            return False
+        return True
     except DisallowedHost:
         return False

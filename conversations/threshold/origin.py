@@ -1,8 +1,10 @@
 """Origin checks: whether a request comes from one of our own pages, or from a page of a website that we chat for."""
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -13,6 +15,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
 from conversations.models import Origin, Website
+
+logger = logging.getLogger(__name__)
 
 CROSS_ORIGIN_PREFIX = "/api/messages"
 """The part of the API that scripts on other origins may call."""
@@ -37,6 +41,30 @@ def is_cross_origin(request: HttpRequest) -> bool:
     if origin is None:
         return site in {"cross-site", "same-site"}
     return origin != own_origin(request) and not is_trusted_origin(origin)
+
+
+def explain_mismatch(request: HttpRequest) -> list[str]:
+    """Return, and log, a sentence for the operator if the refused page is ours by its host name, else nothing.
+
+    Then the proxy has not passed on the port or the scheme.
+    """
+    origin, own = request.headers.get("Origin", ""), own_origin(request)
+    if not (name := host_name(own)) or host_name(origin) != name:
+        return []
+    remedy = "the port. In nginx: proxy_set_header Host $http_host; and X-Forwarded-Host, if it is set, likewise"
+    if origin.partition("://")[0] != own.partition("://")[0]:
+        remedy = "the scheme. In nginx: proxy_set_header X-Forwarded-Proto $scheme; and in .env: TRUSTED_PROXIES=1"
+    sentence = f"The page is at {origin}, but Chatsite sees {own}. If both are the same, a proxy drops {remedy}."
+    logger.warning(sentence)
+    return [sentence]
+
+
+def host_name(origin: str) -> str:
+    """The host of an origin without its port, "" if it is none."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_trusted_origin(origin: str) -> bool:
@@ -69,7 +97,8 @@ def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., Htt
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and is_cross_origin(request):
-            raise PermissionDenied(_("This was sent from another website. Please write in the chat itself."))
+            sentence = _("This was sent from another website. Please write in the chat itself.")
+            raise PermissionDenied(" ".join([sentence, *explain_mismatch(request)]))
         return view(request, *args, **kwargs)
 
     return csrf_exempt(wrapper)
