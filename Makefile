@@ -9,8 +9,11 @@ run: .venv/run .env
 	@$(BIN)/python manage.py demo
 	@$(BIN)/python manage.py serve
 
+# Tests of one module run in the same process. Browser tests run on their own: they share browsers and servers.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses=8 --dist=loadscope --durations=20
 test: .venv/dev lint
-	$(BIN)/pytest
+	$(PYTEST) --ignore=tests/browser
+	$(PYTEST) tests/browser
 
 lint: .venv/dev
 	$(BIN)/ruff check .

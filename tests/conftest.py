@@ -11,19 +11,43 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
 from django.test import Client
 from django.utils import translation
 
 from conversations.actions import post_message
-from conversations.models import Agent, Conversation
+from conversations.models import Agent, Conversation, Website
 from conversations.threshold import limits
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery"
+UNKNOWN = UUID("0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e")
+"""No conversation's secret. Parameters of tests are constants, so that all workers of pytest-xdist collect the same."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which the suite is run again on other databases."""
+    parser.addoption("--only-database", action="store_true", help="Run only tests that use the database.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests that use neither the ORM nor a server, if asked to."""
+    if not config.getoption("--only-database"):
+        return
+    used = {"db", "transactional_db", "server", "killable_server"}
+    with_database = [
+        item
+        for item in items
+        if used & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("django_db") is not None
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in with_database])
+    items[:] = with_database
 
 
 class Page(Client):
@@ -41,6 +65,13 @@ class Page(Client):
         """GET, or POST if there is data, as htmx does."""
         head = {"HX-Request": "true", **headers}
         return self.get(path, headers=head) if data is None else self.post(path, data, headers=head)
+
+
+@receiver(post_migrate)
+def _create_default_website(**signal: Any) -> None:
+    """Transactional tests empty all tables, with what migrations have created. `migrate` has a plan, `flush` none."""
+    if signal["app_config"].label == "conversations" and "plan" not in signal:
+        Website.objects.default()
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,13 @@
 """Settings for tests. DATABASE_URL and REDIS_URL choose what the suite runs on."""
 
 import os
+import re
 
 os.environ["DEBUG"] = "on"
 os.environ.setdefault("DATABASE_URL", "sqlite:///build/test.sqlite3")
+# Each worker of pytest-xdist, with the servers that its tests start, has a Redis database of its own.
+os.environ["WORKER"] = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+os.environ["REDIS_URL"] = re.sub(r"/\d*$", f"/{os.environ['WORKER']}", os.environ.get("REDIS_URL", ""))
 
 from chatsite.settings import *  # noqa: F403
 from chatsite.settings import BASE_DIR, DATABASES, STORAGES
@@ -17,7 +21,7 @@ STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.Static
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 CHANNEL_LAYERS = globals()["CHANNEL_LAYERS"]
 
-MEDIA_ROOT = BASE_DIR / "build" / "test-files"
+MEDIA_ROOT = BASE_DIR / "build" / f"test-files-{os.environ['WORKER']}"
 
 # A persistent connection of a thread would keep the test database from being dropped.
 DATABASES["default"]["CONN_MAX_AGE"] = 0

@@ -16,7 +16,7 @@ from conversations.actions import close, post_message
 from conversations.api import message_list
 from conversations.api.message_list import BATCH_SIZE, MAX_BYTES
 from conversations.models import Agent, Attachment, Conversation, Message, News
-from tests.conftest import Page
+from tests.conftest import UNKNOWN, Page
 
 pytestmark = pytest.mark.django_db
 
@@ -179,7 +179,7 @@ def test_posting_with_since_returns_only_newer_messages(talk: Conversation) -> N
     assert contents(response) == ["And then?"]
 
 
-@pytest.mark.parametrize("name", [None, "", "nonsense", str(uuid.uuid4()), 7, ["x"], {"a": 1}, True])
+@pytest.mark.parametrize("name", [None, "", "nonsense", str(UNKNOWN), 7, ["x"], {"a": 1}, True])
 def test_an_unknown_or_malformed_conversation_starts_a_new_one(talk: Conversation, name: Any) -> None:
     response = post(Client(), content="Hi", conversation=name)
     assert response.status_code == 200
@@ -220,7 +220,7 @@ def test_since_returns_only_newer_messages(talk: Conversation) -> None:
     assert (nothing.status_code, nothing.json()) == (200, {"items": [], "count": 0})
 
 
-@pytest.mark.parametrize("name", [str(uuid.uuid4()), uuid.uuid4().hex, "nonsense", "0"])
+@pytest.mark.parametrize("name", [str(UNKNOWN), UNKNOWN.hex, "nonsense", "0"])
 def test_an_unknown_uuid_is_an_empty_list(talk: Conversation, name: str) -> None:
     response = Client().get(f"/api/messages/{name}/")
     assert (response.status_code, response.json()) == (200, {"items": [], "count": 0})

@@ -8,7 +8,7 @@ import pytest
 
 from conversations.actions import close, post_message
 from conversations.models import Agent, Conversation, Message
-from tests.conftest import Page, texts
+from tests.conftest import UNKNOWN, Page, texts
 
 pytestmark = pytest.mark.django_db
 
@@ -195,7 +195,7 @@ def test_without_javascript_the_page_refreshes_itself_except_while_writing(talk:
     assert not refresh.search(alice.says("  ").content.decode())
 
 
-@pytest.mark.parametrize("value", ["nonsense", uuid.uuid4().hex, "", "x" * 5000])
+@pytest.mark.parametrize("value", ["nonsense", UNKNOWN.hex, "", "x" * 5000])
 def test_an_invalid_cookie_shows_an_empty_chat(talk: Conversation, value: str) -> None:
     page = Page()
     page.cookies["chat"] = value
