@@ -119,8 +119,7 @@ def _send_soon(groups: list[str], event: Event) -> None:
 async def _send(groups: list[str], event: Event) -> None:
     layer: Any = get_channel_layer()
     async with asyncio.timeout(TIMEOUT):
-        for group in groups:
-            await layer.group_send(group, event)
+        await asyncio.gather(*(layer.group_send(group, event) for group in groups))  # so that they share a round trip
 
 
 def _log_failure(sending: "asyncio.Future[None]") -> None:

@@ -32,9 +32,6 @@ HEARTBEAT = 25
 TIMEOUT = 25
 """Seconds that the database and the channel layer together may take to open a socket, or for one heartbeat."""
 
-LEAVE_TIMEOUT = 5
-"""Seconds that the channel layer may take to remove a closed socket; the server cancels its task after 10."""
-
 Subscription = tuple[tuple[str, ...], int]
 """The groups that a socket joins, and the id of the last message in their conversations."""
 
@@ -51,6 +48,7 @@ class Doorbell(AsyncWebsocketConsumer):
     """Checks access, rings at once and with every ring of its groups, and checks access again with every heartbeat."""
 
     heartbeat_task: "asyncio.Task[None] | None" = None
+    channel_name: str | None = None  # Channels sets it
     joined: tuple[str, ...] = ()  # and not `groups`, which Channels itself joins and leaves
     subprotocol: str | None = None
     limited_per_conversation = True
@@ -69,11 +67,8 @@ class Doorbell(AsyncWebsocketConsumer):
             self.counts.close()
             if self.heartbeat_task:
                 self.heartbeat_task.cancel()
-            try:
-                async with asyncio.timeout(LEAVE_TIMEOUT):
-                    await self.join(())
-            except Exception as error:  # any error of the channel layer's library: it removes the socket by itself
-                logger.warning("A closed socket could not leave its groups: %r", error)
+            if self.channel_name:
+                self.channel_layer.remove_channel(self.channel_name)
 
     async def subscription(self) -> Subscription | None:
         """The groups that this client may join and the id of the last message there; None without access."""
@@ -124,8 +119,7 @@ class Doorbell(AsyncWebsocketConsumer):
     async def join(self, groups: tuple[str, ...]) -> None:
         """Join these groups and leave all others.
 
-        Repeated with every heartbeat, because a channel layer drops members that are slow to take their events, and
-        because access changes.
+        Repeated with every heartbeat, because access changes.
         """
         left, self.joined = set(self.joined) - set(groups), groups
         for group in left:

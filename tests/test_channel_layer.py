@@ -1,0 +1,180 @@
+"""The channel layer: rings within one process and between processes, also while Redis is away or hangs."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from conversations.live import channel_layer
+from conversations.live.channel_layer import MAX_WAITING, RECHECK, ProcessChannelLayer, RedisChannelLayer
+from tests.redis_server import RedisServer, redis_server
+
+RING = {"type": "ring", "conversation": 7, "last": 42}
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis that a test may kill and freeze."""
+    with redis_server() as redis:
+        yield redis
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"TIMEOUT": 0.5, "SILENCE": 0.5, "MAX_DELAY": 0.3, "SPREAD": 0.2}.items():
+        monkeypatch.setattr(channel_layer, name, seconds)
+
+
+class Process(RedisChannelLayer):
+    """The layer of one server process, with one socket in the group of agents."""
+
+    name: str
+
+    async def next(self, timeout: float = 5) -> dict[str, Any]:
+        """The next event of its socket."""
+        return await asyncio.wait_for(self.receive(self.name), timeout)
+
+    async def hears_nothing(self) -> bool:
+        """Whether no event comes for 0.2 s."""
+        try:
+            await self.next(0.2)
+        except TimeoutError:
+            return True
+        return False
+
+
+@asynccontextmanager
+async def processes(*urls: str) -> AsyncIterator[list[Process]]:
+    """Processes with these Redis URLs that are connected."""
+    layers = [Process(url) for url in urls]
+    for layer in layers:
+        layer.name = await layer.new_channel()
+        await layer.group_add("agents", layer.name)
+    for layer in layers:
+        await eventually(partial(is_connected, layer))
+    yield layers
+    for layer in layers:
+        await layer.close()
+
+
+def is_connected(layer: RedisChannelLayer) -> bool:
+    """Whether it receives the events of other processes."""
+    return bool(layer.link and layer.link.is_connected)
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Return when the condition holds; fail after 10 seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_ring_reaches_each_socket_of_its_group_once_in_all_processes(redis: RedisServer) -> None:
+    async with processes(*[redis.url] * 3) as (one, two, three):
+        other = await two.new_channel()
+        await two.group_add("website-1", other)
+        await one.group_send("agents", RING)
+        for process in (one, two, three):
+            assert await process.next() == RING
+            assert await process.hears_nothing()
+        assert two.channels[other].events.empty()
+
+
+async def test_installations_on_different_databases_of_one_redis_do_not_ring_each_other(redis: RedisServer) -> None:
+    async with processes(redis.url, f"{redis.url}/0", f"{redis.url}/1", f"{redis.url}?db=1") as (one, same, *others):
+        await one.group_send("agents", RING)
+        assert await same.next() == RING
+        for other in others:
+            assert await other.hears_nothing()
+
+
+async def test_joining_and_leaving_needs_no_redis(redis: RedisServer) -> None:
+    redis.freeze()
+    layer, began = RedisChannelLayer(redis.url), time.monotonic()
+    for number in range(2000):
+        name = await layer.new_channel()
+        await layer.group_add(f"conversation-{number}-customer", name)
+        layer.remove_channel(name)
+    assert time.monotonic() - began < 1
+    assert not layer.groups
+    assert not layer.channels
+    await layer.close()
+
+
+def wanted(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines that were logged, without the error at their end."""
+    return [record.getMessage().partition(":")[0] for record in caplog.records if "channel_layer" in record.name]
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+async def test_an_outage_of_redis_keeps_nobody_waiting_and_heals_by_itself(
+    redis: RedisServer, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with processes(redis.url, redis.url) as (one, two):
+        (redis.kill if fault == "killed" else redis.freeze)()
+        await eventually(lambda: not (is_connected(one) or is_connected(two)))
+        began = time.monotonic()
+        for _ in range(1000):
+            await one.group_send("agents", RING)
+        assert time.monotonic() - began < 1
+        assert await one.next() == RING  # sockets of the same process
+        assert one.channels[one.name].events.qsize() < MAX_WAITING
+        (redis.start if fault == "killed" else redis.thaw)()
+        while await one.next() != RECHECK:
+            pass
+        assert await two.next() == RECHECK
+        await eventually(lambda: is_connected(one) and is_connected(two))
+        await eventually(lambda: not (one.is_catching_up or two.is_catching_up))
+        await two.group_send("agents", RING)
+        assert await one.next() == RING
+    assert sorted(wanted(caplog)) == ["Redis is away"] * 2 + ["Redis is back."] * 2
+
+
+async def test_a_ring_waits_no_longer_than_the_time_limit_when_redis_hangs(redis: RedisServer) -> None:
+    async with processes(redis.url) as (one,):
+        redis.freeze()
+        began = time.monotonic()
+        await asyncio.gather(*(one.group_send("agents", RING) for _ in range(100)))
+        assert time.monotonic() - began < 1.5
+        redis.thaw()
+
+
+async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: RedisServer) -> None:
+    from redis.asyncio import Redis
+
+    async with processes(redis.url) as (one,), Redis.from_url(redis.url) as stranger:
+        messages: list[str | bytes] = ["", "[", "{}", "[1]", '["x", 1]', '["x", [[1, 2, 3]]]', b"\xff"]
+        for message in messages:
+            await stranger.publish("chatsite-0", message)
+        await stranger.publish("chatsite-0", '["x", [["agents", {"type": "ring"}]]]')
+        assert await one.next() == {"type": "ring"}
+
+
+def test_a_management_command_rings_the_sockets_of_the_server(redis: RedisServer) -> None:
+    async def ring() -> None:
+        await command.group_send("agents", RING)
+
+    async def serve() -> None:
+        async with processes(redis.url) as (server,):
+            for _ in range(2):  # each in an event loop of its own
+                await asyncio.to_thread(asyncio.run, ring())
+                assert await server.next() == RING
+
+    command = RedisChannelLayer(redis.url)
+    asyncio.run(serve())
+
+
+async def test_a_socket_that_takes_no_events_keeps_only_the_newest() -> None:
+    layer = ProcessChannelLayer()
+    name = await layer.new_channel()
+    await layer.group_add("agents", name)
+    for last in range(2 * MAX_WAITING):
+        await layer.group_send("agents", {"type": "ring", "last": last})
+    assert layer.channels[name].events.qsize() == MAX_WAITING
+    assert await layer.receive(name) == {"type": "ring", "last": MAX_WAITING}
