@@ -32,7 +32,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
     use_running_loop()
     scope = resolve(scope)
-    if scope["type"] == "http" and (response := early_response(scope)):
+    if scope["type"] == "http" and (response := await early_response(scope)):
         await send_response(response, send)
     else:
         await protocols(scope, receive, send)

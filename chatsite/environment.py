@@ -1,6 +1,10 @@
 """Reads settings from the environment and `.env`, and explains wrong ones in a sentence each."""
 
 import re
+from contextlib import suppress
+from difflib import get_close_matches
+from io import StringIO
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,19 +18,89 @@ DATABASES = {"sqlite", "postgres", "postgresql", "mysql"}
 ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
 
+ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")
+"""How a line of `.env` begins that django-environ understands."""
+
+SIMILAR = 0.85
+"""How much of a name in `.env` must be that of a setting to count as a misspelled one."""
+
+MAX_SOCKET_PATH = 107
+"""Bytes of the path of a Unix socket (sockaddr_un in unix(7))."""
+
+NO_PATH = "Chatsite cannot be served under a path. Give it a host name of its own, as in chat.example.com."
+
+
+def host_advice(host: str) -> str:
+    """What to write instead of `host` in ALLOWED_HOSTS, "" if it is right."""
+    bare = host.partition("://")[2] or host
+    bare, _, path = bare.partition("/")
+    if path:
+        return NO_PATH
+    if is_ipv6(bare):
+        bare = f"[{bare}]"
+    bare = re.sub(r":\d*$", "", bare) if not bare.endswith("]") else bare
+    bare = bare.removeprefix("*") if bare.startswith("*.") else bare
+    with suppress(UnicodeError):
+        bare = bare if bare.isascii() else bare.encode("idna").decode()
+    if bare != host:
+        return f"Write {bare}: a name alone, as browsers send it, without scheme and port."
+    is_name = re.fullmatch(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\]", host)
+    return (
+        "" if is_name else "This is no host name. One looks like chat.example.com; comments need a line of their own."
+    )
+
+
+def is_ipv6(text: str) -> bool:
+    """Whether this is an IPv6 address without brackets."""
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def is_ipv4_and_port(text: str) -> bool:
+    """Whether this is an address with a port, which looks like a part of an IPv6 address."""
+    return text.count(":") == 1
+
 
 class Environment:
     """Typed access to environment variables. Problems are collected, and `verify()` reports them all at once."""
 
     def __init__(self, dotenv: Path) -> None:
         """Read the file `dotenv` if it exists. Variables that are already set take precedence."""
-        if dotenv.exists():
-            environ.Env.read_env(dotenv)
-        self.env = environ.Env()
         self.problems: list[str] = []
+        self.names: set[str] = set()
+        self.dotenv = dotenv
+        self.lines = self.read_lines() if dotenv.exists() else []
+        environ.Env.read_env(StringIO("\n".join(self.lines)))
+        self.env = environ.Env()
+
+    def read_lines(self) -> list[str]:
+        """The lines of the file that set a variable. Others are reported, without repeating what may be a secret."""
+        try:
+            text = self.dotenv.read_text("utf-8-sig")
+        except OSError as error:
+            self.problems.append(
+                f"{self.dotenv} cannot be read ({error.strerror}). Let the user of this process read it."
+            )
+            return []
+        except UnicodeDecodeError:
+            self.problems.append(f"{self.dotenv} is not in UTF-8. Save it as UTF-8.")
+            return []
+        lines = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if ASSIGNMENT.match(line):
+                lines.append(line)
+            elif line.strip() and not line.startswith("#"):
+                self.problems.append(
+                    f"Line {number} of {self.dotenv} sets nothing. A line is NAME=value, without spaces before NAME "
+                    "and around =; a comment begins with #."
+                )
+        return lines
 
     def text(self, name: str, default: str = "") -> str:
         """The variable, without surrounding whitespace."""
+        self.names.add(name)
         value: str = self.env.ENVIRON.get(name, default)
         return value.strip()
 
@@ -57,6 +131,32 @@ class Environment:
                 self.problems.append(f"{name} has “{origin}”, but an origin looks like https://shop.example.")
         return [re.sub(r"(?<=^http)(.*):80$|(?<=^https)(.*):443$", r"\1\2", origin) for origin in origins]
 
+    def hosts(self, name: str) -> list[str]:
+        """A list of host names without scheme, port and path, for ALLOWED_HOSTS."""
+        hosts = self.words(name)
+        for host in hosts:
+            if advice := host_advice(host):
+                self.problems.append(f"{name} has “{host}”. {advice}")
+        return hosts
+
+    def listening_host(self, name: str, default: str) -> str:
+        """An address to listen on, or unix:/path of a Unix socket."""
+        host = self.text(name) or default
+        if host.startswith("unix:"):
+            if not host.startswith("unix:/"):
+                self.problems.append(
+                    f"{name} is “{host}”, but a socket has a full path: unix:/run/chatsite/chatsite.sock"
+                )
+            elif len(host.removeprefix("unix:").encode()) > MAX_SOCKET_PATH:
+                self.problems.append(
+                    f"{name} has a path of more than {MAX_SOCKET_PATH} bytes, which no socket can have."
+                )
+        elif not re.fullmatch(r"[\w.-]+|\[?[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%\w+)?\]?", host) or is_ipv4_and_port(host):
+            self.problems.append(
+                f"{name} is “{host}”, but it takes an address alone, as in 127.0.0.1. The port is PORT."
+            )
+        return host
+
     def database(self, default: str) -> dict[str, Any]:
         """DATABASE_URL as Django's settings of one database."""
         url = self.text("DATABASE_URL") or default
@@ -83,7 +183,12 @@ class Environment:
         return url
 
     def verify(self) -> None:
-        """Raise ImproperlyConfigured if any variable was wrong, with one line for each."""
+        """Raise ImproperlyConfigured if any variable was wrong or misspelled, with one line for each."""
+        for name in sorted({line.removeprefix("export ").partition("=")[0] for line in self.lines} - self.names):
+            for meant in get_close_matches(name.upper(), self.names, 1, SIMILAR):
+                self.problems.append(f"{name} in {self.dotenv} is no setting. Do you mean {meant}?")
+        if "FORCE_SCRIPT_NAME" in self.env.ENVIRON:
+            self.problems.append(f"FORCE_SCRIPT_NAME is set, but {NO_PATH}")
         if self.problems:
             lines = "\n".join(f"  - {problem}" for problem in self.problems)
             raise ImproperlyConfigured(f"These settings need your attention:\n{lines}\nSee .env.example.")

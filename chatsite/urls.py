@@ -9,6 +9,8 @@ from conversations.customer.urls import files
 
 urlpatterns = [
     path("", front.page, name="front"),
+    path("favicon.ico", front.favicon),
+    path("robots.txt", front.robots),
     path("", include(files)),
     path("chat/", include("conversations.customer.urls")),
     path("chat/<slug:key>/", include("conversations.customer.urls", namespace="website")),

@@ -1,4 +1,4 @@
-"""Responses that are sent before Django sees the request: refusals of requests from proxies that are set up wrongly."""
+"""Responses that are sent before Django sees the request: health, and refusals of proxies that are set up wrongly."""
 
 import json
 import re
@@ -6,11 +6,15 @@ from typing import Any
 
 from django.conf import settings
 
+from chatsite.health import Readiness
 from conversations.threshold.proxies import SECURE, hops, warn_once
 
 Scope = dict[str, Any]
 # Status, content type and content
 Response = tuple[int, str, str]
+TEXT = "text/plain; charset=utf-8"
+
+readiness = Readiness()
 
 THIS_MACHINE = re.compile(rb"(localhost|[\w-]+\.localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
@@ -33,15 +37,20 @@ NO_PREFIX = (
 )
 
 
-def early_response(scope: Scope) -> Response | None:
+async def early_response(scope: Scope) -> Response | None:
     """The response to a request that Django need not see, or None. `scope` is a resolved one: see proxies.py."""
+    if scope["path"] == "/healthz":
+        return 200, TEXT, "ok\n"
+    if scope["path"] == "/readyz":
+        problem = await readiness.find_problem()
+        return (503, TEXT, f"{problem}\n") if problem else (200, TEXT, "ready\n")
     sentence = proxy_problem(scope)
     if not sentence:
         return None
     warn_once(sentence)
     if scope["path"].startswith("/api/"):
         return 400, "application/json", json.dumps({"detail": sentence})
-    return 400, "text/plain; charset=utf-8", sentence + "\n"
+    return 400, TEXT, sentence + "\n"
 
 
 def proxy_problem(scope: Scope) -> str:

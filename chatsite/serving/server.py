@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from daphne.endpoints import build_endpoint_description_strings
 from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
@@ -27,6 +26,7 @@ from zope.interface import implementer
 from chatsite.asgi import application
 from chatsite.private_files import hide_from_others
 from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
+from chatsite.serving.listening import CannotListen, endpoint, explain
 from chatsite.serving.usage import Usage
 from chatsite.serving.websocket import WebSocketConnection
 
@@ -52,18 +52,24 @@ logger = logging.getLogger(__name__)
 call_later: Callable[..., Any] = reactor.callLater
 
 
-def serve(host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT. Calls `ready` when it listens; raises CannotListen if it cannot.
+
+    `host` is an address, or "unix:" and the path of a Unix socket.
+    """
     allow_open_files()
     hide_from_others()
-    endpoints = build_endpoint_description_strings(host=host, port=port)
-    ChatsiteServer(
+    server = ChatsiteServer(
         application,
-        endpoints=endpoints,
+        endpoints=[endpoint(host, port)],
         websocket_max_frame_size=LARGEST_FRAME,
         websocket_max_message_size=LARGEST_FRAME,
         server_name="",
-    ).run()
+    )
+    server.ready = ready
+    server.run()
+    if server.listen_failure is not None:
+        raise CannotListen(explain(server.listen_failure, host, port))
 
 
 def log_failure(event: dict[str, Any]) -> None:
@@ -121,9 +127,16 @@ class ChatsiteServer(Server):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Takes daphne's options."""
         super().__init__(*args, **options)
+        self.ready: Callable[[], None] = lambda: None
+        self.listen_failure: BaseException | None = None
         self.http_connections: set[HttpConnection] = set()
         self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
         self.upload_bytes = Usage(MAX_UPLOAD_BYTES_OF_ADDRESS, MAX_UPLOAD_BYTES)
+
+    def listen_error(self, failure: Any) -> None:
+        """Stop, and keep the reason for `serve`."""
+        self.listen_failure = failure.value
+        self.stop()
 
     def listen_success(self, port: Any) -> Any:
         """Return the port, so that a shutdown can close it, and set up how sockets are opened and closed."""
@@ -135,6 +148,7 @@ class ChatsiteServer(Server):
         self.ws_factory.protocol = WebSocketConnection
         # OriginCheck refuses the origin null with 403 like any other; autobahn would answer 400.
         self.ws_factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True)
+        self.ready()
         return port
 
     def protocol_connected(self, protocol: Any) -> None:
