@@ -4,10 +4,13 @@ from django.db import migrations
 
 
 def make(apps, schema_editor):
-    website, _ = apps.get_model("conversations", "Website").objects.get_or_create(
-        key="default", defaults={"name": "Chat with us"}
+    alias = schema_editor.connection.alias
+    website, _ = (
+        apps.get_model("conversations", "Website")
+        .objects.using(alias)
+        .get_or_create(key="default", defaults={"name": "Chat with us"})
     )
-    apps.get_model("conversations", "Conversation").objects.filter(website=None).update(website=website)
+    apps.get_model("conversations", "Conversation").objects.using(alias).filter(website=None).update(website=website)
 
 
 class Migration(migrations.Migration):

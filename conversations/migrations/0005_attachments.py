@@ -13,21 +13,22 @@ class Migration(migrations.Migration):
         ('conversations', '0004_every_conversation_has_a_website'),
     ]
 
+    # The websites first, as servers lock them before messages: the other way round PostgreSQL finds a deadlock.
     operations = [
-        migrations.AddField(
-            model_name='message',
-            name='files',
-            field=models.PositiveSmallIntegerField(default=0, editable=False),
-        ),
         migrations.AddField(
             model_name='website',
             name='attachment_megabytes',
-            field=models.PositiveSmallIntegerField(default=10, help_text='At most so many, 1 to 100.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)], verbose_name='megabytes of a file'),
+            field=models.PositiveSmallIntegerField(db_default=10, default=10, help_text='At most so many, 1 to 100.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)], verbose_name='megabytes of a file'),
         ),
         migrations.AddField(
             model_name='website',
             name='attachments',
-            field=models.BooleanField(default=True, help_text='Whether messages may come with files.', verbose_name='files'),
+            field=models.BooleanField(db_default=True, default=True, help_text='Whether messages may come with files.', verbose_name='files'),
+        ),
+        migrations.AddField(
+            model_name='message',
+            name='files',
+            field=models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
         ),
         migrations.AlterField(
             model_name='message',

@@ -5,7 +5,7 @@ from django.db.models import F
 
 
 def keep_both_kinds(apps, schema_editor):
-    websites = apps.get_model("conversations", "Website").objects
+    websites = apps.get_model("conversations", "Website").objects.using(schema_editor.connection.alias)
     changed = websites.exclude(identity_secret="", identity_secret_before="").update(
         accepts_hmac=True, hmac_secret=F("identity_secret"), hmac_secret_before=F("identity_secret_before")
     )
@@ -14,7 +14,7 @@ def keep_both_kinds(apps, schema_editor):
 
 
 def keep_hmac(apps, schema_editor):
-    websites = apps.get_model("conversations", "Website").objects
+    websites = apps.get_model("conversations", "Website").objects.using(schema_editor.connection.alias)
     websites.filter(identity_secret="", identity_secret_before="").update(
         identity_secret=F("hmac_secret"), identity_secret_before=F("hmac_secret_before")
     )
@@ -27,12 +27,13 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="website",
             name="accepts_tokens",
-            field=models.BooleanField(default=True, verbose_name="signed tokens"),
+            field=models.BooleanField(db_default=True, default=True, verbose_name="signed tokens"),
         ),
         migrations.AddField(
             model_name="website",
             name="accepts_hmac",
             field=models.BooleanField(
+                db_default=False,
                 default=False,
                 help_text="Weaker than signed tokens: it never expires.",
                 verbose_name="HMAC of the user id",
@@ -41,12 +42,14 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="website",
             name="hmac_secret",
-            field=models.CharField(blank=True, max_length=64, verbose_name="HMAC secret"),
+            field=models.CharField(blank=True, db_default="", default="", max_length=64, verbose_name="HMAC secret"),
         ),
         migrations.AddField(
             model_name="website",
             name="hmac_secret_before",
-            field=models.CharField(blank=True, max_length=64, verbose_name="previous HMAC secret"),
+            field=models.CharField(
+                blank=True, db_default="", default="", max_length=64, verbose_name="previous HMAC secret"
+            ),
         ),
         migrations.AlterField(
             model_name="website",

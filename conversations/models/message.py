@@ -65,7 +65,7 @@ class Message(models.Model):
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
     content = models.TextField(max_length=MAX_LENGTH, blank=True)  # blank only with files
     # How many attachments it has, so that only messages with attachments need a query for them.
-    files = models.PositiveSmallIntegerField(default=0, editable=False)
+    files = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     # Idempotency key, chosen by the client before its first try. It proves who sent the message: never show it to the
     # other side.
     client_id = models.UUIDField(null=True, unique=True, editable=False)

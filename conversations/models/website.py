@@ -204,18 +204,26 @@ class Website(models.Model):
     )
     # How the website's server proves who a customer is: see threshold/identity.py. The previous secret of each kind
     # stays valid while the website's servers are being given the new one.
-    accepts_tokens = models.BooleanField(_("signed tokens"), default=True)
+    accepts_tokens = models.BooleanField(_("signed tokens"), default=True, db_default=True)
     identity_secret = models.CharField(_("identity secret"), max_length=64, blank=True)
     identity_secret_before = models.CharField(_("previous identity secret"), max_length=64, blank=True)
     accepts_hmac = models.BooleanField(
-        _("HMAC of the user id"), default=False, help_text=_("Weaker than signed tokens: it never expires.")
+        _("HMAC of the user id"),
+        default=False,
+        db_default=False,
+        help_text=_("Weaker than signed tokens: it never expires."),
     )
-    hmac_secret = models.CharField(_("HMAC secret"), max_length=64, blank=True)
-    hmac_secret_before = models.CharField(_("previous HMAC secret"), max_length=64, blank=True)
-    attachments = models.BooleanField(_("files"), default=True, help_text=_("Whether messages may come with files."))
+    hmac_secret = models.CharField(_("HMAC secret"), max_length=64, blank=True, default="", db_default="")
+    hmac_secret_before = models.CharField(
+        _("previous HMAC secret"), max_length=64, blank=True, default="", db_default=""
+    )
+    attachments = models.BooleanField(
+        _("files"), default=True, db_default=True, help_text=_("Whether messages may come with files.")
+    )
     attachment_megabytes = models.PositiveSmallIntegerField(
         _("megabytes of a file"),
         default=10,
+        db_default=10,
         validators=[MinValueValidator(1), MaxValueValidator(100)],
         help_text=_("At most so many, 1 to 100."),
     )

@@ -1,0 +1,233 @@
+"""Migrations, while servers of every earlier version go on writing.
+
+An INSERT names the columns that its server knows, so an earlier version is simulated by the models as they were at its
+last migration.
+"""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, connections, models
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import NOT_PROVIDED
+
+from conversations.migrations._column_defaults import with_default
+from conversations.models import Conversation, Message
+from tests.conftest import server_database
+
+APP = "conversations"
+NAMES = sorted(name for app, name in MigrationLoader(None).disk_migrations if app == APP)
+SERVERS = [name for name in NAMES if name[:4] not in {"0002", "0003"}]
+"""The last migrations of versions. Versions with 0002 or 0003 have 0004, too."""
+
+CONTRACTED = {"conversations_conversation.website_id": "0004 gives it a default that only the database knows"}
+"""Columns that became stricter or were removed, and why no server of the version before needs them as they were."""
+
+
+@pytest.fixture
+def database(tmp_path: Path, django_db_blocker: Any) -> Iterator[None]:
+    """The default database is an empty one of its own, on the engine that the suite runs on."""
+    before, settings = connections["default"], connections.settings["default"]
+    with django_db_blocker.unblock():
+        for url in server_database(tmp_path):
+            name = str(tmp_path / "migrated.sqlite3") if url.startswith("sqlite") else url.rpartition("/")[2]
+            connections.settings["default"] = {**settings, "NAME": name}
+            del connections["default"]
+            yield
+            connection.close()
+            connections["default"], connections.settings["default"] = before, settings
+
+
+def migrate(name: str) -> None:
+    """Migrate forwards or backwards to the migration."""
+    MigrationExecutor(connection).migrate([(APP, name)])
+
+
+@cache
+def server(name: str) -> Any:
+    """The models of the version whose last migration this is."""
+    return MigrationLoader(None).project_state((APP, name)).apps
+
+
+def begin(apps: Any, text: str) -> None:
+    """Begin a conversation, and write to it, as a server with these models does."""
+    conversation_model, message_model = apps.get_model(APP, "Conversation"), apps.get_model(APP, "Message")
+    known = {field.name for field in conversation_model._meta.get_fields()}
+    values = {}
+    if "website" in known:
+        values["website"] = apps.get_model(APP, "Website").objects.get(key="default")
+    conversation = conversation_model.objects.create(**values)
+    for _ in range(2):
+        message = message_model.objects.create(conversation=conversation, author="CUS", content=text)
+    conversation.last_message_id = message.pk
+    conversation.save(update_fields=["last_message_id"])
+
+
+def write_more(apps: Any) -> None:
+    """Store a website and a file as a server with these models does, if it knows them."""
+    known = {model._meta.object_name for model in apps.get_app_config(APP).get_models()}
+    if "Website" in known:
+        apps.get_model(APP, "Website").objects.create(key=secrets.token_hex(8), name="Shop")
+    if "Attachment" in known:
+        message = apps.get_model(APP, "Message").objects.latest("pk")
+        file = apps.get_model(APP, "Attachment")(message=message, name="a.txt", kind="text/plain", size=1, file="a")
+        file.save()
+
+
+def schema() -> dict[str, Any]:
+    """The columns and constraints of every table of the app."""
+    inspect, found = connection.introspection, {}
+    with connection.cursor() as cursor:
+        for table in inspect.table_names(cursor):
+            if table.startswith(f"{APP}_"):
+                columns = sorted(
+                    (c.name, c.type_code, c.null_ok, c.default) for c in inspect.get_table_description(cursor, table)
+                )
+                constraints = inspect.get_constraints(cursor, table).values()
+                keys = ("columns", "primary_key", "unique", "foreign_key", "check", "index", "orders")
+                found[table] = columns, sorted(str([kind.get(key) for key in keys]) for kind in constraints)
+    return found
+
+
+def drop_defaults(apps: Any) -> None:
+    """Make the schema what 0004, 0005 and 0006 made of it before version 0.2."""
+    description = {table: columns for table, (columns, _) in schema().items()}
+    for model in apps.get_app_config(APP).get_models():
+        if model._meta.object_name not in {"Website", "Message", "Conversation"}:
+            continue
+        have = {column for column, _, _, default in description[model._meta.db_table] if default is not None}
+        for field in model._meta.local_fields:
+            if field.column in have and not field.primary_key:
+                with connection.schema_editor() as editor:
+                    editor.alter_field(model, with_default(field, 0), with_default(field))
+
+
+def test_servers_of_every_earlier_version_go_on_writing_at_every_state(database: None) -> None:
+    written = 0
+    for name in NAMES:
+        migrate(name)
+        for version in SERVERS:
+            if version <= name:
+                begin(server(version), f"{version} at {name}")
+                write_more(server(version))
+                written += 1
+    conversations = Conversation.objects
+    assert conversations.count() == conversations.filter(website__key="default").count() == written
+    assert Message.objects.filter(files=0, conversation__status="OPEN").count() == 2 * written
+
+
+def test_a_server_of_the_first_version_goes_on_writing_during_the_migrations(database: None) -> None:
+    migrate(NAMES[0])
+    apps, stop, errors, begun = server(NAMES[0]), threading.Event(), [], []
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                begin(apps, "Hello?")
+                begun.append(1)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        migrate(NAMES[-1])
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert errors == []
+    assert Conversation.objects.filter(website__key="default").count() == len(begun) > 0
+
+
+def test_a_database_that_earlier_versions_have_migrated_gets_the_schema_of_a_new_one(
+    database: None,
+) -> None:
+    migrate(NAMES[-1])
+    new = schema()
+    for name in NAMES[NAMES.index("0004_every_conversation_has_a_website") : NAMES.index("0007_original_files") + 1]:
+        migrate(name)
+        drop_defaults(server(name))
+    assert schema() != new
+    migrate(NAMES[-1])
+    assert schema() == new
+    for version in SERVERS:
+        begin(server(version), "after it")
+
+
+@pytest.mark.parametrize("number", ["0003", "0004", "0008"])
+def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number: str) -> None:
+    """MariaDB does not undo changes of the schema. Earlier servers begin conversations in between."""
+    first = server(NAMES[0])
+    name = next(name for name in NAMES if name.startswith(number))
+    before = NAMES[NAMES.index(name) - 1]
+    for statements in (1, 2, 3, 5, 8, 13, 21, 34, 55):
+        migrate(before)
+        drop_defaults(server(before))
+        try:
+            with connection.execute_wrapper(Failure(statements)):
+                migrate(name)
+        except DatabaseError:
+            connection.connection.close()  # as when the process is killed: SQLite and PostgreSQL undo
+            del connections["default"]
+            if number < "0005":
+                begin(first, "in between")
+            migrate(name)
+        else:
+            break
+    assert statements > 1
+    migrate(NAMES[-1])
+    begin(first, "afterwards")
+
+
+class Failure:
+    """Lets a statement fail that changes something."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(("ALTER", "UPDATE", "CREATE", "DROP", "INSERT")):
+            self.left -= 1
+            if self.left == 0:
+                raise DatabaseError("The database has gone away.")
+        return execute(sql, params, many, context)
+
+
+def columns(name: str) -> "dict[str, models.Field[Any, Any]]":
+    """The columns after the migration, by the names of table and column."""
+    return {
+        f"{model._meta.db_table}.{field.column}": field
+        for model in server(name).get_app_config(APP).get_models(include_auto_created=True)
+        if not model._meta.proxy
+        for field in model._meta.local_concrete_fields
+    }
+
+
+def test_after_each_migration_servers_of_the_version_before_can_write() -> None:
+    """Expand in one version, contract in the next: see CONTRIBUTING.md."""
+    wrong = []
+    for before, after in pairwise(NAMES):
+        old, new = columns(before), columns(after)
+        tables = {column.partition(".")[0] for column in old}
+        for name in old.keys() - CONTRACTED.keys():
+            if name not in new:
+                wrong.append(f"{after} removes or renames {name}, which every INSERT of such a server names")
+            elif old[name].null and not new[name].null:
+                wrong.append(f"{after} forbids NULL in {name}, which such a server may write")
+        wrong += [
+            f"{after} adds {name} without null or db_default, which such a server does not know"
+            for name in new.keys() - old.keys()
+            if name.partition(".")[0] in tables and not new[name].null and new[name].db_default is NOT_PROVIDED
+        ]
+    assert wrong == []
