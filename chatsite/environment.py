@@ -76,17 +76,17 @@ class Environment:
         self.env = environ.Env()
 
     def read_lines(self) -> list[str]:
-        """The lines of the file that set a variable. Others are reported, without repeating what may be a secret."""
+        """The lines of the file that set a variable. Others are reported, without repeating what may be a secret.
+
+        Raises ImproperlyConfigured if the file cannot be read: then every other setting would seem to be missing.
+        """
         try:
             text = self.dotenv.read_text("utf-8-sig")
         except OSError as error:
-            self.problems.append(
-                f"{self.dotenv} cannot be read ({error.strerror}). Let the user of this process read it."
-            )
-            return []
-        except UnicodeDecodeError:
-            self.problems.append(f"{self.dotenv} is not in UTF-8. Save it as UTF-8.")
-            return []
+            sentence = f"{self.dotenv} cannot be read ({error.strerror}). Let the user of this process read it."
+            raise ImproperlyConfigured(sentence) from error
+        except UnicodeDecodeError as error:
+            raise ImproperlyConfigured(f"{self.dotenv} is not in UTF-8. Save it as UTF-8.") from error
         lines = []
         for number, line in enumerate(text.splitlines(), 1):
             if ASSIGNMENT.match(line):
@@ -158,11 +158,18 @@ class Environment:
         return host
 
     def database(self, default: str) -> dict[str, Any]:
-        """DATABASE_URL as Django's settings of one database."""
+        """DATABASE_URL as Django's settings of one database. A file without a full path is beside `.env`."""
         url = self.text("DATABASE_URL") or default
         if not self._is_valid_url("DATABASE_URL", url, DATABASES):
             url = default
+        if url.startswith("sqlite://") and not url.startswith(("sqlite:///", "sqlite://:memory:")):
+            self.problems.append(
+                f"DATABASE_URL is {url}, but a file is written with three slashes: sqlite:///db.sqlite3"
+            )
+            url = default
         config: dict[str, Any] = self.env.db_url_config(url)
+        if url.startswith("sqlite:///") and config["NAME"]:
+            config["NAME"] = str(self.dotenv.parent / config["NAME"])
         if not config["NAME"]:
             self.problems.append("DATABASE_URL names no database. Write sqlite:///db.sqlite3 for a file.")
         return config

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import environ
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.test import Client
 
 from chatsite import settings as chatsite_settings
+from chatsite.environment import Environment
 from chatsite.private_files import hide_from_others
 from chatsite.serving import http_connection, request_handler, server
 from tests.conftest import ROOT
@@ -50,6 +53,12 @@ def test_good_settings_pass_the_deployment_check() -> None:
         ({"RATE_LIMITS": "5/m"}, "RATE_LIMITS is “5/m”"),
         ({"DATABASE_URL": "oracle://x/y"}, "DATABASE_URL starts with “oracle”"),
         ({"DATABASE_URL": "nonsense"}, "DATABASE_URL starts with “nonsense”"),
+        ({"DATABASE_URL": "sqlite://db.sqlite3"}, "with three slashes"),
+        ({"ALLOWED_HOSTS": "https://chat.example.com/"}, "Write chat.example.com: a name alone"),
+        ({"HOST": "127.0.0.1:8000"}, "HOST is “127.0.0.1:8000”, but it takes an address alone"),
+        ({"HOST": "unix:/run/chatsite.sock"}, "HOST is a Unix socket, so only a proxy can reach it"),
+        ({"HSTS_PRELOAD": "on"}, "browsers preload only with HSTS_SUBDOMAINS=on"),
+        ({"FORCE_SCRIPT_NAME": "/chat"}, "Chatsite cannot be served under a path"),
         ({"DATABASE_URL": "postgres://user:pass@host"}, "DATABASE_URL names no database"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL starts with “localhost”"),
         ({"EMAIL_URL": "pigeon://x"}, "EMAIL_URL starts with “pigeon”"),
@@ -78,6 +87,8 @@ def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> 
         {"DATABASE_URL": "postgres://user:pass@one:5432,two:5433/name"},
         {"DATABASE_URL": "mysql://user:a%2Fb@[::1]:3306/name"},
         {"CSRF_TRUSTED_ORIGINS": "https://*.shop.example,http://[::1]:8000"},
+        {"HOST": "[::1]", "HSTS_SUBDOMAINS": "on", "HSTS_PRELOAD": "on", "ALLOWED_HOSTS": ".example.com,[::1]"},
+        {"HOST": "unix:/run/chatsite.sock", "TRUSTED_PROXIES": "1"},
     ],
 )
 def test_an_unusual_setting_is_accepted(change: dict[str, str]) -> None:
@@ -125,6 +136,57 @@ def test_forwarded_headers_are_ignored_without_trusted_proxies(header: str) -> N
 @pytest.mark.django_db
 def test_an_unknown_host_is_400() -> None:
     assert Client().get("/chat/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def problems_in(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is said about a `.env`, whose values no variable of this process replaces."""
+    monkeypatch.setattr(environ.Env, "ENVIRON", {})
+    try:
+        env = Environment(dotenv)
+        env.text("TRUSTED_PROXIES")
+        env.hosts("ALLOWED_HOSTS")
+        env.database("sqlite:///db.sqlite3")
+        env.verify()
+    except ImproperlyConfigured as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"TRUSTED_PROXY=1", "TRUSTED_PROXY in {} is no setting. Do you mean TRUSTED_PROXIES?"),
+        (b"ALLOWED_HOST=x\nPOSTGRES_PASSWORD=x", "ALLOWED_HOST in {} is no setting. Do you mean ALLOWED_HOSTS?"),
+        (b"# fine\n\nSECRET_KEY = geheim", "Line 3 of {} sets nothing. A line is NAME=value"),
+        (b"ALLOWED_HOSTS=chat.example.com # ours", "ALLOWED_HOSTS has “#”."),
+        (b"ALLOWED_HOSTS=ch\xe4t", "{} is not in UTF-8"),
+        (b"\xef\xbb\xbfALLOWED_HOSTS='chat.example.com'\r\nexport TRUSTED_PROXIES=1\r\n", ""),
+        (b"POSTGRES_PASSWORD=x\nCADDY_PORT=8443\n", ""),
+    ],
+)
+def test_what_is_wrong_in_the_file_of_settings_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, sentence: str
+) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(content)
+    said = problems_in(dotenv, monkeypatch)
+    assert sentence.format(dotenv) in said
+    assert bool(sentence) == bool(said)
+    assert "geheim" not in said
+
+
+def test_a_file_of_settings_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").mkdir()  # root may read every file
+    assert "cannot be read (Is a directory)" in problems_in(tmp_path / ".env", monkeypatch)
+
+
+def test_a_database_file_without_a_full_path_is_beside_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///data/db.sqlite3")
+    assert Environment(tmp_path / ".env").database("")["NAME"] == str(tmp_path / "data" / "db.sqlite3")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////srv/db.sqlite3")
+    assert Environment(tmp_path / ".env").database("")["NAME"] == "/srv/db.sqlite3"
 
 
 def mode(path: Path) -> int:
