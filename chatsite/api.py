@@ -13,7 +13,7 @@ from conversations.actions import AlreadySent, UnseenMessage
 from conversations.api import conversations, messages
 from conversations.api.schemas import invalid_field
 from conversations.models import Conversation
-from conversations.screen.files import UploadRefused
+from conversations.models.attachment import UploadRefused
 from conversations.threshold.limits import RateLimitExceeded
 
 api = NinjaAPI(
@@ -70,7 +70,7 @@ def unseen_message(request: HttpRequest, error: Any) -> HttpResponse:
 
 @api.exception_handler(UploadRefused)
 def upload_refused(request: HttpRequest, error: Any) -> HttpResponse:
-    """Answer 413 or 422 for files that cannot be accepted, 429 while too many pictures are being decoded."""
+    """Answer 413, 422 or 507 for files that cannot be accepted, 429 while too many pictures are being decoded."""
     if error.status == 422:
         return api.on_exception(request, invalid_field("files", str(error)))
     response = api.create_response(request, {"detail": str(error)}, status=error.status)

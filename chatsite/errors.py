@@ -1,5 +1,6 @@
 """Error responses: a page in the layout of the others, or JSON under /api/."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 
+from conversations.models.attachment import FULL
 from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
 SENTENCES = {
@@ -20,6 +22,7 @@ SENTENCES = {
     404: (_("There is nothing here"), _("The address may have a typo, or what was here is gone.")),
     429: (_("Too many connections at once"), _("Close other tabs of this page, or try again in a few seconds.")),
     503: (_("Too many files are being sent right now"), _("Please send yours again in a few seconds.")),
+    507: (_("There is no room for files on this server at the moment"), _("Text messages still work.")),
     500: (_("Something broke on our side"), _("It has been noted. Nothing that you sent before is lost: try again.")),
 }
 
@@ -60,16 +63,19 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 @csrf_exempt
 def refuse(request: HttpRequest) -> HttpResponse:
-    """The status that the server has chosen when it received the request, 413, 429 or 503: see chatsite/refusals.py."""
+    """The status that the server has chosen when it received the request, such as 413: see chatsite/refusals.py."""
     status: int = request.refusal  # type: ignore[attr-defined]
     response = error_response(request, status)
-    if status != 413:
+    if status not in (413, 507):
         response["Retry-After"] = "10"
     return response
 
 
 def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
-    """500."""
+    """500; 507 if there is no room for temporary files."""
+    error = sys.exc_info()[1]
+    if isinstance(error, OSError) and error.errno in FULL:
+        return error_response(request, 507)
     return error_response(request, 500)
 
 

@@ -1,4 +1,4 @@
-"""The URLconf of a request that the server refuses (413, 429 or 503): every path is answered by `errors.refuse`.
+"""The URLconf of a request that the server refuses (413, 429, 503 or 507): every path is answered by `errors.refuse`.
 
 The usual URLs come second, so that error pages can link to them.
 """

@@ -213,7 +213,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / (env.text("STATIC_ROOT") or "build/static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {"BACKEND": "chatsite.durable_files.DurableFileStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from conversations.actions import AlreadySent, post_message
 from conversations.models import Agent, Attachment, Conversation, Message, News, Token, Website
-from conversations.models.attachment import OCTET_STREAM, clean_name
+from conversations.models.attachment import OCTET_STREAM, UploadRefused, clean_name
 from conversations.pictures import MAX_FRAMES, process
 from tests.conftest import Page, texts
 
@@ -198,7 +198,7 @@ class FullDisk(ContentFile):  # type: ignore[type-arg]
 def test_a_message_whose_second_file_cannot_be_stored_leaves_no_part_of_any(talk: Conversation, folder: Path) -> None:
     first = Attachment.from_upload("a.gif", ContentFile(animated_gif(MAX_FRAMES + 1)))
     second = Attachment(name="b", kind=OCTET_STREAM, size=9, file=FullDisk(b"", "b"))
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UploadRefused, match="cannot be stored"):
         post_message(content="", conversation=talk, attachments=[first, second])
     assert stored(folder) == []
     assert talk.messages.count() == 1

@@ -2,14 +2,17 @@
 
 import fcntl
 import json
+import logging
 import re
 import struct
 import termios
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from operator import attrgetter
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 from daphne.http_protocol import WebRequest
@@ -44,6 +47,8 @@ MAX_UPLOAD_BYTES_OF_ADDRESS = 1024**3
 
 MAX_UPLOAD_BYTES = 2 * 1024**3
 """Bytes of all bodies with files that are in temporary files at the same time."""
+
+logger = logging.getLogger(__name__)
 
 SAFE_METHODS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
 TOO_MANY_CONNECTIONS = "There are too many connections from your address. Please try again in a few seconds."
@@ -108,7 +113,21 @@ class HttpRequest(WebRequest):
         elif self.max_body > MAX_FORM and not self.reserve(len(data)):
             self.channel.refuse(503)
         else:
-            self.content.write(data)
+            self.store(partial(self.content.write, data))
+
+    def store(self, write: Callable[[], Any]) -> None:
+        """Write to the body's file; refuse the request if there is no room for it."""
+        try:
+            write()
+        except OSError as error:
+            logger.error("The body of a request cannot be stored in %s: %s", gettempdir(), error)
+            self.channel.refuse(507)
+
+    def requestReceived(self, *line: bytes) -> None:
+        """Handle the request, once all of its body is in the file. `line` is its first line."""
+        if self.refusal is None:
+            self.store(self.content.flush)
+        super().requestReceived(*line)
 
     def reserve(self, number: int) -> bool:
         """Count the bytes of an upload. If all uploads have too many, drop larger ones: see `drop_larger_upload`."""
@@ -259,7 +278,8 @@ class HttpConnection(HTTPChannel):
         request = self.requests[-1]
         request.refusal = status
         if request.content is not None:
-            request.content.close()
+            with suppress(OSError):  # what it had not written yet does not fit either
+                request.content.close()
             request.content = BytesIO()
         request.requestHeaders.removeHeader(b"Upgrade")
         request.responseHeaders.setRawHeaders(b"Connection", [b"close"])

@@ -137,7 +137,7 @@ def authenticate_upload(request: HttpRequest) -> Caller:
     "/{int:id}/files/",
     summary="Answer with files",
     auth=[AgentToken(authenticate_upload), AgentSession(authenticate_upload)],
-    response={**POST_RESPONSES, 429: ErrorOut},
+    response={**POST_RESPONSES, 429: ErrorOut, 507: ErrorOut},
 )
 def send_answer_with_files(
     request: HttpRequest, id: int, body: Form[AnswerFilesIn], files: File[list[UploadedFile]], since: Since = 0

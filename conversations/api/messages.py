@@ -121,7 +121,12 @@ def check_upload(request: HttpRequest) -> bool:
 
 
 # ninja calls `auth` before it reads the body.
-@router.post("{uuid}/files/", summary="Write a message with files", auth=check_upload, response=POST_RESPONSES)
+@router.post(
+    "{uuid}/files/",
+    summary="Write a message with files",
+    auth=check_upload,
+    response={**POST_RESPONSES, 507: ErrorOut},
+)
 def send_files(
     request: HttpRequest,
     uuid: str,

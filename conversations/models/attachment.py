@@ -1,5 +1,7 @@
 """A file that came with a message."""
 
+import errno
+import logging
 import secrets
 import unicodedata
 import uuid
@@ -10,10 +12,13 @@ from django.core.files.base import File
 from django.db import models, transaction
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
+from django.utils.translation import gettext as _
 
 from conversations.models.conversation import Conversation
 from conversations.pictures import THUMBNAIL_SIDE
 from conversations.pictures.process import process_picture
+
+logger = logging.getLogger(__name__)
 
 OCTET_STREAM = "application/octet-stream"
 """The content type of every file that is not a picture: browsers save it and do not guess what is in it."""
@@ -60,8 +65,29 @@ def with_extension(name: str, file_format: str) -> str:
     return name if name.lower().endswith(EXTENSIONS[file_format]) else name + EXTENSIONS[file_format][0]
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What the system answers if a disk, or the user's share of it, is full."""
+
 FILE_FIELDS = ("file", "thumbnail", "original")
 """The fields of an attachment that name stored files."""
+
+
+class UploadRefused(Exception):
+    """The files of a message are not accepted."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        """`status` is the HTTP status; `sentence` says what the sender can do about it."""
+        self.status = status
+        super().__init__(sentence)
+
+
+def not_stored(error: OSError) -> UploadRefused:
+    """The refusal for a file that the disk does not take: it is full, read-only or broken. The error is logged."""
+    logger.error("A file that came with a message cannot be stored: %s", error)
+    sentence = _("Files cannot be stored on this server at the moment. Text messages still work.")
+    if error.errno in FULL:
+        sentence = _("There is no room for files on this server at the moment. Text messages still work.")
+    return UploadRefused(507, sentence)
 
 
 class AttachmentQuerySet(models.QuerySet["Attachment"]):
@@ -159,13 +185,18 @@ class Attachment(models.Model):
         return signing.dumps([self.uuid.hex, self.message.conversation.secret_digest], salt=SALT)
 
     def store(self) -> None:
-        """Write its files to the storage. A file that cannot be written completely is deleted again."""
+        """Write its files to the storage. A file that cannot be written completely is deleted again.
+
+        Raises UploadRefused (507) if the disk does not take them.
+        """
         for file in self._files():
             name = random_name(self, "")
             try:
                 file.storage.save(name, file.file)
-            except BaseException:
-                file.storage.delete(name)
+            except BaseException as error:
+                _delete(file.storage, name)
+                if isinstance(error, OSError):
+                    raise not_stored(error) from error
                 raise
             file.name, file._committed = name, True
 
@@ -173,10 +204,18 @@ class Attachment(models.Model):
         """Delete the files that `store` has written."""
         for file in self._files():
             if file._committed:
-                file.storage.delete(file.name)
+                _delete(file.storage, file.name)
 
     def _files(self) -> list[Any]:
         return [file for name in FILE_FIELDS if (file := getattr(self, name))]
+
+
+def _delete(storage: Any, name: str) -> None:
+    """Delete a stored file. If that fails it is logged, and left to `delete_orphaned_files`."""
+    try:
+        storage.delete(name)
+    except OSError as error:
+        logger.error("A file cannot be deleted: %s. “manage.py forgetold” will try again.", error)
 
 
 @receiver(post_delete, sender=Attachment)

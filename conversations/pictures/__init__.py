@@ -35,6 +35,9 @@ MAX_CPU_SECONDS = 5
 MAX_MEMORY = 256 * 1024 * 1024
 """Bounds of the process that decodes one picture: seconds, seconds of processor time, bytes of address space."""
 
+NO_ROOM = 28
+"""The exit status of that process if there is no room for the files that it writes."""
+
 MAX_GROWTH = 4
 MAX_GROWTH_BYTES = 4 * 1024 * 1024
 """A file that it writes has at most so many times the bytes of the file that was sent, and so many bytes more.

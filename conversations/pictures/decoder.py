@@ -3,9 +3,10 @@
 Reads a file from standard input and writes to three others, each given by its file descriptor: the same file without
 metadata, the picture as it is shown, and its thumbnail. Prints JSON, a line each: `{}` once the first is complete, the
 fields of Rendition once the others are; or only `null` if it is no picture. If anything else fails or takes too much,
-the process ends without them.
+the process ends without them; with the exit status NO_ROOM if the disk is full.
 """
 
+import errno
 import json
 import math
 import mmap
@@ -29,6 +30,7 @@ from conversations.pictures import (
     MAX_MEMORY,
     MAX_PIXELS,
     MAX_SECONDS,
+    NO_ROOM,
     THUMBNAIL_SIDE,
 )
 from conversations.pictures.metadata import strip_metadata
@@ -153,4 +155,6 @@ if __name__ == "__main__":
     try:
         main(*(os.fdopen(int(descriptor), "w+b") for descriptor in sys.argv[1:]))
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.exit(NO_ROOM)
         sys.exit(f"{type(error).__name__}: {error}")

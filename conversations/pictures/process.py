@@ -1,5 +1,6 @@
 """Start a process that decodes one picture, and wait for it."""
 
+import errno
 import json
 import logging
 import os
@@ -7,14 +8,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event, Lock
 from typing import IO
 
-from conversations.pictures import MAX_SECONDS, file_format
+from conversations.pictures import MAX_SECONDS, NO_ROOM, file_format
 
 logger = logging.getLogger(__name__)
 
@@ -83,19 +84,22 @@ def process_picture(file: IO[bytes]) -> Picture | None:
     """Decode the picture in a file, or return None for a file that is not a picture.
 
     Waits WAIT_SECONDS at most for other pictures, then decodes for MAX_SECONDS at most. Raises DecoderBusy if its turn
-    does not come in that time, or if not even the metadata is removed, which may say where the picture was taken.
+    does not come in that time, or if not even the metadata is removed, which may say where the picture was taken;
+    OSError if there is no room for temporary files.
     """
     sent_format = file_format(file.read(12))
     file.seek(0)
     if sent_format is None:
         return None
-    with turn(), TemporaryFile() as source:
+    with turn(), ExitStack() as failed, TemporaryFile() as source:
         while part := file.read(64 * 1024):
             source.write(part)
         file.seek(0)
         source.seek(0)
-        picture = Picture(sent_format, TemporaryFile(), TemporaryFile(), TemporaryFile(), None)  # noqa: SIM115
-        lines = _run(source, [picture.original, picture.full, picture.thumbnail])
+        original, full, thumbnail = (failed.enter_context(TemporaryFile()) for _ in range(3))
+        lines = _run(source, [original, full, thumbnail])
+        failed.pop_all()
+    picture = Picture(sent_format, original, full, thumbnail, None)
     if not lines:
         raise DecoderBusy
     if lines == [NO_PICTURE]:
@@ -123,6 +127,8 @@ def _run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
     except subprocess.TimeoutExpired:
         process.kill()
         output, errors = process.communicate()
+    if process.returncode == NO_ROOM:
+        raise OSError(errno.ENOSPC, "There is no room for temporary files")
     if process.returncode:
         reason = errors.decode(errors="replace").strip()[-200:]
         logger.info("A picture could not be decoded (exit status %s): %s", process.returncode, reason)

@@ -8,7 +8,8 @@ from django.http import FileResponse, Http404, HttpRequest
 from django.utils.translation import gettext as _
 
 from conversations.models import Attachment, Website
-from conversations.models.attachment import OCTET_STREAM, clean_name
+from conversations.models.attachment import OCTET_STREAM, clean_name, not_stored
+from conversations.models.attachment import UploadRefused as UploadRefused
 from conversations.pictures.process import DecoderBusy
 from conversations.threshold import limits
 
@@ -27,15 +28,6 @@ PICTURE_CACHE_CONTROL = "private, max-age=31536000, immutable"
 """A picture never changes, and no shared cache may keep it."""
 
 
-class UploadRefused(Exception):
-    """The files of a message cannot be accepted: 413 if too large, 429 if the decoder is busy, 422 otherwise."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        """`sentence` says what the sender can do about it."""
-        self.status = status
-        super().__init__(sentence)
-
-
 def check_size(request: HttpRequest, website: Website) -> None:
     """Raise RequestDataTooBig, before the form is parsed, if it is larger than any message of this website can be."""
     most = MAX_FILES * website.attachment_megabytes * MEGABYTE
@@ -46,7 +38,8 @@ def check_size(request: HttpRequest, website: Website) -> None:
 def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -> list[Attachment]:
     """Check the uploaded files of this request and return them as unsaved attachments.
 
-    Raises UploadRefused; also RateLimitExceeded for customers (agents' files are not rate-limited).
+    Raises UploadRefused: 413 for too large files, 429 if the decoder is busy, 507 if there is no room for temporary
+    files, 422 otherwise; also RateLimitExceeded for customers (agents' files are not rate-limited).
     """
     files = request.FILES.getlist("files")
     if files and not website.attachments:
@@ -68,6 +61,8 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
     except DecoderBusy as error:
         sentence = _("Many pictures are being sent at this moment. Please try again in a minute.")
         raise UploadRefused(429, sentence) from error
+    except OSError as error:
+        raise not_stored(error) from error
 
 
 def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:

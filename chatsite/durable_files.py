@@ -1,0 +1,36 @@
+"""Uploaded files on the disk: once a message with files is accepted, they survive a power cut."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.files.storage import FileSystemStorage
+
+
+class DurableFileStorage(FileSystemStorage):
+    """Django's storage, which returns only when the file and its name are on the disk and not only in its cache."""
+
+    def _save(self, name: str, content: Any) -> str:
+        """Write a file and its folders' entries to the disk. Raises OSError."""
+        root = Path(self.location)
+        folder = (root / name).parent
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
+        name = super()._save(name, content)  # type: ignore[misc]  # the stubs lack it
+        sync(root / name)
+        # Always the root, too: another thread may have made the folder and not have written the root yet.
+        for each in {folder, root, *(missing.parent for missing in new)}:
+            sync(each)
+        return name
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot do this for folders
+            raise
+    finally:
+        os.close(descriptor)
