@@ -10,11 +10,35 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+import redis
 from django.core.exceptions import ImproperlyConfigured
 
 ON = {"on", "true", "yes", "1"}
 OFF = {"off", "false", "no", "0", ""}
 DATABASES = {"sqlite", "postgres", "postgresql", "mysql"}
+DATABASE_LIMITS = {
+    "postgresql": {
+        "connect_timeout": 5,  # seconds for each host
+        "read_timeout": 10,  # seconds that one request may wait for the database altogether
+        "statement_timeout": 8000,  # milliseconds, as the next two
+        "lock_timeout": 5000,
+        "tcp_user_timeout": 10_000,
+        "keepalives": 1,
+        "keepalives_idle": 5,  # seconds
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    },
+    "mysql": {
+        "connect_timeout": 5,
+        "read_timeout": 10,
+        "write_timeout": 10,
+        "max_statement_time": 8,
+        "innodb_lock_wait_timeout": 5,
+        "lock_wait_timeout": 5,
+    },
+}
+"""How long databases on servers may take: see chatsite/databases. DATABASE_URL may say otherwise: ?read_timeout=20."""
+
 ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
 
@@ -172,7 +196,20 @@ class Environment:
             config["NAME"] = str(self.dotenv.parent / config["NAME"])
         if not config["NAME"]:
             self.problems.append("DATABASE_URL names no database. Write sqlite:///db.sqlite3 for a file.")
+        engine = config["ENGINE"].rpartition(".")[2]
+        if engine in DATABASE_LIMITS:
+            config["ENGINE"] = f"chatsite.databases.{engine}"
+            options = config["OPTIONS"] = {**DATABASE_LIMITS[engine], **config.get("OPTIONS", {})}
+            for name in DATABASE_LIMITS[engine]:
+                options[name] = self._limit(name, options[name])
         return config
+
+    def _limit(self, name: str, value: Any) -> float:
+        try:
+            return value if isinstance(value, int) else float(value)
+        except ValueError:
+            self.problems.append(f"DATABASE_URL has {name}={value}, but it takes a number.")
+            return 0
 
     def email(self, default: str) -> dict[str, Any]:
         """EMAIL_URL as Django's EMAIL_* settings."""
@@ -185,8 +222,11 @@ class Environment:
     def redis(self) -> str:
         """REDIS_URL, or "" without Redis."""
         url = self.text("REDIS_URL")
-        if url:
-            self._is_valid_url("REDIS_URL", url, {"redis", "rediss", "unix"})
+        if url and self._is_valid_url("REDIS_URL", url, {"redis", "rediss", "unix"}):
+            try:
+                redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+            except ValueError as error:
+                self.problems.append(f"REDIS_URL: {error}")
         return url
 
     def verify(self) -> None:

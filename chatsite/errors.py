@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
 
+from chatsite.databases import is_outage
 from conversations.models.attachment import FULL
 from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
@@ -27,9 +28,17 @@ SENTENCES = {
 }
 
 
-def error_response(request: HttpRequest, status: int, sentence: str = "") -> HttpResponse:
-    """The error response of a status: JSON, plain text for htmx, or a page. `sentence` replaces the default advice."""
-    title, what_to_do = SENTENCES[status]
+OUTAGE = (_("The database does not answer"), _("Please try again in a moment."))
+
+
+def error_response(
+    request: HttpRequest, status: int, sentence: str = "", sentences: tuple[Any, Any] | None = None
+) -> HttpResponse:
+    """The error response of a status: JSON, plain text for htmx, or a page.
+
+    `sentence` replaces the default advice, `sentences` the title and the advice.
+    """
+    title, what_to_do = sentences or SENTENCES[status]
     if request.path.startswith("/api/"):
         detail = sentence or {404: "Not Found"}.get(status, f"{title}. {what_to_do}")
         return JsonResponse({"detail": detail}, status=status)
@@ -72,10 +81,14 @@ def refuse(request: HttpRequest) -> HttpResponse:
 
 
 def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
-    """500; 507 if there is no room for temporary files."""
+    """500; 507 if there is no room for temporary files; 503 if the database does not answer, or takes no writes."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and error.errno in FULL:
         return error_response(request, 507)
+    if is_outage(error):
+        response = error_response(request, 503, sentences=OUTAGE)
+        response["Retry-After"] = "5"
+        return response
     return error_response(request, 500)
 
 

@@ -134,10 +134,8 @@ if REDIS_URL:
         "CONFIG": {"url": REDIS_URL},
     }
     CACHES["default"] = {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "chatsite.cache.RedisCache",
         "LOCATION": REDIS_URL,
-        # Seconds. Nothing in the cache is worth a longer wait, for which redis-py takes five.
-        "OPTIONS": {"socket_timeout": 0.5, "socket_connect_timeout": 0.5},
     }
 
 SESSION_ENGINE = "chatsite.sessions"

@@ -50,8 +50,8 @@ def find_warnings() -> list[str]:
             client.ping()
     except (redis.RedisError, OSError) as error:
         return [
-            f"Redis does not answer ({reason(error)}). Look whether it runs, and REDIS_URL. Until it answers, nothing "
-            "is rate-limited and pages find new messages by polling."
+            f"Redis does not answer ({reason(error)}). Look whether it runs, and REDIS_URL. Until it answers, each "
+            "process counts for the rate limits by itself, and pages find new messages by polling."
         ]
     return []
 

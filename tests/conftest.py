@@ -21,6 +21,7 @@ from django.dispatch import receiver
 from django.test import Client
 from django.utils import translation
 
+from conversations import redis_client
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation, Website
 from conversations.threshold import limits
@@ -84,6 +85,7 @@ def _reset_language() -> Iterator[None]:
 def _reset_rate_limits() -> Iterator[None]:
     cache.clear()
     limits.store.cache_clear()
+    redis_client.breaker.succeeded()
     yield
     cache.clear()
     limits.store.cache_clear()

@@ -24,6 +24,7 @@ from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
 from chatsite.asgi import application
+from chatsite.databases import limit_requests
 from chatsite.private_files import hide_from_others
 from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
 from chatsite.serving.listening import CannotListen, endpoint, explain
@@ -57,6 +58,7 @@ def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> Non
 
     `host` is an address, or "unix:" and the path of a Unix socket.
     """
+    limit_requests()
     allow_open_files()
     hide_from_others()
     server = ChatsiteServer(

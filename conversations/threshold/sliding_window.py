@@ -6,24 +6,15 @@ in one step, so uses at the same moment do not exceed a limit together.
 """
 
 import logging
-import math
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from conversations.redis_client import OPTIONS, RedisClient
 
 MAX_USES = 300_000
 """The most uses in memory, about 80 MB. Beyond it, the counters that were used longest ago are deleted."""
-
-TIMEOUT = 0.5
-"""Seconds that one try of a command to Redis may take."""
-
-PAUSE = 5
-"""Seconds until Redis is asked again after it has failed."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +58,8 @@ class MemoryStore:
 class RedisStore:
     """Counters in Redis, with the methods of MemoryStore.
 
-    While Redis does not answer, nothing is limited: a message matters more than its counting. After a failure it is not
-    asked for PAUSE seconds, so that few requests wait for it.
+    While Redis does not answer, each process counts by itself: a limit is then as many times as high as there are
+    processes.
     """
 
     USE = """
@@ -82,26 +73,22 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         """Connect on the first use."""
-        # One retry: the server may have closed a connection since its last use.
-        retry = Retry(NoBackoff(), 1)
-        self.client = redis.Redis.from_url(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=retry)
+        self.client: Any = RedisClient.from_url(url, **OPTIONS)
         self.script: Any = self.client.register_script(self.USE)
-        self.failed_at = -math.inf
+        self.memory = MemoryStore()
 
     def use(self, counter: str, most: int, seconds: float, now: float) -> float:
         """Count a use at the time `now` and return 0, or return in how many seconds another is allowed."""
-        return float(self._try(lambda: self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)])))
+        try:
+            return float(self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)]))
+        except redis.RedisError:
+            logger.exception("Redis does not count for the rate limits, so each process does.")
+            return self.memory.use(counter, most, seconds, now)
 
     def give_back(self, counter: str, now: float) -> None:
         """Delete the use that was counted at the time `now`."""
-        self._try(lambda: self.client.lrem(f"limits:{counter}", -1, repr(now)))
-
-    def _try(self, command: Callable[[], Any]) -> Any:
-        if time.monotonic() < self.failed_at + PAUSE:
-            return 0
+        self.memory.give_back(counter, now)
         try:
-            return command()
+            self.client.lrem(f"limits:{counter}", -1, repr(now))
         except redis.RedisError:
-            self.failed_at = time.monotonic()
-            logger.exception("Redis does not answer; nothing is limited for %s seconds.", PAUSE)
-            return 0
+            logger.exception("Redis does not count for the rate limits, so each process does.")

@@ -1,0 +1,132 @@
+"""Databases on servers, which may hang, vanish or become read-only: time limits, and connections that heal.
+
+Django's backends wait for ever. With those of this package a request waits for its database for `read_timeout` seconds
+altogether, whatever the database does. A server that works ends a slow statement, or the wait for a lock, earlier and
+by itself (statement_timeout, lock_timeout): if a request waits longer, the server or the line to it hangs. Then all
+connections of the process that are as old are replaced before their next use, and while new connections hang, one
+request at a time waits for them and the others fail at once. The numbers are in chatsite/environment.py.
+
+Statements of commands such as `migrate` may take any time: only connecting, and a line that is dead, have limits there.
+"""
+
+import sqlite3
+import time
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from conversations.breaker import Breaker
+
+HANGS = 0.3
+"""A connection that fails after as many seconds was not refused: the server, or the line to it, hangs."""
+
+READ_ONLY = {1290, 1792, 1836}
+"""MariaDB's and MySQL's error numbers for writing to a read-only server or in a read-only transaction."""
+
+breaker = Breaker(pause=1, trial=10)
+
+
+class Trust:
+    """What the threads of this process know of the database."""
+
+    is_serving = False
+    lost_at = float("-inf")  # time.monotonic(): connections that were opened before it are replaced
+    failure = ""
+
+
+def limit_requests() -> None:
+    """From now on this process serves: limit how long statements may take, not only connecting."""
+    Trust.is_serving = True
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether the database has refused a write because it is, or was when we connected, read-only."""
+    cause: Any = error.__cause__ if error else None
+    number = cause.args[0] if cause and cause.args else None
+    return getattr(cause, "sqlstate", None) == "25006" or number in READ_ONLY
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether an exception means that the database does not work at the moment, and not that our code is wrong."""
+    if getattr(error.__cause__ if error else None, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return False  # wrong SQL
+    return isinstance(error, OperationalError | InterfaceError) or is_read_only(error)
+
+
+class LimitedDatabase(BaseDatabaseWrapper):
+    """Mixed into Django's backends. Each thread has one object of it for all of its requests, one after the other."""
+
+    Database: Any  # the driver
+    opened_at = 0.0
+    waited = 0.0  # seconds that the current request has waited for the database
+    is_checking = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Django's protocol for backends."""
+        super().__init__(*args, **options)
+        self.execute_wrappers.append(self.watch)
+
+    def option(self, name: str) -> float:
+        """An option of DATABASES as a number."""
+        return float(self.settings_dict["OPTIONS"][name])
+
+    def seconds_left(self) -> float | None:
+        """How long the current request may still wait for the database; None for commands."""
+        if not Trust.is_serving:
+            return None
+        # A connection is checked in half of the time: the other half is for a new one.
+        return self.option("read_timeout") * (0.5 if self.is_checking else 1) - self.waited
+
+    def timed_out(self) -> DatabaseError:
+        """The driver's exception for a request that has waited too long."""
+        sentence = f"The database did not answer within {self.option('read_timeout'):g} seconds."
+        error: DatabaseError = self.Database.OperationalError(sentence)
+        return error
+
+    def watch(self, execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        """Execute a statement; if it is refused because the connection is read-only, see to a new connection."""
+        try:
+            return execute(sql, parameters, many, context)
+        except DatabaseError as error:
+            if is_read_only(error):
+                Trust.lost_at = time.monotonic()
+            raise
+
+    def connect(self) -> None:
+        """Open a connection, or raise the driver's OperationalError at once while others hang."""
+        left = self.seconds_left()
+        if left is not None and left <= 0:
+            raise self.timed_out()
+        if not breaker.allows():
+            raise self.Database.OperationalError(f"The database is not asked again yet after: {Trust.failure}")
+        started = time.monotonic()
+        try:
+            super().connect()
+        except Exception as error:
+            if breaker.is_open or time.monotonic() - started >= HANGS:
+                Trust.failure = str(error)
+                breaker.failed()
+            raise
+        finally:
+            self.waited += time.monotonic() - started
+        breaker.succeeded()
+        self.opened_at = started
+
+    def is_usable(self) -> bool:
+        """Whether the database answers on this connection. If not, older connections are not trusted either."""
+        self.is_checking = True
+        try:
+            usable: bool = super().is_usable()
+        finally:
+            self.is_checking = False
+        if not usable:
+            Trust.lost_at = time.monotonic()
+        return usable
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Django calls this before and after each request, and before and after each access of a socket."""
+        self.waited = 0.0
+        if self.connection is not None and not self.in_atomic_block and self.opened_at < Trust.lost_at:
+            self.close()
+        super().close_if_unusable_or_obsolete()

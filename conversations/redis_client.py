@@ -1,0 +1,48 @@
+"""The Redis client of the cache and of the rate limits. Nothing that is in Redis is worth a long wait."""
+
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from conversations.breaker import Breaker
+
+TIMEOUT = 0.25
+"""Seconds to wait for a connection or an answer. The query part of REDIS_URL may say otherwise: ?socket_timeout=1."""
+
+PAUSE = 1
+"""Seconds until Redis is asked again after it has failed."""
+
+OPTIONS: dict[str, Any] = {
+    "socket_timeout": TIMEOUT,
+    "socket_connect_timeout": TIMEOUT,
+    # The server may have closed a connection since its last use: one retry. After a timeout there is none.
+    "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+}
+
+breaker = Breaker(pause=PAUSE, trial=PAUSE)
+
+
+class RedisClient(redis.Redis):
+    """A client that raises redis.ConnectionError at once for a second after a failure, and then lets one caller try."""
+
+    failure: Exception | None = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command and return the answer. Raises redis.ConnectionError and redis.TimeoutError."""
+        if not breaker.allows():
+            raise redis.ConnectionError(f"Redis is not asked again yet after this error: {RedisClient.failure}")
+        try:
+            answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            RedisClient.failure = error
+            breaker.failed()
+            raise
+        except redis.ResponseError as error:
+            breaker.succeeded()
+            if isinstance(error, redis.ReadOnlyError):  # the host has another master now: connect again
+                self.connection_pool.disconnect()
+            raise
+        breaker.succeeded()
+        return answer

@@ -1,0 +1,254 @@
+"""Databases that hang, vanish or become read-only: every request ends soon, and all is well soon afterwards.
+
+The servers have shorter limits than the defaults, set in the URL: so the tests show that these take effect. Nothing is
+sensitive to how fast the machine is: without limits the requests would take minutes.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+from django.db import OperationalError
+from django.db.utils import load_backend
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from chatsite import databases
+from chatsite.environment import DATABASE_LIMITS, Environment
+from tests.services import SOON, Chat, Line, Service, mariadb, postgresql
+
+SHORT = {
+    "postgresql": "read_timeout=2&connect_timeout=2&statement_timeout=1000&lock_timeout=500",
+    "mariadb": "read_timeout=2&connect_timeout=2&max_statement_time=1&innodb_lock_wait_timeout=1&lock_wait_timeout=1",
+}
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, Service, Line]]:
+    """A database with a line to it."""
+    with {"postgresql": postgresql, "mariadb": mariadb}[request.param]() as service:
+        line = Line(service.port)
+        yield request.param, service, line
+        line.close()
+
+
+@pytest.fixture(scope="module")
+def chat(
+    database: tuple[str, Service, Line], tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> Iterator[Chat]:
+    """A server on that database."""
+    name, service, line = database
+    url = f"{service.url.replace(str(service.port), str(line.port))}?{SHORT[name]}"
+    chat = Chat(tmp_path_factory.mktemp("chat"), {"DATABASE_URL": url, "RATE_LIMITS": "off"})
+    chat.manage("migrate", "--verbosity", "0")
+    chat.start()
+    yield chat
+    if chat.process and chat.process.poll() is None:
+        chat.kill()
+
+
+def test_a_line_that_is_cut_without_a_word_is_replaced(chat: Chat, database: tuple[str, Service, Line]) -> None:
+    conversation = chat.begin()
+    chat.at_once(8, "post", conversation)  # every thread has a connection
+    database[2].cut()
+    answers = chat.at_once(12, "post", conversation)
+    assert max(seconds for _, seconds, _, _ in answers) < SOON
+    assert chat.heals(conversation) < SOON
+
+
+def test_while_the_database_hangs_requests_end_soon_with_a_sentence(
+    chat: Chat, database: tuple[str, Service, Line]
+) -> None:
+    service = database[1]
+    conversation = chat.begin()
+    chat.at_once(8, "post", conversation)
+    before = len(chat.log)
+    service.freeze()
+    try:
+        answers = chat.at_once(12, "post", conversation) + chat.at_once(4, "poll", conversation)
+        assert {status for status, _, _, _ in answers} == {503}
+        assert max(seconds for _, seconds, _, _ in answers) < SOON
+        _, _, headers, content = answers[0]
+        assert (headers["Retry-After"], json.loads(content)["detail"]) == (
+            "5",
+            "The database does not answer. Please try again in a moment.",
+        )
+        # One request at a time waits for the database, the others end at once.
+        seconds = sorted(answer[1] for answer in chat.at_once(8, "poll", conversation))
+        assert seconds[6] < 1
+        page = chat.ask("GET", "/inbox/", Cookie="sessionid=0123456789abcdef0123456789abcdef")
+        assert page[0] == 503
+        assert b"The database does not answer" in page[3]
+        assert b"<html" in page[3]
+        part = chat.ask("GET", f"/chat/messages/?since=0&conversation={conversation}", **{"HX-Request": "true"})
+        assert part[0] != 500
+    finally:
+        service.thaw()
+    assert chat.heals(conversation) < SOON
+    log = chat.log[before:]
+    assert "Traceback" not in log
+    assert 1 <= log.count("\n") <= 3, log
+
+
+def test_connections_that_the_server_has_ended_are_replaced_unseen(
+    chat: Chat, database: tuple[str, Service, Line]
+) -> None:
+    name, service, _ = database
+    conversation = chat.begin()
+    chat.at_once(8, "post", conversation)
+    url = f"ws://127.0.0.1:{chat.port}/ws/messages/{conversation}/"
+    with connect(url, origin=Origin(chat.url)) as bell:  # the thread of all sockets has a connection, too
+        assert json.loads(bell.recv(10))["type"] == "messages"
+    end_connections(name, service)
+    assert {status for status, _, _, _ in chat.at_once(8, "post", conversation)} == {200}
+    with connect(url, origin=Origin(chat.url)) as bell:
+        assert json.loads(bell.recv(10))["type"] == "messages"
+
+
+def test_connections_from_the_time_when_the_database_was_read_only_are_replaced(
+    chat: Chat, database: tuple[str, Service, Line]
+) -> None:
+    name, service, _ = database
+    conversation = chat.begin()
+    read_only = {
+        "postgresql": "ALTER DATABASE chat SET default_transaction_read_only = {}",
+        "mariadb": "SET GLOBAL tx_read_only = {}",
+    }[name]
+    service.sql(read_only.format("on"))
+    end_connections(name, service)
+    assert {status for status, _, _, _ in chat.at_once(8, "post", conversation)} == {503}
+    assert chat.poll(conversation)[0] == 200
+    chat.at_once(8, "poll", conversation)
+    service.sql(read_only.format("off"))
+    assert chat.heals(conversation) < SOON
+
+
+def test_a_row_that_is_held_does_not_hold_a_thread(chat: Chat, database: tuple[str, Service, Line]) -> None:
+    name, service, _ = database
+    conversation, other = chat.begin(), chat.begin()
+    holder: Any
+    if name == "postgresql":
+        holder = psycopg.connect(service.url)
+    else:
+        holder = pymysql.connect(host="127.0.0.1", port=service.port, user="root", database="chat")
+    holder.cursor().execute(f"SELECT id FROM conversations_conversation WHERE uuid = '{conversation}' FOR UPDATE")
+    status, seconds, _, _ = chat.post(conversation)
+    assert status == 503
+    assert seconds < SOON
+    assert chat.post(other)[0] == 200
+    holder.rollback()
+    holder.close()
+    assert chat.post(conversation)[0] == 200
+
+
+def end_connections(name: str, service: Service) -> None:
+    """End all of Chatsite's connections, as the administrator does."""
+    if name == "postgresql":
+        service.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'chat' AND pid <> pg_backend_pid()"
+        )
+        return
+    with pymysql.connect(host="127.0.0.1", port=service.port, user="root") as administrator:
+        cursor = administrator.cursor()
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = 'chat'")
+        for [number] in cursor.fetchall():
+            cursor.execute(f"KILL {number}")
+
+
+# Limits of one request ------------------------------------------------------------------------------------------------
+
+SLEEP = {"postgresql": "SELECT pg_sleep({})", "mariadb": "SELECT SLEEP({})"}
+
+
+@pytest.fixture
+def connection(
+    database: tuple[str, Service, Line], django_db_blocker: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A connection of a process that serves: statements may take 0.5 seconds, or 10 if the server forgets its limit."""
+    monkeypatch.setattr(databases.Trust, "is_serving", True)
+    monkeypatch.setattr(databases.Trust, "lost_at", float("-inf"))
+    name, service, _ = database
+    slow = {"postgresql": "statement_timeout=500", "mariadb": "max_statement_time=0.5"}[name]
+    monkeypatch.setenv("DATABASE_URL", f"{service.url}?read_timeout=2&{slow}")
+    made = make_connection()
+    with django_db_blocker.unblock():
+        yield made
+        made.close()
+
+
+def make_connection() -> Any:
+    """A connection as DATABASE_URL says."""
+    from django.db import connections
+
+    config = connections.configure_settings({"default": Environment(Path("none")).database("")})["default"]
+    config.update(CONN_HEALTH_CHECKS=True, CONN_MAX_AGE=None)
+    return load_backend(config["ENGINE"]).DatabaseWrapper(config, "default")
+
+
+def run(connection: Any, statement: str) -> None:
+    """Execute a statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        cursor.fetchall()
+
+
+def run_all(connection: Any, statements: list[str]) -> None:
+    """Execute statements."""
+    for statement in statements:
+        run(connection, statement)
+
+
+def test_the_server_ends_a_slow_statement_and_the_connection_goes_on(connection: Any, database: Any) -> None:
+    sleep = SLEEP[database[0]]
+    run(connection, "SELECT 1")
+    driver = connection.connection
+    started = time.monotonic()
+    with pytest.raises(OperationalError):
+        run(connection, sleep.format(60))
+    assert time.monotonic() - started < SOON
+    connection.close_if_unusable_or_obsolete()
+    run(connection, "SELECT 1")
+    assert connection.connection is driver
+
+
+def test_a_request_waits_only_so_long_for_all_of_its_statements_together(connection: Any, database: Any) -> None:
+    sleep = SLEEP[database[0]]
+    started = time.monotonic()
+    with pytest.raises(OperationalError, match=r"timed out|within 2 seconds"):
+        run_all(connection, [sleep.format(0.4)] * 60)
+    assert time.monotonic() - started < SOON
+    connection.close_if_unusable_or_obsolete()  # the next request has its own time
+    run(connection, "SELECT 1")
+
+
+def test_statements_of_commands_may_take_any_time(
+    connection: Any, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases.Trust, "is_serving", False)
+    sleep = SLEEP[database[0]]
+    started = time.monotonic()
+    run(connection, sleep.format(2.5))
+    assert time.monotonic() - started > 2.4
+
+
+def test_databases_on_servers_have_limits_that_the_url_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def options(url: str) -> Any:
+        monkeypatch.setenv("DATABASE_URL", url)
+        environment = Environment(Path("none"))
+        config = environment.database("")
+        assert not environment.problems
+        return config.get("OPTIONS")
+
+    assert options("sqlite:///x") is None
+    for engine, url in (("postgresql", "postgres://u@h/n"), ("mysql", "mysql://u@h/n")):
+        assert options(url) == DATABASE_LIMITS[engine]
+        for name in DATABASE_LIMITS[engine]:
+            assert options(f"{url}?{name}=77") == {**DATABASE_LIMITS[engine], name: 77}
+    assert options("postgres://u@h/n?sslmode=require")["sslmode"] == "require"
+    for limits in DATABASE_LIMITS.values():
+        assert (limits["connect_timeout"], limits["read_timeout"]) == (5, 10)
