@@ -1,17 +1,28 @@
-"""Log records: secrets are masked, and floods of warnings and errors are cut off."""
+"""Log records: secrets are masked, and what repeats is counted instead of filling the log."""
 
 import logging
 import re
 import threading
 import time
 from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import walk_tb
+from types import TracebackType
+
+import redis
 
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
 MAX_OF_A_KIND = 10
-"""The most warnings and errors of one kind in a minute. Further ones are counted, not logged."""
+"""The most different warnings and errors of one kind in a minute, and each of them once. Further ones are counted."""
 
 MINUTE = 60
+
+TRACEBACK_INTERVAL = 3600
+"""Seconds until an error that goes on is logged with its traceback again."""
+
+CODE = str(Path(__file__).resolve().parent.parent)
 
 
 class SecretMaskingFormatter(logging.Formatter):
@@ -22,42 +33,76 @@ class SecretMaskingFormatter(logging.Formatter):
         return UUID.sub("[uuid]", super().format(record))
 
 
+@dataclass
+class Kind:
+    """What was logged of one kind of records."""
+
+    minute: int = -1
+    texts: set[str] = field(default_factory=set)  # in this minute
+    left_out: int = 0
+    traceback_at: float = float("-inf")
+
+
 class FloodFilter(logging.Filter):
-    """Keeps clients from filling the log: no tracebacks of their mistakes, and a maximum per minute and kind."""
+    """Keeps clients and outages from filling the log: what repeats is one line a minute, with one traceback."""
 
     def __init__(self) -> None:
         """Start with empty counters."""
         super().__init__()
         self.lock = threading.Lock()
-        self.minute = 0
-        self.seen: dict[Hashable, int] = {}
-        self.left_out: dict[Hashable, int] = {}
+        self.kinds: dict[Hashable, Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged. A bad request loses its traceback."""
+        """Whether the record is logged. Bad requests and outages lose their traceback; a repeated error, too."""
         if record.levelno < logging.WARNING:
             return True
-        kind = kind_of(record)
+        now = time.monotonic()
+        outage, text = outage_of(record), record.getMessage()
         with self.lock:
-            minute = int(time.monotonic() // MINUTE)
-            if minute != self.minute:
-                self.minute, self.seen = minute, {}
-            self.seen[kind] = number = self.seen.get(kind, 0) + 1
-            if number > MAX_OF_A_KIND:
-                self.left_out[kind] = self.left_out.get(kind, 0) + 1
+            kind = self.kinds.setdefault(("outage", outage) if outage else kind_of(record), Kind())
+            if kind.minute != now // MINUTE:
+                kind.minute, kind.texts = int(now // MINUTE), set()
+            if text in kind.texts or len(kind.texts) >= (1 if outage else MAX_OF_A_KIND):
+                kind.left_out += 1
                 return False
-            left_out = self.left_out.pop(kind, 0)
-        if is_bad_request(record):
+            kind.texts.add(text)
+            left_out, kind.left_out = kind.left_out, 0
+            has_traceback = not outage and not is_bad_request(record) and now - kind.traceback_at >= TRACEBACK_INTERVAL
+            if has_traceback and record.exc_info:
+                kind.traceback_at = now
+        if record.exc_info and not has_traceback:
+            if not is_bad_request(record):
+                text = f"{text} {record.exc_info[0].__name__ if record.exc_info[0] else ''}: {record.exc_info[1]}"
             record.exc_info = record.exc_text = None
         if left_out:
-            record.msg, record.args = f"{record.getMessage()} ({left_out} more like this were left out before)", ()
+            text = f"{text} ({left_out} more like this were left out before)"
+        record.msg, record.args = text, ()
         return True
 
 
 def kind_of(record: logging.LogRecord) -> Hashable:
-    """A key for records that are counted together: same line of code, same type of error, same status."""
-    error = record.exc_info[0] if record.exc_info and not is_bad_request(record) else None
+    """A key for records that are counted together: same line of code, same place and type of error, same status."""
+    error = None
+    if record.exc_info and not is_bad_request(record):
+        error = record.exc_info[0], *place_of(record.exc_info[2])
     return record.name, record.pathname, record.lineno, error, getattr(record, "status_code", None)
+
+
+def place_of(traceback: TracebackType | None) -> tuple[str, int]:
+    """File and line of our code in which an exception was raised, or of a library if our code was not there."""
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(traceback)]
+    ours = [place for place in places if place[0].startswith(CODE) and "site-packages" not in place[0]]
+    return (ours or places or [("", 0)])[-1]
+
+
+def outage_of(record: logging.LogRecord) -> str:
+    """The service whose failure a record reports, or ""."""
+    from chatsite.databases import is_outage  # not before logging is configured
+
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return "Redis"
+    return "database" if is_outage(error) else ""
 
 
 def is_bad_request(record: logging.LogRecord) -> bool:
