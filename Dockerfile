@@ -1,5 +1,6 @@
 FROM python:3.13-slim
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8000 \
+    DATABASE_URL=sqlite:////srv/chatsite/data/db.sqlite3
 WORKDIR /srv/chatsite
 COPY requirements/run.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
@@ -7,7 +8,10 @@ COPY . .
 # Collect static files, with settings that are used for nothing else.
 RUN DEBUG=off ALLOWED_HOSTS=build SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built \
     python manage.py collectstatic --noinput --verbosity 0 \
-    && useradd --system chatsite && mkdir data files && chown chatsite data files
+    && useradd --system chatsite && mkdir data files && chown chatsite data files && chmod 700 data files
 USER chatsite
 EXPOSE 8000
-CMD ["sh", "-c", "python manage.py migrate --verbosity 0 && exec python manage.py serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+# Before the first start and after an update: python manage.py migrate
+CMD ["python", "manage.py", "serve"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+from whitenoise.compress import Compressor
 
 from chatsite.environment import Environment
 
@@ -210,6 +211,8 @@ MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # see models/attachment.
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / (env.text("STATIC_ROOT") or "build/static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
+# Source maps, which only developer tools load, would take more than half of the time of collectstatic.
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")
 STORAGES = {
     "default": {"BACKEND": "chatsite.durable_files.DurableFileStorage"},
     "staticfiles": {
