@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Hashable
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import walk_tb
@@ -26,11 +27,23 @@ CODE = str(Path(__file__).resolve().parent.parent)
 
 
 class SecretMaskingFormatter(logging.Formatter):
-    """Masks UUIDs: a conversation's UUID is its customer's secret, and it is in URLs of the API."""
+    """Masks UUIDs: a conversation's UUID is its customer's secret, and it is in URLs of the API.
+
+    It also writes what FloodFilter has decided, which changes no record: other handlers get all of it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Format the record, with UUIDs masked in its message and traceback."""
-        return UUID.sub("[uuid]", super().format(record))
+        text = record.getMessage()
+        shown = copy(record)
+        if getattr(record, "hides_traceback", False) and record.exc_info:
+            if not is_bad_request(record):
+                text = f"{text} {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            shown.exc_info = shown.exc_text = None
+        if left_out := getattr(record, "left_out", 0):
+            text = f"{text} ({left_out} more like this were left out before)"
+        shown.msg, shown.args = text, ()
+        return UUID.sub("[uuid]", super().format(shown))
 
 
 @dataclass
@@ -66,17 +79,11 @@ class FloodFilter(logging.Filter):
                 kind.left_out += 1
                 return False
             kind.texts.add(text)
-            left_out, kind.left_out = kind.left_out, 0
+            record.left_out, kind.left_out = kind.left_out, 0
             has_traceback = not outage and not is_bad_request(record) and now - kind.traceback_at >= TRACEBACK_INTERVAL
             if has_traceback and record.exc_info:
                 kind.traceback_at = now
-        if record.exc_info and not has_traceback:
-            if not is_bad_request(record):
-                text = f"{text} {record.exc_info[0].__name__ if record.exc_info[0] else ''}: {record.exc_info[1]}"
-            record.exc_info = record.exc_text = None
-        if left_out:
-            text = f"{text} ({left_out} more like this were left out before)"
-        record.msg, record.args = text, ()
+        record.hides_traceback = not has_traceback
         return True
 
 

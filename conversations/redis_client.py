@@ -1,5 +1,6 @@
 """The Redis client of the cache and of the rate limits. Nothing that is in Redis is worth a long wait."""
 
+import logging
 from typing import Any
 
 import redis
@@ -21,7 +22,8 @@ OPTIONS: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
 
-breaker = Breaker(pause=PAUSE, trial=PAUSE)
+logger = logging.getLogger(__name__)
+breaker = Breaker(pause=PAUSE, trial=10)
 
 
 class RedisClient(redis.Redis):
@@ -40,9 +42,15 @@ class RedisClient(redis.Redis):
             breaker.failed()
             raise
         except redis.ResponseError as error:
-            breaker.succeeded()
+            self.answered()
             if isinstance(error, redis.ReadOnlyError):  # the host has another master now: connect again
                 self.connection_pool.disconnect()
             raise
-        breaker.succeeded()
+        self.answered()
         return answer
+
+    def answered(self) -> None:
+        """Redis works."""
+        if breaker.is_open:
+            breaker.succeeded()
+            logger.warning("Redis answers again.")

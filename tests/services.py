@@ -19,6 +19,8 @@ import psycopg
 import pymysql
 import pytest
 import redis
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.conftest import Server, free_port
 
@@ -235,6 +237,12 @@ class Chat(Server):
     def poll(self, conversation: str) -> Answer:
         """Read the messages."""
         return self.ask("GET", f"/api/messages/{conversation}/")
+
+    def rings(self, conversation: str) -> None:
+        """Open a WebSocket, and return when it has rung."""
+        url = f"ws://127.0.0.1:{self.port}/ws/messages/{conversation}/"
+        with connect(url, origin=Origin(self.url)) as bell:
+            assert json.loads(bell.recv(30))["type"] == "messages"
 
     def at_once(self, number: int, method: str, *arguments: Any) -> list[Answer]:
         """Call a method in as many threads at the same time."""

@@ -58,7 +58,7 @@ def test_without_a_conversation_there_is_no_code(alice: Page) -> None:
 
 def test_without_its_cache_every_code_is_refused(alice: Page, talk: Conversation, settings: Any) -> None:
     entry = {"code": code_of(talk), "window": "1"}
-    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/"}
+    cache = {"BACKEND": "chatsite.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/"}
     working, settings.CACHES = settings.CACHES, {"default": cache}
     refused = alice.post("/chat/enter/", entry)
     assert (refused.status_code, refused.cookies) == (403, {})

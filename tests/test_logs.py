@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from django.conf import settings
+from django.db import OperationalError
 from django.test import Client
 
 from chatsite import logs
@@ -75,3 +77,53 @@ def test_kinds_are_bounded_however_messages_differ(monkeypatch: pytest.MonkeyPat
         record = logging.LogRecord("daphne", logging.ERROR, "server.py", 7, f"Error {number}", (), None)
         floods.filter(record)
     assert len(floods.kinds) == 1
+
+
+def fail(error: Exception, text: str = "It failed.") -> None:
+    """Log an exception."""
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("chatsite").exception(text)
+
+
+def test_what_repeats_is_one_line_a_minute_with_one_traceback(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 600.0
+    monkeypatch.setattr("chatsite.logs.time.monotonic", lambda: now)
+    for _ in range(5):
+        for _ in range(100):
+            fail(RuntimeError("broken"))
+        now += 60
+    assert log.getvalue().count("ERROR It failed.") == 5
+    assert log.getvalue().count("Traceback") == 1
+    assert log.getvalue().count("RuntimeError: broken (99 more like this were left out before)") == 4
+
+
+def test_each_place_that_raises_has_its_own_traceback(log: io.StringIO) -> None:
+    def one() -> None:
+        raise IndexError
+
+    def another() -> None:
+        raise IndexError
+
+    for function in (one, another):
+        try:
+            function()
+        except IndexError:
+            logging.getLogger("django.request").exception("Internal Server Error: /", extra={"status_code": 500})
+    assert log.getvalue().count("Traceback") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(OperationalError("no answer"), "database"), (redis.TimeoutError("no answer"), "Redis")]
+)
+def test_an_outage_is_one_line_a_minute_wherever_it_shows(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
+) -> None:
+    monkeypatch.setattr("chatsite.logs.time.monotonic", lambda: 600.0)
+    fail(error, "A page failed.")
+    fail(error, "A heartbeat failed.")
+    fail(type(error)("and again"), "A page failed.")
+    assert log.getvalue() == f"ERROR A page failed. {type(error).__name__}: no answer\n"

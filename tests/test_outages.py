@@ -13,10 +13,8 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
-from django.db import OperationalError
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.utils import load_backend
-from websockets.sync.client import connect
-from websockets.typing import Origin
 
 from chatsite import databases
 from chatsite.environment import DATABASE_LIMITS, Environment
@@ -55,10 +53,13 @@ def chat(
 def test_a_line_that_is_cut_without_a_word_is_replaced(chat: Chat, database: tuple[str, Service, Line]) -> None:
     conversation = chat.begin()
     chat.at_once(8, "post", conversation)  # every thread has a connection
+    chat.rings(conversation)
     database[2].cut()
     answers = chat.at_once(12, "post", conversation)
     assert max(seconds for _, seconds, _, _ in answers) < SOON
     assert chat.heals(conversation) < SOON
+    chat.rings(conversation)
+    assert "does not answer on an open connection" in chat.log
 
 
 def test_while_the_database_hangs_requests_end_soon_with_a_sentence(
@@ -92,7 +93,7 @@ def test_while_the_database_hangs_requests_end_soon_with_a_sentence(
     assert chat.heals(conversation) < SOON
     log = chat.log[before:]
     assert "Traceback" not in log
-    assert 1 <= log.count("\n") <= 3, log
+    assert 1 <= log.count("\n") <= 4, log
 
 
 def test_connections_that_the_server_has_ended_are_replaced_unseen(
@@ -101,13 +102,10 @@ def test_connections_that_the_server_has_ended_are_replaced_unseen(
     name, service, _ = database
     conversation = chat.begin()
     chat.at_once(8, "post", conversation)
-    url = f"ws://127.0.0.1:{chat.port}/ws/messages/{conversation}/"
-    with connect(url, origin=Origin(chat.url)) as bell:  # the thread of all sockets has a connection, too
-        assert json.loads(bell.recv(10))["type"] == "messages"
+    chat.rings(conversation)  # the thread of all sockets has a connection, too
     end_connections(name, service)
     assert {status for status, _, _, _ in chat.at_once(8, "post", conversation)} == {200}
-    with connect(url, origin=Origin(chat.url)) as bell:
-        assert json.loads(bell.recv(10))["type"] == "messages"
+    chat.rings(conversation)
 
 
 def test_connections_from_the_time_when_the_database_was_read_only_are_replaced(
@@ -158,6 +156,19 @@ def end_connections(name: str, service: Service) -> None:
         cursor.execute("SELECT id FROM information_schema.processlist WHERE db = 'chat'")
         for [number] in cursor.fetchall():
             cursor.execute(f"KILL {number}")
+
+
+@pytest.mark.django_db
+def test_only_outages_are_called_so() -> None:
+    from django.db import connection
+
+    with pytest.raises(DatabaseError) as wrong, transaction.atomic():
+        connection.cursor().execute("SELECT nonsense FROM nowhere")
+    assert not databases.is_outage(wrong.value)
+    assert not databases.is_outage(IntegrityError("a duplicate"))
+    assert not databases.is_outage(None)
+    assert databases.is_outage(OperationalError("database is locked"))
+    assert databases.is_outage(InterfaceError("connection already closed"))
 
 
 # Limits of one request ------------------------------------------------------------------------------------------------

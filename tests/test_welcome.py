@@ -267,8 +267,6 @@ def test_outside_office_hours_an_email_is_asked_where_it_is_off_otherwise(alice:
 
 
 def test_the_page_works_without_the_cache(alice: Page, settings: Any) -> None:
-    settings.CACHES = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1"}
-    }
+    settings.CACHES = {"default": {"BACKEND": "chatsite.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1"}}
     assert alice.get("/chat/").status_code == 200
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

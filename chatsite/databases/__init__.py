@@ -9,6 +9,7 @@ request at a time waits for them and the others fail at once. The numbers are in
 Statements of commands such as `migrate` may take any time: only connecting, and a line that is dead, have limits there.
 """
 
+import logging
 import sqlite3
 import time
 from typing import Any
@@ -24,6 +25,7 @@ HANGS = 0.3
 READ_ONLY = {1290, 1792, 1836}
 """MariaDB's and MySQL's error numbers for writing to a read-only server or in a read-only transaction."""
 
+logger = logging.getLogger(__name__)
 breaker = Breaker(pause=1, trial=10)
 
 
@@ -38,6 +40,12 @@ class Trust:
 def limit_requests() -> None:
     """From now on this process serves: limit how long statements may take, not only connecting."""
     Trust.is_serving = True
+
+
+def distrust(what: str) -> None:
+    """Have all open connections of this process replaced before their next use."""
+    Trust.lost_at = time.monotonic()
+    logger.warning("%s. All of them are replaced before their next use.", what)
 
 
 def is_read_only(error: BaseException | None) -> bool:
@@ -90,7 +98,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
             return execute(sql, parameters, many, context)
         except DatabaseError as error:
             if is_read_only(error):
-                Trust.lost_at = time.monotonic()
+                distrust("The database refuses writes on an open connection")
             raise
 
     def connect(self) -> None:
@@ -110,7 +118,9 @@ class LimitedDatabase(BaseDatabaseWrapper):
             raise
         finally:
             self.waited += time.monotonic() - started
-        breaker.succeeded()
+        if breaker.is_open:
+            breaker.succeeded()
+            logger.warning("The database answers again.")
         self.opened_at = started
 
     def is_usable(self) -> bool:
@@ -121,7 +131,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
         finally:
             self.is_checking = False
         if not usable:
-            Trust.lost_at = time.monotonic()
+            distrust("The database does not answer on an open connection")
         return usable
 
     def close_if_unusable_or_obsolete(self) -> None:
