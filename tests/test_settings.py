@@ -180,6 +180,18 @@ def test_what_is_wrong_in_the_file_of_settings_is_said(
     assert "geheim" not in said
 
 
+def test_usual_ports_are_left_out_of_trusted_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "ORIGINS", "https://a.example:443 http://a.example:80 https://a.example:80 https://*.b.example:8443"
+    )
+    assert Environment(tmp_path / ".env").origins("ORIGINS") == [
+        "https://a.example",
+        "http://a.example",
+        "https://a.example:80",
+        "https://*.b.example:8443",
+    ]
+
+
 def test_a_file_of_settings_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").mkdir()  # root may read every file
     assert "cannot be read (Is a directory)" in problems_in(tmp_path / ".env", monkeypatch)
