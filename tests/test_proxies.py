@@ -74,6 +74,11 @@ def test_a_request_without_a_host_stays_without() -> None:
     assert resolve({"type": "http", "scheme": "http", "headers": []})["headers"] == []
 
 
+def test_behind_a_unix_socket_the_proxy_names_the_client(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = 1
+    assert address_of_scope({"client": None, "headers": [(b"x-forwarded-for", b"10.1.1.1, 192.0.2.7")]}) == "192.0.2.7"
+
+
 def test_what_is_unclear_is_logged_once(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     proxies.warn_once.cache_clear()
     settings.TRUSTED_PROXIES = 0

@@ -352,6 +352,7 @@ async def test_many_who_ask_whether_it_is_ready_ask_the_database_once(monkeypatc
     monkeypatch.setattr(health, "database_problem", lambda: answer(""))
     readiness = health.Readiness()
     assert set(await asyncio.gather(*(readiness.find_problem() for _ in range(50)))) == {""}
+    assert await readiness.find_problem() == ""
     assert len(asked) == 1
     readiness.started -= health.INTERVAL
     monkeypatch.setattr(health, "database_problem", lambda: answer(health.NO_ANSWER))
