@@ -183,7 +183,7 @@ def find_migration_problems(applied: Iterable[Migration]) -> list[str]:
     missing = known - applied
     if not missing:
         return []
-    what = "is empty" if not applied else f"lacks {len(missing)} changes of this version"
+    what = "is empty" if not applied else f"lacks {len(missing)} of this version's migrations"
     return [f"The database {what}. {MIGRATE}"]
 
 
