@@ -155,7 +155,8 @@ def find_encoding_problems(connection: Any) -> list[str]:
     wrong = charset if charset != "utf8mb4" else columns[0][1]
     return [
         f"The database {name} has the character set {wrong}, which lacks 😀 and many other characters: messages with "
-        f"them could not be stored. Chatsite needs utf8mb4. Make a backup, then run in the database: {' '.join(statements)}"
+        f"them could not be stored. Chatsite needs utf8mb4. Make a backup, then run in the database: "
+        f"{' '.join(statements)}"
     ]
 
 
