@@ -1,5 +1,6 @@
 """Error responses: a page in the layout of the others, or JSON under /api/."""
 
+import sqlite3
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,12 @@ SENTENCES = {
 
 
 OUTAGE = (_("The database does not answer"), _("Please try again in a moment."))
+FULL_DATABASE = (
+    _("There is no room for anything new on this server at the moment"),
+    _("What was written before can be read. Please try again later."),
+)
+SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
+"""Errors of a disk that takes no writes: https://sqlite.org/rescode.html"""
 
 
 def error_response(
@@ -86,8 +93,10 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
     if isinstance(error, OSError) and error.errno in FULL:
         return error_response(request, 507)
     if is_outage(error):
-        response = error_response(request, 503, sentences=OUTAGE)
-        response["Retry-After"] = "5"
+        code = getattr(error.__cause__ if error else None, "sqlite_errorcode", 0)
+        is_full = code & 0xFF in SQLITE_FULL  # the other bits tell details
+        response = error_response(request, 503, sentences=FULL_DATABASE if is_full else OUTAGE)
+        response["Retry-After"] = "60" if is_full else "5"
         return response
     return error_response(request, 500)
 

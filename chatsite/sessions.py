@@ -1,5 +1,6 @@
 """Sessions in the database, read by a query that is built once, because agents' pages poll all day."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from django.contrib.sessions import middleware
@@ -8,12 +9,26 @@ from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from conversations.models.optional_write import optional_write
 from conversations.models.prepared import prepared
 from conversations.threshold.origin import is_cross_origin
 
 
 class SessionStore(db.SessionStore):
     """Django's session store, with a prepared query."""
+
+    is_optional = False
+    """Whether a change that cannot be stored is only logged, because the request that makes it only reads."""
+
+    def save(self, must_create: bool = False) -> None:
+        """Store the session."""
+        with optional_write("a change of a session") if self.is_optional else nullcontext():
+            super().save(must_create)
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Delete the session. Django does that on any request of a session that a new password has ended."""
+        with optional_write("the end of a session") if self.is_optional else nullcontext():
+            super().delete(session_key)
 
     def _validate_session_key(self, key: Any) -> bool:
         """Whether it has the form of a session key. Cookies may contain anything, and PostgreSQL raises for a NUL."""
@@ -30,7 +45,13 @@ class SessionStore(db.SessionStore):
 
 
 class SessionMiddleware(middleware.SessionMiddleware):
-    """Django's own, but a GET from another site's page saves no change of the session."""
+    """Django's own, but a GET succeeds also if it cannot write, and saves nothing if it is from another site's page."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Give the request its session."""
+        super().process_request(request)
+        session: Any = request.session
+        session.is_optional = request.method in {"GET", "HEAD", "OPTIONS"}
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Save the session if it has changed."""

@@ -112,9 +112,10 @@ DATABASE = DATABASES["default"]
 DATABASE["CONN_MAX_AGE"] = None
 if DATABASE["ENGINE"].endswith("sqlite3"):
     # A write takes its lock when the transaction begins (IMMEDIATE); a committed write survives a power cut (FULL).
+    # It waits 5 seconds for the lock of another process: a page gives up after 15, and other requests need the thread.
     DATABASE["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:

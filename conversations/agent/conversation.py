@@ -15,6 +15,7 @@ from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
+from conversations.models.optional_write import optional_write
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileUrl, make_bubbles
 from conversations.screen.forms import MessageForm
@@ -214,17 +215,19 @@ def _render_page(
     before = query_number(request, "before")
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
-    read_up_to = reading.last_message_id if reading else 0
-    mark = before is None and opened_by_the_agent(request)
-    if mark:
-        actions.mark_read(conversation=conversation, agent=request.agent, last=conversation.last_message_id)
+    read_up_to = marked = reading.last_message_id if reading else 0
+    last = conversation.last_message_id
+    if before is None and opened_by_the_agent(request) and read_up_to < last:
+        with optional_write("which messages an agent has read"):
+            actions.mark_read(conversation=conversation, agent=request.agent, last=last)
+            marked = last
     context = _state_context(request, conversation) | {
         "details": customer_details.CustomerDetails.of(conversation),
         "website": Website.objects.by_id(conversation.website_id),
         "bubbles": shown,
         "older": older,
         "before": before,
-        "read_up_to": conversation.last_message_id if mark else read_up_to,
+        "read_up_to": marked,
         "last_seen": max([read_up_to, *(bubble.message.pk for bubble in shown)]),
         "first_unread": _first_unread(shown, read_up_to),
         "form": form or MessageForm(),

@@ -1,0 +1,46 @@
+"""Writes of requests that only read, such as how far an agent has read: the page comes, also if they fail."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import Error, connection
+
+logger = logging.getLogger(__name__)
+
+# How to ask for, and to set, the time that the database waits for a lock which somebody else has.
+LOCK_TIMEOUT = {
+    "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 200),  # milliseconds
+    "postgresql": ("SHOW lock_timeout", "SET lock_timeout = '{}'", "200ms"),
+    "mysql": ("SELECT @@innodb_lock_wait_timeout", "SET innodb_lock_wait_timeout = {}", 1),  # seconds, the least
+}
+"""The longest waits. People wait for the page meanwhile, and so does a thread that others need."""
+
+
+@contextmanager
+def optional_write(what: str) -> Iterator[None]:
+    """Run the block with short waits for locks. If the database refuses it, log in one line that `what` was not stored.
+
+    The database may be locked by another process, full, or read-only. The block is left where the error occurs.
+    """
+    try:
+        with short_lock_timeout():
+            yield
+    except Error as error:
+        logger.warning("The database has not stored %s: %s", what, error)
+
+
+@contextmanager
+def short_lock_timeout() -> Iterator[None]:
+    """Wait for locks no longer than LOCK_TIMEOUT says, outside of transactions. Raises the database's errors."""
+    ask, change, value = LOCK_TIMEOUT[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(ask)
+        before = cursor.fetchone()[0]
+        cursor.execute(change.format(value))
+    try:
+        yield
+    finally:
+        # If the connection is broken, the exception of the block says so, and the next one has the usual timeout.
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(change.format(before))
