@@ -26,6 +26,7 @@ from zope.interface import implementer
 from chatsite.asgi import application
 from chatsite.databases import limit_requests
 from chatsite.private_files import hide_from_others
+from chatsite.serving.database_file import DatabaseFile, watched_file
 from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
 from chatsite.serving.listening import CannotListen, endpoint, explain
 from chatsite.serving.usage import Usage
@@ -56,6 +57,8 @@ call_later: Callable[..., Any] = reactor.callLater
 def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or SIGINT. Calls `ready` when it listens; raises CannotListen if it cannot.
 
+    Raises DatabaseLost if it has stopped because the database's file is not there any more.
+
     `host` is an address, or "unix:" and the path of a Unix socket.
     """
     limit_requests()
@@ -69,9 +72,12 @@ def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> Non
         server_name="",
     )
     server.ready = ready
+    server.database_file = database_file = watched_file(settings.DATABASES["default"])
     server.run()
     if server.listen_failure is not None:
         raise CannotListen(explain(server.listen_failure, host, port))
+    if database_file is not None and server.is_database_lost:
+        raise database_file.save()
 
 
 def log_failure(event: dict[str, Any]) -> None:
@@ -131,6 +137,8 @@ class ChatsiteServer(Server):
         super().__init__(*args, **options)
         self.ready: Callable[[], None] = lambda: None
         self.listen_failure: BaseException | None = None
+        self.database_file: DatabaseFile | None = None
+        self.is_database_lost = False
         self.http_connections: set[HttpConnection] = set()
         self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
         self.upload_bytes = Usage(MAX_UPLOAD_BYTES_OF_ADDRESS, MAX_UPLOAD_BYTES)
@@ -241,6 +249,7 @@ class ChatsiteServer(Server):
             self.guard(protocol, protocol.check_timeouts)
         for connection in list(self.http_connections):
             self.guard(connection, partial(connection.check_pace, now))
+        self.check_database_file()
         excess = sum(map(HttpConnection.unsent, self.http_connections)) - MAX_UNSENT
         if excess > 0:
             for connection in sorted(self.http_connections, key=HttpConnection.unsent, reverse=True):
@@ -248,6 +257,13 @@ class ChatsiteServer(Server):
                 self.abort(connection)
                 if excess <= 0:
                     break
+
+    def check_database_file(self) -> None:
+        """Stop if the database's file was deleted, moved or replaced."""
+        if self.database_file is not None and not self.is_database_lost and self.database_file.is_lost():
+            self.is_database_lost = True
+            logger.critical("The database %s was deleted, moved or replaced. Chatsite stops.", self.database_file.path)
+            call_later(0, reactor.stop)  # type: ignore[misc]  # the stubs take it for a method
 
     def guard(self, protocol: Any, check: Callable[[], Any]) -> None:
         """Do a check of one connection; if it raises an exception, log it and close this connection."""

@@ -21,6 +21,7 @@ class Command(BaseCommand):
             self.stderr.write(f"Warning: {warning}")
         if problems:
             refuse(problems)
+        from chatsite.serving.database_file import DatabaseLost
         from chatsite.serving.listening import CannotListen
         from chatsite.serving.server import serve
 
@@ -28,6 +29,8 @@ class Command(BaseCommand):
             serve(settings.HOST, settings.PORT, self.say_addresses)
         except CannotListen as error:
             refuse([str(error)])
+        except DatabaseLost as error:
+            sys.exit(str(error))
 
     def say_addresses(self) -> None:
         """Print where it listens, and the addresses as people reach them."""
