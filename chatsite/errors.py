@@ -96,7 +96,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
         code = getattr(error.__cause__ if error else None, "sqlite_errorcode", 0)
         is_full = code & 0xFF in SQLITE_FULL  # the other bits tell details
         response = error_response(request, 503, sentences=FULL_DATABASE if is_full else OUTAGE)
-        response["Retry-After"] = "60" if is_full else "5"
+        response["Retry-After"] = "10" if is_full else "5"
         return response
     return error_response(request, 500)
 
