@@ -1,0 +1,355 @@
+"""`manage.py backup` while the server runs, and `manage.py restore`, with real servers and processes."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
+
+import pytest
+from django.utils import timezone
+
+from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter
+from conversations.management.restoring import next_id
+from tests.conftest import PASSWORD, ROOT, Server, server_database
+
+TEXT = "Größe 漢字 ✨ \u2028 \x85 “quoted” \\n\nsecond line"
+FILE = bytes(range(256)) * 40
+
+
+class Shop(Server):
+    """A server of which every command may fail."""
+
+    def run(self, *args: str) -> tuple[int, str]:
+        """Run a management command; return its exit code and all that it printed."""
+        command = [sys.executable, "manage.py", *args]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    def call(self, path: str, data: Any = None, token: str = "", kind: str = "application/json") -> Any:
+        """Call the API; return the JSON of its response."""
+        body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
+        head = {"Content-Type": kind, **({"Authorization": f"Bearer {token}"} if token else {})}
+        with urlopen(Request(f"{self.url}{path}", body, head), timeout=60) as response:
+            return json.load(response)
+
+    def writes(self, text: str, **more: Any) -> dict[str, Any]:
+        """Post a message; return it."""
+        message: dict[str, Any] = self.call("/api/messages/", {"content": text, **more})["items"][-1]
+        return message
+
+    def texts(self, uuid: str) -> list[str]:
+        """The texts of a conversation."""
+        return [item["content"] for item in self.call(f"/api/messages/{uuid}/?limit=100")["items"]]
+
+    def accepts(self, username: str, password: str) -> bool:
+        """Whether somebody can sign in."""
+        jar = CookieJar()
+        opener = build_opener(HTTPCookieProcessor(jar))
+        opener.open(f"{self.url}/inbox/sign-in/").read()
+        csrf = next(cookie.value for cookie in jar if cookie.name == "csrftoken")
+        form = urlencode({"username": username, "password": password, "csrfmiddlewaretoken": csrf})
+        with opener.open(f"{self.url}/inbox/sign-in/", form.encode()) as response:
+            return str(response.geturl()).endswith("/inbox/")
+
+    @property
+    def files(self) -> Path:
+        """The directory of the stored files."""
+        return Path(self.environment["FILES"])
+
+
+@pytest.fixture
+def new_shop(tmp_path: Path, django_db_blocker: Any) -> Iterator[Callable[..., Shop]]:
+    """Makes servers on empty databases, which are deleted at the end. `on` is a DATABASE_URL or "" for the suite's."""
+    databases: list[Iterator[str]] = []
+    shops: list[Shop] = []
+
+    def make(on: str = "") -> Shop:
+        place = tmp_path / f"shop-{len(shops)}"
+        place.mkdir()
+        if not on:
+            with django_db_blocker.unblock():
+                databases.append(server_database(place))
+                on = next(databases[-1])
+        files = str(place / "files")
+        shops.append(Shop({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": on, "FILES": files}))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        if shop.process and shop.process.poll() is None:
+            shop.kill()
+    with django_db_blocker.unblock():
+        for database in databases:
+            next(database, None)
+
+
+@contextmanager
+def writing(shop: Shop) -> Iterator[list[str]]:
+    """Customers who write all the time; gives the texts that were acknowledged."""
+    acknowledged: list[str] = []
+    end = threading.Event()
+
+    def write() -> None:
+        uuid = shop.writes("Do you have it in blue?")["conversation"]
+        while not end.is_set():
+            text = f"message {len(acknowledged)}"
+            shop.writes(text, conversation=uuid)
+            acknowledged.append(text)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield acknowledged
+    finally:
+        end.set()
+        writer.join()
+
+
+def wait_for(acknowledged: list[str], count: int) -> None:
+    """Return when so many messages were acknowledged."""
+    pause = threading.Event()
+    for _ in range(600):
+        if len(acknowledged) >= count:
+            return
+        pause.wait(0.05)
+    raise AssertionError("Nothing is acknowledged.")
+
+
+def opened(shop: Shop) -> tuple[str, str, str]:
+    """Start a server with agents, a token, a conversation with a file; return uuid, URL of the file, token."""
+    shop.manage("migrate", "--verbosity", "0")
+    shop.manage("createagent", "bob", "--name", "Bob", "--password", PASSWORD)
+    shop.manage("addwebsite", "Flower pots", "https://shop.example", "--key", "pots")
+    token = shop.manage("createtoken", "bob", "bot").strip()
+    shop.start()
+    talk = shop.writes(TEXT, name="Alice")["conversation"]
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="list.csv"\r\n\r\n' + FILE + b"\r\n--x--\r\n"
+    sent = shop.call(f"/api/messages/{talk}/files/", part, kind="multipart/form-data; boundary=x")
+    shop.call("/api/messages/", {"content": "An answer", "conversation": talk}, token)
+    return talk, sent["items"][-1]["attachments"][0]["url"], token
+
+
+def test_a_backup_made_while_customers_write_has_everything_that_was_acknowledged(
+    new_shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    shop, archive = new_shop(f"sqlite:///{tmp_path / 'old.sqlite3'}"), tmp_path / "backup.tar"
+    talk, url, token = opened(shop)
+    with writing(shop) as acknowledged:
+        wait_for(acknowledged, 5)
+        before = list(acknowledged)
+        shop.manage("backup", str(archive))
+        wait_for(acknowledged, len(before) + 5)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.glob("backup*")] == ["backup.tar"]
+    last = shop.writes("after the backup", conversation=talk)["id"]
+    shop.kill()
+
+    new = new_shop()  # on the database of the suite: so this also moves from SQLite to PostgreSQL or MariaDB
+    code, printed = new.run("restore", str(archive))
+    assert code == 0, printed
+    assert "Everybody has to sign in again" in printed
+    new.start()
+    assert new.texts(talk) == [TEXT, "", "An answer"]
+    with urlopen(f"{new.url}{url}") as response:
+        assert response.read() == FILE
+    assert new.accepts("bob", PASSWORD)
+    found = new.call("/api/conversation/", token=token)["items"]
+    assert {item["customer_name"]: item["status"] for item in found}["Alice"] == "OPEN"
+    others = [item["uuid"] for item in found if item["uuid"] != talk]
+    assert [text for uuid in others for text in new.texts(uuid)][1 : len(before) + 1] == before
+    assert "pots" in new.run("addwebsite", "Pots", "--key", "pots")[1]
+    message = new.writes("a new message", conversation=talk)
+    assert message["id"] > last + 100_000  # above all that pages know that are open since before
+    assert new.call(f"/api/messages/{talk}/?since={last}")["items"] == [message]
+
+
+def test_a_restore_refuses_while_the_server_runs_and_replaces_the_rest_only_if_it_is_told(
+    new_shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    shop, archive = new_shop(), tmp_path / "backup.tar"
+    talk, url, _token = opened(shop)
+    shop.manage("backup", str(archive))
+    later = shop.writes("after the backup", conversation=talk)["id"]
+    code, printed = shop.run("restore", str(archive), "--replace")
+    assert code == 1
+    assert "Stop Chatsite" in printed
+    assert shop.texts(talk)[-1] == "after the backup"
+    shop.kill()  # SQLite has its log beside it
+
+    code, printed = shop.run("restore", str(archive))
+    assert code == 1
+    assert "1 users, 1 conversations" in printed
+    assert "--replace" in printed
+    stored = next(path for path in shop.files.rglob("*") if path.is_file())
+    stored.unlink()
+    for _again in range(2):
+        assert shop.run("restore", str(archive), "--replace")[0] == 0
+        shop.start()
+        assert shop.texts(talk) == [TEXT, "", "An answer"]
+        with urlopen(f"{shop.url}{url}") as response:
+            assert response.read() == FILE
+        again = shop.writes("after the restore", conversation=talk)["id"]
+        assert again > later  # also if the same backup is restored for the second time
+        later = again
+        shop.kill()
+
+
+def test_a_damaged_or_foreign_archive_changes_nothing(new_shop: Callable[..., Shop], tmp_path: Path) -> None:
+    shop, archive = new_shop(), tmp_path / "backup.tar"
+    talk, _url, _token = opened(shop)
+    shop.manage("backup", str(archive))
+    shop.kill()
+    whole = archive.read_bytes()
+    place = whole.index(FILE) + 100
+    damaged = {
+        "damaged.tar": whole[:place] + b"!" + whole[place + 1 :],
+        "short.tar": whole[: len(whole) // 2],
+        "other.tar": b"PK\x03\x04 something else",
+        "empty.tar": b"",
+    }
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        code, printed = shop.run("restore", str(tmp_path / name), "--replace")
+        assert code == 1
+        assert name in printed
+        assert "Traceback" not in printed
+    code, printed = shop.run("restore", str(archive), "--check")
+    assert code == 0
+    assert "1 conversations, 3 messages, 1 files" in printed
+    shop.start()
+    assert shop.texts(talk) == [TEXT, "", "An answer"]
+
+
+def repacked(archive: Path, change: Callable[[str, bytes], bytes]) -> Path:
+    """A copy of an archive with other contents and right checksums."""
+    copy = archive.with_name("changed.tar")
+    with open(copy, "wb") as stream:
+        writer = ArchiveWriter(stream)
+        for name, content, _size in ArchiveReader(archive).members():
+            if name != SUMS:
+                writer.add(name, change(name, content.read()))
+        writer.finish()
+    return copy
+
+
+def test_a_restore_that_fails_half_way_leaves_the_old_database_and_no_new_files(
+    new_shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    shop, archive = new_shop(), tmp_path / "backup.tar"
+    talk, _url, _token = opened(shop)
+    shop.manage("backup", str(archive))
+    shop.kill()
+    for path in [path for path in shop.files.rglob("*") if path.is_file()]:
+        path.unlink()
+
+    def of_no_conversation(name: str, data: bytes) -> bytes:
+        if "conversations.message/" not in name:
+            return data
+        rows = [json.loads(line) for line in gzip.decompress(data).split(b"\n") if line]
+        columns = ArchiveReader(archive).manifest()["columns"]["conversations.message"]
+        rows[-1][columns.index("conversation_id")] = 999
+        return gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+
+    code, printed = shop.run("restore", str(repacked(archive, of_no_conversation)), "--replace")
+    assert code == 1
+    assert "as it was before" in printed
+    assert [path for path in shop.files.rglob("*") if path.is_file()] == []
+
+    def of_the_future(name: str, data: bytes) -> bytes:
+        if name != "manifest.json":
+            return data
+        manifest = json.loads(data)
+        manifest["migrations"].append(["conversations", "9999_flying_pots"])
+        return json.dumps(manifest).encode()
+
+    code, printed = shop.run("restore", str(repacked(archive, of_the_future)), "--replace")
+    assert code == 1
+    assert "newer version" in printed
+    assert "conversations.9999_flying_pots" in printed
+
+    shop.start()
+    assert shop.texts(talk) == [TEXT, "", "An answer"]
+    assert shop.accepts("bob", PASSWORD)
+
+
+def test_a_backup_of_an_older_version_is_restored_and_migrated(new_shop: Callable[..., Shop], tmp_path: Path) -> None:
+    old, new, archive = new_shop(), new_shop(), tmp_path / "backup.tar"
+    old.manage("migrate", "conversations", "0006", "--verbosity", "0")
+    old.manage("migrate", "admin", "--verbosity", "0")
+    old.manage("migrate", "sessions", "--verbosity", "0")
+    for text in ("one", "two"):
+        old.manage("shell", "--verbosity", "0", "-c", OLD_ROWS.format(text=text))
+    old.manage("backup", str(archive))
+    new.manage("restore", str(archive))
+    assert "[ ]" not in new.manage("showmigrations")
+    new.start()
+    assert sorted(item["customer_name"] for item in new.call("/api/conversation/", token=agent(new))["items"]) == [
+        "one",
+        "two",
+    ]
+
+
+OLD_ROWS = """
+from conversations.models import Conversation, Website
+Conversation.objects.create(website=Website.objects.default(), customer_name={text!r})
+"""
+
+
+def agent(shop: Shop) -> str:
+    """The token of a new agent."""
+    shop.manage("createagent", "carol", "--password", PASSWORD)
+    return shop.manage("createtoken", "carol", "bot").strip()
+
+
+def test_what_a_backup_says_about_files_disks_and_missing_databases(
+    new_shop: Callable[..., Shop], tmp_path: Path
+) -> None:
+    shop, archive = new_shop(), tmp_path / "backup.tar"
+    opened(shop)
+    shop.kill()
+    archive.write_text("something else")
+    code, printed = shop.run("backup", str(archive))
+    assert code == 1
+    assert "exists already" in printed
+    assert archive.read_text() == "something else"
+
+    (shop.files / "ab").mkdir(exist_ok=True)
+    (shop.files / "ab" / ("ab" * 16)).write_text("a file of no message")
+    stored = next(path for path in shop.files.rglob("*") if path.is_file() and path.read_bytes() == FILE)
+    stored.unlink()
+    code, printed = shop.run("backup", str(archive), "--force")
+    assert code == 0
+    assert f"1 files are missing in {shop.files}, such as {stored.relative_to(shop.files)}" in printed
+    members = {name: content.read() for name, content, _size in ArchiveReader(archive).members()}
+    assert not [name for name in members if name.startswith("files/")]
+    assert json.loads(members["contents.json"])["missing"] == 1
+    assert not [name for name in members if "session" in name]
+
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            command = [sys.executable, "manage.py", "backup", "-"]
+            done = subprocess.run(command, cwd=ROOT, env=shop.environment, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1
+        assert b"cannot be written: No space left" in done.stderr
+    code, printed = shop.run("backup", str(tmp_path / "nowhere" / "backup.tar"))
+    assert code == 1
+    assert "Traceback" not in printed
+
+
+def test_ids_after_a_restore_are_above_those_after_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next_id("conversations.message", 5)
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now + timedelta(hours=1))
+    assert next_id("conversations.message", 5) > first + 3600
+    assert next_id("conversations.message", 10**12) == 10**12 + 1_000_000
+    assert next_id("conversations.conversation", 5) < 2**31
