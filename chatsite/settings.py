@@ -151,6 +151,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "conversations.models.token.RevokeTokensOnPasswordChange"},
 ]
+PASSWORD_RESET_TIMEOUT = 3600  # seconds that a mailed link for a new password is valid
 LOGIN_URL = "agent:sign-in"
 LOGIN_REDIRECT_URL = "agent:inbox"
 LOGOUT_REDIRECT_URL = "agent:sign-in"
@@ -173,6 +174,8 @@ LIMITS = {
     "sign-ins as an agent under attack": (1000, 3600),
     "sign-ins as one agent from a known browser": (6, 900),
     "password changes of one agent": (10, 900),
+    "password mails of one address": (10, 3600),
+    "password mails to one account": (3, 3600),
 }
 # Open WebSockets in each process; pages and widgets beyond them poll. See conversations/live/open_sockets.py
 SOCKETS = {"sockets of one address": 100, "sockets of one conversation": 30}
@@ -206,6 +209,10 @@ TIME_ZONE = "UTC"
 
 # Mail and files ------------------------------------------------------------------------------------------------------
 vars().update(env.email(default="consolemail://"))
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = (
+    env.text("EMAIL_FROM") or f"Chatsite <chatsite@{[*ALLOWED_HOSTS, ''][0].lstrip('.')}>"
+)
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # see models/attachment.py

@@ -109,6 +109,27 @@ def network(address: str) -> str:
     return str(ipaddress.ip_network(address).supernet(new_prefix=48)) if ":" in address else address
 
 
+def may_sign_in(user: User) -> bool:
+    """Return whether the user is active, and an agent or staff (for the admin)."""
+    return user.is_active and bool(user.is_staff or Agent.objects.for_user(user))
+
+
+def mail_is_set() -> bool:
+    """Return whether mails reach people, or in debug mode the terminal."""
+    return settings.DEBUG or not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
+
+
+def too_many_tries(error: limits.RateLimitExceeded) -> str:
+    """Return a sentence about a limit that is used up."""
+    minutes = -(-error.retry_after // 60)
+    sentence = ngettext(
+        "Too many tries. Wait %(minutes)s minute, then try again.",
+        "Too many tries. Wait %(minutes)s minutes, then try again.",
+        minutes,
+    )
+    return sentence % {"minutes": minutes}
+
+
 class SignInForm(AuthenticationForm):
     """Username and password. The error message does not reveal which of them is wrong."""
 
@@ -130,7 +151,7 @@ class SignInForm(AuthenticationForm):
     def confirm_login_allowed(self, user: Any) -> None:
         """Allow agents, and staff for the admin. Other accounts get the error of a wrong password."""
         super().confirm_login_allowed(user)
-        if not (user.is_staff or Agent.objects.for_user(user)):
+        if not may_sign_in(user):
             raise self.get_invalid_login_error()
 
 
@@ -140,6 +161,10 @@ class SignInView(LoginView):
     template_name = "agent/sign_in.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Add whether the page offers a new password by mail."""
+        return super().get_context_data(**kwargs) | {"mail_is_set": mail_is_set()}
 
     def post(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """Try to sign in; 429 after too many failures."""
@@ -155,13 +180,7 @@ class SignInView(LoginView):
         return response
 
     def _too_many_tries(self, error: limits.RateLimitExceeded) -> HttpResponse:
-        minutes = -(-error.retry_after // 60)
-        sentence = ngettext(
-            "Too many tries. Wait %(minutes)s minute, then try again.",
-            "Too many tries. Wait %(minutes)s minutes, then try again.",
-            minutes,
-        ) % {"minutes": minutes}
-        context = self.get_context_data(form=self.get_form_class()(self.request), locked_out=sentence)
+        context = self.get_context_data(form=self.get_form_class()(self.request), locked_out=too_many_tries(error))
         response = self.render_to_response(context, status=429)
         response["Retry-After"] = str(error.retry_after)
         return response

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from conversations.agent import conversation, inbox
+from conversations.agent import conversation, inbox, passwords
 from conversations.agent.sign_in import SignInView
 
 app_name = "agent"
@@ -12,6 +12,9 @@ urlpatterns = [
     path("list/", inbox.list_only, name="list"),
     path("sign-in/", SignInView.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("account/", passwords.account, name="account"),
+    path("forgotten/", passwords.forgotten, name="forgotten"),
+    path("forgotten/<slug:uid>/<slug:token>/", passwords.new_password, name="new-password"),
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
     path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),

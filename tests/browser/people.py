@@ -241,7 +241,7 @@ class People:
         page.get_by_label("Name").fill(name)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        expect(page.locator("header .my-name")).to_be_visible()
         return page.context.storage_state()
 
     def _collect_message(self, message: ConsoleMessage) -> None:

@@ -132,6 +132,20 @@ def test_the_demo_shop_is_accessible(people: People) -> None:
     check(page)
 
 
+def test_the_pages_for_passwords_are_accessible(people: People) -> None:
+    bob = people.agent(**TOUCH)
+    bob.page.locator(".my-name").click()
+    expect(bob.page.get_by_role("heading", name="Password")).to_be_visible()
+    check(bob.page)
+    page = people.browser(**TOUCH).new_page()
+    page.goto(f"{people.server.url}/inbox/sign-in/")
+    page.get_by_role("link", name="Forgot your password?").click()
+    check(page)
+    page.goto(f"{people.server.url}/inbox/forgotten/MQ/nonsense/")
+    expect(page.get_by_role("heading", name="This link is not valid any more")).to_be_visible()
+    check(page)
+
+
 def test_an_error_page_is_accessible(people: People) -> None:
     bob = people.agent(**TOUCH)
     bob.page.locator(".me [name=csrfmiddlewaretoken]").evaluate("(field) => field.remove()")

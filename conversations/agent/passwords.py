@@ -1,0 +1,196 @@
+"""An agent's own password and e-mail address, and a new password by mail for those who have forgotten theirs.
+
+The response to an address says nothing about whether an account has it, nor does its time: accounts are searched and
+mails are sent in another thread.
+"""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, SetPasswordForm
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import urlsafe_base64_decode
+from django.utils.translation import get_language, override
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.sign_in import mail_is_set, may_sign_in, normalize_username, too_many_tries
+from conversations.threshold import limits
+
+logger = logging.getLogger(__name__)
+
+MAILS_AT_ONCE = 20
+"""Requests for a mail that are sent or wait at the same time. Further ones get no mail, and a line in the log."""
+
+sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password-mail")
+places = BoundedSemaphore(MAILS_AT_ONCE)
+
+
+class EmailForm(forms.Form):
+    """An agent's e-mail address. It takes the password, because a mail to this address gives a new one."""
+
+    email = forms.EmailField(max_length=254, required=False)
+    old_password = forms.CharField(strip=False)
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        self.user = user
+        super().__init__(*args, **kwargs)
+
+    def clean_old_password(self) -> str:
+        """Check the password."""
+        password: str = self.cleaned_data["old_password"]
+        if not self.user.check_password(password):
+            raise ValidationError(PasswordChangeForm.error_messages["password_incorrect"])
+        return password
+
+    def save(self) -> None:
+        """Save the address. The links in mails to the one before become invalid."""
+        self.user.email = self.cleaned_data["email"]
+        self.user.save(update_fields=["email"])
+
+
+@sensitive_post_parameters()
+@never_cache
+@agent_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def account(request: AgentRequest) -> HttpResponse:
+    """The page of an agent's own account. A new password ends all their tokens and sessions except this one."""
+    agent = request.agent
+    email_form = EmailForm(agent, initial={"email": agent.email}, auto_id="email_%s")
+    password_form = PasswordChangeForm(agent)
+    context = {"agent": agent, "email_form": email_form, "password_form": password_form, "mail_is_set": mail_is_set()}
+    if request.method != "POST":
+        return render(request, "agent/account.html", context)
+    is_email = "email" in request.POST
+    try:
+        use = limits.enforce("password changes of one agent", str(agent.pk))
+    except limits.RateLimitExceeded as error:
+        return _refused(request, "agent/account.html", context, error)
+    form = EmailForm(agent, request.POST, auto_id="email_%s") if is_email else PasswordChangeForm(agent, request.POST)
+    is_valid = form.is_valid()
+    if "old_password" not in form.errors:
+        limits.give_back(use)
+    if not is_valid:
+        context["email_form" if is_email else "password_form"] = form
+        return render(request, "agent/account.html", context)
+    form.save()
+    if is_email:
+        messages.success(request, _("Your e-mail address is saved."))
+    else:
+        update_session_auth_hash(request, agent)
+        messages.success(request, _("Your password is changed. Everywhere else you are signed out."))
+    return redirect("agent:account")
+
+
+class ForgottenForm(PasswordResetForm):
+    """The e-mail address of an account."""
+
+    def get_users(self, email: str) -> Iterator[User]:
+        """The users with this address who may sign in, and whose password no administrator has taken away."""
+        return (user for user in super().get_users(email) if may_sign_in(user))
+
+    def send(self, request: HttpRequest) -> None:
+        """Send a link to every account with this address, in another thread. Failures are in the log."""
+        if not places.acquire(blocking=False):
+            logger.error("No mail with a new password is sent: %s of them wait already.", MAILS_AT_ONCE)
+            return
+        # ALLOWED_HOSTS has the host. In production every page is reached by https, also where a proxy does not say so.
+        host, is_secure, language = (
+            request.get_host(),
+            request.is_secure() or not settings.INSECURE_HTTP,
+            get_language(),
+        )
+
+        more: Any = {"minutes": settings.PASSWORD_RESET_TIMEOUT // 60}  # Django's stubs take only texts
+
+        def job() -> None:
+            try:
+                with override(language):
+                    self.save(
+                        domain_override=host,
+                        use_https=is_secure,
+                        subject_template_name="agent/forgotten_subject.txt",
+                        email_template_name="agent/forgotten_mail.txt",
+                        extra_email_context=more,
+                    )
+            except Exception:
+                logger.exception("A mail with a new password could not be made.")
+            finally:
+                connection.close()
+                places.release()
+
+        sender.submit(job)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def forgotten(request: HttpRequest) -> HttpResponse:
+    """The page that sends a link for a new password to an e-mail address; 404 if no mail is set."""
+    if not mail_is_set():
+        raise Http404
+    form = ForgottenForm(request.POST or None)
+    context = {"form": form, "minutes": settings.PASSWORD_RESET_TIMEOUT // 60}
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "agent/forgotten.html", context)
+    try:
+        limits.reserve(
+            ("password mails of one address", limits.address(request)),
+            ("password mails to one account", normalize_username(form.cleaned_data["email"])),
+        )
+    except limits.RateLimitExceeded as error:
+        return _refused(request, "agent/forgotten.html", context, error)
+    form.send(request)
+    return render(request, "agent/forgotten.html", {**context, "sent_to": form.cleaned_data["email"]})
+
+
+@sensitive_post_parameters()
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_password(request: HttpRequest, uid: str, token: str) -> HttpResponse:
+    """The page of a mailed link, where a new password is chosen. The link is valid for one change.
+
+    Django's own view moves the token from the URL to the session. Here it stays: a link in a mail is a request from
+    another site, which changes no session; and other sites get no Referer from our pages.
+    """
+    user = _user_of(uid)
+    if user is None or not default_token_generator.check_token(user, token):
+        return render(request, "agent/new_password.html", {"mail_is_set": mail_is_set()}, status=404)
+    form = SetPasswordForm(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, _("Your password is changed. Sign in with it."))
+        return redirect("agent:sign-in")
+    return render(request, "agent/new_password.html", {"form": form, "account": user})
+
+
+def _user_of(uid: str) -> User | None:
+    """The user with this id in a mailed link, if they may sign in."""
+    try:
+        pk = int(urlsafe_base64_decode(uid).decode("ascii"))
+    except ValueError:
+        return None
+    user = User.objects.filter(pk=pk).first() if 0 < pk < 2**31 else None
+    return user if user and user.has_usable_password() and may_sign_in(user) else None
+
+
+def _refused(
+    request: HttpRequest, template: str, context: dict[str, Any], error: limits.RateLimitExceeded
+) -> HttpResponse:
+    response = render(request, template, {**context, "refused": too_many_tries(error)}, status=429)
+    response["Retry-After"] = str(error.retry_after)
+    return response
