@@ -84,17 +84,11 @@ def one_moment() -> Iterator[None]:
 
 
 def lift_time_limits() -> None:
-    """Let statements of this process take as long as they need: the time limits are made for pages."""
+    """Let statements take as long as they need, also where PostgreSQL has time limits for this user or database."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
                 cursor.execute(f"SET {name} = 0")
-    if connection.vendor == "mysql":
-        connection.close()
-        for name in ("read_timeout", "write_timeout"):
-            connection.settings_dict["OPTIONS"].pop(name, None)
-        with connection.cursor() as cursor:
-            cursor.execute("SET SESSION max_statement_time = 0")
 
 
 def rows_of(model: Model) -> Iterator[list[Any]]:

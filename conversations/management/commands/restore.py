@@ -66,6 +66,8 @@ class Command(BaseCommand):
             raise CommandError(f"{file} is no backup that this version understands ({error!r}).") from error
         except Error as error:
             raise CommandError(f"The database refuses the backup, and is as it was before: {error}") from error
+        except FileNotFoundError as error:
+            raise CommandError(f"There is no file {error.filename}. The database is as it was before.") from error
         except OSError as error:
             raise CommandError(f"The backup cannot be restored; the database is as it was before: {error}") from error
         self.stdout.write(f"Restored: {what}. Everybody has to sign in again.")
