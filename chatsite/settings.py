@@ -52,7 +52,11 @@ SILENCED_SYSTEM_CHECKS = [
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CORS_URLS_REGEX = r"^/api/messages(/|$)"  # which origins: conversations/threshold/origin.py
-CORS_EXPOSE_HEADERS = ["Retry-After", "Content-Disposition"]  # which scripts of other origins may read
+CORS_EXPOSE_HEADERS = [
+    "Retry-After",
+    "Content-Disposition",
+    "X-Last-Message",
+]  # which scripts of other origins may read
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
 # Application ---------------------------------------------------------------------------------------------------------

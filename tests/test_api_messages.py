@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 
 from conversations.actions import close, post_message
 from conversations.api import message_list
-from conversations.api.message_list import BATCH_SIZE, MAX_BYTES
+from conversations.api.message_list import BATCH_SIZE
 from conversations.models import Agent, Attachment, Conversation, Message, News
+from conversations.screen.paging import MAX_BYTES
 from tests.conftest import UNKNOWN, Page
 
 pytestmark = pytest.mark.django_db
@@ -172,6 +173,35 @@ def test_a_poll_without_news_is_one_query(talk: Conversation) -> None:
         with CaptureQueriesContext(connection) as queries:
             Client().get(f"/api/messages/{talk.uuid}/?since={since}")
         assert len(queries) == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?since=0", "?since={last}", "?since=99999999", "?limit=1", "?offset=2", "?offset=99"]
+)
+def test_each_response_says_the_conversations_last_id(talk: Conversation, query: str) -> None:
+    for number in range(3):
+        last = post_message(content=f"{number}", conversation=talk).pk
+    response = Client().get(f"/api/messages/{talk.uuid}/{query.format(last=last)}")
+    assert response["X-Last-Message"] == str(last)
+
+
+def test_an_unknown_conversation_has_the_last_id_0(db: None) -> None:
+    for uuid_ in (uuid.uuid4(), "nonsense"):
+        for query in ("", "?since=7", "?offset=7"):
+            assert Client().get(f"/api/messages/{uuid_}/{query}")["X-Last-Message"] == "0"
+
+
+def test_a_widget_notices_that_the_database_was_restored(talk: Conversation) -> None:
+    talk.website.origins.create(origin="https://shop.example")
+    received = post_message(content="lost", conversation=talk).pk
+    Message.objects.filter(pk=received).delete()
+    Conversation.objects.filter(pk=talk.pk).update(last_message_id=talk.messages.get().pk)
+    path, origin = f"/api/messages/{talk.uuid}/", {"Origin": "https://shop.example"}
+    response = Client().get(f"{path}?since={received}", headers=origin)
+    assert response.json() == {"items": [], "count": 0}
+    assert int(response["X-Last-Message"]) < received
+    assert "X-Last-Message" in response["Access-Control-Expose-Headers"]
+    assert contents(Client().get(path)) == ["Hello, is anybody there?"]
 
 
 def test_posting_with_since_returns_only_newer_messages(talk: Conversation) -> None:

@@ -17,9 +17,17 @@ from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
 from conversations.screen import files
-from conversations.screen.bubbles import Avatar, FileUrl, make_bubbles
+from conversations.screen.bubbles import Avatar, FileUrl
 from conversations.screen.forms import MessageForm
-from conversations.screen.paging import PAGE_SIZE, latest_page, message_accepted, parse_number, query_number
+from conversations.screen.paging import (
+    PAGE_SIZE,
+    latest_page,
+    message_accepted,
+    newer_page,
+    parse_number,
+    query_number,
+    restored_page,
+)
 
 
 @agent_required
@@ -37,26 +45,26 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         return _post_answer(request, conversation)
     if before := query_number(request, "before"):
-        shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
-        parameters = Filters.from_request(request).parameters
-        context = {"bubbles": shown, "older": older, "news": request.path, "parameters": parameters}
-        return render(request, "conversations/_older.html", context)
+        return render(request, "conversations/_older.html", _older_context(request, conversation, before))
     news = News.with_previous(conversation.pk, query_number(request, "since") or 0, PAGE_SIZE)
-    response = HttpResponse(status=204)
+    if news and news.is_restored:
+        return restored_page(request, _older_context(request, conversation, None))
+    response, more = HttpResponse(status=204), False
     if news and news.messages:
-        shown = make_bubbles(
-            news.messages,
-            previous=news.previous,
-            conversation=conversation,
-            reader=request.agent,
-            file_url=file_url(conversation),
-        )
+        shown, more = newer_page(news, conversation, request.agent, file_url(conversation))
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
-    if news and len(news.messages) == PAGE_SIZE:
-        response["HX-Trigger"] = "messages"
+    if more:
+        response["HX-Trigger"] = "messages"  # to fetch them at once
     elif "state" in request.GET and request.GET["state"] != customer_details.state_version(conversation):
         response["HX-Trigger"] = "state"
     return response
+
+
+def _older_context(request: AgentRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
+    """Return the context of `_older.html`: a page of messages before a message or, for None, the newest page."""
+    shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
+    parameters = Filters.from_request(request).parameters
+    return {"bubbles": shown, "older": older, "news": request.path, "parameters": parameters}
 
 
 @agent_required

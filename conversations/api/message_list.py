@@ -9,13 +9,13 @@ from django.http import HttpResponse
 
 from conversations.api.schemas import iso_utc
 from conversations.models import Attachment, Conversation, Message, News
-from conversations.screen.paging import MAX_NUMBER
-
-MAX_BYTES = 50_000
-"""Bytes of messages in one response. A larger message is the only one in its response."""
+from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
 BATCH_SIZE = 25
 """Messages that one query reads; 25 of the longest are 2 MB."""
+
+LAST_MESSAGE = "X-Last-Message"
+"""The header with the id of the conversation's last message; 0 if there is no such conversation."""
 
 Key = UUID | int | None
 """A conversation's uuid (customers), its id (agents: then no uuid is in the response), or None for no conversation."""
@@ -25,31 +25,36 @@ encode = json.JSONEncoder(ensure_ascii=False).encode
 
 def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
     """The messages with ids above `since`: at most `limit`, without the first `offset`, as many as fit."""
-    items, all_fit = _fitting(_read_forwards(key, since, limit, offset), key)
+    news = News.after(key, since, min(limit, BATCH_SIZE), offset)
+    items, all_fit = _fitting(_read_forwards(key, news, limit), key)
     if all_fit and len(items) < limit and not offset:
-        return _response(items, len(items))
-    count = Message.objects.of(key).after(since).count()
-    return _response(items, count, more=offset + len(items) < count)
+        response = _response(items, len(items))
+    else:
+        count = Message.objects.of(key).after(since).count()
+        response = _response(items, count, more=offset + len(items) < count)
+    if news is None and offset:  # it skips all messages that there are
+        news = News.after(key, since, 1)
+    response[LAST_MESSAGE] = str(news.last_message_id if news else 0)
+    return response
 
 
 def up_to_newest(conversation: Conversation, key: Key, since: int) -> HttpResponse:
     """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do."""
-    items, all_fit = _fitting(_read_forwards(key, since, MAX_NUMBER), key)
+    items, all_fit = _fitting(_read_forwards(key, News.after(key, since, BATCH_SIZE), MAX_NUMBER), key)
     if all_fit:
         return _response(items, len(items))
     items, _ = _fitting(_read_backwards(conversation, since), key)
     return _response(items[::-1], conversation.messages.after(since).count(), more=True)
 
 
-def _read_forwards(key: Key, since: int, limit: int, offset: int = 0) -> Iterator[Message]:
-    while limit > 0:
-        size = min(limit, BATCH_SIZE)
-        news = News.after(key, since, size, offset)
-        batch = news.messages if news else []
-        yield from batch
-        if len(batch) < size:
+def _read_forwards(key: Key, news: News | None, limit: int) -> Iterator[Message]:
+    """The first `limit` messages. `news` has at most BATCH_SIZE of them, which are read already."""
+    while news and news.messages:
+        yield from news.messages
+        limit -= len(news.messages)
+        if limit <= 0 or len(news.messages) < BATCH_SIZE:
             return
-        since, limit, offset = batch[-1].pk, limit - size, 0
+        news = News.after(key, news.messages[-1].pk, min(limit, BATCH_SIZE))
 
 
 def _read_backwards(conversation: Conversation, since: int) -> Iterator[Message]:

@@ -168,6 +168,7 @@ def _seldom_texts() -> dict[str, str]:
         "unsent": _("Not sent."),
         "refused": _("The server did not take it."),
         "edit": _("Edit"),
+        "restored": _("This message was lost. You can send it again."),
         "lost": _("The page was left before its files were sent. Please attach them again."),
     }
 

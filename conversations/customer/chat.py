@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from typing import Any
 from urllib.parse import quote
 
 from django.http import FileResponse, Http404, HttpResponse, QueryDict
@@ -16,10 +17,17 @@ from conversations.customer.customer_request import CustomerRequest, customer_vi
 from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
 from conversations.presence import visitor
-from conversations.screen import files, paging
-from conversations.screen.bubbles import FileUrl, make_bubbles
+from conversations.screen import files
+from conversations.screen.bubbles import FileUrl
 from conversations.screen.forms import CustomerMessageForm
-from conversations.screen.paging import PAGE_SIZE, message_accepted, query_number
+from conversations.screen.paging import (
+    PAGE_SIZE,
+    latest_page,
+    message_accepted,
+    newer_page,
+    query_number,
+    restored_page,
+)
 from conversations.threshold import identity, limits
 
 
@@ -51,18 +59,15 @@ def messages(customer: CustomerRequest) -> HttpResponse:
         return _conversation_changed()
     if news is None:
         return _secret_renewed() if customer.secret else HttpResponse(status=204)
-    response = HttpResponse(status=204)
+    if news.is_restored and customer.conversation:
+        customer.activate_language()
+        return restored_page(request, _older_context(customer, customer.conversation, None))
+    response, more = HttpResponse(status=204), False
     if news.messages:
-        shown = make_bubbles(
-            news.messages,
-            previous=news.previous,
-            conversation=None,
-            reader=None,
-            file_url=file_url(customer),
-        )
+        shown, more = newer_page(news, None, None, file_url(customer))
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
-    if len(news.messages) == PAGE_SIZE:
-        response["HX-Trigger"] = "messages"  # and more to fetch
+    if more:
+        response["HX-Trigger"] = "messages"  # to fetch them at once
     elif request.GET.get("state", news.status).partition(" ")[0] != news.status:
         response["HX-Trigger"] = "state"
     return response
@@ -215,7 +220,7 @@ def _page(
 ) -> HttpResponse:
     customer.activate_language()
     website, conversation = customer.website, customer.conversation
-    shown, older = paging.latest_page(conversation, before, None, file_url(customer)) if conversation else ([], None)
+    shown, older = latest_page(conversation, before, None, file_url(customer)) if conversation else ([], None)
     context = {
         **assets.urls(website),
         "customer": customer,
@@ -249,7 +254,10 @@ def _older(customer: CustomerRequest, before: int) -> HttpResponse:
         return _conversation_changed()
     if conversation is None:
         return HttpResponse(status=204)
-    shown, older = paging.latest_page(conversation, before, None, file_url(customer))
-    news, parameters = customer.url("messages"), customer.parameters
-    context = {"bubbles": shown, "older": older, "news": news, "parameters": parameters}
-    return render(customer.request, "conversations/_older.html", context)
+    return render(customer.request, "conversations/_older.html", _older_context(customer, conversation, before))
+
+
+def _older_context(customer: CustomerRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
+    """The context of `_older.html`: a page of messages before a message or, for None, the newest page."""
+    shown, older = latest_page(conversation, before, None, file_url(customer))
+    return {"bubbles": shown, "older": older, "news": customer.url("messages"), "parameters": customer.parameters}

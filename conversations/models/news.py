@@ -39,6 +39,8 @@ class News:
     messages: list[Message]
     # The last message that the reader has, if it was asked for: the first new one may continue its group.
     previous: Message | None = None
+    # Whether that message was asked for and does not exist any more, because the database was restored.
+    is_restored: bool = False
 
     @classmethod
     def after(cls, key: uuids.UUID | int | None, since: int, most: int, skip: int = 0) -> "News | None":
@@ -82,14 +84,15 @@ class News:
             rows = cursor.fetchall()
         if not rows:
             return None
-        pk, status, last = rows[0][:3]
+        pk, status, last, first_id = rows[0][:4]
+        is_restored = bool(previous_id) and first_id != previous_id
         if rows[-1][3] in (None, previous_id):
-            return cls(pk, status, last, [])
+            return cls(pk, status, last, [], is_restored=is_restored)
         messages = prefetch_files([_message(row) for row in rows])
         if previous_id is None:
             return cls(pk, status, last, messages)
-        previous = messages.pop(0) if messages[0].pk == previous_id else None
-        return cls(pk, status, last, messages[: limit - 1], previous)
+        previous = messages.pop(0) if first_id == previous_id else None
+        return cls(pk, status, last, messages[: limit - 1], previous, is_restored)
 
 
 def _message(row: Sequence[Any]) -> Message:

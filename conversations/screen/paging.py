@@ -1,12 +1,19 @@
 """Pages of messages on a screen, and the numbers in query strings that select them."""
 
-from django.http import HttpRequest, HttpResponse
+from collections.abc import Iterable
+from typing import Any
 
-from conversations.models import Agent, Conversation, Message
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from conversations.models import Agent, Conversation, Message, News
 from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
 
 PAGE_SIZE = 50
 """Messages on a screen at first, and how many older ones each request adds."""
+
+MAX_BYTES = 50_000
+"""Bytes of messages in one response: 5 seconds at 10 kB/s. A larger message is the only one in its response."""
 
 MAX_NUMBER = 2**62
 """Larger than any id, and small enough that every database can still add to it."""
@@ -30,9 +37,41 @@ def latest_page(
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
     found = conversation.messages.latest_before(before, PAGE_SIZE + 1)
-    previous = found.pop(0) if len(found) > PAGE_SIZE else None
-    shown = make_bubbles(found, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
-    return shown, found[0].pk if previous else None
+    fit = _fitting(reversed(found[-PAGE_SIZE:]))[::-1]
+    previous = found[-len(fit) - 1] if len(fit) < len(found) else None
+    shown = make_bubbles(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
+    return shown, fit[0].pk if previous else None
+
+
+def newer_page(
+    news: News, conversation: Conversation | None, reader: Agent | None, file_url: FileUrl
+) -> tuple[list[Bubble], bool]:
+    """The first of the new messages, as many as fit, and whether there are more of them."""
+    fit = _fitting(news.messages)
+    shown = make_bubbles(fit, previous=news.previous, conversation=conversation, reader=reader, file_url=file_url)
+    return shown, bool(fit) and fit[-1].pk < news.last_message_id
+
+
+def restored_page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+    """Replace all messages of a page that shows newer ones than there are: the database was restored.
+
+    `context` is the one of `_older.html` for the newest page.
+    """
+    response = render(request, "conversations/_restored.html", context)
+    response["HX-Reswap"] = "innerHTML"
+    return response
+
+
+def _fitting(messages: Iterable[Message]) -> list[Message]:
+    """The first of the messages whose texts fit into one response, at least one of them."""
+    fit: list[Message] = []
+    size = 0
+    for message in messages:
+        size += len(message.content.encode())
+        if fit and size > MAX_BYTES:
+            break
+        fit.append(message)
+    return fit
 
 
 def message_accepted(message: Message) -> HttpResponse:
