@@ -39,7 +39,7 @@ else:
     """Whether the minifier that also shortens names is installed: it has no wheel for some platforms."""
 
 HTMX = "django_htmx/htmx-2.min.js"
-SCRIPTS = ("htmx-config", "local-time", "message-list", "door-bell", "chat-keeper", "chat-composer")
+SCRIPTS = ("htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
 MODULES = ("chat-secret", "chat-seldom")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds

@@ -3,8 +3,9 @@
 // chat-seldom.js, which is loaded with the first file or error.
 const TIMEOUT = 15000; // milliseconds until a try fails
 const MAX_DELAY = 20000; // milliseconds between two tries
-const MIN_SPEED = 10; // bytes per millisecond, the slowest upload that does not time out
-const MAX_KEEPALIVE = 60000; // bytes; browsers refuse more than 64 kB
+const MIN_SPEED = 10; // bytes per millisecond, the slowest upload that does not time out at once; each retry may be slower
+const MAX_KEEPALIVE = 50000; // bytes; browsers refuse more than 64 kB, with all fields
+const MAX_ENCODED = 3; // bytes of a form for each byte of text: %E3
 
 const store = {
   get(key, otherwise) {
@@ -53,6 +54,7 @@ class ChatComposer extends HTMLElement {
     this.problem = this.querySelector(".problem");
     this.picker = this.querySelector("[type=file]");
     this.waiting = document.querySelector(".messages.waiting");
+    this.bell = document.querySelector("door-bell");
     this.draft = `draft ${this.dataset.draft}`;
     this.outbox = `outbox ${this.dataset.draft}`;
     this.items = [];
@@ -66,7 +68,7 @@ class ChatComposer extends HTMLElement {
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.disconnected = new AbortController();
     document.addEventListener("messages-shown", (event) => this.removeArrived(event.detail), this.disconnected);
-    document.addEventListener("connected", () => this.flush(), this.disconnected);
+    document.body.addEventListener("htmx:afterRequest", ({ detail }) => this.afterLook(detail), this.disconnected);
     addEventListener("online", () => this.flush(), this.disconnected);
     const unsent = () => unsentFiles.size || this.items.some((item) => item.failed);
     // In a frame, the page around the chat decides.
@@ -222,7 +224,9 @@ class ChatComposer extends HTMLElement {
   async send(item) {
     const form = new FormData(this.form);
     form.delete("files");
-    const body = item.files.length ? form : new URLSearchParams(form);
+    const size = item.files.reduce((sum, file) => sum + file.size, MAX_ENCODED * new Blob([item.text]).size);
+    const keepalive = size < MAX_KEEPALIVE; // sent even if the page is left at this moment
+    const body = keepalive && !item.files.length ? new URLSearchParams(form) : form; // a form does not encode the text
     item.files.forEach((file) => body.append("files", file));
     body.set("content", item.text);
     body.set("client_id", item.name);
@@ -232,19 +236,20 @@ class ChatComposer extends HTMLElement {
     try {
       const keeper = document.querySelector("chat-keeper");
       await keeper?.ready; // on customers' pages: from then on it is known who the customer is
-      const post = (more) => this.post(item, body, { ...keeper?.headers, ...more });
+      const post = (more) => this.post(item, { body, keepalive, headers: { "HX-Request": "true", ...keeper?.headers, ...more } }, size);
       if (keeper?.isNew) response = await withLock(this.form.action, () => this.sendFirst(keeper, post));
       else response = await post();
       if (!item.abandoned) await keeper?.takeSecret(response);
       if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // the conversation is not this browser's any more
-    } catch {
-      if (!item.abandoned) return this.retryLater(item);
+    } catch ({ name }) {
+      if (!item.abandoned) return this.bell.fail(name === "AbortError"), this.retryLater(item);
     }
     if (item.abandoned) return null;
     const id = Number(response.headers.get("X-Message"));
     if (id) return this.onSent(item, id, form.get("email"));
-    if (response.status === 429) return this.retryLater(item, Number(response.headers.get("Retry-After")) || 0);
-    if (response.ok || response.status >= 500) return this.retryLater(item); // an ok that is not from Chatsite, but from a captive portal
+    const { ok, status } = response;
+    // An ok that is not from Chatsite is from a captive portal. A disk that is full (507) stays so for a while.
+    if (ok || status === 429 || (status >= 500 && status !== 507)) return this.retryLater(item, response);
     return (await this.lazy("markRefused", item, response)) ? null : this.retryLater(item);
   }
 
@@ -253,13 +258,11 @@ class ChatComposer extends HTMLElement {
     return keeper.isNew ? keeper.obtainSecret(post) : post();
   }
 
-  post({ files, abandoned }, body, more) {
+  post({ abandoned }, options, size) {
     if (abandoned) throw new Error("abandoned");
     const trying = (this.trying = new AbortController());
-    setTimeout(() => trying.abort(), files.reduce((time, file) => time + file.size / MIN_SPEED, TIMEOUT));
-    const keepalive = !files.length && `${body}`.length < MAX_KEEPALIVE; // sent even if the page is left at this moment
-    const headers = { "HX-Request": "true", ...more };
-    return fetch(this.form.action, { method: "POST", body, headers, signal: trying.signal, keepalive });
+    setTimeout(() => trying.abort(), TIMEOUT + (size / MIN_SPEED) * Math.min(4, 1 + this.tries));
+    return fetch(this.form.action, { method: "POST", signal: trying.signal, ...options });
   }
 
   onSent(item, id, email) {
@@ -271,16 +274,23 @@ class ChatComposer extends HTMLElement {
     // Ask for name and e-mail once; outside the office hours until there is an e-mail address.
     if (email || !document.querySelector(".away")) this.form.querySelector(".who")?.remove();
     document.body.dispatchEvent(new CustomEvent("messages"));
-    if (this.isConnected) this.removeArrived();
     return null;
   }
 
-  // `seconds` is the server's Retry-After.
-  retryLater(item, seconds = 0) {
+  // Wait until a look succeeds, at most for the back-off; or for as long as the server says.
+  retryLater(item, response) {
+    const seconds = Number(response?.headers.get("Retry-After")) || 0;
     const backOff = Math.min(MAX_DELAY, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
+    this.paused = seconds;
     this.setStatus(item, this.texts.retrying, true);
-    if (seconds) this.lazy("showRateLimit", item, seconds);
+    if (!seconds) this.bell.hurry();
+    else if (response.status === 429) this.lazy("showRateLimit", item, seconds);
     return Math.max(1000 * seconds, backOff);
+  }
+
+  // The server answers again: do not wait any longer, unless it has said for how long to wait.
+  afterLook({ elt, successful }) {
+    if (successful && elt.id === "messages" && this.tries && !this.paused) this.flush();
   }
 
   setStatus(item, text, failed = false) {
@@ -298,11 +308,10 @@ class ChatComposer extends HTMLElement {
     this.flush();
   }
 
-  // Remove the pending messages that are in the list now.
-  removeArrived(rows = []) {
-    const { last } = document.querySelector("message-list");
+  // Remove the pending messages whose own rows are in the list now.
+  removeArrived(rows) {
     const clientIds = rows.map((row) => row.dataset.clientId);
-    for (const item of this.items) if (item.id <= last || clientIds.includes(item.name)) this.removePending(item);
+    for (const item of this.items) if (clientIds.includes(item.name)) this.removePending(item);
   }
 
   // Somebody else uses this page from now on: discard the draft and everything unsent.

@@ -145,19 +145,15 @@ function announceMessages() {
 
 // Open the doorbell's socket again, with the secret that we have now.
 function reconnect(bell) {
-  const { socket } = bell;
-  bell.socket = null;
-  socket?.close();
+  bell.drop();
   bell.connect();
 }
 
 // There is no conversation any more. The next one may begin here, or in another tab.
 function stop(bell) {
-  const { socket } = bell;
-  bell.socket = null;
+  bell.drop();
   bell.begun = false;
   for (const timer of ["timer", "retry", "silence"]) clearTimeout(bell[timer]);
-  socket?.close();
   bell.wait();
 }
 

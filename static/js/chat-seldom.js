@@ -74,19 +74,35 @@ export function showRateLimit(composer, item, seconds) {
 export async function markRefused(composer, item, response) {
   const hasText = response.headers.get("Content-Type")?.startsWith("text/plain");
   const text = hasText && (await response.text().catch(() => ""));
-  markUnsent(composer, item, text || texts.refused);
+  markUnsent(composer, item, `${texts.unsent} ${text || texts.refused}`);
   return true;
 }
 
 // The files were lost when the page was reloaded.
 export function markFilesLost(composer, item) {
-  markUnsent(composer, item, texts.lost);
+  markUnsent(composer, item, `${texts.unsent} ${texts.lost}`);
   item.row.querySelector("button").hidden = true; // there is nothing to send
+}
+
+// The database was restored. Send again what the server had stored but this page has not shown. Offer to send again what it
+// has shown: `before` are its rows.
+export function offerLost(composer, before) {
+  const { rows } = document.querySelector("message-list");
+  const oldest = Number(rows[0].dataset.id);
+  const shown = new Set(rows.map((row) => row.dataset.clientId));
+  for (const item of composer.items) item.id = undefined; // by its client_id the server knows whether it still has it
+  for (const row of before) {
+    const { id, clientId } = row.dataset;
+    const text = row.querySelector(".bubble")?.textContent;
+    if (!clientId || !text || shown.has(clientId) || id < oldest) continue;
+    markUnsent(composer, composer.addPending(clientId, text), texts.restored);
+  }
+  composer.flush();
 }
 
 function markUnsent(composer, item, text) {
   item.refused = true;
-  composer.setStatus(item, `${texts.unsent} ${text}`, true);
+  composer.setStatus(item, text, true);
   const retry = item.row.querySelector("button");
   const change = Object.assign(retry.cloneNode(), { textContent: texts.edit });
   change.addEventListener("click", () => edit(composer, item));

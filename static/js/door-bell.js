@@ -3,6 +3,7 @@ const POLL = 3000; // milliseconds between two polls without a socket
 const SLOW_POLL = 30000; // with one, which makes up for a lost ring
 const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
+const TIMEOUT = 15000; // of requests, as in htmx-config.js
 const MAX_DELAY = 30000; // before connecting again
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
@@ -16,9 +17,8 @@ class DoorBell extends HTMLElement {
     addEventListener("offline", () => this.state("lost"));
     addEventListener("pageshow", (event) => event.persisted && this.wake());
     document.body.addEventListener("htmx:afterRequest", (event) => this.answered(event.detail));
-    for (const failure of ["htmx:sendError", "htmx:timeout"]) {
-      document.body.addEventListener(failure, () => this.state("lost"));
-    }
+    document.body.addEventListener("htmx:sendError", () => this.fail());
+    document.body.addEventListener("htmx:timeout", () => this.fail(true));
     document.addEventListener("conversation-began", () => this.conversationBegan());
     if ("waits" in this.dataset) this.wait();
     else this.whenReady(() => this.begin());
@@ -72,6 +72,7 @@ class DoorBell extends HTMLElement {
     this.watchSilence();
     socket.onmessage = (event) => {
       this.tries = 0;
+      this.heard = Date.now();
       this.watchSilence();
       this.state("live");
       this.ring(JSON.parse(event.data));
@@ -95,6 +96,26 @@ class DoorBell extends HTMLElement {
     this.silence = setTimeout(() => this.socket?.close(), SILENCE);
   }
 
+  // Forget the socket at once: a dead one takes its time to close.
+  drop() {
+    const { socket } = this;
+    this.socket = null;
+    socket?.close();
+  }
+
+  // A request got no answer. If the socket was silent as long as it waited for one, it may be dead too: open another one.
+  fail(timedOut) {
+    if (timedOut && this.begun && !(Date.now() - this.heard < TIMEOUT)) this.drop(), this.connectLater();
+    this.state("lost");
+    this.hurry();
+  }
+
+  // Poll as without a socket until a request succeeds.
+  hurry() {
+    this.hurried = true;
+    this.schedulePoll();
+  }
+
   // Tell the page that there may be new messages. `detail` is the socket's message.
   ring(detail = {}) {
     document.body.dispatchEvent(new CustomEvent("ring", { detail }));
@@ -102,7 +123,8 @@ class DoorBell extends HTMLElement {
 
   schedulePoll() {
     clearTimeout(this.timer);
-    const pace = (this.open ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN_FACTOR : 1);
+    if (!this.begun && !this.hurried) return;
+    const pace = (this.open && !this.hurried ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN_FACTOR : 1);
     this.timer = setTimeout(() => (this.ring(), this.schedulePoll()), pace * (0.9 + Math.random() / 5));
   }
 
@@ -115,10 +137,11 @@ class DoorBell extends HTMLElement {
   }
 
   // Any response to a poll means that the page is connected, with a socket or without.
-  answered({ xhr }) {
+  answered({ xhr, requestConfig }) {
     if (xhr.status === 0) return; // aborted, or failed, which other events report
+    if (xhr.status >= 500) return requestConfig.verb === "get" && this.fail();
+    this.hurried = false;
     if (xhr.status === 401) this.state("out");
-    else if (xhr.status >= 500 && !this.open) this.state("lost");
     else this.state(this.open ? "live" : "polling");
   }
 

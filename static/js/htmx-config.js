@@ -7,5 +7,10 @@ Object.assign(htmx.config, {
   disableInheritance: true,
   attributesToSettle: [],
   historyCacheSize: 0,
-  timeout: 15000,
+  timeout: 15000, // milliseconds until the response begins
+});
+
+// A long response on a slow line takes longer: 100 kB at 2 kB/s.
+document.body.addEventListener("htmx:beforeRequest", ({ detail: { xhr } }) => {
+  xhr.onprogress = () => (xhr.timeout = 60000);
 });

@@ -1,6 +1,9 @@
 // <message-list> manages the thread while htmx appends to it: the cursor, the scroll position, the day separators.
 const NEAR = 120; // pixels; closer to the end counts as being at the end
 
+const timeOf = (row) => row.querySelector(".when time").dateTime;
+const dayOf = (row) => new Date(timeOf(row)).toDateString();
+
 class MessageList extends HTMLElement {
   connectedCallback() {
     this.list = this.querySelector("#messages");
@@ -8,7 +11,7 @@ class MessageList extends HTMLElement {
     this.unseen = 0;
     this.list.addEventListener("htmx:configRequest", (event) => this.addCursor(event));
     this.list.addEventListener("htmx:beforeSwap", (event) => this.beforeSwap(event));
-    this.list.addEventListener("htmx:afterSwap", (event) => this.afterSwap(event));
+    this.list.addEventListener("htmx:afterSwap", () => this.afterSwap());
     this.pill.addEventListener("click", () => (this.toEnd(), this.focus()));
     this.addEventListener("scroll", () => this.onScroll(), { passive: true });
     this.disconnected = new AbortController();
@@ -30,12 +33,26 @@ class MessageList extends HTMLElement {
   }
 
   get rows() {
-    return [...this.list.querySelectorAll(":scope > [data-id]")];
+    return this.rowsFrom(this.list.firstElementChild);
+  }
+
+  // The rows from this child of the list on.
+  rowsFrom(child) {
+    const rows = [];
+    for (; child; child = child.nextElementSibling) if (child.dataset.id) rows.push(child);
+    return rows;
+  }
+
+  // The row of the newest message.
+  get newest() {
+    let row = this.list.lastElementChild;
+    while (row && !row.dataset.id) row = row.previousElementSibling;
+    return row;
   }
 
   // The cursor: the id of the newest message on the screen.
   get last() {
-    return Number(this.rows.at(-1)?.dataset.id ?? 0);
+    return Number(this.newest?.dataset.id ?? 0);
   }
 
   get atEnd() {
@@ -59,32 +76,37 @@ class MessageList extends HTMLElement {
       document.body.dispatchEvent(new CustomEvent("messages"));
       return;
     }
-    this.cursor = newer ? this.last : null;
-    if (!newer) this.muteLiveRegion();
-    this.swapping = true;
-    this.height = this.scrollHeight;
-    this.pinned = this.atEnd;
+    const { newest, scrollHeight } = this;
+    const replaced = newer && detail.swapOverride && this.rows; // the database was restored: the answer is the whole list
+    if (!newer || replaced) this.muteLiveRegion();
+    this.pinned = replaced || this.atEnd;
+    this.swapped = () => (newer ? this.afterNewer(newest, replaced) : this.afterOlder(scrollHeight));
   }
 
   // htmx fires this for every row of a response; all rows are there the first time.
   afterSwap() {
-    if (!this.swapping) return;
-    this.swapping = false;
+    this.swapped?.();
+    this.swapped = null;
+  }
+
+  afterOlder(scrollHeight) {
     this.markDays();
-    if (this.cursor === null) {
-      this.scrollTop += this.scrollHeight - this.height; // older messages were inserted above: keep what you read in place
-      if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
-      return;
-    }
-    const fresh = this.rows.filter((row) => row.dataset.id > this.cursor);
+    this.scrollTop += this.scrollHeight - scrollHeight; // keep what you read in place
+    if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
+  }
+
+  // There may be thousands of rows, so only the new ones are looked at. `newest` is the row that was the last, `replaced` are the
+  // rows that were replaced.
+  afterNewer(newest, replaced) {
+    const fresh = newest && !replaced ? this.rowsFrom(newest.nextElementSibling) : this.rows;
+    this.markDays(fresh, !replaced && newest);
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
-    if (this.pinned) this.toEnd();
-    else {
-      this.unseen += fresh.filter((row) => !row.dataset.clientId).length;
-      const unseen = this.unseen.toLocaleString(document.documentElement.lang);
-      this.pill.textContent = this.pill.dataset.words.replace("{n}", unseen);
-      this.pill.hidden = this.unseen === 0;
-    }
+    if (replaced) document.querySelector("chat-composer").lazy("offerLost", replaced);
+    if (this.pinned) return this.toEnd();
+    this.unseen += fresh.filter((row) => !row.dataset.clientId).length;
+    const unseen = this.unseen.toLocaleString(document.documentElement.lang);
+    this.pill.textContent = this.pill.dataset.words.replace("{n}", unseen);
+    this.pill.hidden = this.unseen === 0;
   }
 
   // Screen readers must not announce older messages as new.
@@ -107,16 +129,15 @@ class MessageList extends HTMLElement {
     this.dispatchEvent(new CustomEvent("seen"));
   }
 
-  // The server separates days in its own time zone: separate them in the reader's.
-  markDays() {
-    let previousDay = null;
-    for (const row of this.rows) {
-      const time = row.querySelector(".when time");
-      const day = new Date(time.dateTime).toDateString();
+  // The server separates days in its own time zone: separate them in the reader's. `previous` is the row before these rows.
+  markDays(rows = this.rows, previous = undefined) {
+    let previousDay = previous && dayOf(previous);
+    for (const row of rows) {
+      const day = dayOf(row);
       const separator = row.querySelector(".day");
       if (day === previousDay) separator?.remove();
       else if (!separator) {
-        const html = `<time datetime="${time.dateTime}"></time>`;
+        const html = `<time datetime="${timeOf(row)}"></time>`;
         row.insertAdjacentHTML("afterbegin", `<p class="day"><local-time data-as="day">${html}</local-time></p>`);
       }
       previousDay = day;

@@ -1,12 +1,17 @@
 // <read-mark> in an agent's <message-list> marks the first unread message, and tells the server what has been read.
+const TIMEOUT = 15000; // milliseconds until a try fails
+const RETRY = 4000; // milliseconds until the second try; each further one comes twice as late
+const MAX_DOUBLINGS = 4;
+
 class ReadMark extends HTMLElement {
   connectedCallback() {
     this.list = this.closest("message-list");
     this.read = Number(this.dataset.readUpTo);
-    this.list.addEventListener("seen", () => this.send());
+    this.tries = 0;
+    this.list.addEventListener("seen", () => this.onSeen());
     this.disconnected = new AbortController();
     document.body.addEventListener("htmx:configRequest", ({ detail }) => this.addLastSeen(detail), this.disconnected);
-    if (!document.hidden) this.send();
+    if (!document.hidden) this.onSeen();
     const row = document.getElementById(`message-${this.dataset.firstUnread}`);
     row?.classList.add("first-unread");
     row?.setAttribute("data-new", this.dataset.new);
@@ -21,14 +26,38 @@ class ReadMark extends HTMLElement {
     if (elt.elements?.last) parameters.last = Math.max(this.list.last, this.read);
   }
 
-  send() {
-    if (this.list.last <= this.read) return;
-    this.read = this.list.last;
+  onSeen() {
+    const { last } = this.list;
+    if (last < this.seen) this.read = 0; // the database was restored
+    this.seen = last;
+    if (!this.retry) this.send();
+  }
+
+  // Tell the server, and repeat it until the server has stored it: no new message may come that would make us repeat it.
+  async send() {
+    const { seen } = this;
+    if (this.sending || seen <= this.read) return;
+    this.retry = null;
+    this.sending = true;
+    const status = await this.post(seen).catch(() => 0);
+    this.sending = false;
+    if (status >= 200 && status < 300) {
+      this.read = seen;
+      this.tries = 0;
+      document.body.dispatchEvent(new CustomEvent("inbox"));
+      if (seen !== this.seen) this.send();
+    } else if (status === 0 || status === 429 || status >= 500) {
+      const wait = RETRY * 2 ** Math.min(MAX_DOUBLINGS, this.tries++);
+      this.retry = setTimeout(() => this.send(), wait * (0.5 + Math.random() / 2));
+    }
+  }
+
+  async post(last) {
     const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
     const headers = { "X-CSRFToken": token, "HX-Request": "true" };
-    fetch(this.dataset.read, { method: "POST", headers, body: new URLSearchParams({ last: this.read }) })
-      .then(({ ok }) => (ok ? document.body.dispatchEvent(new CustomEvent("inbox")) : (this.read = 0)))
-      .catch(() => (this.read = 0)); // the next message tries again
+    const body = new URLSearchParams({ last });
+    const signal = AbortSignal.timeout?.(TIMEOUT);
+    return (await fetch(this.dataset.read, { method: "POST", headers, body, signal })).status;
   }
 }
 
