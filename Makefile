@@ -40,9 +40,10 @@ flood: .venv/dev
 	$(BIN)/python -m tests.flood
 
 # Upgrade all dependencies. The locks have names, versions and hashes, and no index URL.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 lock: .venv/dev
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url run.in -o run.txt
-	cd requirements && ../$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url dev.in -c run.txt -o dev.txt
+	$(COMPILE) --upgrade pyproject.toml -o requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
 # Without settings: debug mode, which answers only this machine.
 .env:

@@ -2,6 +2,7 @@
 """Django's command line for Chatsite."""
 
 import os
+import platform
 import sys
 
 PUBLIC = {"collectstatic", "compilemessages", "makemessages", "makemigrations"}  # what these write has no secrets
@@ -9,6 +10,13 @@ PUBLIC = {"collectstatic", "compilemessages", "makemessages", "makemigrations"} 
 
 def main() -> None:
     """Run a management command. Wrong settings are one readable message, not a traceback."""
+    if sys.argv[1:] in (["version"], ["--version"]):  # instead of Django's own
+        import django
+
+        import chatsite
+
+        print(f"Chatsite {chatsite.__version__} (Django {django.__version__}, Python {platform.python_version()})")
+        return
     if not PUBLIC.intersection(sys.argv[1:2]):
         os.umask(0o077)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")

@@ -8,6 +8,7 @@ from django.urls import path
 from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
+from chatsite import __version__
 from chatsite.errors import error_response
 from conversations.actions import AlreadySent, UnseenMessage
 from conversations.api import conversations, messages
@@ -18,7 +19,7 @@ from conversations.threshold.limits import RateLimitExceeded
 
 api = NinjaAPI(
     title="Chatsite",
-    version="1",
+    version=__version__,
     description="Customers need nothing but their conversation's uuid. Agents need a session or a token.",
     docs=Swagger(settings={"persistAuthorization": False}),
     urls_namespace="api",
