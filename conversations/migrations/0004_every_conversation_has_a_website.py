@@ -10,7 +10,7 @@ The default is only in the database: it is a primary key, which differs between 
 import django.db.models.deletion
 from django.db import migrations, models
 
-from conversations.migrations._column_defaults import with_default
+from conversations.migrations._operations import with_default
 
 
 def require_website(apps, schema_editor):

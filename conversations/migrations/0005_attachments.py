@@ -6,26 +6,28 @@ import django.db.models.deletion
 import uuid
 from django.db import migrations, models
 
+from conversations.migrations._operations import AddField, CreateModel
+
 
 class Migration(migrations.Migration):
+    atomic = False  # it changes two tables: see AddField
 
     dependencies = [
         ('conversations', '0004_every_conversation_has_a_website'),
     ]
 
-    # The websites first, as servers lock them before messages: the other way round PostgreSQL finds a deadlock.
     operations = [
-        migrations.AddField(
+        AddField(
             model_name='website',
             name='attachment_megabytes',
             field=models.PositiveSmallIntegerField(db_default=10, default=10, help_text='At most so many, 1 to 100.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)], verbose_name='megabytes of a file'),
         ),
-        migrations.AddField(
+        AddField(
             model_name='website',
             name='attachments',
             field=models.BooleanField(db_default=True, default=True, help_text='Whether messages may come with files.', verbose_name='files'),
         ),
-        migrations.AddField(
+        AddField(
             model_name='message',
             name='files',
             field=models.PositiveSmallIntegerField(db_default=0, default=0, editable=False),
@@ -35,7 +37,7 @@ class Migration(migrations.Migration):
             name='content',
             field=models.TextField(blank=True, max_length=20480),
         ),
-        migrations.CreateModel(
+        CreateModel(
             name='Attachment',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -3,6 +3,8 @@
 from django.db import migrations, models
 from django.db.models import F
 
+from conversations.migrations._operations import AddField
+
 
 def keep_both_kinds(apps, schema_editor):
     websites = apps.get_model("conversations", "Website").objects.using(schema_editor.connection.alias)
@@ -24,12 +26,12 @@ class Migration(migrations.Migration):
     dependencies = [("conversations", "0005_attachments")]
 
     operations = [
-        migrations.AddField(
+        AddField(
             model_name="website",
             name="accepts_tokens",
             field=models.BooleanField(db_default=True, default=True, verbose_name="signed tokens"),
         ),
-        migrations.AddField(
+        AddField(
             model_name="website",
             name="accepts_hmac",
             field=models.BooleanField(
@@ -39,12 +41,12 @@ class Migration(migrations.Migration):
                 verbose_name="HMAC of the user id",
             ),
         ),
-        migrations.AddField(
+        AddField(
             model_name="website",
             name="hmac_secret",
             field=models.CharField(blank=True, db_default="", default="", max_length=64, verbose_name="HMAC secret"),
         ),
-        migrations.AddField(
+        AddField(
             model_name="website",
             name="hmac_secret_before",
             field=models.CharField(

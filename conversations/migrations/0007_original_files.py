@@ -1,6 +1,8 @@
 import conversations.models.attachment
 from django.db import migrations, models
 
+from conversations.migrations._operations import AddField
+
 
 class Migration(migrations.Migration):
 
@@ -19,17 +21,17 @@ class Migration(migrations.Migration):
             old_name='small',
             new_name='thumbnail',
         ),
-        migrations.AddField(
+        AddField(
             model_name='attachment',
             name='original',
             field=models.FileField(blank=True, db_default='', default='', upload_to=conversations.models.attachment.random_name),
         ),
-        migrations.AddField(
+        AddField(
             model_name='attachment',
             name='original_name',
             field=models.CharField(blank=True, db_default='', default='', max_length=128),
         ),
-        migrations.AddField(
+        AddField(
             model_name='attachment',
             name='original_size',
             field=models.PositiveBigIntegerField(null=True),

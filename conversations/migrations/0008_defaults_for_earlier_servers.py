@@ -6,7 +6,7 @@ its own: a transaction that locks several tables could find a deadlock with a se
 
 from django.db import migrations
 
-from conversations.migrations._column_defaults import set_default
+from conversations.migrations._operations import set_default
 
 WEBSITE = {
     "attachment_megabytes": 10,

@@ -1,0 +1,74 @@
+"""Operations for migrations while servers write: repeatable where the database does not undo what failed half-way."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from django.db import migrations, transaction
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models import NOT_PROVIDED, Field, Model
+
+
+class AddField(migrations.AddField):
+    """Django's AddField in a transaction of its own, which does nothing if the column is there.
+
+    A migration with `atomic = False` locks one table at a time with it: PostgreSQL finds a deadlock between a
+    transaction that locks two tables and a server that uses them in another order.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Add the column."""
+        field = to_state.apps.get_model(app_label, self.model_name)._meta.get_field(self.name)
+        with transaction_of(schema_editor):
+            if field.column not in columns_of(schema_editor, field.model):
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+class CreateModel(migrations.CreateModel):
+    """Django's CreateModel, which replaces a table without rows: an earlier attempt may have failed half-way."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Create the table. Raises the database's error if it exists and has rows."""
+        model = to_state.apps.get_model(app_label, self.name)
+        connection = schema_editor.connection
+        if model._meta.db_table in connection.introspection.table_names():
+            if not model._default_manager.using(connection.alias).exists():
+                schema_editor.delete_model(model)
+        super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+def transaction_of(editor: BaseDatabaseSchemaEditor) -> AbstractContextManager[Any]:
+    """A transaction where the database can undo changes of the schema. MariaDB cannot."""
+    connection = editor.connection
+    return transaction.atomic(connection.alias) if connection.features.can_rollback_ddl else nullcontext()
+
+
+def columns_of(editor: BaseDatabaseSchemaEditor, model: type[Model]) -> dict[str, Any]:
+    """The columns in the database by name, each with its `default` in SQL, or None."""
+    with editor.connection.cursor() as cursor:
+        found = editor.connection.introspection.get_table_description(cursor, model._meta.db_table)
+    return {column.name: column for column in found}
+
+
+def with_default(field: "Field[Any, Any]", value: Any = NOT_PROVIDED, *, null: bool = False) -> "Field[Any, Any]":
+    """A copy of the field of a model, with this default in the database and this null."""
+    changed = copy.copy(field)
+    changed.__dict__.pop("_db_default_expression", None)  # cached
+    changed.db_default, changed.null = value, null
+    return changed
+
+
+def set_default(editor: BaseDatabaseSchemaEditor, model: type[Model], name: str, value: Any) -> None:
+    """Let the database fill the column, which is NOT NULL, where an INSERT does not name it. May be repeated.
+
+    It does nothing if the column has a default already: SQLite has to copy the table for it.
+    """
+    field: Any = model._meta.get_field(name)
+    if columns_of(editor, model)[field.column].default is not None:
+        return
+    if editor.connection.vendor == "sqlite":
+        with transaction_of(editor):
+            editor.alter_field(model, with_default(field), with_default(field, value))
+    else:  # what alter_field does, without dropping and checking a foreign key
+        table, column = editor.quote_name(model._meta.db_table), editor.quote_name(field.column)
+        editor.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {editor.quote_value(value)}")
