@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's, which also on MariaDB and MySQL lets servers go on writing."""
+"""`manage.py migrate`: Django's, with patience while servers go on writing."""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,9 @@ from django.db import OperationalError, connections
 
 LOCK_TIMEOUT = 2
 """Seconds for which a change of the schema waits for locks. Meanwhile every query of its table waits, too."""
+
+SQLITE_TIMEOUT = 60
+"""Seconds to wait for the lock of a SQLite file, which servers that write all the time may take first."""
 
 ATTEMPTS = 30
 LOCKED = {1205, 1213}
@@ -40,5 +43,9 @@ class Command(DjangoCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Migrate."""
-        with connections[options["database"]].execute_wrapper(retry_locked):
+        connection = connections[options["database"]]
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {1000 * SQLITE_TIMEOUT}")
+        with connection.execute_wrapper(retry_locked):
             super().handle(*args, **options)
