@@ -117,13 +117,18 @@ def test_files_and_their_folders_are_on_the_disk_before_the_message_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     synced: list[str] = []
+    written: list[int] = []
+    sync = durable_files.sync
 
-    def fsync(descriptor: int) -> None:
+    def watch(path: Path) -> None:
         assert not Message.objects.exists()
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(path))
+        sync(path)
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(durable_files, "sync", watch)
+    monkeypatch.setattr(os, "fsync", written.append)
     assert alice.htmx("/chat/messages/", {"files": [upload("a.jpg", photo())]}).status_code == 204
+    assert len(written) == len(synced)
     files = stored(folder)
     assert len(files) == 2
     assert {str(path) for path in files} <= set(synced)
