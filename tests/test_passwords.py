@@ -1,13 +1,18 @@
 """An agent's own password, and a new one by mail."""
 
+import logging
 import re
+import socket
 import threading
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
 from django.core import mail
+from django.utils.translation import gettext, override
 
+from chatsite.logs import SecretMaskingFormatter
 from conversations.agent import passwords
 from conversations.models import Agent, Token
 from tests.conftest import PASSWORD, Page
@@ -194,6 +199,18 @@ def test_a_mail_server_that_fails_is_logged_without_the_link(
     assert len(mail.outbox) == 1
 
 
+def test_a_mail_server_that_says_nothing_is_given_up(
+    bob: Agent, mailed: None, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert 0 < settings.EMAIL_TIMEOUT <= 10
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = silent.getsockname()
+        settings.EMAIL_TIMEOUT = 0.2
+        assert forgets(Page(), "bob@example.com").status_code == 200
+    assert "Failed to send" in caplog.text
+
+
 def test_waiting_mails_are_bounded(
     bob: Agent, mailed: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,12 +266,6 @@ def test_without_mail_no_link_is_offered(bob: Agent, settings: Any) -> None:
 
 
 def test_the_token_in_a_link_is_masked_in_logs(bob: Agent) -> None:
-    import logging
-
-    from django.contrib.auth.tokens import default_token_generator
-
-    from chatsite.logs import SecretMaskingFormatter
-
     token = default_token_generator.make_token(bob)
     line = f"Not Found: {FORGOTTEN}MQ/{token}/"
     record = logging.LogRecord("django.request", logging.WARNING, "", 1, line, (), None)
@@ -262,5 +273,8 @@ def test_the_token_in_a_link_is_masked_in_logs(bob: Agent) -> None:
 
 
 def test_the_mail_is_in_the_language_of_the_page(bob: Agent, mailed: None) -> None:
-    forgets(Page(), "bob@example.com", accept_language="ar")
-    assert len(mail.outbox) == 1
+    forgets(Page(), "bob@example.com", accept_language="de")
+    with override("de"):
+        assert gettext("Inbox") != "Inbox"
+        expected = gettext("A new password for Chatsite on %(domain)s") % {"domain": "testserver"}
+    assert mail.outbox[0].subject == expected
