@@ -237,7 +237,7 @@ def sabotage(request: HttpRequest, method: str) -> HttpResponse:
     """Let a method of all WebSockets and of all idle HTTP connections raise."""
 
     def fail(*_: Any) -> None:
-        raise RuntimeError("This check fails.")
+        raise RuntimeError(f"{method} fails.")
 
     server = running_server()
     idle = [connection for connection in server.http_connections if not connection.requests]

@@ -269,8 +269,8 @@ class ChatsiteServer(Server):
         """Do a check of one connection; if it raises an exception, log it and close this connection."""
         try:
             check()
-        except Exception:
-            logger.exception("A check of a connection failed; the connection is closed.")
+        except Exception as error:
+            logger.exception("A check of a connection failed; the connection is closed: %s", error)
             self.abort(protocol)
 
     def abort(self, protocol: Any) -> None:
