@@ -39,7 +39,6 @@ MISSING = [
 needs_nginx = pytest.mark.skipif(
     bool(MISSING) and os.environ.get("CI") != "true", reason=f"needs {', '.join(MISSING)}, which is not installed"
 )
-HAS_BACKUP = "backup" in get_commands()
 SERVICES = ("chatsite", "chatsite@", "chatsite-forgetold", "chatsite-backup")
 
 
@@ -152,7 +151,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: An
                 machine.shut_down()
 
 
-@pytest.mark.parametrize("name", SERVICES if HAS_BACKUP else SERVICES[:3])
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_unit_runs_commands_that_exist(name: str) -> None:
     unit = Unit(ROOT / "deploy" / f"{name}.service", "8001")
     assert unit.values("WorkingDirectory") == ["/srv/chatsite"]
@@ -315,7 +314,6 @@ def test_several_processes_are_upgraded_restart_and_die_and_nobody_sees_an_error
     start, restart = commands("running.md", "The processes")
     upgrade, _restart_of_one_process, restart_after_upgrade = commands("upgrading.md", "Upgrading")
     assert restart_after_upgrade == restart
-    upgrade = upgrade if HAS_BACKUP else upgrade.replace("systemctl start chatsite-backup", "")
     machine.run(start)
     with Writers(installation) as writers:
         machine.run(upgrade + restart)
@@ -325,9 +323,8 @@ def test_several_processes_are_upgraded_restart_and_die_and_nobody_sees_an_error
         time.sleep(0.5)  # as long as systemd does not start it again
         machine.run("systemctl start chatsite@8000")
     assert writers.errors == []
-    if HAS_BACKUP:
-        [backup] = (machine.root / "var/lib/chatsite-backups").iterdir()
-        assert backup.stat().st_mode & 0o777 == 0o600
+    [backup] = (machine.root / "var/lib/chatsite-backups").iterdir()
+    assert backup.stat().st_mode & 0o777 == 0o600
     assert len(writers.acknowledged) == 2
     for conversation, sent in writers.acknowledged.items():
         assert len(sent) > 10
