@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect tests that use neither the ORM nor a server, if asked to."""
     if not config.getoption("--only-database"):
         return
-    used = {"db", "transactional_db", "server", "killable_server", "installation"}
+    used = {"db", "transactional_db", "database", "server", "killable_server", "installation"}
     with_database = [
         item
         for item in items
