@@ -103,3 +103,31 @@ def test_a_reader_at_the_end_stays_there_while_content_above_grows(people: Peopl
     expect(last).to_be_in_viewport()
     alice.bubble(texts[-2]).evaluate("(bubble) => (bubble.style.minHeight = '500px')")
     expect(last).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("side", ["customer", "agent"])
+def test_a_new_message_makes_the_page_look_only_at_new_rows(people: People, api: Api, side: str) -> None:
+    uuid, texts = long(api, 50, name=(name := unique_name()))
+    person: Person
+    if side == "customer":
+        person = people.customer(conversation=uuid)
+    else:
+        person = bob = people.agent()
+        bob.opens(name)
+    person.is_connected()
+    person.sees(texts[-1])
+    person.page.evaluate(
+        """() => {
+            window.read = new Set();
+            const { get } = Object.getOwnPropertyDescriptor(HTMLElement.prototype, "dataset");
+            const look = { get() { window.read.add(this); return get.call(this); } };
+            Object.defineProperty(HTMLLIElement.prototype, "dataset", look);
+            window.days = 0;
+            const { toDateString } = Date.prototype;
+            Date.prototype.toDateString = function () { window.days++; return toDateString.call(this); };
+        }"""
+    )
+    api.post("News", uuid)
+    person.sees("News")
+    # The last row is read too: for the cursor and the day.
+    assert person.page.evaluate("[window.read.size, window.days]") == [2, 2]
