@@ -27,6 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from chatsite.serving.http_connection import max_body
+from chatsite.serving.twisted_log import TwistedLog
 from tests.conftest import ROOT, Server, free_port
 from tests.request_handler_urls import BIG, MEGABYTE
 
@@ -36,11 +37,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its back
 from django.conf import settings
 settings.ROOT_URLCONF, settings.UPLOAD_PATHS = "tests.request_handler_urls", "/digest/"
 vars(settings._wrapped).update(json.loads(sys.argv[3]))
-from chatsite.serving import http_connection, server
+from chatsite.serving import http_connection, server, shutdown
 from tests.request_handler_urls import application
 server.application = application()
 for name, value in json.loads(sys.argv[2]).items():
-    for module in (http_connection, server):
+    for module in (http_connection, server, shutdown):
         if hasattr(module, name):
             setattr(module, name, value)
 server.serve("127.0.0.1", int(sys.argv[1]))
@@ -703,6 +704,52 @@ def test_a_shutdown_does_not_wait_for_ever(impatient: Running) -> None:
     for stream in streams:
         stream.close()
     assert not impatient.logged_errors()
+
+
+def test_a_shutdown_ends_in_time_although_a_thread_hangs_and_says_what_was_cut_off(tmp_path: Path) -> None:
+    with serving(tmp_path, SHUTDOWN_TIMEOUT=0.2, END_TIMEOUT=1.5) as server, ExitStack() as sockets:
+        held = server.send(f"GET /hold/ HTTP/1.1\r\n{HOST}\r\n")
+        for _ in range(30):
+            sockets.enter_context(server.socket())
+        until(lambda: server.counts()["requests"] >= 2)
+        began = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(20) == 1
+        assert 1 < time.monotonic() - began < 5
+        held.close()
+    log = server.errors.read_text()
+    assert "1 requests were not finished after 0.2 s" in log
+    assert "The process ends 1.5 s after it was told to stop. Cut off: " in log
+    assert "and the threads request" in log
+    assert not server.logged_errors()
+
+
+# Too many open files --------------------------------------------------------------------------------------------------
+
+
+def test_a_server_without_file_descriptors_says_so_once_serves_on_and_recovers(own: Running) -> None:
+    with own.socket() as client:
+        own.process.rlimit(psutil.RLIMIT_NOFILE, (own.process.num_fds() + 20,) * 2)
+        clients = [own.send("") for _ in range(200)]
+        until(lambda: "No file descriptors left" in own.errors.read_text())
+        client.send("still here")
+        assert client.recv(10) == "still here"
+        assert own.process.cpu_percent(1) < 50
+        for each in clients:
+            each.close()
+        until(lambda: own.counts()["connections"] <= 2)
+        assert own.get("/hello/")[0] == 200
+    assert own.errors.read_text().count(" ERROR ") == 1
+    assert "LimitNOFILE" in own.errors.read_text()
+
+
+def test_accepting_pauses_where_connections_wait_that_cannot_be_accepted() -> None:
+    paused = []
+    log = TwistedLog(lambda: paused.append(1))
+    for _ in range(3):
+        log({"log_format": "Could not accept new connection ({acceptError})", "acceptError": "ENFILE"})
+        log({"log_format": "Unhandled"})
+    assert paused == [1] * 3
 
 
 # The product itself --------------------------------------------------------------------------------------------------

@@ -29,14 +29,19 @@ from chatsite.private_files import hide_from_others
 from chatsite.serving.database_file import DatabaseFile, watched_file
 from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
 from chatsite.serving.listening import CannotListen, endpoint, explain
+from chatsite.serving.shutdown import end_in_time
+from chatsite.serving.twisted_log import TwistedLog
 from chatsite.serving.usage import Usage
 from chatsite.serving.websocket import WebSocketConnection
 
 LARGEST_FRAME = 64 * 1024
 """Bytes of the largest socket frame; a larger one closes the socket with 1009 before it is in memory."""
 
+HANDSHAKE_TIMEOUT = 30
+"""Seconds in which a socket must be accepted. Where thousands come back at once, they wait rather than try again."""
+
 SHUTDOWN_TIMEOUT = 8
-"""Seconds that requests have to finish after SIGTERM: Docker and others send SIGKILL after ten."""
+"""Seconds that requests have to finish after SIGTERM. The process ends soon after: see END_TIMEOUT in shutdown.py."""
 
 GOING_AWAY = 1012
 """Close code “service restart” (https://www.iana.org/assignments/websocket): clients reconnect after a random delay."""
@@ -69,6 +74,8 @@ def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> Non
         endpoints=[endpoint(host, port)],
         websocket_max_frame_size=LARGEST_FRAME,
         websocket_max_message_size=LARGEST_FRAME,
+        websocket_handshake_timeout=HANDSHAKE_TIMEOUT,
+        websocket_connect_timeout=HANDSHAKE_TIMEOUT,
         server_name="",
     )
     server.ready = ready
@@ -78,12 +85,6 @@ def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> Non
         raise CannotListen(explain(server.listen_failure, host, port))
     if database_file is not None and server.is_database_lost:
         raise database_file.save()
-
-
-def log_failure(event: dict[str, Any]) -> None:
-    """Log an exception that Twisted has caught, such as one of a protocol. daphne discards all of Twisted's log."""
-    if (failure := event.get("log_failure")) is not None:
-        logger.error("Exception inside Twisted: %s", failure.value, exc_info=failure.value)
 
 
 def allow_open_files() -> None:
@@ -151,7 +152,7 @@ class ChatsiteServer(Server):
     def listen_success(self, port: Any) -> Any:
         """Return the port, so that a shutdown can close it, and set up how sockets are opened and closed."""
         super().listen_success(port)
-        globalLogPublisher.addObserver(log_failure)  # type: ignore[arg-type]
+        globalLogPublisher.addObserver(TwistedLog(self.pause_accepting))  # type: ignore[arg-type]
         self.http_factory.log = lambda _request: None  # it would format an access log line and drop it
         self.http_factory.protocol = HttpConnection
         # With failByDrop a client that sends too large a frame would be disconnected without a close code.
@@ -160,6 +161,14 @@ class ChatsiteServer(Server):
         self.ws_factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True)
         self.ready()
         return port
+
+    def pause_accepting(self) -> None:
+        """Accept no connections for a second: Twisted would try at once, and again, as long as one waits."""
+        for listener in self.listeners:
+            port = getattr(listener, "result", None)
+            if port is not None and port.connected:
+                port.stopReading()
+                call_later(1, lambda port=port: port.connected and port.startReading())
 
     def protocol_connected(self, protocol: Any) -> None:
         """Do not let Twisted parse forms, whole and in memory: Django does that, within limits."""
@@ -286,6 +295,16 @@ class ChatsiteServer(Server):
 
     # Shutdown ---------------------------------------------------------------------------------------------------------
 
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; the process ends within END_TIMEOUT seconds, whatever is open."""
+        reactor.callWhenRunning(end_in_time, self.describe_open)
+        super().run()
+
+    def describe_open(self) -> str:
+        """How many requests and sockets are open. May be called in any thread."""
+        sockets = sum(isinstance(protocol, WebSocketProtocol) for protocol in list(self.connections))
+        return f"{len(self.running_tasks(WebRequest))} requests, {sockets} sockets"
+
     def kill_all_applications(self) -> "Deferred[None]":
         """Close sockets with 1012 and let requests finish before the process ends."""
         return Deferred.fromFuture(asyncio.ensure_future(self.shut_down()))
@@ -302,6 +321,8 @@ class ChatsiteServer(Server):
         writers: Callable[[], list[Any]] = reactor.getWriters  # type: ignore[misc]
         while (self.running_tasks(WebRequest) or writers()) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+        if cut_off := len(self.running_tasks(WebRequest)):
+            logger.warning("%s requests were not finished after %s s and are cut off.", cut_off, SHUTDOWN_TIMEOUT)
         if tasks := self.running_tasks(object):
             for task in tasks:
                 task.cancel()
@@ -311,7 +332,7 @@ class ChatsiteServer(Server):
         """The application tasks that are not done, of connections of this class."""
         tasks = [
             details.get("application_instance")
-            for protocol, details in self.connections.items()
+            for protocol, details in list(self.connections.items())
             if isinstance(protocol, kind)
         ]
         return [task for task in tasks if task is not None and not task.done()]

@@ -1,0 +1,1 @@
+"""Trials that take long: what happens when a part dies or hangs while many people are there. See `make soak`."""

@@ -1,0 +1,293 @@
+"""A server with many open pages ends, and all of them come back at another: `python -m tests.soak.storm`.
+
+Two processes on one database and one Redis. Pages wait before they come back, as static/js/door-bell.js does. Meanwhile
+a separate process measures how long the requests of others take.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import psutil
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from chatsite.serving.server import allow_open_files
+from tests.conftest import Server
+from tests.redis_server import redis_server
+
+RESTART, POLL, MAX_DELAY = 10.0, 3.0, 30.0
+"""Seconds: constants of static/js/door-bell.js."""
+
+PROBES = 20
+"""Requests of others in a second."""
+
+
+@dataclass
+class Storm:
+    """What has been counted."""
+
+    url: str
+    spread: float
+    open: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[int] = field(default_factory=Counter)
+    codes: Counter[int | None] = field(default_factory=Counter)
+
+
+@dataclass
+class Page:
+    """A customer's page, without its messages."""
+
+    storm: Storm
+    number: int
+    uuid: str
+    tries: int = 0
+    polls_at: float = 0
+
+    def headers(self) -> dict[str, str]:
+        """Each page has an address of its own, behind a proxy."""
+        address = f"10.1.{self.number // 250}.{self.number % 250}"
+        return {"Cookie": f"chat={self.uuid.replace('-', '')}", "X-Forwarded-For": address}
+
+    async def live(self) -> None:
+        """Keep a socket open, and look for messages whenever it rings, until cancelled."""
+        while True:
+            code = await self.listen()
+            wait = random.uniform(0, min(MAX_DELAY, 2**self.tries))
+            looks = 0.0
+            if code in {1012, 1006} and self.storm.spread:
+                wait = random.uniform(0, self.storm.spread)
+                looks = wait if code == 1012 else random.uniform(0, min(wait, POLL))
+            self.tries += 1
+            polling = asyncio.create_task(self.poll(looks))
+            await asyncio.sleep(wait)
+            polling.cancel()
+
+    async def listen(self) -> int | None:
+        """Open the socket, and look after each ring. Returns the code it is closed with, 1006 if it was refused."""
+        storm = self.storm
+        try:
+            async with connect(
+                storm.url.replace("http", "ws") + "/ws/chat/",
+                origin=storm.url,  # type: ignore[arg-type]
+                additional_headers=self.headers(),
+                compression=None,
+                ping_interval=None,
+                open_timeout=60,
+                close_timeout=1,
+            ) as socket:
+                is_open = False
+                try:
+                    while True:
+                        await socket.recv()
+                        if not is_open:
+                            self.tries, is_open = 0, True
+                            storm.open += 1
+                        await self.look()
+                except ConnectionClosed:
+                    storm.open -= is_open
+            storm.codes[socket.close_code] += 1
+            return socket.close_code
+        except (OSError, InvalidHandshake, EOFError) as error:
+            storm.refused[str(error) or type(error).__name__] += 1
+            return None
+
+    async def poll(self, wait: float) -> None:
+        """Look for messages without a socket."""
+        while True:
+            await asyncio.sleep(wait)
+            await self.look()
+            wait = POLL * random.uniform(0.9, 1.1)
+
+    async def look(self) -> None:
+        """Fetch new messages, on a connection of its own."""
+        host, _, port = self.storm.url.rpartition("/")[2].partition(":")
+        head = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
+        try:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET /chat/messages/?since=1 HTTP/1.0\r\nHost: {host}\r\n{head}\r\n".encode())
+            answer = await reader.read()
+            writer.close()
+            self.storm.statuses[int(answer.split()[1])] += 1
+        except (OSError, IndexError):
+            self.storm.statuses[0] += 1
+
+
+def probe(port: int, uuid: str, stop: str) -> list[float]:
+    """Poll and post as others do until the file `stop` exists; returns the seconds that each request took."""
+    seconds, number = [], 0
+    while not Path(stop).exists():
+        began, number = time.perf_counter(), number + 1
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        head = {"X-Forwarded-For": f"10.2.0.{number % 250}", "Content-Type": "application/json"}
+        with suppress(OSError):  # it then took 60 s
+            if number % 5:
+                client.request("GET", f"/api/messages/{uuid}/?since=1", headers=head)
+            else:
+                client.request("POST", "/api/messages/", json.dumps({"content": "x", "conversation": uuid}), head)
+            client.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+        client.close()
+        time.sleep(max(0, 1 / PROBES - (time.perf_counter() - began)))
+    return seconds
+
+
+@dataclass
+class Outcome:
+    """What a storm was like."""
+
+    pages: int
+    back: int
+    seconds: float
+    refused: Counter[str]
+    statuses: Counter[int]
+    codes: Counter[int | None]
+    probes: list[float]
+    stopped: float
+    cpu: float
+    log: int
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile of the seconds that requests of others took."""
+        return quantiles(self.probes, n=100)[98]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.back} of {self.pages} pages are back after {self.seconds:.1f} s; refused {dict(self.refused)}; "
+            f"closed {dict(self.codes)}; looks {dict(self.statuses)}; the first server took {self.stopped:.1f} s to "
+            f"end, the other {self.cpu:.1f} s of processor time; {len(self.probes)} requests of others: median "
+            f"{median(self.probes) * 1000:.0f} ms, p99 {self.p99 * 1000:.0f} ms, "
+            f"most {max(self.probes) * 1000:.0f} ms; log {self.log:,} bytes; load {os.getloadavg()[0]:.1f}"
+        )
+
+
+def conversations(server: Server, number: int) -> list[str]:
+    """Begin conversations; returns their uuids."""
+    code = (
+        "from conversations.models import Conversation\nfrom conversations.actions import post_message\n"
+        f"print(*[post_message(content='Hi').conversation.uuid for _ in range({number})])"
+    )
+    return server.manage("shell", "--no-imports", "-v", "0", "-c", code).split()
+
+
+async def rage(first: Server, second: Server, uuids: list[str], spread: float, fault: str, most: float) -> Outcome:
+    """Open the pages at the first server, end it, and wait until they are back at the second, `most` seconds long."""
+    storm = Storm(first.url, spread)
+    pages = [Page(storm, number, uuid) for number, uuid in enumerate(uuids)]
+    tasks = []
+    for start in range(0, len(pages), 20):
+        tasks += [asyncio.create_task(page.live()) for page in pages[start : start + 20]]
+        await asyncio.sleep(0.1)
+    deadline = time.monotonic() + 120
+    while storm.open < len(pages) and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    assert storm.open == len(pages), f"Only {storm.open} sockets could be opened: {storm.refused}"
+    await asyncio.sleep(2)
+    assert first.process
+    assert second.process
+    cpu = psutil.Process(second.process.pid).cpu_times()
+    storm.statuses.clear()
+    with tempfile.TemporaryDirectory() as where, ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        probing: Future[list[float]] = executor.submit(probe, second.port, uuids[0], f"{where}/stop")
+        storm.url = second.url
+        began = time.monotonic()
+        ended = asyncio.create_task(asyncio.to_thread(stop, first, fault))
+        await asyncio.sleep(0.2)
+        while (storm.open < len(pages) or not ended.done()) and time.monotonic() < began + most:
+            await asyncio.sleep(0.05)
+        seconds, back = time.monotonic() - began, storm.open
+        Path(f"{where}/stop").touch()
+        probes = await asyncio.to_thread(probing.result)
+        stopped = await ended
+    for task in tasks:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    times: Any = psutil.Process(second.process.pid).cpu_times()
+    used = times.user + times.system - cpu.user - cpu.system
+    return Outcome(len(pages), back, seconds, storm.refused, storm.statuses, storm.codes, probes, stopped, used, 0)
+
+
+def stop(server: Server, fault: str) -> float:
+    """End a server; returns the seconds that it took."""
+    began = time.monotonic()
+    assert server.process
+    getattr(server.process, fault)()
+    server.process.wait(120)
+    return time.monotonic() - began
+
+
+def run(
+    pages: int, *, fault: str = "terminate", spread: float = RESTART, most: float = 120, database: str = ""
+) -> Outcome:
+    """Start two servers and Redis, and let a storm rage. `fault` is terminate (SIGTERM) or kill."""
+    allow_open_files()
+    with tempfile.TemporaryDirectory(prefix="chatsite-storm-") as where, redis_server() as redis:
+        log = Path(where) / "log"
+        environment = {
+            "DEBUG": "off",
+            "SECRET_KEY": "for-measuring-only-" + "x" * 40,
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "INSECURE_HTTP": "on",
+            "TRUSTED_PROXIES": "1",
+            "RATE_LIMITS": "off",
+            "DATABASE_URL": database or f"sqlite:///{where}/storm.sqlite3",
+            "REDIS_URL": redis.url,
+            "FILES": where,
+        }
+        servers = [Server(environment), Server(environment)]
+        servers[0].manage("migrate", "--verbosity", "0")
+        uuids = conversations(servers[0], pages)
+        saved = os.dup(2)
+        try:
+            for server in servers:
+                with log.open("ab") as errors:
+                    os.dup2(errors.fileno(), 2)  # the servers inherit it
+                    server.start()
+                    os.dup2(saved, 2)
+            outcome = asyncio.run(rage(servers[0], servers[1], uuids, spread, fault, most))
+            outcome.log = log.stat().st_size
+            return outcome
+        finally:
+            for server in servers:
+                if server.process and server.process.poll() is None:
+                    server.kill()
+            if log.exists():
+                (Path(tempfile.gettempdir()) / "storm.log").write_bytes(log.read_bytes()[:1_000_000])
+
+
+def main() -> None:
+    """Run storms; exit with 1 if not all pages came back within 30 s, or others had to wait."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.storm", description=__doc__)
+    parser.add_argument("--pages", type=int, default=2000)
+    parser.add_argument("--fault", choices=["terminate", "kill"], action="append")
+    parser.add_argument("--spread", type=float, default=RESTART, help="seconds; 0 is how pages came back before")
+    parser.add_argument("--most", type=float, default=120, help="seconds to wait")
+    parser.add_argument("--database", default="", help="a DATABASE_URL, by default of an SQLite file")
+    options = parser.parse_args()
+    failed = False
+    for fault in options.fault or ["terminate", "kill"]:
+        outcome = run(options.pages, fault=fault, spread=options.spread, most=options.most, database=options.database)
+        print(f"{fault}: {outcome}", flush=True)
+        failed |= outcome.back < outcome.pages or outcome.seconds > 30 or bool(outcome.refused) or outcome.p99 > 0.3
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
