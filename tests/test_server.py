@@ -75,7 +75,7 @@ class Running:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
-        until(self.listens)
+        until(self.listens, seconds=60)
         assert self.get("/hello/") == (200, "Grüezi".encode())
 
     def listens(self) -> bool:
@@ -146,11 +146,11 @@ class Running:
         assert most[0] - before < 40 * MEGABYTE, f"It grew by {(most[0] - before) // MEGABYTE} MB."
 
 
-def until(condition: Callable[[], Any]) -> None:
-    """Return when the condition holds; fail after 15 seconds."""
-    deadline = time.monotonic() + 15
+def until(condition: Callable[[], Any], seconds: float = 15) -> None:
+    """Return when the condition holds; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "It did not come true within 15 s."
+        assert time.monotonic() < deadline, f"It did not come true within {seconds} s."
         time.sleep(0.02)
 
 

@@ -12,6 +12,9 @@ from daphne.endpoints import build_endpoint_description_strings
 UNIX = "unix:"
 """HOST begins with it for a Unix socket; its path follows."""
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted. Of a crowd beyond Twisted's 50, each would wait a second or more."""
+
 SOCKET_MODE = 0o660
 """Permissions of a Unix socket: the user and the group, of which the proxy must be a member."""
 
@@ -26,11 +29,11 @@ def endpoint(host: str, port: int) -> str:
     Raises CannotListen if a Unix socket cannot be created.
     """
     if not host.startswith(UNIX):
-        return str(build_endpoint_description_strings(host=host, port=port)[0])
+        return f"{build_endpoint_description_strings(host=host, port=port)[0]}:backlog={BACKLOG}"
     path = host.removeprefix(UNIX)
     remove_stale_socket(Path(path))
     quoted = re.sub(r"([\\:=])", r"\\\1", path)
-    return f"unix:{quoted}:mode={SOCKET_MODE:o}:lockfile=0"
+    return f"unix:{quoted}:mode={SOCKET_MODE:o}:lockfile=0:backlog={BACKLOG}"
 
 
 def remove_stale_socket(path: Path) -> None:

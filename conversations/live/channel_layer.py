@@ -266,7 +266,8 @@ class Link:
     def lose(self, error: Exception) -> None:
         """Note that Redis is away; drop what waits to be published. Logged once."""
         if not self.is_lost:
-            logger.error("Redis is away: rings reach the sockets of other processes late. %r", error)
+            reason = f"{type(error).__name__}: {error}"
+            logger.error("Redis is away: rings reach the sockets of other processes late. %s", reason)
         self.is_lost, self.is_connected = True, False
         self.unsent.clear()
         self.has_unsent.clear()

@@ -241,7 +241,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="chatsite-storm-") as where, redis_server() as redis:
         log = Path(where) / "log"
         environment = {
-            "DEBUG": "off",
+            "DEBUG": "on",
             "SECRET_KEY": "for-measuring-only-" + "x" * 40,
             "ALLOWED_HOSTS": "127.0.0.1",
             "INSECURE_HTTP": "on",
@@ -258,9 +258,11 @@ def run(
         try:
             for server in servers:
                 with log.open("ab") as errors:
-                    os.dup2(errors.fileno(), 2)  # the servers inherit it
-                    server.start()
-                    os.dup2(saved, 2)
+                    os.dup2(errors.fileno(), 2)  # the server inherits it
+                    try:
+                        server.start()
+                    finally:
+                        os.dup2(saved, 2)
             outcome = asyncio.run(rage(servers[0], servers[1], uuids, spread, fault, most))
             outcome.log = log.stat().st_size
             return outcome
@@ -268,8 +270,7 @@ def run(
             for server in servers:
                 if server.process and server.process.poll() is None:
                     server.kill()
-            if log.exists():
-                (Path(tempfile.gettempdir()) / "storm.log").write_bytes(log.read_bytes()[:1_000_000])
+            os.close(saved)
 
 
 def main() -> None:
