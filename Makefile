@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint format messages lock bench flood
+.PHONY: run test lint format messages lock bench flood soak
 
 run: .venv/run .env
 	@$(BIN)/python manage.py migrate --verbosity 0
@@ -38,6 +38,10 @@ bench: .venv/dev
 
 flood: .venv/dev
 	$(BIN)/python -m tests.flood
+
+# Trials that take minutes: a server with 2,000 open pages ends. Also needs redis-server.
+soak: .venv/dev .env
+	$(BIN)/python -m tests.soak.storm
 
 # Upgrade all dependencies. The locks have names, versions and hashes, and no index URL.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url

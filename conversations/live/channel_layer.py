@@ -293,9 +293,9 @@ async def first_of(*functions: Coroutine[Any, Any, None]) -> None:
     finally:
         for task in tasks:
             await end(task)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in filter(None, errors):
+        raise error
 
 
 async def end(task: "asyncio.Task[None]") -> None:

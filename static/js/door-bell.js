@@ -5,6 +5,8 @@ const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
 const TIMEOUT = 15000; // of requests, as in htmx-config.js
 const MAX_DELAY = 30000; // before connecting again
+const RESTART = 10000; // after a server or a proxy has ended: all of its pages connect again
+const SERVER_ENDED = [1012, 1006]; // “service restart”, and no close code at all
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
 const NOT_FOUND = 4404; // no conversation that this page may listen to
@@ -77,15 +79,27 @@ class DoorBell extends HTMLElement {
       this.state("live");
       this.ring(JSON.parse(event.data));
     };
-    socket.onclose = (event) => {
+    let wasOpen;
+    socket.onopen = () => (wasOpen = true);
+    socket.onclose = ({ code }) => {
       if (socket !== this.socket) return;
+      if (wasOpen && SERVER_ENDED.includes(code)) return this.comeBack(code);
       this.ring(); // fetches new messages, and shows whether the server can be reached
       this.schedulePoll();
-      this.connectLater([TRY_LATER, NOT_FOUND].includes(event.code) ? MAX_DELAY : 0);
+      this.connectLater([TRY_LATER, NOT_FOUND].includes(code) ? MAX_DELAY : 0);
     };
   }
 
-  // Exponential backoff with full jitter, so that a thousand pages do not come back in the same second.
+  // Full jitter, so that a thousand pages do not come back in the same second. The new socket rings at once. If a page
+  // in view may have lost only its own connection, it fetches new messages sooner.
+  comeBack(code) {
+    const delay = Math.random() * RESTART;
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.connect(), delay);
+    this.schedulePoll(code === 1006 && !document.hidden ? Math.random() * POLL : delay + POLL);
+  }
+
+  // Exponential backoff with full jitter.
   connectLater(least = 0) {
     const most = Math.min(MAX_DELAY, 1000 * 2 ** this.tries++);
     this.retry = setTimeout(() => this.connect(), least + Math.random() * Math.max(least, most));
@@ -121,11 +135,11 @@ class DoorBell extends HTMLElement {
     document.body.dispatchEvent(new CustomEvent("ring", { detail }));
   }
 
-  schedulePoll() {
+  schedulePoll(delay) {
     clearTimeout(this.timer);
     if (!this.begun && !this.hurried) return;
     const pace = (this.open && !this.hurried ? SLOW_POLL : POLL) * (document.hidden ? HIDDEN_FACTOR : 1);
-    this.timer = setTimeout(() => (this.ring(), this.schedulePoll()), pace * (0.9 + Math.random() / 5));
+    this.timer = setTimeout(() => (this.ring(), this.schedulePoll()), delay ?? pace * (0.9 + Math.random() / 5));
   }
 
   wake() {

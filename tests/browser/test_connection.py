@@ -1,9 +1,11 @@
 """Lost connections and several tabs: nothing is lost, and the page says what is wrong."""
 
+import time
+
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.people import Api, Customer, People, Person, unique_name, uuid_of
+from tests.browser.people import Api, Customer, People, Person, eventually, unique_name, uuid_of
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -102,6 +104,30 @@ def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(people: Peo
     api.post("Missed", uuid_of(alice))
     alice.shows("Still there?", "Missed")
     alice.is_connected()
+
+
+@pytest.mark.parametrize(("code", "looks_after"), [(1012, 3), (1006, 0.9)])
+def test_pages_of_a_server_that_ends_come_back_at_random_moments(people: People, code: int, looks_after: float) -> None:
+    alice = people.customer()
+    alice.says("Still there?")
+    alice.is_connected()
+    times: list[float] = []
+    alice.page.on("request", lambda request: times.append(time.monotonic()) if "since=" in request.url else None)
+    alice.page.evaluate("Math.random = () => 0.3")  # of ten seconds, and of the three until a page in view looks
+    with alice.page.expect_websocket():
+        began = time.monotonic()
+        alice.page.evaluate(
+            """(code) => {
+                const socket = document.querySelector("door-bell").socket;
+                const { onclose } = socket;
+                socket.onclose = () => onclose({ code });
+                socket.close();
+            }""",
+            code,
+        )
+    assert time.monotonic() - began > 2.9
+    eventually(alice.page, lambda: bool(times), "The page looks for new messages.")
+    assert times[0] - began > looks_after - 0.1
 
 
 def test_a_signed_out_agent_sees_that_and_keeps_the_draft(people: People, api: Api) -> None:

@@ -128,10 +128,11 @@ class Page:
             self.storm.statuses[0] += 1
 
 
-def probe(port: int, uuid: str, stop: str) -> list[float]:
-    """Poll and post as others do until the file `stop` exists; returns the seconds that each request took."""
+def probe(port: int, uuid: str, where: str) -> list[float]:
+    """Poll and post as others do until `where` has the file "stop"; returns the seconds that each request took."""
     seconds, number = [], 0
-    while not Path(stop).exists():
+    Path(f"{where}/started").touch()
+    while not Path(f"{where}/stop").exists():
         began, number = time.perf_counter(), number + 1
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         head = {"X-Forwarded-For": f"10.2.0.{number % 250}", "Content-Type": "application/json"}
@@ -204,7 +205,9 @@ async def rage(first: Server, second: Server, uuids: list[str], spread: float, f
     cpu = psutil.Process(second.process.pid).cpu_times()
     storm.statuses.clear()
     with tempfile.TemporaryDirectory() as where, ProcessPoolExecutor(1, get_context("spawn")) as executor:
-        probing: Future[list[float]] = executor.submit(probe, second.port, uuids[0], f"{where}/stop")
+        probing: Future[list[float]] = executor.submit(probe, second.port, uuids[0], where)
+        while not Path(f"{where}/started").exists():
+            await asyncio.sleep(0.05)
         storm.url = second.url
         began = time.monotonic()
         ended = asyncio.create_task(asyncio.to_thread(stop, first, fault))
