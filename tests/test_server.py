@@ -37,6 +37,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its back
 from django.conf import settings
 settings.ROOT_URLCONF, settings.UPLOAD_PATHS = "tests.request_handler_urls", "/digest/"
 vars(settings._wrapped).update(json.loads(sys.argv[3]))
+settings.LOGGING["handlers"]["console"]["filters"] = []  # also what repeats
 from chatsite.serving import http_connection, server, shutdown
 from tests.request_handler_urls import application
 server.application = application()

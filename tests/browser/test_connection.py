@@ -111,6 +111,7 @@ def test_pages_of_a_server_that_ends_come_back_at_random_moments(people: People,
     alice = people.customer()
     alice.says("Still there?")
     alice.is_connected()
+    alice.page.wait_for_load_state("networkidle")
     times: list[float] = []
     alice.page.on("request", lambda request: times.append(time.monotonic()) if "since=" in request.url else None)
     alice.page.evaluate("Math.random = () => 0.3")  # of ten seconds, and of the three until a page in view looks
