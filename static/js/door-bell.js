@@ -5,8 +5,8 @@ const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
 const TIMEOUT = 15000; // of requests, as in htmx-config.js
 const MAX_DELAY = 30000; // before connecting again
-const RESTART = 10000; // after a server or a proxy has ended: all of its pages connect again
-const SERVER_ENDED = [1012, 1006]; // “service restart”, and no close code at all
+const RESTART = 1012; // the server restarts
+const LOST = 1006; // no close code: the server or a proxy was killed, or only this connection was lost
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
 const NOT_FOUND = 4404; // no conversation that this page may listen to
@@ -79,24 +79,22 @@ class DoorBell extends HTMLElement {
       this.state("live");
       this.ring(JSON.parse(event.data));
     };
-    let wasOpen;
-    socket.onopen = () => (wasOpen = true);
     socket.onclose = ({ code }) => {
       if (socket !== this.socket) return;
-      if (wasOpen && SERVER_ENDED.includes(code)) return this.comeBack(code);
+      if (!this.tries && (code === RESTART || code === LOST)) return this.comeBack(code);
       this.ring(); // fetches new messages, and shows whether the server can be reached
       this.schedulePoll();
       this.connectLater([TRY_LATER, NOT_FOUND].includes(code) ? MAX_DELAY : 0);
     };
   }
 
-  // Full jitter, so that a thousand pages do not come back in the same second. The new socket rings at once. If a page
-  // in view may have lost only its own connection, it fetches new messages sooner.
+  // All pages of a server come back at random moments within ten seconds. The new socket rings at once. If a page in view
+  // may have lost only its own connection, it fetches new messages sooner.
   comeBack(code) {
-    const delay = Math.random() * RESTART;
-    clearTimeout(this.retry);
+    const delay = Math.random() * 10000;
+    this.tries = 1;
     this.retry = setTimeout(() => this.connect(), delay);
-    this.schedulePoll(code === 1006 && !document.hidden ? Math.random() * POLL : delay + POLL);
+    this.schedulePoll(code === LOST && !document.hidden ? delay * 0.3 : delay + POLL);
   }
 
   // Exponential backoff with full jitter.
