@@ -5,8 +5,6 @@ const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
 const TIMEOUT = 15000; // of requests, as in htmx-config.js
 const MAX_DELAY = 30000; // before connecting again
-const RESTART = 1012; // the server restarts
-const LOST = 1006; // no close code: the server or a proxy was killed, or only this connection was lost
 const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
 const NOT_FOUND = 4404; // no conversation that this page may listen to
@@ -81,20 +79,19 @@ class DoorBell extends HTMLElement {
     };
     socket.onclose = ({ code }) => {
       if (socket !== this.socket) return;
-      if (!this.tries && (code === RESTART || code === LOST)) return this.comeBack(code);
+      if (!this.tries && [1012, 1006].includes(code)) return this.comeBack(); // “service restart”, or no code at all
       this.ring(); // fetches new messages, and shows whether the server can be reached
       this.schedulePoll();
       this.connectLater([TRY_LATER, NOT_FOUND].includes(code) ? MAX_DELAY : 0);
     };
   }
 
-  // All pages of a server come back at random moments within ten seconds. The new socket rings at once. If a page in view
-  // may have lost only its own connection, it fetches new messages sooner.
-  comeBack(code) {
+  // All pages of a server that has ended come back at random moments within ten seconds. The new socket rings at once.
+  comeBack() {
     const delay = Math.random() * 10000;
     this.tries = 1;
     this.retry = setTimeout(() => this.connect(), delay);
-    this.schedulePoll(code === LOST && !document.hidden ? delay * 0.3 : delay + POLL);
+    this.schedulePoll(delay + POLL);
   }
 
   // Exponential backoff with full jitter.

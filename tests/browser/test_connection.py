@@ -106,15 +106,15 @@ def test_a_dropped_socket_reconnects_and_missed_messages_are_fetched(people: Peo
     alice.is_connected()
 
 
-@pytest.mark.parametrize(("code", "looks_after"), [(1012, 3), (1006, 0.9)])
-def test_pages_of_a_server_that_ends_come_back_at_random_moments(people: People, code: int, looks_after: float) -> None:
+@pytest.mark.parametrize("code", [1012, 1006])
+def test_pages_of_a_server_that_ends_come_back_at_random_moments(people: People, code: int) -> None:
     alice = people.customer()
     alice.says("Still there?")
     alice.is_connected()
     alice.page.wait_for_load_state("networkidle")
     times: list[float] = []
     alice.page.on("request", lambda request: times.append(time.monotonic()) if "since=" in request.url else None)
-    alice.page.evaluate("Math.random = () => 0.3")  # of ten seconds, and of the three until a page in view looks
+    alice.page.evaluate("Math.random = () => 0.3")  # of ten seconds
     with alice.page.expect_websocket():
         began = time.monotonic()
         alice.page.evaluate(
@@ -128,7 +128,7 @@ def test_pages_of_a_server_that_ends_come_back_at_random_moments(people: People,
         )
     assert time.monotonic() - began > 2.9
     eventually(alice.page, lambda: bool(times), "The page looks for new messages.")
-    assert times[0] - began > looks_after - 0.1
+    assert times[0] - began > 2.9
 
 
 def test_a_signed_out_agent_sees_that_and_keeps_the_draft(people: People, api: Api) -> None:

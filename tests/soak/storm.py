@@ -72,7 +72,7 @@ class Page:
             looks = 0.0
             if code in {1012, 1006} and self.storm.spread:
                 wait = random.uniform(0, self.storm.spread)
-                looks = wait if code == 1012 else random.uniform(0, min(wait, POLL))
+                looks = wait + POLL
             self.tries += 1
             polling = asyncio.create_task(self.poll(looks))
             await asyncio.sleep(wait)
