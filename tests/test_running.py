@@ -14,7 +14,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException
+from contextlib import AsyncExitStack, ExitStack, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,29 @@ async def test_who_follows_the_document_can_chat_behind_https(installation: Inst
     assert status == 200, answer
     [attachment] = answer["items"][-1]["attachments"]
     assert len(alice.get(attachment["url"].removeprefix(installation.origin))) == 3_000_000
+
+
+@needs_nginx
+async def test_one_address_may_have_many_tabs_but_few_large_bodies(installation: Installation) -> None:
+    alice = installation.browser()
+    assert alice.form("/chat/messages/", content="Hello", client_id=str(uuid.uuid4()))[0] == 200
+    async with AsyncExitStack() as tabs:
+        for _ in range(12):
+            bell = await tabs.enter_async_context(alice.socket("/ws/chat/"))
+            await asyncio.wait_for(bell.recv(), 10)
+        assert 'name="content"' in alice.get("/chat/")
+        assert alice.api("/api/messages/", content="Hello from the last tab")[0] == 200
+    statuses = []
+    with ExitStack() as uploads:
+        for _ in range(8):
+            client = HTTPSConnection(installation.origin.removeprefix("https://"), timeout=0.5, context=alice.tls)
+            uploads.callback(client.close)
+            client.putrequest("POST", "/api/messages/")
+            client.putheader("Content-Length", "1000000")
+            client.endheaders(b"x")
+            with suppress(TimeoutError):  # nginx waits for the rest
+                statuses.append(client.getresponse().status)
+    assert statuses == [503, 503]
 
 
 @needs_nginx
