@@ -3,26 +3,27 @@
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path
-from ninja import NinjaAPI
 from ninja.openapi.docs import Swagger
 
 from chatsite import __version__
 from chatsite.errors import error_response
 from conversations.actions import AlreadySent, UnseenMessage
 from conversations.api import conversations, messages
+from conversations.api.document import DocumentedAPI
 from conversations.api.schemas import invalid_field
 from conversations.models import Conversation
 from conversations.models.attachment import UploadRefused
 from conversations.threshold.limits import RateLimitExceeded
 
-api = NinjaAPI(
+api = DocumentedAPI(
     title="Chatsite",
     version=__version__,
     description="Customers need nothing but their conversation's uuid. Agents need a session or a token.",
     docs=Swagger(settings={"persistAuthorization": False}),
     urls_namespace="api",
+    servers=[{"url": "/", "description": "The server that this document is from."}],
 )
 api.add_router("/messages/", messages.router, tags=["messages"])
 api.add_router("/conversation/", conversations.router, tags=["conversations"])
@@ -30,9 +31,17 @@ api.add_router("/conversation/", conversations.router, tags=["conversations"])
 
 def _with_and_without_slash(patterns: list[Any]) -> list[Any]:
     """The URL patterns, then each with its last slash removed or added."""
+    for pattern in patterns:
+        pattern.callback.csrf_exempt = True  # calls check the token themselves; other methods are 404 or 405
     routes = [(str(pattern.pattern), pattern.callback) for pattern in patterns]
     variants = [(route[:-1] if route.endswith("/") else f"{route}/", view) for route, view in routes if route]
     return [*patterns, *(path(route, view) for route, view in variants)]
+
+
+@api.exception_handler(Exception)
+def fault(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Let Django and errors.py answer, in debug mode too, where ninja would answer with the traceback as text."""
+    raise error
 
 
 @api.exception_handler(RequestDataTooBig)
@@ -41,9 +50,10 @@ def body_too_large(request: HttpRequest, error: Any) -> HttpResponse:
     return error_response(request, 413)
 
 
+@api.exception_handler(Http404)
 @api.exception_handler(Conversation.DoesNotExist)
-def conversation_gone(request: HttpRequest, error: Any) -> HttpResponse:
-    """Answer 404 for a conversation that was deleted, or whose secret was renewed, during the call."""
+def not_found(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 404, also for a conversation that was deleted, or whose secret was renewed, during the call."""
     return error_response(request, 404)
 
 

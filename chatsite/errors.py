@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -34,6 +35,7 @@ FULL_DATABASE = (
     _("There is no room for anything new on this server at the moment"),
     _("What was written before can be read. Please try again later."),
 )
+API = "/api/"
 SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 """Errors of a disk that takes no writes: https://sqlite.org/rescode.html"""
 
@@ -46,7 +48,7 @@ def error_response(
     `sentence` replaces the default advice, `sentences` the title and the advice.
     """
     title, what_to_do = sentences or SENTENCES[status]
-    if request.path.startswith("/api/"):
+    if request.path.startswith(API):
         detail = sentence or {404: "Not Found"}.get(status, f"{title}. {what_to_do}")
         return JsonResponse({"detail": detail}, status=status)
     if request.headers.get("HX-Request"):
@@ -102,23 +104,40 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
 
 
 class ApiMiddleware:
-    """Adds to ninja: HEAD for every URL with GET, and 405 in JSON."""
+    """Adds to the API: HEAD for every URL with GET, and JSON for every error.
+
+    It is the first middleware, because the others answer with errors too, and in debug mode Django with its own pages.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Django's protocol for middleware."""
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Handle HEAD like GET, and replace a 405."""
-        if not request.path.startswith("/api/"):
+        """Handle HEAD like GET, and write what an error says in JSON."""
+        if not request.path.startswith(API):
             return self.get_response(request)
         method = request.method
         if method == "HEAD":
             request.method = "GET"
         response = self.get_response(request)
         request.method = method  # the server drops the content
-        if response.status_code != 405:
-            return response
-        refusal = error_response(request, 405)
-        refusal["Allow"] = response["Allow"]
-        return refusal
+        is_error = response.status_code >= 400
+        if is_error and isinstance(response, HttpResponse) and "json" not in response.get("Content-Type", ""):
+            _rewrite_as_json(request, response)
+        return response
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """In debug mode, answer 503 and 507 as otherwise: Django's own page says 500."""
+        is_away = is_outage(exception) or isinstance(exception, OSError)
+        return server_error(request) if settings.DEBUG and is_away and request.path.startswith(API) else None
+
+
+def _rewrite_as_json(request: HttpRequest, response: HttpResponse) -> None:
+    """Replace the content of an error response, and keep its headers."""
+    known = response.status_code if response.status_code in SENTENCES else 500 if response.status_code >= 500 else 400
+    replacement = error_response(request, known)
+    response.content = replacement.content
+    response["Content-Type"] = replacement["Content-Type"]
+    if "Content-Length" in response:
+        response["Content-Length"] = str(len(response.content))

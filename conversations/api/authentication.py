@@ -11,7 +11,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 
 from conversations.models import Agent, Token
 from conversations.threshold.csrf import lacks_csrf_token
-from conversations.threshold.origin import is_cross_origin
+from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -67,7 +67,18 @@ def _identify_by_token(request: HttpRequest, text: str) -> Caller:
 def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
     """Raise HttpError (403) for an unsafe call by a session that lacks the CSRF token."""
     if caller.by_session and request.method not in SAFE_METHODS and lacks_csrf_token(request):
-        raise HttpError(403, "CSRF check failed: send the cookie csrftoken in the header X-CSRFToken.")
+        raise HttpError(403, explain_csrf(request))
+
+
+def explain_csrf(request: HttpRequest) -> str:
+    """What a program needs that calls with a session and without the CSRF token."""
+    sentences = [
+        "CSRF check failed: a session needs the value of the cookie csrftoken in the header X-CSRFToken "
+        "(GET /inbox/ sets the cookie). A program needs neither with a token: Authorization: Bearer TOKEN."
+    ]
+    if is_cross_origin(request):
+        sentences += explain_mismatch(request)
+    return " ".join(sentences)
 
 
 def require_agent(caller: Caller) -> Agent:

@@ -97,7 +97,7 @@ def take_conversation(request: HttpRequest, id: int) -> Conversation:
 
 
 @router.get("/{int:id}/messages/", summary="Read messages", response={200: AgentMessagesOut, **READ_ERRORS})
-def list_messages(
+def list_conversation_messages(
     request: HttpRequest, id: int, since: Since = 0, limit: Limit = 100, offset: Offset = 0
 ) -> HttpResponse:
     """The conversation's messages, oldest first; with `since` only newer ones.
@@ -162,7 +162,7 @@ def send_answer_with_files(
     response={401: ErrorOut, 404: ErrorOut},
     openapi_extra={"responses": FILE_RESPONSE},
 )
-def download_file(request: HttpRequest, id: int, file: str) -> FileResponse:
+def download_conversation_file(request: HttpRequest, id: int, file: str) -> FileResponse:
     """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent."""
     conversation = _get_conversation(agent_of(request), id)
     return serve(request, Attachment.objects.in_conversation(conversation, parse_uuid(file)))

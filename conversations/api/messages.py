@@ -14,6 +14,7 @@ from ninja.files import UploadedFile
 from conversations.actions import post_message
 from conversations.api import message_list
 from conversations.api.authentication import MULTIPART, authenticate
+from conversations.api.document import OPTIONAL_AUTH
 from conversations.api.schemas import (
     FILE_RESPONSE,
     ErrorOut,
@@ -40,7 +41,7 @@ POST_ERRORS = (400, 401, 403, 404, 409, 413, 429)
 POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys(POST_ERRORS, ErrorOut)}
 
 
-@router.post("", summary="Write a message", response=POST_RESPONSES)
+@router.post("", summary="Write a message", response=POST_RESPONSES, openapi_extra={"security": OPTIONAL_AUTH})
 def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> HttpResponse:
     """Write a message. The answer has all messages of the conversation, or those after `since`, the new one last.
 
@@ -126,6 +127,7 @@ def check_upload(request: HttpRequest) -> bool:
     summary="Write a message with files",
     auth=check_upload,
     response={**POST_RESPONSES, 507: ErrorOut},
+    openapi_extra={"security": OPTIONAL_AUTH},
 )
 def send_files(
     request: HttpRequest,
@@ -168,7 +170,7 @@ def send_files(
     "{uuid}/files/{file}/",
     summary="Read a file",
     response={404: ErrorOut},
-    openapi_extra={"responses": FILE_RESPONSE},
+    openapi_extra={"responses": FILE_RESPONSE, "security": OPTIONAL_AUTH},
 )
 def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
     """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent.
@@ -196,7 +198,12 @@ def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return answer
 
 
-@router.get("{uuid}/", summary="Read messages", response={200: MessagesOut, 422: ValidationErrorOut})
+@router.get(
+    "{uuid}/",
+    summary="Read messages",
+    response={200: MessagesOut, 422: ValidationErrorOut},
+    openapi_extra={"security": OPTIONAL_AUTH},
+)
 @decorate_view(fast_path)
 def list_messages(
     request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from ninja import Field, Schema
 from ninja.errors import ValidationError
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from conversations.models import Conversation
 from conversations.models.attachment import OCTET_STREAM
@@ -21,7 +21,11 @@ def iso_utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-Timestamp = Annotated[datetime, PlainSerializer(iso_utc, return_type=str)]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(iso_utc, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
 LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the last message that the agent has seen.")]
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
@@ -59,7 +63,7 @@ class ValidationErrorOut(Schema):
 
 def invalid_field(name: str, message: str) -> ValidationError:
     """The error to raise (422) for a field of the body that fails a check which needs the database."""
-    return ValidationError([{"type": "value_error", "loc": ["body", "body", name], "msg": message}])
+    return ValidationError([{"type": "value_error", "loc": ["body", name], "msg": message}])
 
 
 ClientId = Annotated[
@@ -72,8 +76,18 @@ Identity = Annotated[
 ]
 
 
+def null_in_form(value: Any) -> Any:
+    """None for what clients send for null in a form, where every value is text."""
+    return None if value in {"", "null", "None"} else value
+
+
+NullInForm = BeforeValidator(null_in_form)
+
+
 class AnswerIn(Schema):
     """An agent's message. Only `content` is required."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"content": "Hello Alice"}]})
 
     content: Annotated[str, AfterValidator(check_content)] = Field(min_length=1, max_length=MAX_LENGTH)
     client_id: ClientId = None
@@ -83,16 +97,20 @@ class AnswerFilesIn(Schema):
     """The fields beside the files of an agent's message."""
 
     content: Annotated[str, AfterValidator(partial(check_content, has_files=True))] = Field("", max_length=MAX_LENGTH)
-    client_id: ClientId = None
+    client_id: Annotated[ClientId, NullInForm] = None
 
 
 class MessageIn(AnswerIn):
     """A message. Only `content` is required."""
 
-    conversation: Any = Field(
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"content": "Hello", "name": "Alice", "email": "alice@shop.example"}]}
+    )
+
+    conversation: Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]})] = Field(
         None,
-        description="The conversation's uuid. Without one, or with one that is unknown, a new conversation is started.",
-        examples=["3fa85f64-5717-4562-b3fc-2c963f66afa6"],
+        description="The conversation's uuid. Without one, or with an unknown or malformed one, a new conversation is "
+        "started.",
     )
     name: Annotated[str, AfterValidator(check_name)] | None = Field(None, max_length=NAME_LENGTH)
     email: Annotated[str, AfterValidator(check_email)] | None = Field(None, max_length=EMAIL_LENGTH)
@@ -107,7 +125,7 @@ class MessageIn(AnswerIn):
 class FilesIn(AnswerFilesIn):
     """The fields beside the files of a message."""
 
-    identity: Identity = None
+    identity: Annotated[Identity, NullInForm] = None
 
 
 class OriginalOut(Schema):
@@ -130,7 +148,6 @@ class AttachmentOut(Schema):
     width: int | None = Field(description="Pixels, of pictures.")
     height: int | None
     original: OriginalOut | None = Field(
-        None,
         description="Of pictures that were scaled down or are shown without their animation: the file as it was sent.",
     )
 
@@ -154,7 +171,7 @@ class MessageOut(MessageFields):
 class AgentMessageOut(MessageFields):
     """A message, for agents: `conversation` is always null, so that the customer's secret is not in it."""
 
-    conversation: None
+    conversation: UUID | None = Field(description="Always null.")
 
 
 More = Annotated[
@@ -197,7 +214,7 @@ class ConversationOut(Schema):
         alias="is_verified", description="Whether the website's server has proven who the customer is."
     )
     status: Literal["OPEN", "CLOSED"]
-    assignee: int | None = Field(None, alias="assignee_id", description="The id of the agent who has taken it.")
+    assignee: int | None = Field(alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int
     last_message_at: Timestamp
 

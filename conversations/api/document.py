@@ -1,0 +1,66 @@
+"""The OpenAPI document, from which programs generate clients, and the shape of the errors in a request's input."""
+
+from typing import Any
+
+from ninja import NinjaAPI
+from ninja.errors import ValidationError, ValidationErrorContext
+from ninja.openapi.schema import OpenAPISchema
+from ninja.operation import Operation
+
+OPTIONAL_AUTH: list[dict[str, list[str]]] = [{}, {"AgentToken": []}, {"AgentSession": []}]
+"""The security of calls that everybody may make: with an agent's token or session they speak as this agent."""
+
+BODY_SOURCES = {"body", "form", "file"}
+"""ninja's names for the parts of a request's body."""
+
+ALWAYS_POSSIBLE = {
+    "429": "Too many requests or connections: try again after `Retry-After` seconds.",
+    "503": "The database does not answer: try again after `Retry-After` seconds.",
+}
+"""Errors that every call can have."""
+
+
+class DocumentedAPI(NinjaAPI):
+    """A NinjaAPI whose document has short operation ids and all errors, and whose 422 name fields as clients do."""
+
+    def get_openapi_operation_id(self, operation: Operation) -> str:
+        """The name of the view: generated clients call their functions so."""
+        return operation.view_func.__name__
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """The document, with the errors that the views themselves do not declare."""
+        document = super().get_openapi_schema(**options)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                _add_errors(operation)
+        return document
+
+    def validation_error_from_error_contexts(
+        self, error_contexts: list[ValidationErrorContext[Any]]
+    ) -> ValidationError:
+        """The errors in the input, each with the path to its field as the client has sent it, and a plain sentence."""
+        found = super().validation_error_from_error_contexts(error_contexts)
+        for error in found.errors:
+            source, *path = error["loc"]
+            if source in BODY_SOURCES:
+                # The parameter of the view, which is in the path too, is called `body` in each view.
+                error["loc"] = ["body", *(path[1:] if path[:1] == ["body"] else path)]
+            if error["type"] == "value_error":  # one of our own sentences, to which pydantic adds “Value error, ”
+                error["msg"] = error["ctx"]["error"]
+        return found
+
+
+def _add_errors(operation: dict[str, Any]) -> None:
+    """Add the errors that every call with such an input can have, and sort all responses by their status."""
+    responses = {str(status): details for status, details in operation["responses"].items()}
+    takes_input = "requestBody" in operation or any(each["in"] == "query" for each in operation["parameters"])
+    if takes_input:
+        responses.setdefault("422", _response("The input is invalid.", "ValidationErrorOut"))
+    for status, description in ALWAYS_POSSIBLE.items():
+        responses[status] = _response(description, "ErrorOut")
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _response(description: str, schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": description, "content": content}

@@ -1,0 +1,102 @@
+"""Every error under /api/ is JSON, and every call is answered with and without its last slash, without a redirect."""
+
+import json
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from django.db import OperationalError
+from django.test import Client
+
+from conversations.api import message_list
+from conversations.models import Agent, Conversation, Token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(params=[False, True], ids=["", "debug"])
+def client(request: Any, settings: Any) -> Client:
+    """A client, with DEBUG off and on."""
+    settings.DEBUG = request.param
+    return Client(raise_request_exception=False, enforce_csrf_checks=True)
+
+
+def detail(response: Any, status: int) -> str:
+    """The sentence of an error, which must be JSON."""
+    assert response.status_code == status, response.content
+    assert response["Content-Type"].startswith("application/json"), response.content
+    [(name, sentence)] = json.loads(response.content).items()
+    assert name == "detail"
+    assert sentence
+    if "Content-Length" in response:
+        assert int(response["Content-Length"]) == len(response.content)
+    return str(sentence)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/unknown", "/api/unknown/", "/api/conversation/x/", "/api/messages/a/b/c/d"]
+)
+def test_an_unknown_address_is_404(client: Client, path: str) -> None:
+    for method in (client.get, client.post, client.patch, client.delete):
+        assert detail(method(path), 404) == "Not Found"
+
+
+def test_a_conversation_that_does_not_exist_is_the_same_404(client: Client, bob: Agent) -> None:
+    headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
+    for path in ("/api/conversation/999/", "/api/conversation/999/messages/"):
+        assert detail(client.get(path, headers=headers), 404) == "Not Found"
+
+
+def test_another_method_is_405(client: Client) -> None:
+    for path in ("/api/messages/", "/api/messages", "/api/conversation/1/close"):
+        response = client.put(path)
+        detail(response, 405)
+        assert response["Allow"]
+
+
+def test_a_session_without_the_csrf_token_is_403(client: Client, bob: Agent, talk: Conversation) -> None:
+    client.force_login(bob)
+    sentence = detail(client.patch(f"/api/conversation/{talk.pk}/close"), 403)
+    assert "X-CSRFToken" in sentence
+    assert "csrftoken" in sentence
+    assert "Bearer" in sentence
+
+
+def test_broken_input_is_400(client: Client, talk: Conversation) -> None:
+    detail(client.post("/api/messages/", "{", content_type="application/json"), 400)
+    detail(client.get(f"/api/messages/{talk.uuid}/?since=%00"), 400)
+    detail(client.get("/api/messages/a%00b/"), 400)
+    detail(client.get(f"/api/messages/{talk.uuid}/", headers={"Host": "unknown.example"}), 400)
+    detail(client.post(f"/api/messages/{talk.uuid}/files/", "x", content_type="multipart/form-data"), 400)
+
+
+def test_a_fault_of_ours_is_500_and_says_nothing_of_the_code(
+    client: Client, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_list, "oldest_first", Mock(side_effect=RuntimeError("secret")))
+    for query in ("", "?since=0"):
+        assert "secret" not in detail(client.get(f"/api/messages/{talk.uuid}/{query}"), 500)
+
+
+def test_a_database_that_does_not_answer_is_503(
+    client: Client, talk: Conversation, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(message_list, "oldest_first", Mock(side_effect=OperationalError("gone")))
+    for query in ("", "?since=0"):
+        response = client.get(f"/api/messages/{talk.uuid}/{query}")
+        detail(response, 503)
+        assert int(response["Retry-After"]) > 0
+
+
+def test_every_call_is_answered_with_and_without_its_last_slash(client: Client, bob: Agent, talk: Conversation) -> None:
+    headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert client.get("/api/openapi.json/").json()["paths"] == paths
+    for path, operations in paths.items():
+        here = path.rstrip("/").format(uuid=talk.uuid.hex, id=talk.pk, file=talk.uuid, key="default")
+        for method in operations:
+            call = getattr(client, method)
+            bare, slash = (call(here + end, headers=headers) for end in ("", "/"))
+            assert bare.status_code == slash.status_code, (method, path)
+            assert bare.status_code in {200, 400, 404, 422}, (method, path, bare.status_code)
+            assert "Location" not in bare
