@@ -39,9 +39,9 @@ bench: .venv/dev
 flood: .venv/dev
 	$(BIN)/python -m tests.flood
 
-# Trials that take minutes: a server with 2,000 open pages ends. Also needs redis-server.
+# Trials that take 30 minutes. They need chromium, nginx, redis-server, postgresql and mariadb-server.
 soak: .venv/dev .env
-	$(BIN)/python -m tests.soak.storm
+	$(BIN)/python -m tests.soak
 
 # Upgrade all dependencies. The locks have names, versions and hashes, and no index URL.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -48,10 +49,24 @@ def program(name: str) -> str:
 class Service:
     """A server process that listens on its own port."""
 
-    def __init__(self, port: int, url: str, process: psutil.Popen) -> None:
+    def __init__(self, arguments: list[str], port: int, url: str, **options: Any) -> None:
+        """`options` are those of Popen."""
+        self.arguments = arguments
         self.port = port
         self.url = url
-        self.process = process
+        self.options = options
+        self.start()
+
+    def start(self) -> None:
+        """Start the process; it may not accept connections yet."""
+        self.process = psutil.Popen(
+            self.arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.options
+        )
+
+    def end(self, how: signal.Signals) -> None:
+        """End the process with a signal, and wait for its end."""
+        self.process.send_signal(how)
+        self.process.wait(60)
 
     def processes(self) -> list[psutil.Process]:
         """The process and its children."""
@@ -82,8 +97,7 @@ class Service:
 @contextmanager
 def running(arguments: list[str], port: int, url: str, ready: Callable[[], object], **more: Any) -> Iterator[Service]:
     """Start a service, wait until `ready` raises nothing, and kill it at the end."""
-    process = psutil.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
-    service = Service(port, url, process)
+    service = Service(arguments, port, url, **more)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -91,7 +105,7 @@ def running(arguments: list[str], port: int, url: str, ready: Callable[[], objec
                 ready()
                 break
             except Exception:
-                assert process.poll() is None, f"{arguments[0]} has ended."
+                assert service.process.poll() is None, f"{arguments[0]} has ended."
                 assert time.monotonic() < deadline, f"{arguments[0]} is not ready after 60 seconds."
                 time.sleep(0.05)
         yield service
@@ -99,7 +113,7 @@ def running(arguments: list[str], port: int, url: str, ready: Callable[[], objec
         for each in reversed(service.processes()):
             with suppress(psutil.NoSuchProcess):
                 each.kill()
-        process.wait()
+        service.process.wait()
 
 
 @contextmanager
@@ -206,7 +220,7 @@ class Chat(Server):
         super().__init__({**fixed, "FILES": str(where / "files"), **environment})
         self.environment["DJANGO_SETTINGS_MODULE"] = "tests.outage_settings"
         self.log_file = where / "log"
-        self.command = ("-c", f"import os; os.dup2(os.open({str(self.log_file)!r}, 65), 2); {SERVE}")
+        self.command = ("-c", f"import os; os.dup2(os.open({str(self.log_file)!r}, 1089), 2); {SERVE}")
 
     @property
     def log(self) -> str:

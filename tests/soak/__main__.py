@@ -1,0 +1,87 @@
+"""`make soak`: people in browsers write while servers, databases, Redis and lines are killed, frozen and cut.
+
+Each trial ends by itself. Exits with 1 if a message is lost, doubled or out of order, a screen is not as the table, or
+it takes too long after a fault until all is well.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from itertools import groupby
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.browser.conftest import ARGUMENTS, NAMES
+from tests.browser.people import TIMEOUT
+from tests.soak import databases, disks, lines, redis_faults, servers, storm
+from tests.soak.installation import installation
+from tests.soak.trial import Trial, hold
+
+TRIALS: dict[str, Trial] = {
+    **servers.TRIALS,
+    **databases.TRIALS,
+    **redis_faults.TRIALS,
+    **lines.TRIALS,
+    **disks.TRIALS,
+}
+
+STORMS = {"storm-terminated": "terminate", "storm-killed": "kill"}
+PAGES = 2000
+
+
+def run_storm(name: str) -> bool:
+    """2,000 pages lose their server at once. Returns whether all were back in 30 s, none refused."""
+    outcome = storm.run(PAGES, fault=STORMS[name])
+    print(f"{name}: {outcome}", flush=True)
+    return outcome.back == PAGES and outcome.seconds <= 30 and not outcome.refused
+
+
+def run(names: list[str], deadline: float) -> bool:
+    """Hold trials, those on the same database one after the other. Returns whether all were good."""
+    good = True
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    expect.set_options(timeout=TIMEOUT)
+    names = sorted(names, key=lambda name: TRIALS[name].engine != "postgresql")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=ARGUMENTS)
+        for engine, same in groupby(names, key=lambda name: TRIALS[name].engine):
+            group = list(same)
+            sessions: dict[str, Any] = {}
+            try:
+                with installation(engine) as place:
+                    for name in group:
+                        if time.monotonic() > deadline:
+                            print(f"{name}: skipped, as the time is over", flush=True)
+                            continue
+                        began = time.monotonic()
+                        outcome = hold(TRIALS[name], name, place, chromium, sessions)
+                        print(f"{name} ({time.monotonic() - began:.0f} s): {outcome}", flush=True)
+                        good &= outcome.is_good
+            except pytest.skip.Exception as missing:
+                print(f"{', '.join(group)}: skipped: {missing}", flush=True)
+        chromium.close()
+    return good
+
+
+def main() -> None:
+    """Run the trials that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=", ".join([*TRIALS, *STORMS]))
+    parser.add_argument("--minutes", type=float, default=25, help="after which no further trial begins")
+    options = parser.parse_args()
+    names = options.trials or [*TRIALS, *STORMS]
+    if unknown := set(names) - {*TRIALS, *STORMS}:
+        parser.error(f"There is no trial {', '.join(unknown)}. Trials are {', '.join([*TRIALS, *STORMS])}.")
+    deadline = time.monotonic() + options.minutes * 60
+    good = run([name for name in names if name in TRIALS], deadline)
+    for name in names:
+        if name in STORMS and time.monotonic() < deadline:
+            good &= run_storm(name)
+    sys.exit(not good)
+
+
+if __name__ == "__main__":
+    main()
