@@ -10,7 +10,7 @@ from ninja.openapi.docs import Swagger
 from chatsite import __version__
 from chatsite.errors import error_response
 from conversations.actions import AlreadySent, UnseenMessage
-from conversations.api import conversations, messages
+from conversations.api import agents, conversations, messages, websites
 from conversations.api.document import DocumentedAPI
 from conversations.api.schemas import invalid_field
 from conversations.models import Conversation
@@ -27,6 +27,8 @@ api = DocumentedAPI(
 )
 api.add_router("/messages/", messages.router, tags=["messages"])
 api.add_router("/conversation/", conversations.router, tags=["conversations"])
+api.add_router("/website/", websites.router, tags=["websites"])
+api.add_router("/", agents.router, tags=["agents"])
 
 
 def _with_and_without_slash(patterns: list[Any]) -> list[Any]:

@@ -46,6 +46,7 @@ def test_a_message_without_a_conversation_starts_one_and_returns_its_uuid() -> N
                 "date": message.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "content": "Hello",
                 "author": "CUS",
+                "agent": None,
                 "attachments": [],
             }
         ],

@@ -1,5 +1,6 @@
 """Every change of conversations, messages and files: one verb per file, keyword-only arguments."""
 
+from conversations.actions.assign import assign
 from conversations.actions.close import UnseenMessage, close
 from conversations.actions.delete_expired_conversations import delete_expired_conversations
 from conversations.actions.delete_orphaned_files import delete_orphaned_files
@@ -14,6 +15,7 @@ __all__ = [
     "AlreadySent",
     "TakenBySomebodyElse",
     "UnseenMessage",
+    "assign",
     "close",
     "delete_expired_conversations",
     "delete_orphaned_files",

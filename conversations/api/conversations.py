@@ -6,7 +6,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router
 from ninja.files import UploadedFile
 
-from conversations.actions import close, post_message, reopen, take
+from conversations.actions import assign, close, post_message, reopen, take
 from conversations.api import message_list
 from conversations.api.authentication import (
     MULTIPART,
@@ -20,9 +20,12 @@ from conversations.api.authentication import (
 )
 from conversations.api.schemas import (
     FILE_RESPONSE,
+    After,
     AgentMessagesOut,
     AnswerFilesIn,
     AnswerIn,
+    AssignIn,
+    Before,
     ConversationOut,
     ConversationsOut,
     ErrorOut,
@@ -32,6 +35,7 @@ from conversations.api.schemas import (
     Since,
     ValidationErrorOut,
     WebsiteKey,
+    invalid_field,
 )
 from conversations.models import Agent, Attachment, Conversation, Website
 from conversations.models.conversation import parse_uuid
@@ -51,12 +55,19 @@ def list_conversations(
     assigned: bool | None = None,
     assigned_to_me: bool = False,
     website: WebsiteKey | None = None,
+    order: Literal["start", "activity"] = "start",
+    before: Before | None = None,
+    after: After | None = None,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> dict[str, object]:
-    """The conversations that you may see, newest first."""
+    """The conversations that you may see, newest first: by their start, or by their last message.
+
+    To read all of them, ask again with the cursor of the last item as `before`, until there are none: its `id` or, in
+    order of activity, its `last_message_id`. With `offset` you would skip some while others are closed.
+    """
     agent = agent_of(request)
-    conversations = agent.visible_conversations().newest_started_first()
+    conversations = agent.visible_conversations()
     if status is not None:
         conversations = conversations.open() if status == "OPEN" else conversations.closed()
     if assigned is not None:
@@ -65,7 +76,9 @@ def list_conversations(
         conversations = conversations.assigned_to(agent)
     if website is not None:
         conversations = conversations.on_website(website)
-    return {"items": list(conversations[offset : offset + limit]), "count": conversations.count()}
+    column = "id" if order == "start" else "last_message_id"
+    items, count = conversations.page(column, limit, skip=offset, before=before, after=after)
+    return {"items": items, "count": count}
 
 
 @router.get("/{int:id}/", summary="Read a conversation", response={200: ConversationOut, **READ_ERRORS})
@@ -94,6 +107,23 @@ def take_conversation(request: HttpRequest, id: int) -> Conversation:
     """Assign it to yourself."""
     agent = agent_of(request)
     return take(conversation=_get_conversation(agent, id), by=agent)
+
+
+@router.patch("/{int:id}/assign", summary="Assign a conversation", response=CHANGE_RESPONSES)
+def assign_conversation(request: HttpRequest, id: int, body: AssignIn) -> Conversation:
+    """Assign it to an agent who sees its website: see `GET /api/agents/`."""
+    conversation = _get_conversation(agent_of(request), id)
+    website = Website.objects.by_id(conversation.website_id)
+    agent = Agent.objects.with_access_to(website).filter(pk=body.agent).first()
+    if agent is None:
+        raise invalid_field("agent", "There is no agent with this id who sees the conversation.")
+    return assign(conversation=conversation, to=agent)
+
+
+@router.patch("/{int:id}/release", summary="Release a conversation", response=CHANGE_RESPONSES)
+def release_conversation(request: HttpRequest, id: int) -> Conversation:
+    """Assign it to nobody."""
+    return assign(conversation=_get_conversation(agent_of(request), id), to=None)
 
 
 @router.get("/{int:id}/messages/", summary="Read messages", response={200: AgentMessagesOut, **READ_ERRORS})

@@ -8,7 +8,8 @@ from uuid import UUID
 from django.http import HttpResponse
 
 from conversations.api.schemas import iso_utc
-from conversations.models import Attachment, Conversation, Message, News
+from conversations.models import Attachment, Author, Conversation, Message, News
+from conversations.models.agent import public_name
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
 BATCH_SIZE = 25
@@ -87,6 +88,7 @@ def _as_json(message: Message, key: Key) -> bytes:
         "date": iso_utc(message.created_at),
         "content": message.content,
         "author": message.author,
+        "agent": {"name": public_name(message.agent)} if message.author == Author.AGENT else None,
         "attachments": [_attachment(file, f"{address}/files/{file.uuid}/") for file in message.attached],
     }
     return encode(item).encode()

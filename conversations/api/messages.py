@@ -33,10 +33,9 @@ from conversations.models.conversation import identified_uuid, parse_uuid
 from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
 from conversations.threshold.customer_secret import find_identified
-from conversations.threshold.origin import is_cross_origin, may_write
+from conversations.threshold.origin import ORIGIN_NOT_LISTED, is_cross_origin, may_call
 
 router = Router()
-ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
 POST_ERRORS = (400, 401, 403, 404, 409, 413, 429)
 POST_RESPONSES = {200: MessagesOut, 422: ValidationErrorOut, **dict.fromkeys(POST_ERRORS, ErrorOut)}
 
@@ -55,7 +54,7 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
     if conversation is None and caller.agent is None:
         conversation = find_identified(parse_uuid(body.conversation), body.identity)
     website = Website.objects.by_id(conversation.website_id) if conversation else _find_website(body.website)
-    if not may_write(request, website):
+    if not may_call(request, website):
         raise HttpError(403, ORIGIN_NOT_LISTED)
     is_hidden = caller.agent and not conversation and website not in Website.objects.visible_to(caller.agent)
     if is_hidden:
@@ -115,7 +114,7 @@ def check_upload(request: HttpRequest) -> bool:
     if not conversation:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)
-    if not may_write(request, website):
+    if not may_call(request, website):
         raise HttpError(403, ORIGIN_NOT_LISTED)
     check_size(request, website)
     return True

@@ -29,6 +29,8 @@ Timestamp = Annotated[
 Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
 LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the last message that the agent has seen.")]
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
+Before = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a lower cursor.")]
+After = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a higher cursor, the lowest of them.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
 
@@ -152,6 +154,12 @@ class AttachmentOut(Schema):
     )
 
 
+class AuthorOut(Schema):
+    """The agent who wrote a message, as customers see them."""
+
+    name: str
+
+
 class MessageFields(Schema):
     """What customers and agents see of a message."""
 
@@ -159,6 +167,7 @@ class MessageFields(Schema):
     date: Timestamp
     content: str
     author: Literal["CUS", "AGE"] = Field(description="CUS: the customer. AGE: an agent.")
+    agent: AuthorOut | None = Field(description="Who answered. Null for messages of the customer.")
     attachments: list[AttachmentOut]
 
 
@@ -229,3 +238,79 @@ class ConversationsOut(Schema):
 
     items: list[ConversationOut]
     count: int
+
+
+class AssignIn(Schema):
+    """To whom a conversation is assigned."""
+
+    agent: int = Field(ge=0, le=MAX_NUMBER, description="The id of an agent.")
+
+
+class AgentOut(Schema):
+    """An agent, as colleagues see them."""
+
+    id: int
+    name: str
+    online: bool = Field(description="Whether their inbox is open.")
+
+
+class AgentsOut(Schema):
+    """Agents, by name. `count` is their number."""
+
+    items: list[AgentOut]
+    count: int
+
+
+class MeOut(Schema):
+    """The agent who calls."""
+
+    id: int
+    name: str
+    public_name: str = Field(description="The name that customers see.")
+    websites: list[str] = Field(description="The keys of the websites whose conversations you see.")
+    read_only: bool = Field(description="Whether the token may only read.")
+
+
+class HoursSpanOut(Schema):
+    """A part of the office hours, in the website's time zone."""
+
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    start: str = Field(description="Such as 09:00.")
+    end: str = Field(description="Such as 17:30. 24:00 is the end of the day.")
+
+
+class HoursOut(Schema):
+    """The office hours."""
+
+    open: bool = Field(description="Whether it is open now.")
+    next_opening: Timestamp | None = Field(description="When it opens again. Null while it is open.")
+    time_zone: str = Field(description="Such as Europe/Berlin.")
+    spans: list[HoursSpanOut] = Field(description="Empty: always open.")
+
+
+class FilesOut(Schema):
+    """What files a message may have."""
+
+    most: int = Field(description="How many.")
+    megabytes: int = Field(description="The size of each at most.")
+
+
+Ask = Literal["OFF", "OPTIONAL", "REQUIRED"]
+
+
+class WebsiteOut(Schema):
+    """What a widget shows of a website."""
+
+    key: str
+    name: str
+    greeting: str
+    away_text: str = Field(description="What is said outside the office hours.")
+    reply_time: str = Field(description="How long an answer usually takes, in the website's own words.")
+    accent: str = Field(description="A colour such as #4a51c7.")
+    position: Literal["right", "left"] = Field(description="Of the button. For languages that run from left to right.")
+    languages: list[str] = Field(description="The first is for everybody who speaks none of them. Empty: all.")
+    ask_name: Ask = Field(description="Whether the first message needs `name`.")
+    ask_email: Ask = Field(description="Whether the first message needs `email`.")
+    identity_required: bool = Field(description="Whether each message needs `identity`.")
+    files: FilesOut | None = Field(description="Null if messages may have no files.")
+    hours: HoursOut

@@ -37,6 +37,18 @@ class AgentManager(UserManager["Agent"]):
         """Return the agents who see the website's conversations, by name."""
         return self.filter(Q(limited=False) | Q(websites=website)).order_by("first_name", "username").distinct()
 
+    def colleagues_of(self, agent: "Agent", website_key: str | None = None) -> models.QuerySet["Agent"]:
+        """Return the agents who see a website that this agent sees too, by name: that one, or any of them."""
+        found: models.QuerySet[Agent] = self.all()
+        if website_key is not None:
+            from conversations.models.website import Website
+
+            website = next((site for site in Website.objects.visible_to(agent) if site.key == website_key), None)
+            return self.with_access_to(website) if website else found.none()
+        if agent.is_limited:
+            found = found.filter(Q(limited=False) | Q(websites__agents=agent.pk))
+        return found.order_by("first_name", "username").distinct()
+
     def promote(self, user: User) -> "Agent":
         """Add a user to the group and return the agent."""
         group, _created = Group.objects.get_or_create(name=GROUP)

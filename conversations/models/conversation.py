@@ -118,9 +118,22 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Ordered by their last message, the newest first; an index makes this fast for any number of conversations."""
         return self.order_by("-last_message_id")
 
-    def newest_started_first(self) -> "ConversationQuerySet":
-        """Ordered by their start, the newest first; new messages do not change this order, so offsets stay valid."""
-        return self.select_related("website").order_by("-id")
+    def page(
+        self, column: str, most: int, *, skip: int = 0, before: int | None = None, after: int | None = None
+    ) -> "tuple[list[Conversation], int]":
+        """At most `most` conversations with their websites, the highest `column` first, and how many there are.
+
+        column: `id` (their start) or `last_message_id` (their activity).
+        before, after: only those with a lower, and with a higher, value in this column. Unlike `skip`, that skips none
+            where others leave the list meanwhile. With `after`, they are those that follow it directly.
+        """
+        found = self.select_related("website")
+        if before is not None:
+            found = found.filter(**{f"{column}__lt": before})
+        if after is not None:
+            found = found.filter(**{f"{column}__gt": after})
+        rows = found.order_by(f"-{column}" if after is None else column)[skip : skip + most]
+        return list(rows if after is None else reversed(rows)), found.count()
 
     def last_message_id(self) -> int:
         """The id of the newest message in any of them, or 0."""

@@ -18,8 +18,10 @@ from conversations.models import Origin, Website
 
 logger = logging.getLogger(__name__)
 
-CROSS_ORIGIN_PREFIX = "/api/messages"
-"""The part of the API that scripts on other origins may call."""
+CROSS_ORIGIN_PREFIXES = ("/api/messages", "/api/website/")
+"""The parts of the API that scripts on the origins of websites may call."""
+
+ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
 
 
 def own_origin(request: HttpRequest) -> str:
@@ -79,10 +81,12 @@ def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> 
 
     The API itself checks the origin against the conversation's own website: a preflight request names no conversation.
     """
-    return request.path.startswith(CROSS_ORIGIN_PREFIX) and Origin.objects.is_listed(request.headers.get("Origin", ""))
+    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and Origin.objects.is_listed(
+        request.headers.get("Origin", "")
+    )
 
 
-def may_write(request: HttpRequest, website: Website) -> bool:
+def may_call(request: HttpRequest, website: Website) -> bool:
     """Return whether the request comes from our own page, from an origin of the website, or not from a browser."""
     return not is_cross_origin(request) or website.allows_origin(request.headers.get("Origin", ""))
 

@@ -1,0 +1,18 @@
+"""An agent assigns a conversation to an agent, or to nobody."""
+
+from django.db import transaction
+
+from conversations.announce import announce_to_agents
+from conversations.models import Agent, Conversation
+
+
+@transaction.atomic
+def assign(*, conversation: Conversation, to: Agent | None) -> Conversation:
+    """Assign a conversation to an agent who may see it; None releases it, so that it is unassigned again."""
+    conversation = Conversation.objects.lock(conversation.pk)
+    assignee_id = to.pk if to else None
+    if conversation.assignee_id != assignee_id:
+        conversation.assignee = to
+        conversation.save(update_fields=["assignee"])
+        announce_to_agents(conversation)
+    return conversation
