@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path
 from ninja.openapi.docs import Swagger
@@ -50,6 +50,12 @@ def fault(request: HttpRequest, error: Exception) -> HttpResponse:
 def body_too_large(request: HttpRequest, error: Any) -> HttpResponse:
     """Answer 413 for a body over the limit."""
     return error_response(request, 413)
+
+
+@api.exception_handler(PermissionDenied)
+def permission_denied(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 403 with the sentence of the error."""
+    return error_response(request, 403, str(error))
 
 
 @api.exception_handler(Http404)

@@ -11,7 +11,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 
 from conversations.models import Agent, Token
 from conversations.threshold.csrf import lacks_csrf_token
-from conversations.threshold.origin import explain_mismatch, is_cross_origin
+from conversations.threshold.origin import explain_origins, is_cross_origin
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -41,13 +41,13 @@ def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
 def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
     """Like `authenticate`, but without the CSRF check, which would parse a form of any size.
 
-    A page of another origin may not send JSON as text/plain: that would avoid the preflight request
-    (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    A page of another origin may not POST JSON as text/plain: that would avoid the preflight request
+    (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Other unsafe methods always need one.
     """
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _identify_by_token(request, text.strip())
-    if request.method not in SAFE_METHODS and request.content_type != content_type and is_cross_origin(request):
+    if request.method == "POST" and request.content_type != content_type and is_cross_origin(request):
         raise HttpError(403, f"Send this as {content_type}.")
     user: Any = request.user
     return Caller(user, Agent.objects.for_user(user), by_session=True) if user.is_authenticated else Caller()
@@ -72,13 +72,14 @@ def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
 
 def explain_csrf(request: HttpRequest) -> str:
     """What a program needs that calls with a session and without the CSRF token."""
-    sentences = [
+    sentence = (
         "CSRF check failed: a session needs the value of the cookie csrftoken in the header X-CSRFToken "
         "(GET /inbox/ sets the cookie). A program needs neither with a token: Authorization: Bearer TOKEN."
-    ]
-    if is_cross_origin(request):
-        sentences += explain_mismatch(request)
-    return " ".join(sentences)
+    )
+    if not is_cross_origin(request):
+        return sentence
+    remedy = "list the page's origin in CSRF_TRUSTED_ORIGINS in .env if it is yours"
+    return f"{sentence} {explain_origins(request, remedy)}"
 
 
 def require_agent(caller: Caller) -> Agent:

@@ -27,13 +27,13 @@ from conversations.api.schemas import (
     ValidationErrorOut,
     invalid_field,
 )
-from conversations.models import Attachment, Contact, Conversation, Origin, Website
+from conversations.models import Attachment, Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.conversation import identified_uuid, parse_uuid
 from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
 from conversations.threshold.customer_secret import find_identified
-from conversations.threshold.origin import ORIGIN_NOT_LISTED, is_cross_origin, may_call
+from conversations.threshold.origin import may_read, require_listed_origin
 
 router = Router()
 POST_ERRORS = (400, 401, 403, 404, 409, 413, 429)
@@ -54,8 +54,7 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
     if conversation is None and caller.agent is None:
         conversation = find_identified(parse_uuid(body.conversation), body.identity)
     website = Website.objects.by_id(conversation.website_id) if conversation else _find_website(body.website)
-    if not may_call(request, website):
-        raise HttpError(403, ORIGIN_NOT_LISTED)
+    require_listed_origin(request, website)
     is_hidden = caller.agent and not conversation and website not in Website.objects.visible_to(caller.agent)
     if is_hidden:
         raise invalid_field("website", "There is no website with this key.")
@@ -114,8 +113,7 @@ def check_upload(request: HttpRequest) -> bool:
     if not conversation:
         raise Http404
     website = Website.objects.by_id(conversation.website_id)
-    if not may_call(request, website):
-        raise HttpError(403, ORIGIN_NOT_LISTED)
+    require_listed_origin(request, website)
     check_size(request, website)
     return True
 
@@ -217,6 +215,4 @@ def list_messages(
 def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:
     """The uuid of the conversation to read, or None for a page of an origin that its website does not list."""
     key = parse_uuid(uuid)
-    if key and is_cross_origin(request) and not Origin.objects.may_read(request.headers.get("Origin", ""), key):
-        return None
-    return key
+    return key if key and may_read(request, key) else None

@@ -5,14 +5,13 @@ from typing import Any
 from django.http import Http404, HttpRequest
 from django.utils import timezone
 from ninja import Path, Router
-from ninja.errors import HttpError
 
 from conversations.api.schemas import ErrorOut, WebsiteOut
 from conversations.models import Website
 from conversations.models.office_hours import DAYS
 from conversations.screen.files import MAX_FILES
 from conversations.threshold import limits
-from conversations.threshold.origin import ORIGIN_NOT_LISTED, may_call
+from conversations.threshold.origin import require_listed_origin
 
 router = Router()
 
@@ -29,8 +28,7 @@ def read_website(request: HttpRequest, key: Path[str]) -> dict[str, Any]:
     website = Website.objects.by_key(key)
     if website is None:
         raise Http404
-    if not may_call(request, website):
-        raise HttpError(403, ORIGIN_NOT_LISTED)
+    require_listed_origin(request, website)
     now, hours = timezone.now(), website.hours
     return {
         "key": website.key,

@@ -17,11 +17,12 @@ from django.conf import settings
 from conversations.announce import AGENTS, customer_group, website_group
 from conversations.live.open_sockets import TooManySockets, counted
 from conversations.live.origin_check import WEBSITE_ORIGIN
-from conversations.models import Agent, Conversation, Origin, Website
+from conversations.models import Agent, Conversation, Website
 from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
 from conversations.threshold import customer_secret
+from conversations.threshold.origin import speaks_for
 from conversations.threshold.proxies import address_of_scope
 
 logger = logging.getLogger(__name__)
@@ -184,9 +185,9 @@ class AgentDoorbell(Doorbell):
 @database_sync_to_async
 def _customer_subscription(uuid: Any, website_origin: str | None = None) -> Subscription | None:
     conversation = Conversation.objects.by_uuid(uuid)
-    if conversation is None or (
-        website_origin and not Origin.objects.is_allowed(website_origin, conversation.website_id)
-    ):
+    if conversation is None:
+        return None
+    if website_origin and not speaks_for(website_origin, Website.objects.by_id(conversation.website_id)):
         return None
     return (customer_group(conversation.pk),), conversation.last_message_id
 

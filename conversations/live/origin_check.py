@@ -8,8 +8,7 @@ from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
-from conversations.models import Origin
-from conversations.threshold.origin import explain_mismatch, is_cross_origin
+from conversations.threshold.origin import explain_mismatch, is_cross_origin, is_listed
 
 WEBSITE_ORIGIN = "chatsite.website_origin"
 """The key in a socket's scope for the origin of a website's page that has opened it; not set for our own pages."""
@@ -34,7 +33,7 @@ class OriginCheck:
         if is_same_origin(scope):
             return await self.inner(scope, receive, send)
         origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
-        if scope["path"].startswith(WIDGETS) and await database_sync_to_async(Origin.objects.is_listed)(origin):
+        if scope["path"].startswith(WIDGETS) and await database_sync_to_async(is_listed)(origin):
             return await self.inner({**scope, WEBSITE_ORIGIN: origin}, receive, send)
         return await WebsocketDenier()(scope, receive, send)
 

@@ -1,10 +1,12 @@
 """Origin checks: whether a request comes from one of our own pages, or from a page of a website that we chat for."""
 
 import logging
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -14,14 +16,16 @@ from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
-from conversations.models import Origin, Website
+from conversations.models import Conversation, Origin, Website
+from conversations.models.website import DEFAULT
 
 logger = logging.getLogger(__name__)
 
 CROSS_ORIGIN_PREFIXES = ("/api/messages", "/api/website/")
 """The parts of the API that scripts on the origins of websites may call."""
 
-ORIGIN_NOT_LISTED = "This website does not list the origin of your page."
+LOCAL_PAGE = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+"""The origins of pages that this machine serves, such as those of Vite."""
 
 
 def own_origin(request: HttpRequest) -> str:
@@ -81,14 +85,51 @@ def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> 
 
     The API itself checks the origin against the conversation's own website: a preflight request names no conversation.
     """
-    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and Origin.objects.is_listed(
-        request.headers.get("Origin", "")
+    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and is_listed(request.headers.get("Origin", ""))
+
+
+def is_listed(origin: str) -> bool:
+    """Return whether pages of this origin may speak for any website."""
+    return is_local_page(origin) or Origin.objects.is_listed(origin)
+
+
+def speaks_for(origin: str, website: Website) -> bool:
+    """Return whether pages of this origin may speak for the website's customers."""
+    return (website.is_default and is_local_page(origin)) or website.allows_origin(origin)
+
+
+def is_local_page(origin: str) -> bool:
+    """Return whether somebody develops this page on this machine: in debug mode they need not list it."""
+    return settings.DEBUG and LOCAL_PAGE.fullmatch(origin) is not None
+
+
+def may_read(request: HttpRequest, uuid: UUID) -> bool:
+    """Return whether the page that sent this may read the conversation: if its website lists the origin, as above."""
+    origin = request.headers.get("Origin", "")
+    return (
+        not is_cross_origin(request)
+        or Origin.objects.may_read(origin, uuid)
+        or (is_local_page(origin) and Conversation.objects.on_website(DEFAULT).by_uuid(uuid) is not None)
     )
 
 
-def may_call(request: HttpRequest, website: Website) -> bool:
-    """Return whether the request comes from our own page, from an origin of the website, or not from a browser."""
-    return not is_cross_origin(request) or website.allows_origin(request.headers.get("Origin", ""))
+def require_listed_origin(request: HttpRequest, website: Website) -> None:
+    """Raise PermissionDenied if the page that sent this may not speak for the website, and say how it may."""
+    if is_cross_origin(request) and not speaks_for(request.headers.get("Origin", ""), website):
+        remedy = f"list the page's origin in the admin as an allowed origin of the website “{website.key}”"
+        raise PermissionDenied(
+            f"This website does not list the origin of your page. {explain_origins(request, remedy)}"
+        )
+
+
+def explain_origins(request: HttpRequest, remedy: str) -> str:
+    """Sentences that name the origin of the page and ours. `remedy` is what to do if they are meant to differ."""
+    origin = request.headers.get("Origin", "")[:200] or "an origin that the browser does not name"
+    return (
+        f"The page is at {origin}, and Chatsite is at {own_origin(request)}. If a proxy in front of Chatsite changes "
+        "the host, let it pass on the page's own: in nginx, proxy_set_header Host $http_host; in Vite, changeOrigin: "
+        f"false. Otherwise {remedy}."
+    )
 
 
 def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -1,0 +1,110 @@
+"""Pages that call the API: behind a proxy that changes the host, on the developer's machine, and on other origins."""
+
+import json
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from conversations.actions import post_message
+from conversations.models import Agent, Conversation, Website
+from tests.test_doorbell import closed_with, in_thread, ring_of, socket
+
+pytestmark = pytest.mark.django_db
+VITE = "http://localhost:3000"
+
+
+def post(headers: dict[str, str], **body: Any) -> Any:
+    """POST a message as a page does."""
+    data = json.dumps({"content": "Hello", **body})
+    return Client().post("/api/messages/", data, content_type="application/json", headers=headers)
+
+
+def read(uuid: Any, origin: str) -> list[str]:
+    """The messages that a page of this origin can read."""
+    response = Client().get(f"/api/messages/{uuid}/", headers={"Origin": origin})
+    items = response.json()["items"] if response.get("Access-Control-Allow-Origin") == origin else []
+    return [item["content"] for item in items]
+
+
+@pytest.mark.parametrize("origin", [VITE, "https://tunnel.example", "null"])
+def test_our_own_page_behind_a_proxy_that_changes_the_host_may_write(origin: str, talk: Conversation) -> None:
+    headers = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    assert post(headers).status_code == 200
+    files = {"files": [SimpleUploadedFile("plan.txt", b"a plan")]}
+    assert Client().post(f"/api/messages/{talk.uuid}/files/", files, headers=headers).status_code == 200
+    for site in ("same-site", "cross-site", "none"):
+        assert post({**headers, "Sec-Fetch-Site": site}).status_code == 403
+
+
+def test_a_refusal_names_both_origins_and_what_to_set(shop: Website, bob: Agent, talk: Conversation) -> None:
+    detail = post({"Origin": "https://page.example"}, website="shop").json()["detail"]
+    for part in ("https://page.example", "http://testserver", "“shop”", "proxy_set_header Host", "changeOrigin"):
+        assert part in detail
+    assert len(post({"Origin": "https://" + "x" * 10_000}).json()["detail"]) < 800
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(bob)
+    path, headers = f"/api/conversation/{talk.pk}/close", {"Origin": "https://page.example"}
+    response = browser.patch(path, content_type="application/json", headers=headers)
+    assert response.status_code == 403
+    for part in ("https://page.example", "http://testserver", "CSRF_TRUSTED_ORIGINS", "X-CSRFToken", "Bearer"):
+        assert part in response.json()["detail"]
+
+
+@pytest.fixture
+def shop() -> Website:
+    """A website that lists no origin."""
+    return Website.objects.create(key="shop", name="Shop")
+
+
+@pytest.mark.parametrize("origin", [VITE, "http://127.0.0.1:5173", "http://[::1]:8080", "https://localhost"])
+def test_in_debug_mode_pages_of_this_machine_speak_for_the_default_website(
+    origin: str, settings: Any, talk: Conversation, shop: Website
+) -> None:
+    there = post_message(content="At the shop", website=shop).conversation
+    for debug in (False, True):
+        settings.DEBUG = debug
+        assert post({"Origin": origin}).status_code == (200 if debug else 403)
+        assert read(talk.uuid, origin) == (["Hello, is anybody there?"] if debug else [])
+        facts = Client().get("/api/website/default/", headers={"Origin": origin})
+        assert facts.status_code == (200 if debug else 403)
+        # Other websites list their pages, in debug mode too.
+        assert post({"Origin": origin}, website="shop").status_code == 403
+        assert read(there.uuid, origin) == []
+        assert Client().get("/api/website/shop/", headers={"Origin": origin}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost.evil.example",
+        "http://localhost:3000.evil.example",
+        "http://evil.example/localhost",
+        "http://localhost:3000/",
+        "http://127.0.0.1@evil.example",
+        "http://mallory.localhost:3000",
+        "file://localhost",
+        "null",
+    ],
+)
+def test_in_debug_mode_pages_of_other_machines_do_not(origin: str, settings: Any, talk: Conversation) -> None:
+    settings.DEBUG = True
+    assert post({"Origin": origin}).status_code == 403
+    assert read(talk.uuid, origin) == []
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_in_debug_mode_pages_of_this_machine_are_rung(settings: Any, talk: Conversation, shop: Website) -> None:
+    settings.DEBUG = True
+    there = (await in_thread(post_message)(content="At the shop", website=shop)).conversation
+    async with (
+        socket(f"/ws/messages/{talk.uuid}/", origin=VITE.encode()) as bell,
+        socket(f"/ws/messages/{there.uuid}/", origin=VITE.encode()) as other,
+        socket("/ws/inbox/", origin=VITE.encode()) as inbox,
+    ):
+        assert (await bell.connect())[0]
+        assert (await ring_of(bell))["last"] == talk.last_message_id
+        await other.connect()
+        assert await closed_with(other) == 4404
+        assert not (await inbox.connect())[0]
