@@ -18,22 +18,28 @@ from conversations.models.attachment import FULL
 from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
 SENTENCES = {
-    400: (_("That request was not understood"), _("Go back, reload the page and try again.")),
-    403: (_("You can't go in here"), _("You may have signed in as somebody else, or come from another site.")),
-    405: (_("This address does not do that"), _("Look at /api/docs for what it does.")),
-    413: (_("That was too large"), _("Send it in smaller parts.")),
-    404: (_("There is nothing here"), _("The address may have a typo, or what was here is gone.")),
-    429: (_("Too many connections at once"), _("Close other tabs of this page, or try again in a few seconds.")),
-    503: (_("Too many files are being sent right now"), _("Please send yours again in a few seconds.")),
-    507: (_("There is no room for files on this server at the moment"), _("Text messages still work.")),
-    500: (_("Something broke on our side"), _("It has been noted. Nothing that you sent before is lost: try again.")),
+    400: (_("The server could not understand this request"), _("Go back, reload the page and try again.")),
+    403: (
+        _("You do not have access to this page"),
+        _("You may be signed in with another account, or the request came from another website."),
+    ),
+    405: (_("This page does not accept this request"), _("See /api/docs for what is possible.")),
+    413: (_("The request is too large"), _("Send it in smaller parts.")),
+    404: (_("Page not found"), _("Check the address. The page may have been deleted.")),
+    429: (_("Too many open connections"), _("Close other tabs of this page, or try again in a few seconds.")),
+    503: (_("Too many files are being uploaded at the moment"), _("Please try again in a few seconds.")),
+    507: (_("The server has no room for files at the moment"), _("You can still send text.")),
+    500: (
+        _("Something went wrong"),
+        _("The error has been logged. Messages that you sent before are safe. Please try again."),
+    ),
 }
 
 
 OUTAGE = (_("The database does not answer"), _("Please try again in a moment."))
 FULL_DATABASE = (
-    _("There is no room for anything new on this server at the moment"),
-    _("What was written before can be read. Please try again later."),
+    _("The server is full at the moment"),
+    _("You can read messages, but not send any. Please try again later."),
 )
 API = "/api/"
 SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
@@ -69,7 +75,7 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form without a valid CSRF token: from a page opened before a sign-in, or from another site."""
-    sentence = str(_("This page was open for too long, or not ours. Reload it and try again."))
+    sentence = str(_("This page has expired. Reload it and try again."))
     explained = explain_mismatch(request) if is_cross_origin(request) else []
     return error_response(request, 403, " ".join([sentence, *explained]))
 

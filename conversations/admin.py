@@ -84,9 +84,9 @@ class WebsiteAdmin(ListFiltersOnly):
     readonly_fields = ("snippet", *SECRETS)
     fieldsets = (
         (None, {"fields": ("name", "key", "snippet")}),
-        (_("Looks"), {"fields": ("accent", "position", "languages")}),
-        (_("Words"), {"fields": ("greeting", "reply_time", "away_text")}),
-        (_("Hours"), {"fields": ("office_hours", "time_zone")}),
+        (_("Appearance"), {"fields": ("accent", "position", "languages")}),
+        (_("Texts"), {"fields": ("greeting", "reply_time", "away_text")}),
+        (_("Office hours"), {"fields": ("office_hours", "time_zone")}),
         (_("Customers"), {"fields": ("ask_name", "ask_email", "retention_days")}),
         (_("Files"), {"fields": ("attachments", "attachment_megabytes")}),
         (
@@ -132,7 +132,7 @@ class WebsiteAdmin(ListFiltersOnly):
         """Forbid deleting the default website: chats that name no website belong to it."""
         return super().has_delete_permission(request, obj) and not (obj and obj.is_default)
 
-    @admin.display(description=_("for its pages"))
+    @admin.display(description=_("code for its pages"))
     def snippet(self, website: Website) -> str:
         """Return the script tag for the website's pages."""
         if website.pk is None:
@@ -140,21 +140,21 @@ class WebsiteAdmin(ListFiltersOnly):
         tag = '<script src="{}" data-website="{}" async></script>'
         return format_html("<code>{}</code>", tag.format(getattr(self, "address", "/chat.js"), website.key))
 
-    @admin.display(description=_("kinds of proof"))
+    @admin.display(description=_("accepted proofs of identity"))
     def proofs(self, website: Website) -> str:
         """Return the kinds of proof that can be valid, with a warning sign where they share a secret."""
         kinds = {_("signed tokens"): website.token_secrets, _("HMAC of the user id"): website.hmac_secrets}
         names = ", ".join(str(kind) for kind, secrets in kinds.items() if secrets)
         return ("⚠ " if is_at_risk(website) else "") + (names or "-")
 
-    @admin.action(permissions=["change"], description=_("Make a new identity secret; the one before it still holds"))
+    @admin.action(permissions=["change"], description=_("Create a new identity secret (the previous one stays valid)"))
     def rotate_identity_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
         """Make new secrets for signed tokens."""
         for website in queryset:
             website.rotate_identity_secret()
             self.log_change(request, website, [{"changed": {"fields": ["identity secret"]}}])
 
-    @admin.action(permissions=["change"], description=_("Make a new HMAC secret; the one before it still holds"))
+    @admin.action(permissions=["change"], description=_("Create a new HMAC secret (the previous one stays valid)"))
     def rotate_hmac_secret(self, request: HttpRequest, queryset: "QuerySet[Website]") -> None:
         """Make new secrets for the HMAC of user ids."""
         for website in queryset:

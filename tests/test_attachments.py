@@ -198,7 +198,7 @@ class FullDisk(ContentFile):  # type: ignore[type-arg]
 def test_a_message_whose_second_file_cannot_be_stored_leaves_no_part_of_any(talk: Conversation, folder: Path) -> None:
     first = Attachment.from_upload("a.gif", ContentFile(animated_gif(MAX_FRAMES + 1)))
     second = Attachment(name="b", kind=OCTET_STREAM, size=9, file=FullDisk(b"", "b"))
-    with pytest.raises(UploadRefused, match="cannot be stored"):
+    with pytest.raises(UploadRefused, match="cannot store files"):
         post_message(content="", conversation=talk, attachments=[first, second])
     assert stored(folder) == []
     assert talk.messages.count() == 1
@@ -442,7 +442,7 @@ def test_file_names_in_a_multipart_form_are_cleaned(alice: Page, folder: Path, n
         ([("a.bin", b"x" * (1024 * 1024 + 1))], 413, "“a.bin” is larger than 1 MB. Please send a smaller file."),
         ([("a.txt", b"x")] * 6, 422, "A message takes at most 5 files. Please send them in several."),
         ([("ok.txt", b"x"), ("b.txt", b"")], 422, "“b.txt” is empty. Please choose it again."),
-        ([("a.bin", b"x" * 1024 * 1024)] * 6, 413, "That was too large. Send it in smaller parts."),
+        ([("a.bin", b"x" * 1024 * 1024)] * 6, 413, "The request is too large. Send it in smaller parts."),
     ],
 )
 def test_files_that_cannot_be_accepted_are_refused_with_a_sentence(
@@ -480,7 +480,7 @@ def test_while_other_pictures_are_decoded_a_picture_is_refused_and_a_file_is_not
 ) -> None:
     monkeypatch.setattr(process, "WAIT_SECONDS", 0)
     alice.cookies["chat"] = talk.uuid.hex
-    sentence = "Many pictures are being sent at this moment. Please try again in a minute."
+    sentence = "Many pictures are being uploaded at the moment. Please try again in a minute."
     with process.turn():
         for page, path in ((alice, "/chat/messages/"), (bobs, f"/inbox/{talk.pk}/messages/")):
             refused = page.htmx(path, {"content": "", "files": [upload("a.jpg", photo())]})
@@ -499,7 +499,7 @@ def test_a_website_that_takes_no_files_has_no_button_and_refuses_them(alice: Pag
     assert "multipart" not in page
     response = send(alice, upload("a.txt", b"a"), text="Hello")
     assert response.status_code == 422
-    assert response.content.decode() == "This chat takes no files. Please write what is in them."
+    assert response.content.decode() == "You cannot attach files in this chat. Please describe them in a message."
 
 
 def test_forms_and_json_without_files_keep_their_size_limit(alice: Page) -> None:

@@ -100,7 +100,7 @@ def writing(shop: Shop) -> Iterator[list[str]]:
     end = threading.Event()
 
     def write() -> None:
-        uuid = shop.writes("Do you have it in blue?")["conversation"]
+        uuid = shop.writes("Do assigned to you in blue?")["conversation"]
         while not end.is_set():
             text = f"message {len(acknowledged)}"
             shop.writes(text, conversation=uuid)

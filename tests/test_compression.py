@@ -56,7 +56,7 @@ def test_no_other_route_repeats_what_a_link_has_chosen(bobs: Page, talk: Convers
         response = bobs.get(
             path.replace("<", WORD).replace(">", "") + "?" + urlencode(dict.fromkeys(PARAMETERS, value))
         )
-        assert WORD not in b"".join(response).decode().lower()
+        assert WORD not in b"".join(response).decode(errors="replace").lower()
 
 
 def test_pages_keep_their_own_query_parameters(alice: Page, bobs: Page, long_talk: Conversation) -> None:

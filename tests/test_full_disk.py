@@ -20,7 +20,7 @@ from tests.conftest import Page
 from tests.test_attachments import folder, photo, stored, upload  # noqa: F401 (a fixture)
 from tests.test_server import own, status  # noqa: F401 (a fixture)
 
-NO_ROOM = "There is no room for files on this server at the moment"
+NO_ROOM = "The server has no room for files at the moment"
 
 Send = Callable[..., Any]
 
@@ -80,8 +80,8 @@ def test_a_file_that_does_not_fit_leaves_nothing_behind_and_its_sender_is_told(
         full.setattr(File, "chunks", chunks)
         response = send(upload("plan.txt", b"a plan"), client_id=name)
     assert response.status_code == 507
-    assert ("Files cannot be stored" if error == errno.EROFS else NO_ROOM) in says(response)
-    assert "Text messages still work." in says(response)
+    assert ("cannot store files" if error == errno.EROFS else NO_ROOM) in says(response)
+    assert "You can still send text." in says(response)
     assert stored(folder) == []
     assert Message.objects.count() == before
     [line] = [record.getMessage() for record in caplog.records if record.name == "conversations.models.attachment"]

@@ -100,4 +100,4 @@ def test_no_url_fails_on_hostile_input(client: Client, talk: Conversation, route
 def test_a_null_character_in_an_address_is_answered_with_a_readable_400(path: str) -> None:
     response = Client().get(path)
     assert response.status_code == 400
-    assert "That request was not understood" in response.content.decode()
+    assert "The server could not understand this request" in response.content.decode()

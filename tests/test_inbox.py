@@ -129,9 +129,9 @@ def test_the_filters_choose_the_rows(bobs: Page, bob: Agent, carol: Agent) -> No
 def test_an_empty_list_says_why(bobs: Page) -> None:
     for query, sentence in [
         ("", "No one is waiting. New conversations appear here by themselves."),
-        ("?whose=mine", "You have no open conversations."),
-        ("?whose=nobody", "No one is waiting for somebody to take"),
-        ("?status=closed", "Nothing has been closed yet."),
+        ("?whose=mine", "No open conversations are assigned to you."),
+        ("?whose=nobody", "There are no unassigned conversations."),
+        ("?status=closed", "There are no closed conversations yet."),
     ]:
         assert sentence in bobs.get(f"/inbox/{query}").content.decode()
 
@@ -148,13 +148,13 @@ def test_fifty_rows_and_more_on_demand(bobs: Page) -> None:
 
 
 def test_colleagues_see_who_has_taken_a_conversation(bobs: Page, carols: Page, talk: Conversation) -> None:
-    assert "nobody has it yet" in carols.get(f"/inbox/{talk.pk}/").content.decode()
+    assert "unassigned" in carols.get(f"/inbox/{talk.pk}/").content.decode()
     assert bobs.post(f"/inbox/{talk.pk}/take/").status_code == 302
     page = carols.get(f"/inbox/{talk.pk}/").content.decode()
-    assert "Bob has it" in page
-    assert "Take over" in page
+    assert "assigned to Bob" in page
+    assert "Assign to me" in page
     assert '<span class="taken">Bob</span>' in page
-    assert "you have it" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
+    assert "assigned to you" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
 
 
 def test_when_two_agents_take_at_once_the_second_gets_409(
@@ -163,9 +163,9 @@ def test_when_two_agents_take_at_once_the_second_gets_409(
     bobs.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
     page = carols.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
     assert page.status_code == 409
-    assert "Bob was quicker" in page.content.decode()
+    assert "just been assigned to Bob" in page.content.decode()
     part = carols.htmx(f"/inbox/{talk.pk}/take/", {"seen_assignee": ""})
-    assert "Bob was quicker" in part.content.decode()
+    assert "just been assigned to Bob" in part.content.decode()
     talk.refresh_from_db()
     assert talk.assignee_id == bob.pk
     carols.post(f"/inbox/{talk.pk}/take/", {"seen_assignee": str(bob.pk)})  # she has seen it, and takes it over

@@ -102,7 +102,7 @@ def test_the_old_password_cannot_be_guessed_in_an_open_session(bob: Agent, bobs:
     refused = changes(bobs, PASSWORD, NEW)
     assert refused.status_code == 429
     assert int(refused["Retry-After"]) > 0
-    assert "Too many tries" in refused.content.decode()
+    assert "Too many attempts" in refused.content.decode()
     assert bobs.post(ACCOUNT, {"email": "mallory@example.com", "old_password": PASSWORD}).status_code == 429
 
 
@@ -234,7 +234,7 @@ def test_mails_are_limited_by_address_and_by_account(bob: Agent, mailed: None, l
     for email in ("Bob@example.com", "nobody@example.com"):
         refused = forgets(Page(), email)
         assert refused.status_code == 429
-        assert "Too many tries" in refused.content.decode()
+        assert "Too many attempts" in refused.content.decode()
     assert len(mail.outbox) == 3
     for number in range(4):
         assert forgets(Page(), f"{number}@example.com").status_code == 200

@@ -45,7 +45,7 @@ def test_posts_hardly_wait_for_a_redis_that_hangs_and_limits_go_on(chat_with_red
         service.thaw()
     log = chat.log[before:]
     assert "Traceback" not in log
-    assert log.count("\n") <= 3, log
+    assert log.count("\n") <= 5, log  # lost and back, limits, the 429
     store = redis.Redis.from_url(service.url)
     store.flushall()
     deadline = time.monotonic() + SOON

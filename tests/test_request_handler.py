@@ -515,7 +515,7 @@ async def test_uploads_beyond_those_that_may_wait_are_503(app: RequestHandler) -
     refused = await another(9).run()
     assert refused.status == 503
     assert ("Retry-After", "10") in refused.headers
-    assert "Please send yours again in a few seconds." in refused.body.decode()
+    assert "Please try again in a few seconds." in refused.body.decode()
     Shared.gate.set()
     for page in waiting:
         await page.head()

@@ -223,12 +223,12 @@ def test_outside_office_hours_the_page_asks_for_an_email_and_takes_the_message(
     alice: Page, bobs: Page, closed_now: Website
 ) -> None:
     page = alice.get("/chat/").content.decode()
-    assert "Away right now" in page
-    assert "Nobody is here right now, but your message will be read." in page
+    assert "We are away at the moment" in page
+    assert "We are away at the moment. Leave a message, and we will answer when we are back." in page
     back = closed_now.hours.next_opening(timezone.now())
     assert back is not None
     assert f'datetime="{back.isoformat()}"' in page
-    assert "Leave your e-mail, so that we can reach you" in page
+    assert "Leave your e-mail address, so that an agent can write to you" in page
     alice.says("I will wait", email="alice@example.com")
     assert "I will wait" in bobs.get("/inbox/").content.decode()
     assert "Leave your e-mail" not in alice.get("/chat/").content.decode()

@@ -49,7 +49,7 @@ def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         if request.htmx:
             return HttpResponse(_("You are signed out."), status=401, content_type="text/plain")
         if request.user.is_authenticated:
-            raise PermissionDenied(_("Your account is not an agent's. Ask whoever runs this Chatsite to make it one."))
+            raise PermissionDenied(_("Your account is not an agent account. Ask your administrator to make it one."))
         return redirect_to_login(request.get_full_path())
 
     return wrapper

@@ -122,8 +122,8 @@ def take(request: AgentRequest, pk: int) -> HttpResponse:
         )
     except TakenBySomebodyElse:
         conversation = _get_or_404(request, pk)
-        name = assignee_name(conversation, request.agent) or _("Somebody")
-        notice = _("%(name)s was quicker and has just taken this one.") % {"name": name}
+        name = assignee_name(conversation, request.agent) or _("another agent")
+        notice = _("This conversation has just been assigned to %(name)s.") % {"name": name}
         return _state_response(request, conversation, notice)
     return _state_response(request, conversation)
 
@@ -174,7 +174,7 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             status, sentence = error.status, str(error)
         except AlreadySent:
             status = 409
-            sentence = _("That answer was sent before with another text. Press send to send this one too.")
+            sentence = _("This reply was already sent with a different text. Press Send to send this text too.")
         else:
             if request.htmx:
                 return message_accepted(message)

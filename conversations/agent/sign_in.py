@@ -123,8 +123,8 @@ def too_many_tries(error: limits.RateLimitExceeded) -> str:
     """Return a sentence about a limit that is used up."""
     minutes = -(-error.retry_after // 60)
     sentence = ngettext(
-        "Too many tries. Wait %(minutes)s minute, then try again.",
-        "Too many tries. Wait %(minutes)s minutes, then try again.",
+        "Too many attempts. Wait %(minutes)s minute, then try again.",
+        "Too many attempts. Wait %(minutes)s minutes, then try again.",
         minutes,
     )
     return sentence % {"minutes": minutes}
@@ -134,8 +134,8 @@ class SignInForm(AuthenticationForm):
     """Username and password. The error message does not reveal which of them is wrong."""
 
     error_messages = {  # noqa: RUF012 (Django annotates it as an instance variable)
-        "invalid_login": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
-        "inactive": gettext_lazy("Name and password don't match. Check both; capital letters matter."),
+        "invalid_login": gettext_lazy("The name or the password is wrong. Check both, and check capital letters."),
+        "inactive": gettext_lazy("The name or the password is wrong. Check both, and check capital letters."),
     }
 
     def clean(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class SignInView(LoginView):
 def admin_login(request: HttpRequest) -> HttpResponse:
     """Replace the admin's own login page: redirect to the sign-in page. Signed-in users who are not staff get 403."""
     if request.user.is_authenticated and not request.user.is_staff:
-        raise PermissionDenied(_("The admin is for staff, and your account is not. Sign out first to come as another."))
+        raise PermissionDenied(_("Your account has no access to the admin. To use another account, sign out first."))
     if request.user.is_authenticated:
         return redirect("admin:index")
     return redirect(f"{reverse('agent:sign-in')}?{request.META['QUERY_STRING']}")

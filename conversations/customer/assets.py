@@ -149,7 +149,7 @@ def _module(name: str, language: str) -> Asset:
 
 def _secret_texts() -> dict[str, str]:
     return {
-        "not_remembered": _("Your browser keeps nothing here: this chat will not be remembered."),
+        "not_remembered": _("Your browser does not store data for this page. The chat is lost when you close it."),
         "window": _("Open in a new window"),
     }
 
@@ -164,12 +164,12 @@ def _seldom_texts() -> dict[str, str]:
         # Translators: {n} is any number, so choose words that suit them all
         "long": _("That is {n} characters too long. Please send it in parts of {most}."),
         # Translators: {when} is “in 3 minutes”
-        "many": _("Many at once: this one goes {when}"),
+        "many": _("Too many messages at once. This one will be sent {when}"),
         "unsent": _("Not sent."),
-        "refused": _("The server did not take it."),
+        "refused": _("The server did not accept it."),
         "edit": _("Edit"),
         "restored": _("This message was lost. You can send it again."),
-        "lost": _("The page was left before its files were sent. Please attach them again."),
+        "lost": _("The page was closed before the files were sent. Please attach them again."),
     }
 
 

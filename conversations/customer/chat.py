@@ -193,7 +193,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     except Conversation.DoesNotExist:
         return _secret_renewed() if customer.request.htmx else redirect(customer.url("chat"))
     except AlreadySent:
-        sentence = _("That message was sent before with another text. Press send to send this one too.")
+        sentence = _("This message was already sent with a different text. Press Send to send this text too.")
         return _refused(customer, form, sentence, 409)
     request = customer.request
     language = request.GET.get("language") or visitor.preferred_language(request.headers.get("Accept-Language", ""))

@@ -82,7 +82,7 @@ def enter(customer: CustomerRequest) -> HttpResponse:
     ]  # a window may redeem its code twice: see obtainSecret in chat-keeper.js
     conversation = _redeem(customer.request.POST.get("code", ""), window or secrets.token_hex(8))
     if conversation is None or conversation.website_id != customer.website.pk:
-        sentence = _("This window was opened too late. Please open it anew.")
+        sentence = _("This link has expired. Please open the window again.")
         return HttpResponse(sentence, status=403, content_type="text/plain; charset=utf-8")
     response = HttpResponse(status=204)
     customer.send_secret(response, conversation)

@@ -84,9 +84,9 @@ class UploadRefused(Exception):
 def not_stored(error: OSError) -> UploadRefused:
     """The refusal for a file that the disk does not take: it is full, read-only or broken. The error is logged."""
     logger.error("A file that came with a message cannot be stored: %s", error)
-    sentence = _("Files cannot be stored on this server at the moment. Text messages still work.")
+    sentence = _("The server cannot store files at the moment. You can still send text.")
     if error.errno in FULL:
-        sentence = _("There is no room for files on this server at the moment. Text messages still work.")
+        sentence = _("The server has no room for files at the moment. You can still send text.")
     return UploadRefused(507, sentence)
 
 

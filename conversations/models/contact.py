@@ -72,7 +72,7 @@ class Contact(models.Model):
 
     class Proof(models.TextChoices):
         TOKEN = "TOKEN", _("signed token")
-        HMAC = "HMAC", _("signed user id, which never ends")
+        HMAC = "HMAC", _("signed user id (does not expire)")
 
     website = models.ForeignKey("Website", models.CASCADE, related_name="contacts")
     sub = models.CharField(_("the website's own id"), max_length=SUB_LENGTH)

@@ -90,7 +90,7 @@ def _merged(spans: set[Span]) -> tuple[Span, ...]:
 
 def _parse_line(line: str) -> set[Span]:
     match = LINE.fullmatch(line.lower())
-    invalid = _("“%(line)s” is not understood. Write it as in “Mon-Fri 9:00-17:30”.") % {"line": line}
+    invalid = _("“%(line)s” is not valid. Write office hours like this: “Mon-Fri 9:00-17:30”.") % {"line": line}
     if not match:
         raise ValueError(invalid)
     first, last, *numbers = match.groups()

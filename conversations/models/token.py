@@ -48,7 +48,8 @@ class Token(models.Model):
 
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
     name = models.CharField(
-        max_length=80, help_text=gettext_lazy("What uses it, so that you know which one to revoke.")
+        max_length=80,
+        help_text=gettext_lazy("The program that uses this token, so that you find the right one when you revoke it."),
     )
     scope = models.CharField(max_length=5, choices=Scope, default=Scope.WRITE)
     digest = models.CharField(max_length=64, editable=False)
@@ -77,4 +78,4 @@ class RevokeTokensOnPasswordChange:
 
     def get_help_text(self) -> str:
         """Return the text for forms where a password is chosen."""
-        return _("A new password ends the tokens of your programs.")
+        return _("When you change your password, all your API tokens are revoked.")

@@ -20,7 +20,7 @@ def check_content(text: str, *, has_files: bool = False) -> str:
     if not text.strip():
         if has_files:
             return ""
-        raise ValueError(_("Write something first: the message is empty."))
+        raise ValueError(_("The message is empty. Write something first."))
     if len(text) > MAX_LENGTH:
         error = ngettext(
             "The message has %(count)s character. Please send it in parts of %(most)s.",

@@ -59,7 +59,7 @@ def new_key() -> str:
 def check_key(key: str) -> None:
     """Raise ValidationError for a key that cannot be part of a URL."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,39}", key) or key in RESERVED_KEYS:
-        raise ValidationError(_("A key has 2 to 40 small letters, digits and dashes, and is no word of ours."))
+        raise ValidationError(_("A key has 2 to 40 lowercase letters, digits and hyphens. Some words are reserved."))
 
 
 def check_hours(text: str) -> None:
@@ -73,7 +73,7 @@ def check_hours(text: str) -> None:
 def check_time_zone(name: str) -> None:
     """Raise ValidationError for a time zone that does not exist."""
     if name not in available_timezones() - UNUSABLE_TIME_ZONES:
-        raise ValidationError(_("There is no such time zone. One looks like Europe/Berlin."))
+        raise ValidationError(_("Unknown time zone. Example: Europe/Berlin"))
 
 
 def check_languages(text: str) -> None:
@@ -82,14 +82,14 @@ def check_languages(text: str) -> None:
     unknown = [code for code in text.split() if code not in known]
     if unknown:
         raise ValidationError(
-            _("Chatsite does not speak %(unknown)s. It speaks %(known)s.")
+            _("Not available: %(unknown)s. Available languages: %(known)s.")
             % {"unknown": ", ".join(unknown), "known": ", ".join(known)}
         )
 
 
 def normalize_origin(text: str) -> str:
     """Return an origin as browsers serialize it. Raises ValidationError if `text` is not an origin."""
-    invalid = ValidationError(_("“%(text)s” is no origin. One looks like https://shop.example") % {"text": text})
+    invalid = ValidationError(_("“%(text)s” is not an origin. Example: https://shop.example") % {"text": text})
     try:
         parts = urlsplit(text.strip().lower().rstrip("/"))
         port = parts.port
@@ -153,12 +153,12 @@ class Website(models.Model):
 
     class Ask(models.TextChoices):
         OFF = "OFF", _("not asked")
-        OPTIONAL = "OPTIONAL", _("asked, may be left out")
+        OPTIONAL = "OPTIONAL", _("optional")
         REQUIRED = "REQUIRED", _("required before the first message")
 
     class Position(models.TextChoices):
-        RIGHT = "right", _("at the end of the line: right, where text runs from left to right")
-        LEFT = "left", _("at its start")
+        RIGHT = "right", _("right (left in right-to-left languages)")
+        LEFT = "left", _("left (right in right-to-left languages)")
 
     name = models.CharField(_("name"), max_length=80, help_text=_("Customers read it above the chat."))
     key = models.CharField(
@@ -171,36 +171,41 @@ class Website(models.Model):
         validators=[RegexValidator(r"^#[0-9a-fA-F]{6}$", _("A colour looks like #4a51c7."))],
     )
     position = models.CharField(_("position"), max_length=5, choices=Position, default=Position.RIGHT)
-    greeting = models.CharField(_("greeting"), max_length=300, blank=True, help_text=_("Empty: Chatsite's own."))
+    greeting = models.CharField(
+        _("greeting"), max_length=300, blank=True, help_text=_("Leave empty to use the default text.")
+    )
     reply_time = models.CharField(
         _("reply time"),
         max_length=120,
         blank=True,
-        help_text=_("Said until there are enough answers to say how long they usually take."),
+        help_text=_("Shown until there are enough replies to calculate the usual reply time."),
     )
     languages = models.CharField(
         _("languages"),
         max_length=120,
         blank=True,
         validators=[check_languages],
-        help_text=_("Codes such as “en de pt”, the first for everybody who speaks none of them. Empty: all there are."),
+        help_text=_("Codes such as “en de pt”. Visitors who use none of them get the first one. Leave empty for all."),
     )
     office_hours = models.TextField(
         _("office hours"),
         blank=True,
         validators=[check_hours],
-        help_text=_("One line each, such as “Mon-Fri 9:00-17:30”. Empty: always."),
+        help_text=_("One period per line, such as “Mon-Fri 9:00-17:30”. Leave empty if you are always open."),
     )
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC", validators=[check_time_zone])
     away_text = models.CharField(
-        _("away text"), max_length=300, blank=True, help_text=_("Said outside the hours. Empty: Chatsite's own.")
+        _("away text"),
+        max_length=300,
+        blank=True,
+        help_text=_("Shown outside office hours. Leave empty to use the default text."),
     )
     ask_name = models.CharField(_("name of the customer"), max_length=8, choices=Ask, default=Ask.OPTIONAL)
     ask_email = models.CharField(_("e-mail of the customer"), max_length=8, choices=Ask, default=Ask.OPTIONAL)
     identity_required = models.BooleanField(
         _("identity required"),
         default=False,
-        help_text=_("Only customers whom your own server vouches for may write."),
+        help_text=_("Only customers whose identity your server has confirmed can send messages."),
     )
     # How the website's server proves who a customer is: see threshold/identity.py. The previous secret of each kind
     # stays valid while the website's servers are being given the new one.
@@ -211,35 +216,35 @@ class Website(models.Model):
         _("HMAC of the user id"),
         default=False,
         db_default=False,
-        help_text=_("Weaker than signed tokens: it never expires."),
+        help_text=_("Less secure than signed tokens, because it never expires."),
     )
     hmac_secret = models.CharField(_("HMAC secret"), max_length=64, blank=True, default="", db_default="")
     hmac_secret_before = models.CharField(
         _("previous HMAC secret"), max_length=64, blank=True, default="", db_default=""
     )
     attachments = models.BooleanField(
-        _("files"), default=True, db_default=True, help_text=_("Whether messages may come with files.")
+        _("files"), default=True, db_default=True, help_text=_("Customers and agents can attach files.")
     )
     attachment_megabytes = models.PositiveSmallIntegerField(
         _("megabytes of a file"),
         default=10,
         db_default=10,
         validators=[MinValueValidator(1), MaxValueValidator(100)],
-        help_text=_("At most so many, 1 to 100."),
+        help_text=_("The largest size of one file, 1 to 100 MB."),
     )
     retention_days = models.PositiveIntegerField(
         _("days that conversations are kept"),
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(36500)],
-        help_text=_("After their last message; `manage.py forgetold` deletes them then. Empty: for ever."),
+        help_text=_("After their last message. `manage.py forgetold` deletes older ones. Leave empty to keep all."),
     )
     agents = models.ManyToManyField(
         settings.AUTH_USER_MODEL,
         blank=True,
         related_name="websites",
         verbose_name=_("agents limited to it"),
-        help_text=_("Agents who are chosen on some websites see only those. Who is chosen on none sees all."),
+        help_text=_("Agents selected on some websites see only these. Agents selected on none see all."),
     )
 
     objects = WebsiteQuerySet.as_manager()

@@ -43,7 +43,7 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
     """
     files = request.FILES.getlist("files")
     if files and not website.attachments:
-        raise UploadRefused(422, _("This chat takes no files. Please write what is in them."))
+        raise UploadRefused(422, _("You cannot attach files in this chat. Please describe them in a message."))
     if len(files) > MAX_FILES:
         sentence = _("A message takes at most %(most)s files. Please send them in several.")
         raise UploadRefused(422, sentence % {"most": MAX_FILES})
@@ -59,7 +59,7 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
     try:
         return [Attachment.from_upload(file.name or "", file) for file in files]
     except DecoderBusy as error:
-        sentence = _("Many pictures are being sent at this moment. Please try again in a minute.")
+        sentence = _("Many pictures are being uploaded at the moment. Please try again in a minute.")
         raise UploadRefused(429, sentence) from error
     except OSError as error:
         raise not_stored(error) from error

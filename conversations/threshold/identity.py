@@ -50,7 +50,7 @@ def verify(website: Website, proof: str | None) -> Claim | None:
         for secret in secrets:
             if claim := check(proof, secret):
                 return claim
-    raise InvalidProof(_("We could not make sure who you are. Please load the page again."))
+    raise InvalidProof(_("We could not confirm your identity. Please reload the page."))
 
 
 def verify_or_anonymous(website: Website, proof: str | None) -> Claim | None:

@@ -22,8 +22,8 @@ class RateLimitExceeded(Exception):
         self.limit = limit
         self.retry_after = retry_after
         sentence = ngettext(
-            "That was a bit much at once. Please try again in %(seconds)s second.",
-            "That was a bit much at once. Please try again in %(seconds)s seconds.",
+            "Too many requests. Please try again in %(seconds)s second.",
+            "Too many requests. Please try again in %(seconds)s seconds.",
             retry_after,
         )
         super().__init__(sentence % {"seconds": retry_after})

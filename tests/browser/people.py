@@ -147,7 +147,7 @@ class Customer(Person):
 
     def introduces_herself(self, name: str, email: str = "") -> None:
         """Fill in the name and the e-mail address."""
-        self.page.get_by_text("Add your name").click()
+        self.page.get_by_text("Name and e-mail").click()
         self.page.get_by_label("Name").fill(name)
         self.page.get_by_label("E-mail").fill(email)
 
@@ -178,7 +178,7 @@ class Agent(Person):
 
     def takes(self) -> None:
         self.page.locator("#take").click()
-        expect(self.head).to_contain_text("you have it")
+        expect(self.head).to_contain_text("assigned to you")
 
     def closes(self) -> None:
         self.page.get_by_role("button", name="Close").click()

@@ -56,7 +56,7 @@ def check(page: Page) -> None:
 def test_the_chat_before_the_first_message_is_accessible(people: People) -> None:
     alice = people.customer(**TOUCH)
     check(alice.page)
-    alice.page.get_by_text("Add your name").click()
+    alice.page.get_by_text("Name and e-mail").click()
     check(alice.page)
 
 
@@ -95,7 +95,7 @@ def test_the_sign_in_page_is_accessible_with_and_without_an_error(people: People
     page.get_by_label("Name").fill("bob")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("don't match")
+    expect(page.get_by_role("alert")).to_contain_text("is wrong")
     check(page)
 
 
@@ -107,7 +107,7 @@ def test_a_full_and_an_empty_inbox_are_accessible(people: People, api: Api) -> N
     bob.comes("?status=closed&whose=mine")
     check(bob.page)
     carol = people.agent("carol", "?status=closed&whose=mine", **TOUCH)
-    expect(carol.page.get_by_text("None of yours is closed.")).to_be_visible()
+    expect(carol.page.get_by_text("None of the conversations assigned to you is closed.")).to_be_visible()
     check(carol.page)
 
 
@@ -150,7 +150,7 @@ def test_an_error_page_is_accessible(people: People) -> None:
     bob = people.agent(**TOUCH)
     bob.page.locator(".me [name=csrfmiddlewaretoken]").evaluate("(field) => field.remove()")
     bob.page.get_by_role("button", name="Sign out").click()
-    expect(bob.page.get_by_role("heading", name="You can't go in here")).to_be_visible()
+    expect(bob.page.get_by_role("heading", name="You do not have access to this page")).to_be_visible()
     check(bob.page)
 
 

@@ -202,7 +202,7 @@ def test_a_failed_action_of_an_agent_says_why(people: People, api: Api) -> None:
     )
     bob.page.get_by_role("button", name="Close").click()
     expect(error).to_contain_text("This page was open for too long")
-    error.get_by_role("link", name="Load the page again").click()
+    error.get_by_role("link", name="Reload the page").click()
     expect(error).to_be_hidden()
     bob.closes()
 

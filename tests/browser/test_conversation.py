@@ -100,7 +100,7 @@ def test_outside_office_hours_an_email_is_asked_for_until_it_is_known(
     people: People, closed_website: str, script: bool
 ) -> None:
     alice, bob, name = people.customer(java_script_enabled=script), people.agent(), unique_name()
-    question = alice.page.get_by_text("Leave your e-mail, so that we can reach you")
+    question = alice.page.get_by_text("Leave your e-mail address, so that an agent can write to you")
     alice.goes(f"/chat/{closed_website}/")
 
     def says(text: str, name: str = "", email: str = "") -> None:
@@ -177,7 +177,7 @@ def test_a_colleague_sees_at_once_who_has_taken_a_conversation(people: People) -
         agent.opens("Who is the boss here?")
     carol.is_connected()
     bob.takes()
-    expect(carol.head).to_contain_text("bob has it")
+    expect(carol.head).to_contain_text("assigned to bob")
     expect(carol.row("Who is the boss here?").locator(".taken")).to_have_text("bob")
 
 
@@ -188,9 +188,9 @@ def test_an_agent_who_takes_a_conversation_too_late_sees_who_has_it(people: Peop
         agent.opens("First come, first served?")
     carol.page.route("**/state/*", lambda route: route.abort())  # carol's page does not get the update
     bob.takes()
-    carol.page.get_by_role("button", name="Take").click()
-    expect(carol.page.get_by_role("alert").filter(has_text="bob was quicker")).to_be_visible()
-    expect(carol.head).to_contain_text("bob has it")
+    carol.page.get_by_role("button", name="Assign to me").click()
+    expect(carol.page.get_by_role("alert").filter(has_text="just been assigned to bob")).to_be_visible()
+    expect(carol.head).to_contain_text("assigned to bob")
 
 
 def test_a_closed_conversation_reopens_when_the_customer_writes(people: People) -> None:

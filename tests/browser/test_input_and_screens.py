@@ -46,7 +46,7 @@ def test_the_focus_stays_in_the_conversation_after_taking_and_closing(people: Pe
     api.start_conversation("Keep your eyes here.", name=name)
     bob = people.agent()
     bob.opens(name)
-    for label, then in (("Take", "you have it"), ("Close", "Closed"), ("Reopen", "Open")):
+    for label, then in (("Assign to me", "assigned to you"), ("Close", "Closed"), ("Reopen", "Open")):
         bob.page.get_by_role("button", name=exactly(label)).focus()
         bob.page.keyboard.press("Enter")
         expect(bob.head).to_contain_text(then)

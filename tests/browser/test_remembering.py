@@ -567,7 +567,7 @@ def test_where_identity_is_required_anonymous_messages_are_refused(web: Web, mem
         "Not sent. Please sign in on the website first, then write to us."
     )
     alice.calls("identify", token(unique_name()))
-    expect(alice.frame.get_by_text("Please sign in on The club to write.")).to_have_count(0)
+    expect(alice.frame.get_by_text("Please sign in to The club to send a message.")).to_have_count(0)
     alice.pending.get_by_role("button", name="Try again").click()
     alice.shows("Let me in")
     alice.says("Thank you")

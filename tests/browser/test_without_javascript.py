@@ -28,7 +28,7 @@ def texts(person: Customer | Agent) -> list[str]:
 
 def test_a_whole_conversation_works_by_forms(people: People) -> None:
     alice, name = people.customer(java_script_enabled=False), unique_name()
-    alice.page.get_by_text("Add your name").click()
+    alice.page.get_by_text("Name and e-mail").click()
     alice.page.get_by_label("Name").fill(name)
     send(alice, "No scripts here.\nTwo lines.")
     alice.sees("No scripts here.\nTwo lines.")
@@ -39,9 +39,9 @@ def test_a_whole_conversation_works_by_forms(people: People) -> None:
     bob.page.get_by_label("Password").fill(PASSWORD)
     bob.page.get_by_role("button", name="Sign in").click()
     bob.row(name).click()
-    expect(bob.head).to_contain_text("nobody has it yet")
-    bob.page.get_by_role("button", name="Take").click()
-    expect(bob.head).to_contain_text("you have it")
+    expect(bob.head).to_contain_text("unassigned")
+    bob.page.get_by_role("button", name="Assign to me").click()
+    expect(bob.head).to_contain_text("assigned to you")
     send(bob, "None here either.")
     bob.sees("None here either.")
     bob.page.get_by_role("button", name="Close").click()
@@ -80,7 +80,7 @@ def test_links_lead_to_older_messages_and_back_to_the_newest(people: People, api
 
 def test_a_refused_message_is_explained_and_the_text_is_kept(people: People) -> None:
     alice = people.customer(java_script_enabled=False)
-    alice.page.get_by_text("Add your name").click()
+    alice.page.get_by_text("Name and e-mail").click()
     alice.page.get_by_label("Name").fill("Alice")
     alice.page.get_by_label("E-mail").fill("not an address")
     send(alice, "Do you have\nsmaller pots?")
@@ -89,7 +89,7 @@ def test_a_refused_message_is_explained_and_the_text_is_kept(people: People) -> 
     expect(alice.page.get_by_label("Name")).to_have_value("Alice")
     alice.page.get_by_label("E-mail").fill("alice@example.com")
     send(alice, "   ")
-    expect(alice.page.get_by_role("alert")).to_have_text("Write something first: the message is empty.")
+    expect(alice.page.get_by_role("alert")).to_have_text("The message is empty. Write something first.")
     expect(alice.page.get_by_label("E-mail")).to_have_value("alice@example.com")
     send(alice, "Do you?")
     alice.sees("Do you?")
@@ -101,7 +101,7 @@ def test_a_refused_answer_of_an_agent_is_explained(people: People, api: Api) -> 
     bob = people.agent(java_script_enabled=False)
     bob.row(name).click()
     send(bob, " \n ")
-    expect(bob.page.get_by_role("alert")).to_have_text("Write something first: the message is empty.")
+    expect(bob.page.get_by_role("alert")).to_have_text("The message is empty. Write something first.")
     send(bob, "Hello yourself")
     bob.sees("Hello yourself")
 
