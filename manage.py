@@ -22,11 +22,19 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import DatabaseError, InterfaceError
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"Chatsite cannot start. {error}")
+    except (DatabaseError, InterfaceError) as error:
+        from chatsite.startup import explain
+
+        sentence = explain(error, migrating="migrate" in sys.argv[1:2])
+        if not sentence:
+            raise
+        sys.exit(sentence)
 
 
 if __name__ == "__main__":

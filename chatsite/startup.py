@@ -27,16 +27,15 @@ REDIS_TIMEOUT = 1
 COLLECT = "Run: manage.py collectstatic --noinput"
 MIGRATE = "Run: manage.py migrate"
 
+UNANSWERED = f"The database does not answer within {DATABASE_TIMEOUT} seconds. Look whether it runs, and DATABASE_URL."
+
 Migration = tuple[str, str]
 """App and name of a migration."""
 
 
 def find_problems() -> list[str]:
     """Everything that keeps Chatsite from serving, one sentence each. Takes DATABASE_TIMEOUT at most."""
-    unanswered = (
-        f"The database does not answer within {DATABASE_TIMEOUT} seconds. Look whether it runs, and DATABASE_URL."
-    )
-    database = result_within(DATABASE_TIMEOUT, find_database_problems, [unanswered])
+    database = result_within(DATABASE_TIMEOUT, find_database_problems, [UNANSWERED])
     return [*database, *find_file_problems(), *find_static_problems()]
 
 
@@ -82,7 +81,18 @@ def user() -> str:
 # Database -------------------------------------------------------------------------------------------------------------
 
 
-def find_database_problems() -> list[str]:
+def explain(error: Exception, migrating: bool) -> str:
+    """A sentence instead of the traceback of a command that the database has failed. "" if it is a mistake of the code.
+
+    `migrating`: the command is `migrate`, for which missing migrations explain nothing.
+    """
+    problems = result_within(DATABASE_TIMEOUT, lambda: find_database_problems(not migrating), [UNANSWERED])
+    if not problems and isinstance(error, OperationalError) and not migrating:
+        problems = [f"The database did not do this: {reason(error)}. Try again."]
+    return "\n".join(problems)
+
+
+def find_database_problems(with_migrations: bool = True) -> list[str]:
     """What is wrong with the database. Closes the connection of this thread."""
     connection: Any = connections["default"]
     name = settings.DATABASES["default"]["NAME"]
@@ -95,7 +105,9 @@ def find_database_problems() -> list[str]:
     try:
         problems = find_write_problem(connection, name) if connection.vendor == "sqlite" else []
         problems = problems or find_encoding_problems(connection)
-        return problems or find_migration_problems(MigrationRecorder(connection).applied_migrations())
+        if problems or not with_migrations:
+            return problems
+        return find_migration_problems(MigrationRecorder(connection).applied_migrations())
     except Exception as error:
         return [f"The database does not answer: {reason(error)}. Look whether it runs, and DATABASE_URL."]
     finally:
@@ -105,7 +117,12 @@ def find_database_problems() -> list[str]:
 def is_missing_file(connection: Any) -> bool:
     """Whether the database is a file that does not exist. SQLite would create it, empty."""
     name = str(connection.settings_dict["NAME"])
-    return connection.vendor == "sqlite" and not name.startswith(("file:", ":memory:")) and not Path(name).exists()
+    if connection.vendor != "sqlite" or name.startswith(("file:", ":memory:")):
+        return False
+    try:
+        return not Path(name).exists()
+    except PermissionError:  # of its directory; SQLite says so, too
+        return False
 
 
 def find_write_problem(connection: Any, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import environ
 import pytest
 from django.core.management import call_command
-from django.db.utils import ConnectionHandler, Error
+from django.db.utils import ConnectionHandler, Error, OperationalError, ProgrammingError
 
 from chatsite import health, startup
 from chatsite.environment import host_advice
@@ -43,9 +43,9 @@ def environment(where: Path, **settings: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PORT": str(free_port()), "REDIS_URL": "", **defaults, **settings}
 
 
-def refusal(where: Path, **settings: str) -> str:
-    """What `serve` says when it does not start."""
-    command = [sys.executable, "manage.py", "serve"]
+def refusal(where: Path, *arguments: str, **settings: str) -> str:
+    """What `serve`, or another command, says when it does not start."""
+    command = [sys.executable, "manage.py", *(arguments or ["serve"])]
     env = environment(where, **settings)
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -105,6 +105,42 @@ def test_a_database_that_is_away_is_said_and_its_password_is_not(tmp_path: Path)
     said = refusal(tmp_path, DATABASE_URL=f"postgres://chatsite:geheim@127.0.0.1:{free_port()}/chatsite")
     assert "The database does not answer" in said
     assert "geheim" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "database", "sentence"),
+    [
+        ("createagent bob", "sqlite:///{0}/db.sqlite3", "The database is empty. Run: manage.py migrate\n"),
+        ("forgetold", "sqlite:///{0}/nowhere/db.sqlite3", "/nowhere of the database does not exist. Create it, or"),
+        ("migrate", "sqlite:///{0}/nowhere/db.sqlite3", "/nowhere of the database does not exist. Create it, or"),
+        ("migrate", "postgres://chatsite:geheim@127.0.0.1:{1}/chatsite", "Look whether it runs, and DATABASE_URL.\n"),
+    ],
+)
+def test_commands_say_in_a_sentence_what_is_wrong_with_the_database(
+    tmp_path: Path, command: str, database: str, sentence: str
+) -> None:
+    said = refusal(tmp_path, *command.split(), DATABASE_URL=database.format(tmp_path, free_port()))
+    assert sentence in said
+    assert "geheim" not in said
+
+
+def test_a_mistake_of_the_code_or_of_a_migration_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "find_database_problems", lambda _with_migrations: [])
+    locked = OperationalError("database is locked")
+    assert startup.explain(locked, migrating=False) == "The database did not do this: database is locked. Try again."
+    assert startup.explain(locked, migrating=True) == ""
+    assert startup.explain(ProgrammingError("syntax error"), migrating=False) == ""
+
+
+def test_a_database_in_a_directory_that_may_not_be_read_is_not_taken_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    connection = ConnectionHandler({"default": environ.Env.db_url_config("sqlite:////root/db.sqlite3")})["default"]
+    assert not startup.is_missing_file(connection)
 
 
 def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
