@@ -68,6 +68,10 @@ class Service:
         self.process.send_signal(how)
         self.process.wait(60)
 
+    def kill(self) -> None:
+        """kill -9."""
+        self.end(signal.SIGKILL)
+
     def processes(self) -> list[psutil.Process]:
         """The process and its children."""
         return [self.process, *self.process.children(recursive=True)]
@@ -163,7 +167,7 @@ def mariadb() -> Iterator[Service]:
 def redis_server() -> Iterator[Service]:
     """An own Redis."""
     server, port = program("redis-server"), free_port()
-    url = f"redis://127.0.0.1:{port}/0"
+    url = f"redis://127.0.0.1:{port}"
     arguments = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with running(arguments, port, url, lambda: redis.Redis.from_url(url).ping()) as service:
         yield service

@@ -12,13 +12,13 @@ import pytest
 
 from conversations.live import channel_layer
 from conversations.live.channel_layer import MAX_WAITING, RECHECK, ProcessChannelLayer, RedisChannelLayer
-from tests.redis_server import RedisServer, redis_server
+from tests.services import Service, redis_server
 
 RING = {"type": "ring", "conversation": 7, "last": 42}
 
 
 @pytest.fixture
-def redis() -> Iterator[RedisServer]:
+def redis() -> Iterator[Service]:
     """A Redis that a test may kill and freeze."""
     with redis_server() as redis:
         yield redis
@@ -74,7 +74,7 @@ async def eventually(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_ring_reaches_each_socket_of_its_group_once_in_all_processes(redis: RedisServer) -> None:
+async def test_a_ring_reaches_each_socket_of_its_group_once_in_all_processes(redis: Service) -> None:
     async with processes(*[redis.url] * 3) as (one, two, three):
         other = await two.new_channel()
         await two.group_add("website-1", other)
@@ -85,7 +85,7 @@ async def test_a_ring_reaches_each_socket_of_its_group_once_in_all_processes(red
         assert two.channels[other].events.empty()
 
 
-async def test_installations_on_different_databases_of_one_redis_do_not_ring_each_other(redis: RedisServer) -> None:
+async def test_installations_on_different_databases_of_one_redis_do_not_ring_each_other(redis: Service) -> None:
     async with processes(redis.url, f"{redis.url}/0", f"{redis.url}/1", f"{redis.url}?db=1") as (one, same, *others):
         await one.group_send("agents", RING)
         assert await same.next() == RING
@@ -93,7 +93,7 @@ async def test_installations_on_different_databases_of_one_redis_do_not_ring_eac
             assert await other.hears_nothing()
 
 
-async def test_joining_and_leaving_needs_no_redis(redis: RedisServer) -> None:
+async def test_joining_and_leaving_needs_no_redis(redis: Service) -> None:
     redis.freeze()
     layer, began = RedisChannelLayer(redis.url), time.monotonic()
     for number in range(2000):
@@ -113,7 +113,7 @@ def wanted(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
 async def test_an_outage_of_redis_keeps_nobody_waiting_and_heals_by_itself(
-    redis: RedisServer, fault: str, caplog: pytest.LogCaptureFixture
+    redis: Service, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     async with processes(redis.url, redis.url) as (one, two):
@@ -136,7 +136,7 @@ async def test_an_outage_of_redis_keeps_nobody_waiting_and_heals_by_itself(
     assert sorted(wanted(caplog)) == ["Redis is away"] * 2 + ["Redis is back."] * 2
 
 
-async def test_a_ring_waits_no_longer_than_the_time_limit_when_redis_hangs(redis: RedisServer) -> None:
+async def test_a_ring_waits_no_longer_than_the_time_limit_when_redis_hangs(redis: Service) -> None:
     async with processes(redis.url) as (one,):
         redis.freeze()
         began = time.monotonic()
@@ -145,7 +145,7 @@ async def test_a_ring_waits_no_longer_than_the_time_limit_when_redis_hangs(redis
         redis.thaw()
 
 
-async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: RedisServer) -> None:
+async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: Service) -> None:
     from redis.asyncio import Redis
 
     async with processes(redis.url) as (one,), Redis.from_url(redis.url) as stranger:
@@ -156,7 +156,7 @@ async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: RedisServer
         assert await one.next() == {"type": "ring"}
 
 
-def test_a_management_command_rings_the_sockets_of_the_server(redis: RedisServer) -> None:
+def test_a_management_command_rings_the_sockets_of_the_server(redis: Service) -> None:
     async def ring() -> None:
         await command.group_send("agents", RING)
 

@@ -15,7 +15,7 @@ from conversations.live import channel_layer, doorbell, open_sockets
 from conversations.models import Agent
 from conversations.presence import agents
 from tests.conftest import Page
-from tests.redis_server import RedisServer, redis_server
+from tests.services import Service, redis_server
 from tests.test_doorbell import OURS, in_thread, ring_of, session
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,7 +26,7 @@ ONLINE = 2
 
 
 @pytest.fixture
-def redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+def redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A Redis for rings and for who is online, which a test may kill; heartbeats come quickly."""
     monkeypatch.setattr(doorbell, "HEARTBEAT", 0.2)
     monkeypatch.setattr(agents, "SECONDS", ONLINE)
@@ -64,7 +64,7 @@ async def cancel(bell: WebsocketCommunicator) -> None:
 @pytest.mark.parametrize("end", [close, cancel])
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 async def test_sockets_that_close_while_redis_is_away_leave_nothing_behind(
-    redis: RedisServer, bobs: Page, bob: Agent, end: Any, fault: str, caplog: pytest.LogCaptureFixture
+    redis: Service, bobs: Page, bob: Agent, end: Any, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = asyncio.all_tasks()
     inbox = await opened("/ws/inbox/", session(bobs))

@@ -28,7 +28,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from chatsite.serving.server import allow_open_files
 from tests.conftest import Server
-from tests.redis_server import redis_server
+from tests.services import redis_server
 
 RESTART, POLL, MAX_DELAY = 10.0, 3.0, 30.0
 """Seconds: constants of static/js/door-bell.js."""
