@@ -277,7 +277,7 @@ class ChatComposer extends HTMLElement {
     return null;
   }
 
-  // Wait until a look succeeds, at most for the back-off; or for as long as the server says.
+  // Wait until a look succeeds, at most for the back-off; or exactly as long as the server says.
   retryLater(item, response) {
     const seconds = Number(response?.headers.get("Retry-After")) || 0;
     const backOff = Math.min(MAX_DELAY, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
@@ -285,7 +285,7 @@ class ChatComposer extends HTMLElement {
     this.setStatus(item, this.texts.retrying, true);
     if (!seconds) this.bell.hurry();
     else if (response.status === 429) this.lazy("showRateLimit", item, seconds);
-    return Math.max(1000 * seconds, backOff);
+    return seconds ? 1000 * seconds : backOff;
   }
 
   // The server answers again: do not wait any longer, unless it has said for how long to wait.

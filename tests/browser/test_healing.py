@@ -146,6 +146,28 @@ def test_a_503_is_tried_again_after_the_time_that_the_server_says(people: People
     alice.shows("Hello", "Later")
 
 
+def test_tries_of_a_long_outage_come_as_often_as_the_server_says(people: People, api: Api) -> None:
+    alice = people.customer(conversation=api.start_conversation("Hello"))
+    alice.is_connected()
+    alice.page.clock.install()
+    posts: list[str] = []
+
+    def answer(route: Route) -> None:
+        if route.request.method == "POST":
+            posts.append(route.request.method)
+        route.fulfill(status=503, headers={"Retry-After": "5"})
+
+    alice.page.route(MESSAGES, answer)
+    alice.says("Now?")
+    for _ in range(90):
+        alice.page.clock.run_for(1000)
+        alice.page.wait_for_timeout(50)
+    assert len(posts) >= 13  # 18 in 90 seconds; with a back-off that grows to 20 seconds there are 10
+    alice.page.unroute(MESSAGES)
+    alice.page.clock.run_for(5100)
+    alice.shows("Hello", "Now?")
+
+
 def test_a_message_for_whose_files_there_is_no_space_waits_for_its_sender(people: People, api: Api) -> None:
     alice = people.customer(conversation=api.start_conversation("Hello"))
     alice.is_connected()

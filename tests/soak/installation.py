@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -89,6 +90,7 @@ class Installation:
         main.write_text("daemon off;" + NGINX_CONF.format(root=self.where, user="user root;"))
         command = [program("nginx"), "-e", str(self.where / "var/log/nginx-error.log"), "-c", str(main)]
         self.nginx = psutil.Popen(command, stderr=subprocess.DEVNULL)
+        wait_for(lambda: socket.create_connection(("127.0.0.1", self.nginx_port)).close())
 
     def end_nginx(self, how: signal.Signals) -> None:
         """End nginx and its workers with a signal."""

@@ -22,6 +22,7 @@ class Proxy:
         self.faults = 0  # how often the fault has happened
         self.cut_before = 0  # connections with lower numbers pass nothing on
         self.number = 0
+        self.tasks: set[asyncio.Task[None] | None] = set()
         self.loop = asyncio.new_event_loop()
         ready = threading.Event()
         threading.Thread(target=self.run, args=(ready,), daemon=True).start()
@@ -40,6 +41,8 @@ class Proxy:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on both directions."""
+        task = asyncio.current_task()
+        self.tasks.add(task)  # the event loop itself does not keep it
         self.number += 1
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.to)
@@ -48,6 +51,7 @@ class Proxy:
             return
         connection = Connection(self, self.number, writer, server_writer)
         await asyncio.gather(connection.pass_on(reader, server_writer), connection.answer(server_reader))
+        self.tasks.discard(task)
 
 
 class Connection:

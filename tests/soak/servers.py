@@ -59,6 +59,6 @@ TRIALS = {
     "servers-terminated": Trial(terminate),
     "servers-killed": Trial(kill),
     "servers-killed-together": Trial(kill_all),
-    "server-frozen": Trial(freeze),
+    "server-frozen": Trial(freeze, heals=20),
     "nginx-killed": Trial(restart_nginx),
 }

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Request, Response
 from tests.browser.people import People, Person, Row, eventually
 from tests.soak.installation import Installation
 
-PAUSE = 250  # milliseconds between two rounds, in each of which everybody writes a message
+PAUSE = 1000  # milliseconds between two rounds, in each of which everybody writes a message
 
 SCREEN = """() => ({
     rows: [...document.querySelectorAll(".messages > .message")].map(
@@ -53,6 +53,8 @@ class Outcome:
     lost: int = 0
     doubled: int = 0
     misordered: int = 0
+    flowing: float | None = None
+    """Seconds after the fault until the first message that waited was through on each page; the others follow it."""
     healed: float | None = None
     problems: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -66,7 +68,11 @@ class Outcome:
 
     def __str__(self) -> str:
         seen = ", ".join(f"“{text}” {number}" for text, number in self.seen.most_common()) or "nothing"
-        healed = "NOT HEALED" if self.healed is None else f"healed after {self.healed:.1f} s"
+        healed = (
+            "NOT HEALED"
+            if self.healed is None
+            else f"flows after {self.flowing or 0:.1f} s, healed after {self.healed:.1f} s"
+        )
         lines = [
             f"{self.written} written, {self.acknowledged} acknowledged; "
             f"{self.lost} lost, {self.doubled} doubled, {self.misordered} misordered; {healed}",
@@ -195,16 +201,24 @@ def write(talks: list[Talk], trial: Trial, fault: threading.Thread, outcome: Out
 def wait_for_all(talks: list[Talk], installation: Installation, outcome: Outcome, seconds: float) -> bool:
     """Wait until all screens are as the table, and nothing is pending. Returns False if they are not in time."""
 
-    def equal() -> bool:
+    began = time.monotonic()
+    waiting = {name: text for talk in talks for name, (text, _) in talk.waiting.items() if text}
+
+    def settled() -> bool:
+        done = True
         for talk in talks:
             screens = talk.look(outcome)
             table = installation.table(talk.pk)
-            if len(table) != sum(map(len, talk.written.values())) or any(rows != table for rows in screens.values()):
-                return False
-        return True
+            done &= len(table) == sum(map(len, talk.written.values()))
+            done &= all(rows == table for rows in screens.values())
+        if outcome.flowing is None:
+            now = {name: text for talk in talks for name, (text, _) in talk.waiting.items()}
+            if not any(now[name] == text for name, text in waiting.items()):
+                outcome.flowing = time.monotonic() - began
+        return done
 
     try:
-        eventually(next(iter(talks[0].people.values())).page, equal, "all screens are as the table", seconds)
+        eventually(next(iter(talks[0].people.values())).page, settled, "all screens are as the table", seconds)
     except AssertionError:
         return False
     return True
