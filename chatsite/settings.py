@@ -18,6 +18,7 @@ EXAMPLE_SECRET_KEY = "change-me-to-fifty-random-characters"  # noqa: S105 (from 
 SECRET_KEY = env.text("SECRET_KEY", EXAMPLE_SECRET_KEY)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS")
+AGENT_ORIGINS = env.origins("AGENT_ORIGINS")
 # The scheme and host that clients use, behind proxies: conversations/threshold/proxies.py
 TRUSTED_PROXIES = env.number("TRUSTED_PROXIES", 0, least=0, most=10)
 

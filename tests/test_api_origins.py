@@ -8,7 +8,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from conversations.actions import post_message
-from conversations.models import Agent, Conversation, Website
+from conversations.models import Agent, Conversation, Token, Website
 from tests.test_doorbell import closed_with, in_thread, ring_of, socket
 
 pytestmark = pytest.mark.django_db
@@ -108,3 +108,69 @@ async def test_in_debug_mode_pages_of_this_machine_are_rung(settings: Any, talk:
         await other.connect()
         assert await closed_with(other) == 4404
         assert not (await inbox.connect())[0]
+
+
+DESK = "https://desk.example"
+
+
+@pytest.fixture
+def desk(settings: Any) -> str:
+    """The origin of an agents' tool that the operator has listed."""
+    settings.AGENT_ORIGINS = [DESK]
+    return DESK
+
+
+def test_an_agents_tool_on_a_listed_origin_calls_with_a_token(desk: str, bob: Agent, talk: Conversation) -> None:
+    preflight = Client().options(
+        f"/api/conversation/{talk.pk}/close",
+        headers={
+            "Origin": desk,
+            "Access-Control-Request-Method": "PATCH",
+            "Access-Control-Request-Headers": "authorization",
+        },
+    )
+    assert preflight["Access-Control-Allow-Origin"] == desk
+    assert "authorization" in preflight["Access-Control-Allow-Headers"]
+    assert "PATCH" in preflight["Access-Control-Allow-Methods"]
+    headers = {"Origin": desk, "Sec-Fetch-Site": "cross-site", "Authorization": f"Bearer {token(bob)}"}
+    client = Client(headers=headers, enforce_csrf_checks=True)
+    files = {"files": [SimpleUploadedFile("offer.txt", b"an offer")]}
+    for response in [
+        client.get("/api/conversation/"),
+        client.get("/api/me"),
+        client.patch(f"/api/conversation/{talk.pk}/close"),
+        client.get(f"/api/messages/{talk.uuid}/"),
+        post(headers, conversation=str(talk.uuid)),
+        client.post(f"/api/messages/{talk.uuid}/files/", files),
+        client.get("/api/website/default/"),
+    ]:
+        assert (response.status_code, response["Access-Control-Allow-Origin"]) == (200, desk)
+        assert "Access-Control-Allow-Credentials" not in response
+    assert [message.author for message in talk.messages.order_by("id")] == ["CUS", "AGE", "AGE"]
+    assert Client().get("/inbox/", headers={"Origin": desk}).get("Access-Control-Allow-Origin") is None
+
+
+def test_cookies_count_for_nothing_on_an_agents_tool(desk: str, bob: Agent, talk: Conversation) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(bob)
+    browser.get("/inbox/")
+    headers = {"Origin": desk, "X-CSRFToken": browser.cookies["csrftoken"].value}
+    close = browser.patch(f"/api/conversation/{talk.pk}/close", headers=headers)
+    body = json.dumps({"content": "Forged", "conversation": str(talk.uuid)})
+    forged = browser.post("/api/messages/", body, content_type="application/json", headers=headers)
+    assert close.status_code == forged.status_code == 403
+    assert "Access-Control-Allow-Credentials" not in browser.get("/api/conversation/", headers=headers)
+    assert post({"Origin": desk}).status_code == 403
+    assert post({"Origin": desk, "Authorization": "Bearer chat_1_wrong"}).status_code == 401
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://desk.example", "https://desk.example:444", "null"])
+def test_a_tool_on_another_origin_may_not_call(desk: str, origin: str, bob: Agent, talk: Conversation) -> None:
+    headers = {"Origin": origin, "Authorization": f"Bearer {token(bob)}"}
+    assert "Access-Control-Allow-Origin" not in Client().get("/api/conversation/", headers=headers)
+    assert post(headers, conversation=str(talk.uuid)).status_code == 403
+
+
+def token(agent: Agent, scope: str = "WRITE") -> str:
+    """A token of the agent."""
+    return Token.objects.issue(agent, "tool", scope)

@@ -74,18 +74,39 @@ def host_name(origin: str) -> str:
 
 
 def is_trusted_origin(origin: str) -> bool:
-    """Return whether CSRF_TRUSTED_ORIGINS lists the origin, by its name or by a pattern such as https://*.shop.example."""
+    """Return whether CSRF_TRUSTED_ORIGINS lists the origin."""
+    return _matches(origin, settings.CSRF_TRUSTED_ORIGINS)
+
+
+def is_agent_origin(origin: str) -> bool:
+    """Return whether AGENT_ORIGINS lists the origin: its pages speak as an agent by a token, never by a cookie."""
+    return _matches(origin, settings.AGENT_ORIGINS)
+
+
+def _matches(origin: str, listed: list[str]) -> bool:
+    """Return whether an origin is listed, by its name or by a pattern such as https://*.shop.example."""
     scheme, _sep, host = origin.partition("://")
-    trusted = [entry.partition("://") for entry in settings.CSRF_TRUSTED_ORIGINS]
-    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _sep, pattern in trusted)
+    entries = [entry.partition("://") for entry in listed]
+    return any(scheme == known and is_same_domain(host, pattern.removeprefix("*")) for known, _sep, pattern in entries)
+
+
+def is_agents_tool(request: HttpRequest) -> bool:
+    """Return whether a page of AGENT_ORIGINS calls with a token. Whether it is valid is checked where it is used."""
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    return scheme.lower() == "bearer" and is_agent_origin(request.headers.get("Origin", ""))
 
 
 def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> bool:  # noqa: ARG001 (a signal handler)
     """Return whether django-cors-headers may let the page that sent this read the answer: if any website lists it.
 
+    Pages of AGENT_ORIGINS may call all of the API. They cannot read answers to calls that carry cookies.
+
     The API itself checks the origin against the conversation's own website: a preflight request names no conversation.
     """
-    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and is_listed(request.headers.get("Origin", ""))
+    origin = request.headers.get("Origin", "")
+    if is_agent_origin(origin):
+        return request.path.startswith("/api/")
+    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and is_listed(origin)
 
 
 def is_listed(origin: str) -> bool:
@@ -109,13 +130,16 @@ def may_read(request: HttpRequest, uuid: UUID) -> bool:
     return (
         not is_cross_origin(request)
         or Origin.objects.may_read(origin, uuid)
+        or is_agents_tool(request)
         or (is_local_page(origin) and Conversation.objects.on_website(DEFAULT).by_uuid(uuid) is not None)
     )
 
 
 def require_listed_origin(request: HttpRequest, website: Website) -> None:
     """Raise PermissionDenied if the page that sent this may not speak for the website, and say how it may."""
-    if is_cross_origin(request) and not speaks_for(request.headers.get("Origin", ""), website):
+    if not is_cross_origin(request) or is_agents_tool(request):
+        return
+    if not speaks_for(request.headers.get("Origin", ""), website):
         remedy = f"list the page's origin in the admin as an allowed origin of the website “{website.key}”"
         raise PermissionDenied(
             f"This website does not list the origin of your page. {explain_origins(request, remedy)}"
