@@ -16,8 +16,8 @@ from django.conf import settings
 
 from conversations.announce import AGENTS, customer_group, website_group
 from conversations.live.open_sockets import TooManySockets, counted
-from conversations.live.origin_check import WEBSITE_ORIGIN
-from conversations.models import Agent, Conversation, Website
+from conversations.live.origin_check import TOKEN_ONLY, WEBSITE_ORIGIN, bearer_token
+from conversations.models import Agent, Conversation, Token, Website
 from conversations.models.conversation import parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
@@ -37,7 +37,7 @@ Subscription = tuple[tuple[str, ...], int]
 """The groups that a socket joins, and the id of the last message in their conversations."""
 
 PROTOCOL = "chat"
-"""A page without a cookie offers two subprotocols: this one, and the conversation's secret."""
+"""A page without a cookie offers two subprotocols: this one, and the conversation's secret or the agent's token."""
 
 # Close codes
 TRY_AGAIN_LATER = 1013
@@ -168,12 +168,24 @@ class WidgetDoorbell(Doorbell):
 
 
 class AgentDoorbell(Doorbell):
-    """Rings in an agent's inbox, for all conversations that the agent may see."""
+    """Rings in an agent's inbox and in their programs, for all conversations that the agent may see."""
 
     limited_per_conversation = False
+    token = ""
+
+    async def connect(self) -> None:
+        """Read a token from the header Authorization, or from the subprotocols: scripts of pages cannot set headers."""
+        offered = self.scope["subprotocols"]
+        self.token = bearer_token(self.scope)
+        if PROTOCOL in offered:
+            self.subprotocol = PROTOCOL
+            self.token = self.token or next((protocol for protocol in offered if protocol != PROTOCOL), "")
+        await super().connect()
 
     async def subscription(self) -> Subscription | None:
-        """All conversations, or those of the agent's websites, while the session is an agent's."""
+        """All conversations, or those of the agent's websites, while the session or the token is an agent's."""
+        if self.token or TOKEN_ONLY in self.scope:
+            return await _token_subscription(self.token)
         session = import_module(settings.SESSION_ENGINE).SessionStore(self.scope["session"].session_key)
         return await _agent_subscription(await get_user({"session": session}))
 
@@ -198,6 +210,21 @@ def _agent_subscription(user: Any) -> Subscription | None:
     if agent is None:
         return None
     agents.mark_online(agent)
+    return _visible_to(agent)
+
+
+@database_sync_to_async
+def _token_subscription(text: str) -> Subscription | None:
+    token = Token.objects.authenticate(text)
+    agent = Agent.objects.for_user(token.agent) if token else None
+    if token is None or agent is None:
+        return None
+    if token.scope == Token.Scope.WRITE:  # a program that can answer; others only listen
+        agents.mark_online(agent)
+    return _visible_to(agent)
+
+
+def _visible_to(agent: Agent) -> Subscription:
     groups: tuple[str, ...] = (AGENTS,)
     if agent.is_limited:
         groups = tuple(website_group(website.pk) for website in Website.objects.visible_to(agent))

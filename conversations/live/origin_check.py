@@ -8,12 +8,16 @@ from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
-from conversations.threshold.origin import explain_mismatch, is_cross_origin, is_listed
+from conversations.threshold.origin import explain_mismatch, is_agent_origin, is_cross_origin, is_listed
 
 WEBSITE_ORIGIN = "chatsite.website_origin"
 """The key in a socket's scope for the origin of a website's page that has opened it; not set for our own pages."""
 
+TOKEN_ONLY = "chatsite.token_only"  # noqa: S105 (no password)
+"""The key in a socket's scope that is set if an agent's token may open it, but no cookie."""
+
 WIDGETS = "/ws/messages/"
+INBOX = "/ws/inbox/"
 
 
 class OriginCheck:
@@ -21,7 +25,7 @@ class OriginCheck:
 
     `is_cross_origin` decides, as it does for pages, so that hosts, proxies and trusted origins are treated alike. The
     doorbell of widgets, which reads no cookies, also accepts the origins of all websites, and checks by itself whether
-    the conversation belongs to that website.
+    the conversation belongs to that website. That of agents accepts programs, and pages of AGENT_ORIGINS: by a token.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -33,9 +37,18 @@ class OriginCheck:
         if is_same_origin(scope):
             return await self.inner(scope, receive, send)
         origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
+        # No script of a page can set the header Authorization of a socket, so this is a program.
+        if scope["path"] == INBOX and (bearer_token(scope) or is_agent_origin(origin)):
+            return await self.inner({**scope, TOKEN_ONLY: True}, receive, send)
         if scope["path"].startswith(WIDGETS) and await database_sync_to_async(is_listed)(origin):
             return await self.inner({**scope, WEBSITE_ORIGIN: origin}, receive, send)
         return await WebsocketDenier()(scope, receive, send)
+
+
+def bearer_token(scope: Any) -> str:
+    """The token in the header Authorization of a socket, or ""."""
+    scheme, _, token = dict(scope["headers"]).get(b"authorization", b"").decode("latin1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def is_same_origin(scope: Any) -> bool:
