@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import psutil
 import psycopg
@@ -261,6 +263,15 @@ class Chat(Server):
         url = f"ws://127.0.0.1:{self.port}/ws/messages/{conversation}/"
         with connect(url, origin=Origin(self.url)) as bell:
             assert json.loads(bell.recv(30))["type"] == "messages"
+
+    def forgets(self, email: str) -> None:
+        """Ask for a new password by mail."""
+        status, _, headers, _ = self.ask("GET", "/inbox/forgotten/")
+        cookie = headers["Set-Cookie"].partition(";")[0]
+        form = urlencode({"email": email, "csrfmiddlewaretoken": cookie.partition("=")[2]})
+        request = Request(f"{self.url}/inbox/forgotten/", form.encode(), {"Cookie": cookie})
+        with urlopen(request, timeout=60) as response:
+            assert status == response.status == 200
 
     def at_once(self, number: int, method: str, *arguments: Any) -> list[Answer]:
         """Call a method in as many threads at the same time."""

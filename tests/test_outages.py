@@ -6,7 +6,7 @@ sensitive to how fast the machine is: without limits the requests would take min
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ from django.db.utils import load_backend
 
 from chatsite import databases
 from chatsite.environment import DATABASE_LIMITS, Environment
+from tests.conftest import PASSWORD
 from tests.services import SOON, Chat, Line, Service, mariadb, postgresql
 
 SHORT = {
     "postgresql": "read_timeout=2&connect_timeout=2&statement_timeout=1000&lock_timeout=500",
     "mariadb": "read_timeout=2&connect_timeout=2&max_statement_time=1&innodb_lock_wait_timeout=1&lock_wait_timeout=1",
 }
+
+
+SET_EMAIL = "from django.contrib.auth.models import User; User.objects.update(email='bob@example.com')"
 
 
 @pytest.fixture(scope="module", params=["postgresql", "mariadb"])
@@ -42,8 +46,12 @@ def chat(
     """A server on that database."""
     name, service, line = database
     url = f"{service.url.replace(str(service.port), str(line.port))}?{SHORT[name]}"
-    chat = Chat(tmp_path_factory.mktemp("chat"), {"DATABASE_URL": url, "RATE_LIMITS": "off"})
+    where = tmp_path_factory.mktemp("chat")
+    mails = f"filemail:///{where / 'mails'}"
+    chat = Chat(where, {"DATABASE_URL": url, "RATE_LIMITS": "off", "EMAIL_URL": mails})
     chat.manage("migrate", "--verbosity", "0")
+    chat.manage("createagent", "bob", "--password", PASSWORD)
+    chat.manage("shell", "--verbosity", "0", "-c", SET_EMAIL)
     chat.start()
     yield chat
     if chat.process and chat.process.poll() is None:
@@ -142,6 +150,29 @@ def test_a_row_that_is_held_does_not_hold_a_thread(chat: Chat, database: tuple[s
     holder.rollback()
     holder.close()
     assert chat.post(conversation)[0] == 200
+
+
+def test_after_an_outage_forgotten_passwords_are_mailed_again(chat: Chat, database: tuple[str, Service, Line]) -> None:
+    _, service, _ = database
+    conversation = chat.begin()
+    mails = chat.log_file.with_name("mails")
+    service.freeze()
+    try:
+        chat.forgets("bob@example.com")
+        waits_for(lambda: "could not be made" in chat.log)
+    finally:
+        service.thaw()
+    assert chat.heals(conversation) < SOON
+    chat.forgets("bob@example.com")
+    waits_for(lambda: any("bob@example.com" in path.read_text() for path in mails.glob("*")))
+
+
+def waits_for(condition: Callable[[], bool]) -> None:
+    """Return when the condition is true."""
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def end_connections(name: str, service: Service) -> None:

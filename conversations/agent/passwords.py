@@ -18,7 +18,7 @@ from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, Set
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import close_old_connections, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import urlsafe_base64_decode
@@ -120,6 +120,7 @@ class ForgottenForm(PasswordResetForm):
 
         def job() -> None:
             try:
+                close_old_connections()  # as before a request: only then does it have its own time for the database
                 with override(language):
                     self.save(
                         domain_override=host,
