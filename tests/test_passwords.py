@@ -4,6 +4,8 @@ import logging
 import re
 import socket
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from chatsite.logs import SecretMaskingFormatter
 from conversations.agent import passwords
 from conversations.models import Agent, Token
 from tests.conftest import PASSWORD, Page
+from tests.services import Chat
 
 pytestmark = pytest.mark.django_db
 ACCOUNT, FORGOTTEN, SIGN_IN = "/inbox/account/", "/inbox/forgotten/", "/inbox/sign-in/"
@@ -49,7 +52,7 @@ def changes(page: Page, old: str, new: str, again: str = "") -> Any:
 def forgets(page: Page, email: str, **headers: str) -> Any:
     """Ask for a mail, and wait until it is sent."""
     response = page.post(FORGOTTEN, {"email": email}, headers=headers)
-    passwords.sender.submit(int).result(timeout=10)
+    passwords.wait_for_mails(10)
     return response
 
 
@@ -180,8 +183,25 @@ def test_the_answer_does_not_wait_for_the_mail_server(
     monkeypatch.setattr(passwords.ForgottenForm, "send_mail", slow)
     assert Page().post(FORGOTTEN, {"email": "bob@example.com"}).status_code == 200
     answered.set()
-    passwords.sender.submit(int).result(timeout=10)
+    passwords.wait_for_mails(10)
     assert waited == [True]
+
+
+def test_a_mail_server_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mails = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
+        database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
+        chat = Chat(tmp_path, {"DATABASE_URL": database, "RATE_LIMITS": "off", "EMAIL_URL": mails})
+        chat.manage("migrate", "--verbosity", "0")
+        chat.manage("createagent", "bob", "--password", PASSWORD)
+        set_email = "from django.contrib.auth.models import User; User.objects.update(email='bob@example.com')"
+        chat.manage("shell", "--verbosity", "0", "-c", set_email)
+        chat.start()
+        for _ in range(6):
+            chat.forgets("bob@example.com")
+        started = time.monotonic()
+        assert chat.stop() == 0
+        assert time.monotonic() - started < 9
 
 
 def test_a_mail_server_that_fails_is_logged_without_the_link(
