@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +20,7 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 import pytest
 from django.utils import timezone
 
-from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter
+from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter, BrokenArchive, written_whole
 from conversations.management.restoring import next_id
 from tests.conftest import PASSWORD, ROOT, Server, server_database
 
@@ -280,6 +282,94 @@ def test_a_restore_that_fails_half_way_leaves_the_old_database_and_no_new_files(
     shop.start()
     assert shop.texts(talk) == [TEXT, "", "An answer"]
     assert shop.accepts("bob", PASSWORD)
+
+
+ROWS_OF_USERS = "tables/auth.user/000001.jsonl.gz"
+HOSTILE: dict[str, tuple[str, bytes]] = {
+    "JSON in JSON": ("contents.json", b"[" * 100_000),
+    "no rows": (ROWS_OF_USERS, gzip.compress(b'{"a": 1}\n')),
+    "cut gzip": (ROWS_OF_USERS, gzip.compress(b"[1]\n")[:-9]),
+    "300 MB of spaces": (ROWS_OF_USERS, gzip.compress(b"[" + b" " * 300_000_000 + b"]\n", 1)),
+    "a number that no database has": (ROWS_OF_USERS, gzip.compress(f"[{2**70}]\n".encode())),
+}
+
+
+def test_hostile_archives_are_refused_with_a_sentence(new_shop: Callable[..., Shop], tmp_path: Path) -> None:
+    shop, archive = new_shop(), tmp_path / "backup.tar"
+    shop.manage("migrate", "--verbosity", "0")
+    shop.manage("createagent", "bob", "--password", PASSWORD)
+    shop.manage("backup", str(archive))
+    for what, (changed, data) in HOSTILE.items():
+        copy = repacked(archive, lambda name, old: data if name == changed else old)  # noqa: B023 (called at once)
+        code, printed = shop.run("restore", str(copy), "--replace")
+        assert (what, code) == (what, 1)
+        assert "CommandError" in printed, what
+        assert "Traceback" not in printed, what
+    for name in ("files/.", "files/../../evil", "files//etc/evil"):
+        with open(tmp_path / "evil.tar", "wb") as stream:
+            writer = ArchiveWriter(stream)
+            for member, content, _size in ArchiveReader(archive).members():
+                if member == "contents.json":
+                    writer.add(name, b"evil")
+                if member != SUMS:
+                    writer.add(member, content.read())
+            writer.finish()
+        code, printed = shop.run("restore", str(tmp_path / "evil.tar"), "--replace")
+        assert (name, code) == (name, 1)
+        assert "has a file with the name" in printed
+        assert not shop.files.is_file()
+    assert "bob" in shop.manage("shell", "--verbosity", "0", "-c", "print(__import__('conversations').models.Agent.objects.get())")
+
+
+def test_an_archive_with_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("files/sparse")
+    size = str(10**15)
+    member.pax_headers = {"GNU.sparse.size": size, "GNU.sparse.map": "0,0"}
+    with tarfile.open(tmp_path / "sparse.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member)
+    with pytest.raises(BrokenArchive, match="something else than files"):
+        ArchiveReader(tmp_path / "sparse.tar").verify()
+
+
+def test_archives_of_many_files_take_little_memory(tmp_path: Path) -> None:
+    with open(tmp_path / "many.tar", "wb") as stream:
+        writer = ArchiveWriter(stream)
+        for number in range(1000):
+            writer.add(f"files/{number}", b"x")
+        assert len(writer.tar.members) < 10
+        writer.finish()
+    tracemalloc.start()
+    assert sum(1 for _ in ArchiveReader(tmp_path / "many.tar").members()) == 1001
+    assert tracemalloc.get_traced_memory()[0] < 200_000
+    tracemalloc.stop()
+
+
+def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "backup.tar"
+    with written_whole(path, True) as first:
+        first.write(b"one" * 1000)
+        with pytest.raises(BlockingIOError, match="Another process"), written_whole(path, True):
+            pass
+        first.write(b"one")
+    assert path.read_bytes() == b"one" * 1001
+    with written_whole(path, True) as second:
+        second.write(b"two")
+    assert path.read_bytes() == b"two"
+    assert [each.name for each in tmp_path.iterdir()] == ["backup.tar"]
+
+
+def test_a_restore_into_a_linked_database_keeps_the_link(new_shop: Callable[..., Shop], tmp_path: Path) -> None:
+    link, real, archive = tmp_path / "link.sqlite3", tmp_path / "disk" / "real.sqlite3", tmp_path / "backup.tar"
+    real.parent.mkdir()
+    shop = new_shop(f"sqlite:///{link}")
+    link.symlink_to(real)
+    shop.manage("migrate", "--verbosity", "0")
+    shop.manage("createagent", "bob", "--password", PASSWORD)
+    shop.manage("backup", str(archive))
+    before = real.stat().st_ino
+    shop.manage("restore", str(archive), "--replace")
+    assert link.is_symlink()
+    assert real.stat().st_ino != before
 
 
 def test_a_backup_of_an_older_version_is_restored_and_migrated(new_shop: Callable[..., Shop], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ Its members, in this order:
 - `SHA256SUMS`: the checksums of all of these, as sha256sum prints them. An archive that ends without it is incomplete.
 """
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -17,7 +19,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +31,10 @@ TABLES, FILES = "tables/", "files/"
 
 SUMS_IN_MEMORY = 8 * 1024 * 1024
 """Bytes of checksums in memory; more of them are in a temporary file."""
+
+
+MAX_IN_MEMORY = 64 * 1024 * 1024
+"""Bytes of the largest member that is read whole, and of a part of a table when it is not compressed any more."""
 
 
 class BrokenArchive(Exception):
@@ -64,6 +70,7 @@ class ArchiveWriter:
         """Add a member with the first `size` bytes of an open file. Raises OSError if it has less."""
         reader = HashingReader(file)
         self.tar.addfile(_member(name, size), reader)  # it calls only read()
+        self.tar.members.clear()  # tarfile remembers all, and there may be millions
         self.sums.write(f"{reader.sha256.hexdigest()}  {name}\n".encode())
 
     def finish(self) -> None:
@@ -86,10 +93,13 @@ class ArchiveReader:
         Raises BrokenArchive; reading, too, raises tarfile.TarError.
         """
         with tarfile.open(self.path, mode="r|") as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isreg() else None
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile remembers all, and there may be millions
+                content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
                 if content is None:
                     raise BrokenArchive(f"{self.path} is no backup of Chatsite: it has something else than files.")
+                if member.size > MAX_IN_MEMORY and not member.name.startswith((FILES, SUMS)):
+                    raise BrokenArchive(f"{self.path} is no backup of Chatsite: {member.name} is too large.")
                 yield member.name, content, member.size
 
     def manifest(self) -> dict[str, Any]:
@@ -145,17 +155,33 @@ def written_whole(path: Path, overwrite: bool) -> Iterator[IO[bytes]]:
     if path.exists() and not overwrite:
         raise FileExistsError(path)
     part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+    with open(part, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+        if not _is_locked(file, part):
+            raise BlockingIOError(errno.EAGAIN, f"Another process is writing {part}")
+        try:
             os.fchmod(file.fileno(), 0o600)  # one from before may have others
+            file.truncate(0)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
-        sync_directory(path.parent)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            part.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _is_locked(file: IO[bytes], path: Path) -> bool:
+    """Lock an open file until it is closed; False if another process has locked it, or has renamed it meanwhile."""
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def sync_directory(directory: Path) -> None:

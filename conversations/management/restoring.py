@@ -196,7 +196,8 @@ def _fill_sqlite(
     migrations: list[tuple[str, str]], highest: dict[str, int], replace: bool
 ) -> Iterator[dict[str, Model]]:
     """A new file beside the old one, which is locked until the new one gets its name."""
-    path = Path(connection.settings_dict["NAME"])
+    configured = connection.settings_dict["NAME"]
+    path = Path(configured).resolve()  # it may be a link to a file on another disk
     new = path.with_name(f"{path.name}.restoring")
     try:
         old = _check_content(replace) if path.exists() else OldContent()
@@ -224,7 +225,7 @@ def _fill_sqlite(
             sync_directory(path.parent)
         finally:
             connection.close()
-            connection.settings_dict["NAME"] = str(path)
+            connection.settings_dict["NAME"] = configured
             _delete_sqlite(new)
 
 

@@ -6,6 +6,7 @@ Models are those of the migrations that the database has, not those of the code.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -17,6 +18,8 @@ from uuid import UUID
 from django.db import connection, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+
+from conversations.management.archive import MAX_IN_MEMORY
 
 Model = type[models.Model]
 
@@ -129,13 +132,16 @@ def parts_of(model: Model) -> Iterator[tuple[int, bytes]]:
 
 
 def write_part(model: Model, names: list[str], part: bytes) -> int:
-    """Insert the rows of a part, whose columns have these names; return how many there are."""
+    """Insert the rows of a part, whose columns have these names; return how many there are.
+
+    Raises ValueError and others if it is not one that `parts_of` has made.
+    """
     by_name = {field.attname: field for field in model._meta.concrete_fields}
     fields = [by_name[name] for name in names]
     quote = connection.ops.quote_name
     into = f"{quote(model._meta.db_table)} ({', '.join(quote(str(field.column)) for field in fields)})"
     statement = f"INSERT INTO {into} VALUES ({', '.join(['%s'] * len(fields))})"
-    lines = gzip.decompress(part).decode().split("\n")[:-1]  # splitlines() would split at other characters, too
+    lines = _gunzipped(part).decode().split("\n")[:-1]  # splitlines() would split at other characters, too
     with connection.cursor() as cursor:
         for start in range(0, len(lines), ROWS):
             rows = [json.loads(line) for line in lines[start : start + ROWS]]
@@ -177,6 +183,14 @@ def table_names(loader: MigrationLoader) -> list[str]:
 
 def _gzipped(lines: list[str]) -> bytes:
     return gzip.compress("".join(f"{line}\n" for line in lines).encode(), COMPRESSION, mtime=0)
+
+
+def _gunzipped(part: bytes) -> bytes:
+    decompressor = zlib.decompressobj(wbits=31)  # gzip
+    text = decompressor.decompress(part, MAX_IN_MEMORY)
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError("A part of a table is incomplete or too large.")
+    return text
 
 
 def _as_json(value: Any) -> Any:

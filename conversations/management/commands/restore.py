@@ -4,11 +4,12 @@ import os
 import pwd
 import shutil
 import tarfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
-from django.core.exceptions import SuspiciousFileOperation
+from django.core.exceptions import SuspiciousFileOperation, ValidationError
 from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -23,6 +24,19 @@ OTHER_KEY = (
     "The SECRET_KEY is not the one of the backup. API tokens are invalid until it is: copy it from the old .env. "
     "Browsers that stored a secret only after an identification may also need it."
 )
+
+
+NOT_UNDERSTOOD = (
+    ArithmeticError,  # a number that the database cannot store
+    AttributeError,
+    KeyError,
+    RecursionError,  # JSON in JSON in JSON
+    TypeError,
+    ValidationError,
+    ValueError,
+    zlib.error,
+)
+"""What is raised for an archive with right checksums whose contents `manage.py backup` has not written."""
 
 
 class Command(BaseCommand):
@@ -62,7 +76,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except tarfile.TarError as error:
             raise CommandError(f"{file} is no backup of Chatsite, or is damaged: {error}.") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except NOT_UNDERSTOOD as error:
             raise CommandError(f"{file} is no backup that this version understands ({error!r}).") from error
         except Error as error:
             raise CommandError(f"The database refuses the backup, and is as it was before: {error}") from error
@@ -149,8 +163,10 @@ class Command(BaseCommand):
         """Write a file under its name. Raises BrokenArchive for a name outside of the directory."""
         try:
             path = Path(default_storage.path(name))
+            if path == Path(default_storage.path("")):
+                raise SuspiciousFileOperation(name)
         except SuspiciousFileOperation as error:
-            raise BrokenArchive(f"The backup has a file with the name {name}.") from error
+            raise BrokenArchive(f"The backup has a file with the name “{name}”.") from error
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             new_files.append(path)
