@@ -285,6 +285,17 @@ async def test_whatever_a_client_sends_is_ignored(talk: Conversation) -> None:
         assert (await ring_of(bell))["last"] == (await ring_of(other))["last"] == message.pk
 
 
+async def test_events_of_a_later_version_are_ignored(talk: Conversation) -> None:
+    layer: Any = get_channel_layer()
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        await ring_of(bell)
+        for event in ({"type": "typing", "who": 7}, {"type": "close"}, {}):
+            await layer.group_send(customer_group(talk.pk), event)
+        await layer.group_send(customer_group(talk.pk), {"type": "ring", "last": 7})
+        assert (await ring_of(bell))["last"] == 7
+
+
 async def test_every_heartbeat_joins_the_group_again(
     talk: Conversation, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,21 @@ def test_the_server_saves_what_it_had_and_stops(watched: Watched, tmp_path: Path
     assert saved.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_that_is_put_back_at_once_is_not_lost(tmp_path: Path) -> None:
+    database, elsewhere = tmp_path / "db.sqlite3", tmp_path / "elsewhere"
+    sqlite3.connect(database).execute("CREATE TABLE t (id)")
+    file = DatabaseFile(database)
+    for _ in range(3):
+        database.rename(elsewhere)
+        assert not file.is_lost()
+        elsewhere.rename(database)
+        assert not file.is_lost()
+    database.unlink()
+    assert not file.is_lost()
+    assert file.is_lost()
+    file.connection.close()
+
+
 def test_the_server_goes_on_when_the_file_stays(watched: Watched, tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     file = DatabaseFile(database)

@@ -28,6 +28,7 @@ class DatabaseFile:
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self.identity = self.current_identity()
+        self.was_missing = False
 
     def current_identity(self) -> Identity | None:
         """The identity of the file that is there now, or None if there is none. Raises OSError."""
@@ -38,11 +39,16 @@ class DatabaseFile:
         return found.st_dev, found.st_ino
 
     def is_lost(self) -> bool:
-        """Whether the file was deleted, moved or replaced. A disk that does not answer is no reason to think so."""
+        """Whether the file was deleted, moved or replaced, now and when this was called before.
+
+        Once is not enough: somebody may put it back at once. A disk that does not answer is no reason to think so.
+        """
         try:
-            return self.current_identity() != self.identity
+            is_missing = self.current_identity() != self.identity
         except OSError:
-            return False
+            is_missing = False
+        was_missing, self.was_missing = self.was_missing, is_missing
+        return was_missing and is_missing
 
     def save(self) -> DatabaseLost:
         """Write what was stored to a new file beside the lost one, and close the connection; say so."""

@@ -246,8 +246,8 @@ class Link:
             sender, events = json.loads(message["data"])
             if sender != self.id:
                 for group, event in events:
-                    self.receive(group, event)
-        except (ValueError, TypeError, KeyError):  # of another version, for example
+                    self.receive(group, {**event})
+        except (ValueError, TypeError, KeyError, RecursionError):  # of another version, for example
             logger.warning("A message in Redis was not understood, and is ignored.")
 
     async def publish(self, redis: "Redis", name: str) -> None:

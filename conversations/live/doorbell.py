@@ -39,6 +39,9 @@ Subscription = tuple[tuple[str, ...], int]
 PROTOCOL = "chat"
 """A page without a cookie offers two subprotocols: this one, and the conversation's secret or the agent's token."""
 
+EVENTS = {"websocket.connect", "websocket.receive", "websocket.disconnect", "ring", "recheck"}
+"""The types of events that sockets get: from their clients, and from the groups that they are in."""
+
 # Close codes
 TRY_AGAIN_LATER = 1013
 REVOKED = 4403
@@ -94,8 +97,12 @@ class Doorbell(AsyncWebsocketConsumer):
         return None
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Call the method for this event. Channels would close old database connections first, in another thread."""
-        await getattr(self, get_handler_name(message))(message)
+        """Call the method for this event. Channels would close old database connections first, in another thread.
+
+        During an upgrade, processes of a later version may send events that this one does not know: they are ignored.
+        """
+        if message.get("type") in EVENTS:
+            await getattr(self, get_handler_name(message))(message)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Ignore everything that a client sends."""
