@@ -59,7 +59,7 @@ class ArchiveWriter:
     """Writes an archive to a stream, which may be a pipe."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        self.tar: Any = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self.sums: IO[bytes] = tempfile.SpooledTemporaryFile(SUMS_IN_MEMORY)  # noqa: SIM115
 
     def add(self, name: str, data: bytes) -> None:
@@ -92,6 +92,7 @@ class ArchiveReader:
 
         Raises BrokenArchive; reading, too, raises tarfile.TarError.
         """
+        tar: Any  # typeshed lacks `members`
         with tarfile.open(self.path, mode="r|") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile remembers all, and there may be millions
