@@ -344,6 +344,18 @@ def test_archives_of_many_files_take_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+def test_a_backup_to_a_program_that_ends_says_so_in_one_line(new_shop: Callable[..., Shop]) -> None:
+    shop = new_shop()
+    shop.manage("migrate", "--verbosity", "0")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "manage.py", "backup", "-"]
+    done = subprocess.run(command, cwd=ROOT, env=shop.environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == "CommandError: The program that reads the backup has ended.\n"
+
+
 def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "backup.tar"
     with written_whole(path, True) as first:

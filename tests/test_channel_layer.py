@@ -149,7 +149,7 @@ async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: Service) ->
     from redis.asyncio import Redis
 
     async with processes(redis.url) as (one,), Redis.from_url(redis.url) as stranger:
-        messages: list[str | bytes] = ["", "[", "{}", "[1]", '["x", 1]', '["x", [[1, 2, 3]]]', b"\xff", "[" * 100_000]
+        messages: list[str | bytes] = ["", "[", "{}", "[1]", '["x", 1]', '["x", [[1, 2, 3]]]', b"\xff"]
         messages += [f'["x", [["agents", {event}]]]' for event in ("1", '"x"', "null", "[1]")]
         for message in messages:
             await stranger.publish("chatsite-0", message)

@@ -55,11 +55,30 @@ class HashingReader:
         return data
 
 
+class LastingFailure:
+    """A stream that ignores what is written after an error: tarfile writes the rest once more when it is deleted."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.has_failed = False
+
+    def write(self, data: bytes) -> int:
+        """Write, unless a write has failed before. Raises OSError."""
+        if self.has_failed:
+            return len(data)
+        try:
+            return self.stream.write(data)
+        except OSError:
+            self.has_failed = True
+            raise
+
+
 class ArchiveWriter:
     """Writes an archive to a stream, which may be a pipe."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.tar: Any = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        output: Any = LastingFailure(stream)  # tarfile calls only write()
+        self.tar: Any = tarfile.open(fileobj=output, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self.sums: IO[bytes] = tempfile.SpooledTemporaryFile(SUMS_IN_MEMORY)  # noqa: SIM115
 
     def add(self, name: str, data: bytes) -> None:
