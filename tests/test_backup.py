@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from datetime import timedelta
 from http.cookiejar import CookieJar
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter, BrokenArchive, written_whole
+from conversations.management.commands import restore
 from conversations.management.restoring import next_id
 from tests.conftest import PASSWORD, ROOT, Server, server_database
 
@@ -368,6 +371,27 @@ def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path) -> None:
         second.write(b"two")
     assert path.read_bytes() == b"two"
     assert [each.name for each in tmp_path.iterdir()] == ["backup.tar"]
+
+
+def test_files_that_are_there_already_need_no_room(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MEDIA_ROOT = str(tmp_path / "files")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "old").write_bytes(b"x" * 1000)
+    with open(tmp_path / "backup.tar", "wb") as stream:
+        writer = ArchiveWriter(stream)
+        writer.add("files/old", b"x" * 1000)
+        writer.add("files/new", b"x" * 500)
+        writer.finish()
+    archive, command = ArchiveReader(tmp_path / "backup.tar"), restore.Command()
+    monkeypatch.setattr(restore, "connection", SimpleNamespace(vendor="none"))
+    usage = SimpleNamespace(free=500)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage)
+    command.check_place(archive)
+    usage.free = 499
+    with pytest.raises(CommandError, match="has 0 MB left"):
+        command.check_place(archive)
 
 
 def test_a_restore_into_a_linked_database_keeps_the_link(new_shop: Callable[..., Shop], tmp_path: Path) -> None:

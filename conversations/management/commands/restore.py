@@ -102,7 +102,11 @@ class Command(BaseCommand):
     def check_place(self, archive: ArchiveReader) -> None:
         """Raise CommandError if the files do not fit on the disk, or the user would own what Chatsite cannot open."""
         directory = _existing(Path(default_storage.path("")))
-        needed = sum(size for name, _content, size in archive.members() if name.startswith(FILES))
+        needed = sum(
+            size - _size(path_of_file(name.removeprefix(FILES)))  # a file that is there already is replaced
+            for name, _content, size in archive.members()
+            if name.startswith(FILES)
+        )
         free = shutil.disk_usage(directory).free
         if needed > free:
             raise CommandError(
@@ -161,12 +165,7 @@ class Command(BaseCommand):
 
     def write_file(self, name: str, content: IO[bytes], new_files: list[Path]) -> None:
         """Write a file under its name. Raises BrokenArchive for a name outside of the directory."""
-        try:
-            path = Path(default_storage.path(name))
-            if path == Path(default_storage.path("")):
-                raise SuspiciousFileOperation(name)
-        except SuspiciousFileOperation as error:
-            raise BrokenArchive(f"The backup has a file with the name “{name}”.") from error
+        path = path_of_file(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             new_files.append(path)
@@ -178,6 +177,22 @@ class Command(BaseCommand):
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def path_of_file(name: str) -> Path:
+    """The path of a stored file. Raises BrokenArchive for a name outside of the directory."""
+    directory = Path(default_storage.path(""))
+    try:
+        path = Path(default_storage.path(name))
+    except SuspiciousFileOperation:
+        path = directory
+    if path == directory:
+        raise BrokenArchive(f"The backup has a file with the name “{name}”.")
+    return path
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _existing(path: Path) -> Path:
