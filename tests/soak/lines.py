@@ -29,11 +29,11 @@ def delay(installation: Installation) -> None:
 
 
 def half_open(installation: Installation) -> None:
-    """All open connections go silent, twice."""
+    """All open connections go silent, twice. Pages notice when a request has had no answer for 15 s."""
     for _ in range(2):
         time.sleep(5)
         installation.internet.cut()
-    time.sleep(1)
+        time.sleep(20)
 
 
 def slow(people: list[Person]) -> None:
@@ -55,7 +55,7 @@ TRIALS = {
     "answers-truncated": Trial(partial(spoil, "truncated")),
     "acknowledgements-lost": Trial(partial(spoil, "acknowledgement")),
     "latency": Trial(delay, heals=20),
-    "half-open": Trial(half_open, heals=20),
+    "half-open": Trial(half_open),
     # The last long ones need their time on the line, in both directions.
     "slow": Trial(lambda installation: time.sleep(10), heals=60, texts=sometimes_long, before=slow),
 }
