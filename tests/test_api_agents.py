@@ -1,6 +1,8 @@
 """Programs of agents: who answered, who the agents are, assigning, and lists that skip no conversation."""
 
 import json
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,13 +10,15 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from conversations.actions import close, post_message
+from conversations.actions import close, post_message, renew_secret, reopen, take
 from conversations.models import Agent, Conversation, Token, Website
 from conversations.presence import agents
 
 pytestmark = pytest.mark.django_db
 LIST = "/api/conversation/"
+JSON = "application/json"
 
 
 def script(agent: Agent, scope: str = "WRITE") -> Client:
@@ -166,3 +170,30 @@ def test_only_agents_learn_who_the_agents_are(bob: Agent) -> None:
         for path in ("/api/agents/", "/api/me/"):
             response = caller.get(path)
             assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
+
+
+def test_updated_since_finds_what_has_changed_whatever_it_was(bob: Agent) -> None:
+    changes: list[Callable[[Conversation], Any]] = [
+        lambda talk: post_message(content="Again", conversation=talk),
+        lambda talk: close(conversation=talk),
+        lambda talk: reopen(conversation=close(conversation=talk)),
+        lambda talk: take(conversation=talk, by=bob),
+        lambda talk: script(bob).patch(f"{LIST}{talk.pk}/assign", f'{{"agent": {bob.pk}}}', content_type=JSON),
+        lambda talk: renew_secret(conversation=talk),
+    ]
+    made = [post_message(content="Hi").conversation for _ in [*changes, "unchanged"]]
+    earlier = timezone.now() - timedelta(hours=1)
+    Conversation.objects.update(updated_at=earlier, last_message_at=earlier)
+    Conversation.objects.filter(pk=made[-1].pk).update(updated_at=None)  # as before an upgrade
+    since = timezone.now() - timedelta(minutes=1)
+    for change, talk in zip(changes, made, strict=False):
+        change(talk)
+    query = {"updated_since": since.isoformat()}
+    found = script(bob).get(LIST, query).json()
+    assert [item["id"] for item in found["items"]] == [talk.pk for talk in reversed(made[:-1])]
+    assert found["count"] == len(changes)
+    assert all(item["updated_at"] > since.isoformat() for item in found["items"])
+    for text, count in [("2020-01-01T00:00", len(made)), ("0001-01-01T00:00:00Z", len(made)), ("9999-12-31T00:00Z", 0)]:
+        assert script(bob).get(LIST, {"updated_since": text}).json()["count"] == count
+    for invalid in ("yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert script(bob).get(LIST, {"updated_since": invalid}).status_code == 422

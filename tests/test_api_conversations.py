@@ -42,6 +42,7 @@ def test_an_agent_lists_all_conversations_newest_first(bobs: Client, bob: Agent,
     newer = post_message(content="Hi", name="Nora", email="nora@example.com").conversation
     take(conversation=newer, by=bob)
     body = bobs.get(LIST).json()
+    assert newer.updated_at
     assert body["count"] == 2
     assert body["items"][0] == {
         "id": newer.pk,
@@ -55,6 +56,7 @@ def test_an_agent_lists_all_conversations_newest_first(bobs: Client, bob: Agent,
         "assignee": bob.pk,
         "last_message_id": newer.last_message_id,
         "last_message_at": newer.last_message_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "updated_at": newer.updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     assert body["items"][1]["id"] == talk.pk
     assert body["items"][1]["assignee"] is None

@@ -174,7 +174,7 @@ def test_a_database_that_earlier_versions_have_migrated_gets_the_schema_of_a_new
         begin(server(version), "after it")
 
 
-@pytest.mark.parametrize("number", ["0003", "0004", "0005", "0006", "0007", "0008"])
+@pytest.mark.parametrize("number", ["0003", "0004", "0005", "0006", "0007", "0008", "0010"])
 def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number: str) -> None:
     """MariaDB does not undo changes of the schema. Earlier servers begin conversations in between."""
     first = server(NAMES[0])
@@ -182,7 +182,8 @@ def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number
     before = NAMES[NAMES.index(name) - 1]
     for statements in (2, 6, 15):
         migrate(before)
-        drop_defaults(server(before))
+        if number <= "0008":
+            drop_defaults(server(before))
         try:
             with connection.execute_wrapper(Failure(statements)):
                 migrate(name)

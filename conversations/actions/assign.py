@@ -13,6 +13,6 @@ def assign(*, conversation: Conversation, to: Agent | None) -> Conversation:
     assignee_id = to.pk if to else None
     if conversation.assignee_id != assignee_id:
         conversation.assignee = to
-        conversation.save(update_fields=["assignee"])
+        conversation.save_changes("assignee")
         announce_to_agents(conversation)
     return conversation

@@ -24,6 +24,6 @@ def close(*, conversation: Conversation, last_seen: int | None = None) -> Conver
     if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
         raise UnseenMessage
     conversation.status = Conversation.Status.CLOSED
-    conversation.save(update_fields=["status"])
+    conversation.save_changes("status")
     announce(conversation)
     return conversation

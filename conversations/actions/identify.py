@@ -42,5 +42,5 @@ def assign_to_contact(conversation: Conversation, claim: "Claim") -> None:
     if was_anonymous:
         conversation.customer_name = contact.name or conversation.customer_name
         conversation.customer_email = contact.email or conversation.customer_email
-        conversation.save(update_fields=["contact", "customer_name", "customer_email"])
+        conversation.save_changes("contact", "customer_name", "customer_email")
         replace_secret(conversation, identified_uuid(conversation.uuid))

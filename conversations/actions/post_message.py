@@ -29,6 +29,7 @@ UPDATED = (
     "customer_messages",
     "answered_messages",
     "first_answer_after",
+    "updated_at",
 )
 """The columns of the conversation that a message changes."""
 
@@ -165,7 +166,7 @@ def _write(
         attachment.message = message
         attachment.save()
     conversation.last_message_id = message.pk
-    conversation.last_message_at = message.created_at
+    conversation.last_message_at = conversation.updated_at = message.created_at
     line = content or "📎 " + ", ".join(attachment.name for attachment in attachments)
     conversation.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
     conversation.last_author = author

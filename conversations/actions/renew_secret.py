@@ -24,5 +24,5 @@ def renew_secret(*, conversation: Conversation) -> Conversation:
 def replace_secret(conversation: Conversation, secret: uuid.UUID) -> None:
     """Give a locked conversation this secret, and close the sockets that were opened with the old one."""
     conversation.uuid = secret
-    conversation.save(update_fields=["uuid"])
+    conversation.save_changes("uuid")
     announce_renewed_secret(conversation)

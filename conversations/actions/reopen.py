@@ -12,6 +12,6 @@ def reopen(*, conversation: Conversation) -> Conversation:
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:
         conversation.status = Conversation.Status.OPEN
-        conversation.save(update_fields=["status"])
+        conversation.save_changes("status")
         announce(conversation)
     return conversation

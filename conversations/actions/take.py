@@ -32,6 +32,6 @@ def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = 
     if seen_assignee != UNSEEN and conversation.assignee_id != seen_assignee:
         raise TakenBySomebodyElse
     conversation.assignee = by
-    conversation.save(update_fields=["assignee"])
+    conversation.save_changes("assignee")
     announce_to_agents(conversation)
     return conversation

@@ -31,6 +31,7 @@ from conversations.api.schemas import (
     ErrorOut,
     LastSeen,
     Limit,
+    Moment,
     Offset,
     Since,
     ValidationErrorOut,
@@ -55,6 +56,7 @@ def list_conversations(
     assigned: bool | None = None,
     assigned_to_me: bool = False,
     website: WebsiteKey | None = None,
+    updated_since: Moment | None = None,
     order: Literal["start", "activity"] = "start",
     before: Before | None = None,
     after: After | None = None,
@@ -76,6 +78,8 @@ def list_conversations(
         conversations = conversations.assigned_to(agent)
     if website is not None:
         conversations = conversations.on_website(website)
+    if updated_since is not None:
+        conversations = conversations.updated_since(updated_since)
     column = "id" if order == "start" else "last_message_id"
     items, count = conversations.page(column, limit, skip=offset, before=before, after=after)
     return {"items": items, "count": count}

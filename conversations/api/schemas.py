@@ -21,6 +21,14 @@ def iso_utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC, not before 1970. Without a time zone it is in UTC already."""
+    try:
+        return max(moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC), datetime(1970, 1, 1, tzinfo=UTC))
+    except OverflowError as error:  # in the years 1 and 9999
+        raise ValueError("This time is out of range.") from error
+
+
 Timestamp = Annotated[
     datetime,
     PlainSerializer(iso_utc, return_type=str),
@@ -31,6 +39,11 @@ LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the 
 WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
 Before = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a lower cursor.")]
 After = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a higher cursor, the lowest of them.")]
+Moment = Annotated[
+    datetime,
+    AfterValidator(in_utc),
+    Field(description="Only those that changed since then: a message, the status, the assignee, the customer."),
+]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
 
@@ -226,6 +239,12 @@ class ConversationOut(Schema):
     assignee: int | None = Field(alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int
     last_message_at: Timestamp
+    updated_at: Timestamp = Field(description="When a message, the status, the assignee or the customer changed last.")
+
+    @staticmethod
+    def resolve_updated_at(conversation: Conversation) -> datetime:
+        """Of conversations from before it was stored, when the last message was written."""
+        return conversation.updated_at or conversation.last_message_at
 
     @staticmethod
     def resolve_uuid(conversation: Conversation, context: dict[str, Any]) -> UUID | None:

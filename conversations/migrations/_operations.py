@@ -24,6 +24,20 @@ class AddField(migrations.AddField):
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
 
 
+class AddIndex(migrations.AddIndex):
+    """Django's AddIndex in a transaction of its own, which does nothing if the index is there."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Create the index."""
+        connection = schema_editor.connection
+        table = to_state.apps.get_model(app_label, self.model_name)._meta.db_table
+        with connection.cursor() as cursor:
+            known = connection.introspection.get_constraints(cursor, table)
+        if self.index.name not in known:
+            with transaction_of(schema_editor):
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
 class CreateModel(migrations.CreateModel):
     """Django's CreateModel, which replaces a table without rows: an earlier attempt may have failed half-way."""
 

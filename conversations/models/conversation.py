@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connection, models
-from django.db.models import F, OuterRef, Subquery, Value
+from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -100,6 +100,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def on_website(self, key: str) -> "ConversationQuerySet":
         """The conversations of the website with this key."""
         return self.filter(website__key=key)
+
+    def updated_since(self, moment: datetime) -> "ConversationQuerySet":
+        """The conversations of which a message, the status, the assignee or the customer changed since this moment."""
+        return self.filter(Q(updated_at__gte=moment) | Q(updated_at=None, last_message_at__gte=moment))
 
     def inactive_since(self, moment: datetime) -> "ConversationQuerySet":
         """The conversations without a message since this moment."""
@@ -214,6 +218,8 @@ class Conversation(models.Model):
     answered_messages = models.PositiveIntegerField(default=0, editable=False)
     # Seconds of office hours until the first answer; None without an answer, or if all of it was outside office hours.
     first_answer_after = models.PositiveIntegerField(null=True, editable=False)
+    # When a message, the status, the assignee or the customer changed last; None until then in earlier conversations.
+    updated_at = models.DateTimeField(null=True, editable=False)
 
     objects = ConversationQuerySet.as_manager()
 
@@ -229,12 +235,18 @@ class Conversation(models.Model):
             models.Index(fields=["website", "status", "-last_message_id"], name="inbox_website"),
             models.Index(fields=["contact", "-last_message_id"], name="contact_newest"),
             models.Index(fields=["status", "assignee", "-last_message_id"], name="inbox_assignee"),
+            models.Index(fields=["updated_at"], name="conversation_updated"),
         )
 
     def __str__(self) -> str:
         """The customer's name or e-mail address, or a number if they gave neither."""
         # Translators: the number must stand last, apart.
         return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
+
+    def save_changes(self, *names: str) -> None:
+        """Save these fields, and when that was."""
+        self.updated_at = timezone.now()
+        self.save(update_fields=[*names, "updated_at"])
 
     @property
     def secret_digest(self) -> str:
