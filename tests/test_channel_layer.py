@@ -1,6 +1,7 @@
 """The channel layer: rings within one process and between processes, also while Redis is away or hangs."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -179,3 +180,26 @@ async def test_a_socket_that_takes_no_events_keeps_only_the_newest() -> None:
         await layer.group_send("agents", {"type": "ring", "last": last})
     assert layer.channels[name].events.qsize() == MAX_WAITING
     assert await layer.receive(name) == {"type": "ring", "last": MAX_WAITING}
+
+
+async def test_a_link_that_is_cancelled_while_it_ends_leaves_no_task_and_no_error_behind() -> None:
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            raise ConnectionError
+
+    left: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: left.append(context))
+    before = asyncio.all_tasks()
+    link = asyncio.create_task(channel_layer.first_of(slow_to_end(), slow_to_end()))
+    await asyncio.sleep(0.01)
+    link.cancel()
+    await asyncio.sleep(0.01)
+    link.cancel()
+    await asyncio.wait([link])
+    await eventually(lambda: asyncio.all_tasks() == before)
+    del link
+    gc.collect()
+    assert left == []

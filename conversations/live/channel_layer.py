@@ -288,9 +288,13 @@ class Link:
 async def first_of(*functions: Coroutine[Any, Any, None]) -> None:
     """Run coroutines as tasks until one of them has returned or failed, and end the others. Raises its exception."""
     tasks = [asyncio.create_task(function) for function in functions]
+    for task in tasks:  # asyncio would log an exception that nobody has asked for
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for task in tasks:
+            task.cancel()  # all of them, also if this is cancelled again while it waits for their ends
         for task in tasks:
             await end(task)
     errors = [task.exception() for task in tasks if not task.cancelled()]
