@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.cookiejar import CookieJar
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter, BrokenArchive, written_whole
-from conversations.management.commands import restore
+from conversations.management.commands import backup, restore
 from conversations.management.restoring import next_id
 from tests.conftest import PASSWORD, ROOT, Server, server_database
 
@@ -357,6 +358,17 @@ def test_a_backup_to_a_program_that_ends_says_so_in_one_line(new_shop: Callable[
     os.close(writer)
     assert done.returncode == 1
     assert done.stderr == "CommandError: The program that reads the backup has ended.\n"
+
+
+def test_a_backup_of_a_database_that_may_not_be_read_says_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError
+
+    settings = {"NAME": "/root/db.sqlite3"}
+    monkeypatch.setattr(backup, "connection", SimpleNamespace(vendor="sqlite", settings_dict=settings))
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(CommandError, match=r"The database /root/db\.sqlite3 cannot be read"):
+        backup.Command().write(BytesIO(), None)
 
 
 def test_two_backups_to_the_same_file_do_not_mix(tmp_path: Path) -> None:

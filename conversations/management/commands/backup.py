@@ -76,8 +76,12 @@ class Command(BaseCommand):
 
     def write(self, stream: IO[bytes], directory: Path | None) -> None:
         """Write the archive to a stream. `directory` is where its file is, for the space that is left."""
-        if connection.vendor == "sqlite" and not Path(connection.settings_dict["NAME"]).exists():
-            raise CommandError(f"There is no database {connection.settings_dict['NAME']}. Is DATABASE_URL right?")
+        name = connection.settings_dict["NAME"]
+        try:
+            if connection.vendor == "sqlite" and not Path(name).exists():
+                raise CommandError(f"There is no database {name}. Is DATABASE_URL right?")
+        except PermissionError as error:
+            raise CommandError(f"The database {name} cannot be read. Run this as the user of Chatsite.") from error
         archive = ArchiveWriter(stream)
         with snapshot.one_moment():
             loader = MigrationLoader(connection)
