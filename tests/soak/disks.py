@@ -33,4 +33,8 @@ def fill(installation: Installation) -> None:
     filler.unlink()
 
 
-TRIALS = {"sqlite-held": Trial(hold, engine="sqlite"), "disk-full": Trial(fill, engine="small-disk")}
+TRIALS = {
+    "sqlite-held": Trial(hold, engine="sqlite"),
+    # Who writes to a full disk is asked to come back after 10 s.
+    "disk-full": Trial(fill, heals=20, engine="small-disk"),
+}
