@@ -160,7 +160,7 @@ def mariadb() -> Iterator[Service]:
                 connection.cursor().execute("CREATE DATABASE chat CHARACTER SET utf8mb4")
 
         arguments = [server, "--no-defaults", data, f"--port={port}", "--bind-address=127.0.0.1", *more]
-        arguments += [f"--socket={where}/socket", f"--pid-file={where}/pid", "--innodb-flush-log-at-trx-commit=0"]
+        arguments += [f"--socket={where}/socket", f"--pid-file={where}/pid", "--innodb-flush-log-at-trx-commit=2"]
         with running(arguments, port, f"mysql://root@127.0.0.1:{port}/chat", ready) as service:
             yield service
 

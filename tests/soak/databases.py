@@ -48,7 +48,12 @@ def repeatedly(statement: Callable[[Installation], None], seconds: float, instal
 
 def end_connections(installation: Installation) -> None:
     """End all connections of the servers."""
-    installation.execute(END)
+    if installation.engine == "postgresql":
+        installation.execute(END)
+        return
+    ids = "SELECT id FROM information_schema.processlist WHERE db = 'chat' AND id <> connection_id()"
+    for [pk] in installation.execute(ids):
+        installation.execute(f"KILL {pk}")
 
 
 def take_connections(installation: Installation) -> None:
@@ -80,8 +85,7 @@ def read_only(on: str, installation: Installation) -> None:
     """Writes are refused for 15 s, and connections of that time stay so."""
     time.sleep(3)
     installation.database.sql(on.format("on"))
-    if installation.engine == "postgresql":
-        end_connections(installation)
+    end_connections(installation)
     time.sleep(15)
     installation.database.sql(on.format("off"))
 
@@ -102,7 +106,7 @@ MARIADB: dict[str, Fault] = {
     "mariadb-killed": partial(restart, signal.SIGKILL, 0),
     "mariadb-frozen": freeze,
     "mariadb-cut": cut,
-    "mariadb-read-only": partial(read_only, "SET GLOBAL read_only = {}"),
+    "mariadb-read-only": partial(read_only, "SET GLOBAL tx_read_only = {}"),
 }
 TRIALS = {name: Trial(fault) for name, fault in POSTGRESQL.items()} | {
     name: Trial(fault, engine="mariadb") for name, fault in MARIADB.items()

@@ -55,7 +55,7 @@ TRIALS = {
     "answers-truncated": Trial(partial(spoil, "truncated")),
     "acknowledgements-lost": Trial(partial(spoil, "acknowledgement")),
     "latency": Trial(delay, heals=20),
-    "half-open": Trial(half_open),
+    "half-open": Trial(half_open, heals=15),
     # The last long ones need their time on the line, in both directions.
     "slow": Trial(lambda installation: time.sleep(10), heals=60, texts=sometimes_long, before=slow),
 }
