@@ -87,6 +87,7 @@ def test_every_call_documents_429_and_422_where_it_takes_input(document: Any) ->
         assert "422" in schemas or not takes_input, path
         assert {"ErrorOut"} == {schemas[status] for status in schemas if status >= "400" and status != "422"}
         assert method not in UNSAFE or "403" in schemas
+        assert "requestBody" not in operation or {"400", "413"} <= set(schemas)
 
 
 def test_types_say_what_a_reader_of_the_document_can_rely_on(document: Any) -> None:

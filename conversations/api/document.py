@@ -13,6 +13,9 @@ OPTIONAL_AUTH: list[dict[str, list[str]]] = [{}, {"AgentToken": []}, {"AgentSess
 BODY_SOURCES = {"body", "form", "file"}
 """ninja's names for the parts of a request's body."""
 
+BODY_ERRORS = {"400": "The body cannot be parsed.", "413": "The body is too large."}
+"""Errors that every call with a body can have."""
+
 ALWAYS_POSSIBLE = {
     "429": "Too many requests or connections: try again after `Retry-After` seconds.",
     "503": "The database does not answer: try again after `Retry-After` seconds.",
@@ -56,6 +59,9 @@ def _add_errors(operation: dict[str, Any]) -> None:
     takes_input = "requestBody" in operation or any(each["in"] == "query" for each in operation["parameters"])
     if takes_input:
         responses.setdefault("422", _response("The input is invalid.", "ValidationErrorOut"))
+    if "requestBody" in operation:
+        for status, description in BODY_ERRORS.items():
+            responses.setdefault(status, _response(description, "ErrorOut"))
     for status, description in ALWAYS_POSSIBLE.items():
         responses[status] = _response(description, "ErrorOut")
     operation["responses"] = dict(sorted(responses.items()))

@@ -1,5 +1,6 @@
 """The schemas of requests and responses."""
 
+import re
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -19,6 +20,13 @@ from conversations.screen.paging import MAX_NUMBER
 def iso_utc(moment: datetime) -> str:
     """Format a moment as ISO 8601 in UTC with milliseconds: 2025-03-08T17:21:49.677Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def check_iso(text: Any) -> Any:
+    """The text of a moment. Raises ValueError for other notations, which pydantic reads too, such as numbers."""
+    if not re.match(r"\d{4}-\d\d-\d\dT", str(text)):
+        raise ValueError("Write a time as in 2025-03-08T17:21:49Z.")
+    return text
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -41,6 +49,7 @@ Before = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with 
 After = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a higher cursor, the lowest of them.")]
 Moment = Annotated[
     datetime,
+    BeforeValidator(check_iso),
     AfterValidator(in_utc),
     Field(description="Only those that changed since then: a message, the status, the assignee, the customer."),
 ]
