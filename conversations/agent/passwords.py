@@ -19,7 +19,7 @@ from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, Set
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import OperationalError, close_old_connections, connection
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import urlsafe_base64_decode
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 MAILS_AT_ONCE = 20
 """Requests for a mail that are sent or wait at the same time. Further ones get no mail, and a line in the log."""
+
+RETRIES = (2, 10)
+"""Seconds that a mail waits for a database that does not answer, before the second and the third try."""
 
 EXIT_TIMEOUT = 1
 """Seconds that mails have when the process ends. Requests have had 8 before, and Docker sends SIGKILL after 10."""
@@ -134,16 +137,26 @@ class ForgottenForm(PasswordResetForm):
 
         more: Any = {"minutes": settings.PASSWORD_RESET_TIMEOUT // 60}  # Django's stubs take only texts
 
+        def send() -> None:
+            with turn, override(language):
+                self.save(
+                    domain_override=host,
+                    use_https=is_secure,
+                    subject_template_name="agent/forgotten_subject.txt",
+                    email_template_name="agent/forgotten_mail.txt",
+                    extra_email_context=more,
+                )
+
         def job() -> None:
             try:
-                with turn, override(language):
-                    self.save(
-                        domain_override=host,
-                        use_https=is_secure,
-                        subject_template_name="agent/forgotten_subject.txt",
-                        email_template_name="agent/forgotten_mail.txt",
-                        extra_email_context=more,
-                    )
+                for seconds in RETRIES:
+                    try:
+                        return send()
+                    except OperationalError as error:
+                        logger.warning("A mail with a new password waits for the database: %s", error)
+                    time.sleep(seconds)
+                    close_old_connections()  # each try has its own time for the database
+                send()
             except Exception:
                 logger.exception("A mail with a new password could not be made.")
             finally:
