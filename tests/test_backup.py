@@ -438,8 +438,11 @@ def test_a_backup_of_an_older_version_is_restored_and_migrated(new_shop: Callabl
 
 
 OLD_ROWS = """
-from conversations.models import Conversation, Website
-Conversation.objects.create(website=Website.objects.default(), customer_name={text!r})
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+apps = MigrationLoader(connection).project_state(("conversations", "0006_separate_hmac_secret")).apps
+website = apps.get_model("conversations.Website").objects.get(key="default")
+apps.get_model("conversations.Conversation").objects.create(website=website, customer_name={text!r})
 """
 
 

@@ -133,7 +133,7 @@ def test_who_writes_is_told_to_try_again(bobs: Page, bob: Agent, talk: Conversat
         assert answer.status_code == 503
         assert int(answer["Retry-After"]) > 0
         words = answer.content.decode()
-        assert ("The database does not answer" in words) or ("There is no room for anything new" in words)
+        assert ("The database does not answer" in words) or ("The server is full at the moment" in words)
     assert Message.objects.count() == before
 
 
