@@ -83,10 +83,11 @@ def _reset_language() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _reset_rate_limits() -> Iterator[None]:
+    redis_client.breaker.succeeded()  # the test before may have had a Redis that was down
     cache.clear()
     limits.store.cache_clear()
-    redis_client.breaker.succeeded()
     yield
+    redis_client.breaker.succeeded()
     cache.clear()
     limits.store.cache_clear()
 

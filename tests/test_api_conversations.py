@@ -40,7 +40,7 @@ def test_calls_without_a_session_or_token_of_an_agent_are_401(talk: Conversation
 
 def test_an_agent_lists_all_conversations_newest_first(bobs: Client, bob: Agent, talk: Conversation) -> None:
     newer = post_message(content="Hi", name="Nora", email="nora@example.com").conversation
-    take(conversation=newer, by=bob)
+    newer = take(conversation=newer, by=bob)
     body = bobs.get(LIST).json()
     assert newer.updated_at
     assert body["count"] == 2

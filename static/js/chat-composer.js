@@ -285,7 +285,7 @@ class ChatComposer extends HTMLElement {
     this.setStatus(item, this.texts.retrying, true);
     if (!seconds) this.bell.hurry();
     else if (response.status === 429) this.lazy("showRateLimit", item, seconds);
-    return seconds ? 1000 * seconds : backOff;
+    return 1000 * seconds || backOff;
   }
 
   // The server answers again: do not wait any longer, unless it has said for how long to wait.

@@ -160,7 +160,7 @@ class DoorBell extends HTMLElement {
     document.body.dataset.link = state;
     this.textContent = this.dataset[state === "polling" ? "live" : state];
     this.dispatchEvent(new CustomEvent(state));
-    if (state !== "lost" && (before === "lost" || before === undefined)) document.dispatchEvent(new CustomEvent("connected"));
+    if (state !== "lost" && (before ?? "lost") === "lost") document.dispatchEvent(new CustomEvent("connected"));
     if (before === "lost" && !this.open) this.connect();
   }
 }

@@ -12,7 +12,7 @@ from tests.browser.websites import Requests, Site, Web, block_cookies, token
 pytestmark = pytest.mark.browser
 
 NOTE = payload("note.txt", b"a note")
-OFFLINE = "That did not work, because there was no connection. Try again."
+OFFLINE = "There is no connection. Try again."
 
 
 def modules(asked: Requests) -> list[str]:

@@ -80,7 +80,7 @@ def continues_in_a_new_window(alice: EmbeddedCustomer, bob: Agent) -> None:
     another = Customer(alice.page.context.new_page(), window.page.url.partition("/chat/")[0])
     another.goes("/chat/")  # our own page, from which codes are accepted
     another.page.evaluate("(address) => location.assign(address)", f"{window.page.url}#code={code}")
-    expect(another.page.get_by_role("alert").filter(has_text="opened too late")).to_be_visible()
+    expect(another.page.get_by_role("alert").filter(has_text="has expired")).to_be_visible()
     assert another.screen() == []
 
 
@@ -554,7 +554,7 @@ def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(web: Web, memb
     alice.page.evaluate("Chatsite.on('refused', (why) => document.title = `Refused: ${why}`)")
     alice.calls("identify", token("alice", "not-the-secret-" * 4) if wrong.startswith("a token") else wrong)
     alice.opens()
-    expect(alice.page).to_have_title(re.compile("Refused: We could not make sure who you are"))
+    expect(alice.page).to_have_title(re.compile("Refused: We could not confirm your identity"))
     alice.says("I am nobody")
     alice.shows("I am nobody")
 

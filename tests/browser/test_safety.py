@@ -171,7 +171,10 @@ def test_text_that_is_slow_to_render_is_shown(people: People, api: Api) -> None:
     ]
     uuid = api.start_conversation(*hard)
     alice = people.customer(conversation=uuid)
-    alice.shows(*hard)
+    for shown in (hard[3:], hard[1:], hard):  # each response has 50 kB
+        alice.shows(*shown)
+        if shown is not hard:
+            alice.page.get_by_role("link", name="Show older messages").click()
     alice.says("Still alive")
     alice.sees("Still alive")
     is_unharmed(alice.page)
