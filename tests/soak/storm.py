@@ -56,6 +56,7 @@ class Page:
     storm: Storm
     number: int
     uuid: str
+    last: int  # its cursor
     tries: int = 0
     polls_at: float = 0
 
@@ -120,7 +121,7 @@ class Page:
         head = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
         try:
             reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(f"GET /chat/messages/?since=1 HTTP/1.0\r\nHost: {host}\r\n{head}\r\n".encode())
+            writer.write(f"GET /chat/messages/?since={self.last} HTTP/1.0\r\nHost: {host}\r\n{head}\r\n".encode())
             answer = await reader.read()
             writer.close()
             self.storm.statuses[int(answer.split()[1])] += 1
@@ -128,7 +129,7 @@ class Page:
             self.storm.statuses[0] += 1
 
 
-def probe(port: int, uuid: str, where: str) -> list[float]:
+def probe(port: int, uuid: str, last: int, where: str) -> list[float]:
     """Poll and post as others do until `where` has the file "stop"; returns the seconds that each request took."""
     seconds, number = [], 0
     Path(f"{where}/started").touch()
@@ -138,7 +139,7 @@ def probe(port: int, uuid: str, where: str) -> list[float]:
         head = {"X-Forwarded-For": f"10.2.0.{number % 250}", "Content-Type": "application/json"}
         with suppress(OSError):  # it then took 60 s
             if number % 5:
-                client.request("GET", f"/api/messages/{uuid}/?since=1", headers=head)
+                client.request("GET", f"/api/messages/{uuid}/?since={last}", headers=head)
             else:
                 client.request("POST", "/api/messages/", json.dumps({"content": "x", "conversation": uuid}), head)
             client.getresponse().read()
@@ -178,19 +179,24 @@ class Outcome:
         )
 
 
-def conversations(server: Server, number: int) -> list[str]:
-    """Begin conversations; returns their uuids."""
+Talk = tuple[str, int]
+"""A conversation: its uuid, and the id of its message."""
+
+
+def conversations(server: Server, number: int) -> list[Talk]:
+    """Begin conversations."""
     code = (
-        "from conversations.models import Conversation\nfrom conversations.actions import post_message\n"
-        f"print(*[post_message(content='Hi').conversation.uuid for _ in range({number})])"
+        "import json\nfrom conversations.actions import post_message\n"
+        f"messages = [post_message(content='Hi') for _ in range({number})]\n"
+        "print(json.dumps([(str(message.conversation.uuid), message.pk) for message in messages]))"
     )
-    return server.manage("shell", "--no-imports", "-v", "0", "-c", code).split()
+    return [(uuid, last) for uuid, last in json.loads(server.manage("shell", "--no-imports", "-v", "0", "-c", code))]
 
 
-async def rage(first: Server, second: Server, uuids: list[str], spread: float, fault: str, most: float) -> Outcome:
+async def rage(first: Server, second: Server, talks: list[Talk], spread: float, fault: str, most: float) -> Outcome:
     """Open the pages at the first server, end it, and wait until they are back at the second, `most` seconds long."""
     storm = Storm(first.url, spread)
-    pages = [Page(storm, number, uuid) for number, uuid in enumerate(uuids)]
+    pages = [Page(storm, number, *talk) for number, talk in enumerate(talks)]
     tasks = []
     for start in range(0, len(pages), 20):
         tasks += [asyncio.create_task(page.live()) for page in pages[start : start + 20]]
@@ -205,7 +211,7 @@ async def rage(first: Server, second: Server, uuids: list[str], spread: float, f
     cpu = psutil.Process(second.process.pid).cpu_times()
     storm.statuses.clear()
     with tempfile.TemporaryDirectory() as where, ProcessPoolExecutor(1, get_context("spawn")) as executor:
-        probing: Future[list[float]] = executor.submit(probe, second.port, uuids[0], where)
+        probing: Future[list[float]] = executor.submit(probe, second.port, *talks[0], where)
         while not Path(f"{where}/started").exists():
             await asyncio.sleep(0.05)
         storm.url = second.url
@@ -237,14 +243,23 @@ def stop(server: Server, fault: str) -> float:
 
 
 def run(
-    pages: int, *, fault: str = "terminate", spread: float = RESTART, most: float = 120, database: str = ""
+    pages: int,
+    *,
+    fault: str = "terminate",
+    spread: float = RESTART,
+    most: float = 120,
+    database: str = "",
+    debug: bool = False,
 ) -> Outcome:
-    """Start two servers and Redis, and let a storm rage. `fault` is terminate (SIGTERM) or kill."""
+    """Start two servers and Redis, and let a storm rage. `fault` is terminate (SIGTERM) or kill.
+
+    `debug` saves the half minute of collectstatic, but each query then costs twice as much.
+    """
     allow_open_files()
     with tempfile.TemporaryDirectory(prefix="chatsite-storm-") as where, redis_server() as redis:
         log = Path(where) / "log"
         environment = {
-            "DEBUG": "on",
+            "DEBUG": "on" if debug else "off",
             "SECRET_KEY": "for-measuring-only-" + "x" * 40,
             "ALLOWED_HOSTS": "127.0.0.1",
             "INSECURE_HTTP": "on",
@@ -253,10 +268,13 @@ def run(
             "DATABASE_URL": database or f"sqlite:///{where}/storm.sqlite3",
             "REDIS_URL": redis.url,
             "FILES": where,
+            "STATIC_ROOT": f"{where}/static",
         }
         servers = [Server(environment), Server(environment)]
         servers[0].manage("migrate", "--verbosity", "0")
-        uuids = conversations(servers[0], pages)
+        if not debug:
+            servers[0].manage("collectstatic", "--no-input", "--verbosity", "0")
+        talks = conversations(servers[0], pages)
         saved = os.dup(2)
         try:
             for server in servers:
@@ -266,7 +284,7 @@ def run(
                         server.start()
                     finally:
                         os.dup2(saved, 2)
-            outcome = asyncio.run(rage(servers[0], servers[1], uuids, spread, fault, most))
+            outcome = asyncio.run(rage(servers[0], servers[1], talks, spread, fault, most))
             outcome.log = log.stat().st_size
             return outcome
         finally:
