@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 import jwt
 import pytest
 from playwright.sync_api import (
-    Browser,
     BrowserContext,
+    BrowserType,
     ConsoleMessage,
     Frame,
     FrameLocator,
@@ -259,19 +259,19 @@ class Browsers:
     `ordinary` opens private windows: they start without data, and block third-party cookies.
     """
 
-    def __init__(self, chromium: Browser, path: str, arguments: list[str]) -> None:
-        """`chromium` was started with Playwright's own options, which switch off storage partitioning."""
+    def __init__(self, kind: BrowserType, path: str, arguments: list[str]) -> None:
+        """`path` is that of a whole browser, which is not only a shell."""
         self.path = path
-        page = chromium.new_page()
-        page.goto("chrome://version")
-        words = [f"--{word.strip()}" for word in page.locator("#command_line").inner_text().split(" --")]
-        page.close()
+        with kind.launch(
+            executable_path=path, args=arguments
+        ) as browser:  # Playwright's options switch partitioning off
+            page = browser.new_page()
+            page.goto("chrome://version")
+            words = [f"--{word.strip()}" for word in page.locator("#command_line").inner_text().split(" --")]
         [self.default] = [word for word in words if word.startswith("--disable-features=") and PARTITIONING in word]
         self.arguments = [*arguments, self.default.replace(f",{PARTITIONING}", "")]
         assert PARTITIONING not in self.arguments[-1]
-        self.ordinary = chromium.browser_type.launch(
-            executable_path=path, args=self.arguments, ignore_default_args=[self.default]
-        )
+        self.ordinary = kind.launch(executable_path=path, args=self.arguments, ignore_default_args=[self.default])
 
     def launch(self, kind: str, profile: Path) -> BrowserContext:
         """Start a browser of one of KINDS with its own profile in a folder."""
