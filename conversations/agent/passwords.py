@@ -31,6 +31,7 @@ from django.views.decorators.http import require_http_methods
 
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.sign_in import mail_is_set, may_sign_in, normalize_username, too_many_tries
+from conversations.screen.forms import EmailField
 from conversations.threshold import limits
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ atexit.register(wait_for_mails, EXIT_TIMEOUT)
 class EmailForm(forms.Form):
     """An agent's e-mail address. It takes the password, because a mail to this address gives a new one."""
 
-    email = forms.EmailField(max_length=254, required=False)
+    email = EmailField(required=False)
     old_password = forms.CharField(strip=False)
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -118,6 +119,8 @@ def account(request: AgentRequest) -> HttpResponse:
 
 class ForgottenForm(PasswordResetForm):
     """The e-mail address of an account."""
+
+    email = EmailField()
 
     def get_users(self, email: str) -> Iterator[User]:
         """The users with this address who may sign in, and whose password no administrator has taken away."""

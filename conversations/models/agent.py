@@ -6,9 +6,12 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, User, UserManager
 from django.db import models
 from django.db.models import Q
+from django.db.models.signals import pre_save
+from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from conversations.models.prepared import prepared
+from conversations.models.visible_text import one_line
 
 if TYPE_CHECKING:
     from conversations.models.conversation import ConversationQuerySet
@@ -79,6 +82,13 @@ class Agent(User):
 
         conversations = Conversation.objects.all()
         return conversations.filter(website__agents=self.pk) if self.is_limited else conversations
+
+
+@receiver(pre_save, sender=User)
+@receiver(pre_save, sender=Agent)
+def _clean_names(instance: User, **_signal: Any) -> None:
+    """Take out of names what nobody sees, whichever form or command has set them."""
+    instance.first_name, instance.last_name = one_line(instance.first_name), one_line(instance.last_name)
 
 
 def public_name(agent: User | None) -> str:

@@ -3,7 +3,6 @@
 import errno
 import logging
 import secrets
-import unicodedata
 import uuid
 from typing import Any
 
@@ -15,6 +14,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from conversations.models.conversation import Conversation
+from conversations.models.visible_text import file_name, is_blank
 from conversations.pictures import THUMBNAIL_SIDE
 from conversations.pictures.process import process_picture
 
@@ -48,16 +48,15 @@ https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipar
 
 
 def clean_name(name: str) -> str:
-    """A file name that is safe to show: without folders, control characters and text direction overrides."""
+    """A file name that is safe to show: without folders, and without what cannot be printed or steers its direction."""
     for escaped, letter in ESCAPED.items():
         name = name.replace(escaped, letter)
     name = name.replace("\\", "/").rpartition("/")[2]
-    name = "".join(letter for letter in name if unicodedata.category(letter)[0] != "C")
-    name = " ".join(name.split()).strip(". ")
+    name = file_name(name).strip(". ")
     stem, dot, end = name.rpartition(".")
     if len(name) > NAME_LENGTH:  # keep the extension
         name = f"{stem[: NAME_LENGTH - 20]}{dot}{end}"[:NAME_LENGTH]
-    return name or "file"
+    return "file" if is_blank(name) else name
 
 
 def with_extension(name: str, file_format: str) -> str:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.models.office_hours import OfficeHours
 from conversations.models.prepared import prepared
+from conversations.models.visible_text import one_line
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -258,7 +259,10 @@ class Website(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Raise ValidationError if no customer could write."""
+        """Clean the name. Raise ValidationError if nothing in it is visible, or if no customer could write."""
+        self.name = one_line(self.name)
+        if not self.name:
+            raise ValidationError({"name": _("Enter a name that customers can read.")})
         if self.identity_required and not self.verifies_identity:
             sentence = _("Identity cannot be required while no kind of proof is switched on and has a secret.")
             raise ValidationError({"identity_required": sentence})

@@ -10,6 +10,17 @@ from conversations.models import Website
 from conversations.models.validation import check_content, check_email, check_name
 
 
+class EmailField(forms.CharField):
+    """An e-mail address. Browsers do not check it: they refuse letters such as ü before the @."""
+
+    def clean(self, value: str | None) -> str:
+        """The address, or "". Raises ValidationError if it is not one."""
+        try:
+            return check_email(super().clean(value))
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
+
+
 class MessageForm(forms.Form):
     """A message."""
 
@@ -38,7 +49,7 @@ class CustomerMessageForm(MessageForm):
     """A customer's message. The first one may come with a name and an e-mail address."""
 
     name = forms.CharField(required=False)
-    email = forms.CharField(required=False)
+    email = EmailField(required=False)
 
     def require_contact_details(self, website: Website, *, is_first: bool, is_known: bool) -> None:
         """Make name and e-mail address required, if the website wants them with the first message.
@@ -58,7 +69,3 @@ class CustomerMessageForm(MessageForm):
     def clean_name(self) -> str:
         """The name on one line."""
         return self._apply(check_name, self.cleaned_data["name"])
-
-    def clean_email(self) -> str:
-        """The e-mail address, or "" for none."""
-        return self._apply(check_email, self.cleaned_data["email"])

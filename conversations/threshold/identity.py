@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from conversations.models import Contact, Website
 from conversations.models.contact import SUB_LENGTH, Claim
 from conversations.models.validation import NAME_LENGTH, check_email, check_name
+from conversations.models.visible_text import is_blank, one_line
 
 HEADER = "X-Identity"
 """The header in which the chat page sends the proof with each request."""
@@ -99,7 +100,7 @@ def _verify_token(token: str, secret: str) -> Claim | None:
         )
     except (jwt.PyJWTError, ValueError):  # ValueError: text that cannot be encoded
         return None
-    name = _valid_or_empty(lambda text: check_name(text[:NAME_LENGTH]), payload.get("name"))
+    name = _valid_or_empty(lambda text: check_name(one_line(text)[:NAME_LENGTH]), payload.get("name"))
     email = _valid_or_empty(check_email, payload.get("email"))
     return _storable_claim(payload["sub"], Contact.Proof.TOKEN, name, email)
 
@@ -136,5 +137,5 @@ def _is_signing_input(sub: str) -> bool:
 
 def _storable_claim(sub: str, proof: Contact.Proof, name: str = "", email: str = "") -> Claim | None:
     """Return the claim, or None for a user id that is empty, too long or not printable."""
-    is_storable = sub.strip() and sub.isprintable() and len(sub) <= SUB_LENGTH
+    is_storable = not is_blank(sub) and sub.isprintable() and len(sub) <= SUB_LENGTH
     return Claim(sub, proof, name, email) if is_storable else None
