@@ -377,7 +377,7 @@ def test_a_file_that_is_not_a_picture_is_only_downloaded(alice: Page, name: str,
         assert response["Content-Disposition"].startswith("attachment")
         assert response["X-Content-Type-Options"] == "nosniff"
         assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
-        assert response["Cache-Control"] == "no-store, private"
+        assert response["Cache-Control"] == "no-store, private, no-transform"
     assert "<img" not in alice.get("/chat/").content.decode()
 
 
@@ -391,7 +391,7 @@ def test_a_polyglot_of_picture_and_script_is_only_a_picture_afterwards(alice: Pa
     assert b"alert" not in body(response)
     assert response["X-Content-Type-Options"] == "nosniff"
     assert response["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-    assert response["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert response["Cache-Control"] == "private, max-age=31536000, immutable, no-transform"
 
 
 @pytest.mark.parametrize(
@@ -563,7 +563,7 @@ def test_a_signed_url_opens_a_picture_without_cookie_or_header(
     answer = Page().get(signed)
     assert Image.open(BytesIO(body(answer))).size == (20, 40)
     assert answer["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-    assert answer["Cache-Control"] == "private, no-store"
+    assert answer["Cache-Control"] == "private, no-store, no-transform"
     signed_id = signed.split("/")[3]
     for wrong in (signed_id[:-1], "x", str(picture.uuid), signing.dumps(picture.uuid.hex)):
         assert Page().get(signed.replace(signed_id, wrong)).status_code == 404

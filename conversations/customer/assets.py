@@ -128,8 +128,8 @@ def script() -> Asset:
 
 @cache
 def _script() -> Asset:
-    ours = _minify("".join("{" + _read(f"js/{name}.js") + "}" for name in SCRIPTS))
-    return Asset("text/javascript; charset=utf-8", f"{_read(HTMX)}\n{ours}".encode())
+    ours = "".join("{" + _read(f"js/{name}.js") + "}" for name in SCRIPTS)
+    return Asset("text/javascript; charset=utf-8", _minify(f"{_read(HTMX)}\n{ours}").encode())
 
 
 def module(name: str, language: str) -> Asset:
@@ -290,11 +290,11 @@ def accent_css(accent: str) -> str:
     chosen = _rgb(accent)
     text = max((WHITE, INK), key=lambda colour: contrast(colour, chosen))
     pressed = mix(chosen, INK if text == WHITE else WHITE, 0.15)
-    light = {"accent-1": mix(chosen, WHITE, 0.9), "accent-7": readable(chosen, mix(chosen, WHITE, 0.9), INK)}
-    dark = {"accent-1": mix(chosen, NIGHT, 0.75), "accent-7": readable(chosen, mix(chosen, NIGHT, 0.75), WHITE)}
-    both = {"accent-5": chosen, "accent-6": pressed, "on-accent": text}
+    light = {"accent-wash": mix(chosen, WHITE, 0.9), "accent-text": readable(chosen, mix(chosen, WHITE, 0.9), INK)}
+    dark = {"accent-wash": mix(chosen, NIGHT, 0.75), "accent-text": readable(chosen, mix(chosen, NIGHT, 0.75), WHITE)}
+    both = {"accent": chosen, "accent-strong": pressed, "on-accent": text}
     light_css, dark_css = _properties(both | light), _properties(dark | both)
-    return f":root{{{light_css}}}@media (prefers-color-scheme:dark){{:root{{{dark_css}}}}}"
+    return f":root{{{light_css}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark_css}}}}}"
 
 
 def _properties(named: dict[str, Colour]) -> str:

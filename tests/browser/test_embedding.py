@@ -35,6 +35,19 @@ def test_a_page_of_an_unlisted_origin_shows_no_chat_and_is_unharmed(web: Web) ->
     assert alice.local_storage() == {"chatsite shop": '{"open":0}'}
 
 
+def test_the_chat_works_on_a_page_that_isolates_itself(web: Web) -> None:
+    """A page with COEP, as for SharedArrayBuffer, embeds only what says that it may be embedded there."""
+    path = web.shop.page()
+    body, headers = web.shop.pages[path]
+    isolation = {"Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Opener-Policy": "same-origin"}
+    web.shop.pages[path] = (body, {**headers, **isolation})
+    alice = web.customer_on(web.shop.cross_site, path)
+    assert alice.page.evaluate("crossOriginIsolated")
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+
+
 SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that says nothing is waited for
 
 

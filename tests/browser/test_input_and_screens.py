@@ -1,7 +1,9 @@
 """Keyboards, touch screens, time zones, text directions and screen sizes."""
 
 import re
+import secrets
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -198,3 +200,57 @@ def test_a_conversation_that_starts_while_scripts_are_loading_is_not_missed(peop
     held[0].continue_()
     expect(page.locator(".row", has_text=name)).to_be_visible()  # the next heartbeat is 25 s away
     page.close()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_both_pages_print_the_whole_conversation_and_nothing_else(people: People, api: Api, colours: Any) -> None:
+    name = unique_name()
+    uuid = api.start_conversation(*[f"Line {number}\nof the story" for number in range(40)], name=name)
+    alice, bob = people.customer(conversation=uuid, color_scheme=colours), people.agent(color_scheme=colours)
+    bob.opens(name)
+    for person in (alice, bob):
+        person.sees("Line 0\nof the story")
+        person.page.emulate_media(media="print")
+        shown = person.page.evaluate(
+            """() => {
+                const bubbles = [...document.querySelectorAll("#messages .bubble")];
+                const boxes = bubbles.map((bubble) => bubble.getBoundingClientRect());
+                const page = document.scrollingElement.scrollHeight;
+                const seen = [...document.querySelectorAll("button, textarea, .row, .tabs, door-bell, .details")];
+                return {
+                    apart: boxes.every((box, at) => box.height && (!at || box.top >= boxes[at - 1].bottom)),
+                    inside: boxes.at(-1).bottom <= page && boxes.at(-1).bottom > innerHeight,
+                    controls: seen.filter((it) => it.checkVisibility()).map((it) => it.outerHTML),
+                    ground: bubbles.map((bubble) => getComputedStyle(bubble).backgroundColor).join(""),
+                    ink: getComputedStyle(bubbles[0]).color,
+                };
+            }"""
+        )
+        assert shown.pop("ink").startswith("oklch(0.24"), "dark, in dark mode too"
+        assert shown == {"apart": True, "inside": True, "controls": [], "ground": "rgba(0, 0, 0, 0)" * 40}, shown
+        assert person.page.pdf().count(b"/Type /Page\n") >= 2
+
+
+def test_stacked_marks_stay_inside_their_bubble(people: People, api: Api) -> None:
+    name = ("H" + "\u0300" * 60 + unique_name())[:80]
+    uuid = api.start_conversation("Above", "H" + "\u0300" * 200, name=name)
+    alice, bob = people.customer(conversation=uuid), people.agent()
+    for text in (alice.bubble("Above"), bob.page.locator(".row .who").first):
+        expect(text).to_be_visible()
+    painted = "(it) => getComputedStyle(it).overflowY"
+    assert alice.page.locator(".bubble").nth(1).evaluate(painted) == "clip"
+    assert bob.page.locator(".row .who").first.evaluate(painted) == "hidden"
+
+
+def test_a_name_in_the_list_uses_the_room_beside_the_time(web: Web, api: Api) -> None:
+    """The marks below it, a website and an assignee, are wider than the time."""
+    name = f"Ines Oliveira {secrets.token_hex(2)}"
+    api.start_conversation("Hello", name=name)
+    carol = web.agent("carol")
+    carol.opens(name)
+    carol.takes()
+    bob = web.agent(viewport=PHONE)
+    row = bob.row(name)
+    for mark in (".taken", ".site"):
+        expect(row.locator(mark)).to_be_visible()
+    assert row.locator(".who").evaluate("(who) => who.scrollWidth <= who.clientWidth")
