@@ -39,7 +39,7 @@ else:
     """Whether the minifier that also shortens names is installed: it has no wheel for some platforms."""
 
 HTMX = "django_htmx/htmx-2.min.js"
-SCRIPTS = ("htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
+SCRIPTS = ("composing-keys", "htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
 MODULES = ("chat-secret", "chat-seldom")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
@@ -120,7 +120,11 @@ def _minify(script: str) -> str:
 
 
 def script() -> Asset:
-    """The chat's script: htmx, then our own scripts, each in a block so that its names stay local."""
+    """The chat's script: htmx, then our own scripts.
+
+    Each is in an async function that runs at once: its names stay local, and if it throws, the browser reports that as
+    an unhandled rejection and the others still run.
+    """
     if settings.DEBUG:  # read changed files again
         _script.cache_clear()
     return _script()
@@ -128,7 +132,7 @@ def script() -> Asset:
 
 @cache
 def _script() -> Asset:
-    ours = "".join("{" + _read(f"js/{name}.js") + "}" for name in SCRIPTS)
+    ours = "".join("(async()=>{" + _read(f"js/{name}.js") + "})();" for name in SCRIPTS)
     return Asset("text/javascript; charset=utf-8", _minify(f"{_read(HTMX)}\n{ours}").encode())
 
 

@@ -112,23 +112,26 @@ class ChatComposer extends HTMLElement {
   }
 
   onKey(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari composes
+    if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
     this.form.requestSubmit();
   }
 
   // Files are chosen, pasted or dropped anywhere on the page. The browser would open a file that is not handled.
   listenForFiles() {
-    const attach = ([...files]) => this.lazy("attach", files); // copied, because the browser empties its list
+    const attach = ([...files], text) => this.lazy("attach", files, text); // copied, because the browser empties its list
     this.picker?.addEventListener("change", () => (attach(this.picker.files), (this.picker.value = "")));
     const place = this.parentElement;
     const bring = (event) => {
-      const { types, files } = event.dataTransfer ?? event.clipboardData;
-      if (!types.includes("Files") || event.clipboardData?.getData("text")) return; // office programs copy text with a picture of it: paste the text
+      const { dataTransfer, clipboardData } = event;
+      const { types, files } = dataTransfer ?? clipboardData;
+      const text = clipboardData?.getData("text");
+      // Office programs copy text with a picture of it: paste the text. File managers copy a file with its name.
+      if (!types.includes("Files") || (text && (types.includes("text/html") || !this.picker))) return;
       event.preventDefault();
       if (!this.picker) return;
       place.classList.toggle("dropping", event.type === "dragover");
-      if (event.type === "paste" || event.type === "drop") attach(files);
+      if (!event.type.startsWith("drag")) attach(files, text);
     };
     for (const kind of ["paste", "dragover", "dragleave", "drop"]) document.addEventListener(kind, bring, this.disconnected);
     this.files = this.files; // chosen before another conversation was opened
@@ -177,8 +180,8 @@ class ChatComposer extends HTMLElement {
     this.addPending(name, text);
     this.field.value = "";
     this.onInput();
-    document.querySelector("message-list").toEnd();
     this.flush();
+    document.querySelector("message-list").toEnd();
   }
 
   // Show a message that is not in the list yet.
@@ -239,7 +242,7 @@ class ChatComposer extends HTMLElement {
       const post = (more) => this.post(item, { body, keepalive, headers: { "HX-Request": "true", ...keeper?.headers, ...more } }, size);
       if (keeper?.isNew) response = await withLock(this.form.action, () => this.sendFirst(keeper, post));
       else response = await post();
-      if (!item.abandoned) await keeper?.takeSecret(response);
+      if (!item.abandoned) await keeper?.takeSecret?.(response);
       if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // the conversation is not this browser's any more
     } catch ({ name }) {
       if (!item.abandoned) return this.bell.fail(name === "AbortError"), this.retryLater(item);
@@ -270,7 +273,7 @@ class ChatComposer extends HTMLElement {
     item.id = id;
     this.setStatus(item, this.texts.sent);
     this.unstore(item.name);
-    document.querySelector("chat-keeper")?.begin();
+    document.querySelector("chat-keeper")?.begin?.();
     // Ask for name and e-mail once; outside the office hours until there is an e-mail address.
     if (email || !document.querySelector(".away")) this.form.querySelector(".who")?.remove();
     document.body.dispatchEvent(new CustomEvent("messages"));

@@ -16,8 +16,26 @@ const copies = async (files) => {
 
 const isLarge = (file, megabytes) => file.size > megabytes * MEGABYTE;
 
-// Attach those of the chosen files that can be sent.
-export async function attach(composer, chosen) {
+// The last part of a path or of a file:// address.
+function fileName(path) {
+  try {
+    if (path.startsWith("file:")) path = decodeURIComponent(path);
+  } catch {
+    // a lone % in a name
+  }
+  return path.split(/[\\/]/).pop().normalize();
+}
+
+// Whether a pasted text is only the names or paths of the pasted files, one a line. Older Nautilus says before them what it is.
+function isNames(text, files) {
+  const names = files.map(({ name }) => name.normalize());
+  const isName = (line) => names.includes(fileName(line)) || /^(x-special\/.*|copy|cut|)$/.test(line);
+  return text.split(/[\r\n\0]+/).every(isName);
+}
+
+// Attach those of the chosen files that can be sent. If they were pasted with a text of its own, type that instead.
+export async function attach(composer, chosen, text = "") {
+  if (!isNames(text, chosen)) return document.execCommand("insertText", false, text); // can be undone with Ctrl+Z
   const { most, megabytes } = composer.picker.dataset;
   const large = chosen.find((file) => isLarge(file, megabytes));
   const fit = chosen.filter((file) => !isLarge(file, megabytes));

@@ -1,6 +1,11 @@
 // <local-time data-as="time|day|full|back"> shows its <time> in the page's language and the reader's time zone.
 const pageLanguage = document.documentElement.lang;
-const language = navigator.languages.find((each) => each.startsWith(pageLanguage)) || pageLanguage; // with its region, as en-GB
+let language = pageLanguage;
+try {
+  language = new Intl.Locale(navigator.languages.find((each) => each.startsWith(pageLanguage))).baseName; // with its region, as en-GB
+} catch {
+  // the reader has set another language, or the browser says what is none, as en-US@posix
+}
 const formatter = (options) => new Intl.DateTimeFormat(language, options);
 const time = formatter({ timeStyle: "short" });
 const weekday = formatter({ weekday: "long", day: "numeric", month: "long" });

@@ -375,3 +375,54 @@ def shows_picture_without_script(person: Customer | Agent) -> None:
     expect(pictures(person)).to_have_count(1)
     address = f"{person.url}{pictures(person).get_attribute('src')}"
     assert person.page.request.get(address).headers["content-type"] == "image/webp"
+
+
+def pastes(person: Person, text: str, *names: str, html: str = "") -> None:
+    """Paste a clipboard with files and text, as other programs fill it; type the text if the page lets it."""
+    person.page.evaluate(
+        """([text, names, html]) => {
+        const data = new DataTransfer();
+        for (const name of names) data.items.add(new File(["content"], name));
+        if (text) data.setData("text/plain", text);
+        if (html) data.setData("text/html", html);
+        const field = document.querySelector("#content");
+        field.focus();
+        const event = new ClipboardEvent("paste", { bubbles: true, cancelable: true, clipboardData: data });
+        if (field.dispatchEvent(event)) document.execCommand("insertText", false, text);
+    }""",
+        [text, list(names), html],
+    )
+
+
+COPIED_FILES = [
+    ("photo.png", ["photo.png"]),  # Finder
+    ("/home/alice/my photo.png", ["my photo.png"]),  # Nautilus
+    ("file:///home/alice/%C3%BCber%20100%25.png\r\n", ["über 100%.png"]),
+    ("file:///home/alice/100%.png", ["100%.png"]),
+    ("C:\\Users\\alice\\photo.png\r\nC:\\Users\\alice\\b.txt", ["photo.png", "b.txt"]),  # Explorer
+    ("x-special/nautilus-clipboard\ncopy\nfile:///home/a.png\nfile:///home/b.txt\n", ["a.png", "b.txt"]),
+    ("cafe\u0301.png", ["caf\u00e9.png"]),
+]
+
+
+@pytest.mark.parametrize("who", ["customer", "agent"])
+def test_a_copied_file_is_pasted_as_a_file_and_copied_text_as_text(people: People, api: Api, who: str) -> None:
+    person: Person = people.customer()
+    if who == "agent":
+        name = unique_name()
+        api.start_conversation("May I see it?", name=name)
+        bob = people.agent()
+        bob.opens(name)
+        person = bob
+    for text, names in COPIED_FILES:
+        pastes(person, text, *names)
+        expect(chips(person)).to_have_count(len(names))
+        for name in names:
+            person.page.get_by_role("button", name=f"Remove {name}").click()
+        expect(person.field).to_have_value("")
+    pastes(person, "1\t2", "image.png", html="<table><tr><td>1<td>2</table>")  # Excel
+    expect(person.field).to_have_value("1\t2")
+    person.field.fill("")
+    pastes(person, "photo of a cat", "image.png")
+    expect(person.field).to_have_value("photo of a cat")
+    expect(chips(person)).to_have_count(0)

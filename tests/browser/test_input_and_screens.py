@@ -254,3 +254,82 @@ def test_a_name_in_the_list_uses_the_room_beside_the_time(web: Web, api: Api) ->
     for mark in (".taken", ".site"):
         expect(row.locator(mark)).to_be_visible()
     assert row.locator(".who").evaluate("(who) => who.scrollWidth <= who.clientWidth")
+
+
+COMPOSING = """({ key, keyCode }) => {
+    const init = { key, keyCode, isComposing: !keyCode, bubbles: true, cancelable: true };
+    window.reached = [];
+    for (const name of ["Escape", "Enter", "ArrowDown", "ArrowUp", "Tab", "x", "/"]) {
+        document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { ...init, key: name }));
+    }
+    return window.reached;
+}"""
+
+LISTENERS = """
+    const listen = EventTarget.prototype.addEventListener;
+    EventTarget.prototype.addEventListener = function (kind, handle, options) {
+        if (!["keydown", "keypress"].includes(kind) || this === window) return listen.apply(this, arguments);
+        window.handlers = (window.handlers ?? 0) + 1;
+        const noted = function (event) {
+            window.reached?.push(event.key);
+            return handle.call(this, event);
+        };
+        return listen.call(this, kind, noted, options);
+    };
+"""
+
+
+@pytest.mark.parametrize("code", [0, 229])
+def test_no_handler_sees_keys_while_a_word_is_composed(people: People, api: Api, code: int) -> None:
+    name = unique_name()
+    api.start_conversation("こんにちは", name=name)
+    alice, bob = people.customer(), people.agent()
+    for person in (alice, bob):
+        person.page.add_init_script(LISTENERS)
+        person.reloads()
+    bob.opens(name)
+    for person, places in ((alice, ["#content", "body"]), (bob, ["#content", ".row", "body"])):
+        person.field.fill("にほ")
+        assert person.page.evaluate("window.handlers") > 0, "the page handles keys"
+        for place in places:
+            person.page.locator(place).first.evaluate("(element) => element.focus()")
+            assert person.page.evaluate(COMPOSING, {"key": "", "keyCode": code}) == []
+        expect(person.field).to_have_value("にほ")
+
+
+LANGUAGES = ["['en-US@posix']", "['en-']", "[]", "undefined", "['en-US@posix', 'de-DE']", "[undefined]"]
+
+
+@pytest.mark.parametrize("languages", LANGUAGES)
+def test_whatever_languages_a_browser_says_messages_come_and_go(people: People, languages: str) -> None:
+    alice = people.customer()
+    alice.page.add_init_script(f"Object.defineProperty(navigator, 'languages', {{ get: () => {languages} }})")
+    alice.reloads()
+    alice.says("Hello from an odd browser")
+    alice.shows("Hello from an odd browser")
+    assert alice.page.locator("#messages local-time").first.inner_text()
+
+
+@pytest.mark.parametrize("name", ["local-time", "chat-keeper", "door-bell", "message-list", "chat-composer"])
+def test_the_others_are_there_if_one_script_throws(people: People, name: str) -> None:
+    alice = people.customer()
+    alice.page.add_init_script(f"""
+        const define = customElements.define.bind(customElements);
+        customElements.define = (name, element) => {{
+            if (name === "{name}") throw new Error("a broken block");
+            define(name, element);
+        }};
+    """)
+    alice.page.reload()
+    elements = ["local-time", "chat-keeper", "door-bell", "message-list", "chat-composer"]
+    there = f"{elements}.filter((name) => customElements.get(name))"
+    eventually(
+        alice.page,
+        lambda: bool(alice.page.evaluate(there) == [each for each in elements if each != name]),
+        "all other elements are defined",
+    )
+    if name in ("local-time", "chat-keeper", "message-list"):
+        alice.says(f"Sent without {name}")
+        expect(alice.page.locator("#messages")).to_contain_text(f"Sent without {name}")
+    assert any("a broken block" in error for error in people.errors), "the browser reports it"
+    people.errors.clear()
