@@ -21,7 +21,12 @@ class LanguageMiddleware(LocaleMiddleware):
         return None
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        """Set Content-Language."""
+        """Set Content-Language, and Vary where the response may depend on the language.
+
+        One that everybody may cache does not, and many CDNs do not cache by other headers than the address.
+        """
+        if "public" in response.headers.get("Cache-Control", ""):
+            return response
         if not request.path.startswith(API):
             return super().process_response(request, response)
         response.headers.setdefault("Content-Language", ENGLISH)

@@ -237,7 +237,7 @@ def test_the_loader_contains_colours_and_position_for_the_requesting_page_only(a
     assert "secretclub" not in mine.content.decode()
     assert 'shop":[' not in alice.get("/chat.js").content.decode()
     assert {"Referer", "Accept-Language", "Accept-Encoding"} <= set(mine["Vary"].split(", "))
-    assert mine["Cache-Control"].startswith("public")
+    assert mine["Cache-Control"] == "private, max-age=300"
     assert not mine.cookies
 
 
@@ -254,7 +254,54 @@ def test_the_loader_is_in_the_language_of_its_chat(alice: Page, shop: Website) -
     shop.save()
     assert sorry["fr"] in words("/chat.js", f"{SHOP}/")
     assert sorry["de"] in words("/chat.js", f"{SHOP}/", "de")
-    assert sorry["en"] in words("/chat.js", "https://elsewhere.example/")
+    assert sorry["en"] in words("/chat.js")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://elsewhere.example", "https://www.shop.example", "http://shop.example", "https://shop.example:8443"],
+)
+def test_a_page_of_an_unlisted_origin_gets_a_warning_instead_of_the_loader(
+    alice: Page, shop: Website, origin: str
+) -> None:
+    refused = alice.get("/chat.js?website=shop", headers={"Referer": f"{origin}/a/page"})
+    text = refused.content.decode()
+    assert "console.warn" in text
+    assert "attachShadow" not in text
+    assert f'"origin": "{origin}", "website": "shop", "admin": "http://testserver/admin/conversations/website/"' in text
+    assert refused["Cache-Control"] == "no-store, private"
+    shop.origins.create(origin=origin)
+    assert "attachShadow" in alice.get("/chat.js", headers={"Referer": f"{origin}/a/page"}).content.decode()
+
+
+def test_the_address_of_the_loader_may_name_the_website(alice: Page, shop: Website) -> None:
+    def loader(key: str, referer: str = f"{SHOP}/") -> str:
+        return alice.get("/chat.js", {"website": key}, headers={"Referer": referer}).content.decode()
+
+    assert '||"shop"' in loader("shop")
+    assert '||"shop"' in loader("shop", "")
+    assert '||"default"' in alice.get("/chat.js").content.decode()
+    for wrong in ("nobody", '"+alert(1)+"', "default"):
+        text = loader(wrong)
+        assert "attachShadow" not in text
+        assert f'"website": {json.dumps(wrong)}' in text
+
+
+@pytest.mark.parametrize(
+    "path", ["/chat.js", "/chat.js?language=de", "/favicon.ico", "/robots.txt", "/", "/chat/", "/api/website/shop/"]
+)
+def test_what_everybody_may_cache_varies_by_the_encoding_alone(alice: Page, shop: Website, path: str) -> None:
+    answer = alice.get(path, headers={"Referer": f"{SHOP}/", "Accept-Language": "de"})
+    if "public" in answer.get("Cache-Control", ""):
+        assert answer.get("Vary", "Accept-Encoding") == "Accept-Encoding"
+
+
+def test_the_scripts_and_styles_of_the_chat_vary_by_the_encoding_alone(alice: Page) -> None:
+    found = set(re.findall(r"/assets/[^\"' ]+|/static/[^\"' ]+", alice.get("/chat/").content.decode()))
+    assert found
+    for path in found:
+        answer = alice.get(path)
+        assert answer.status_code == 404 or answer.get("Vary", "Accept-Encoding") == "Accept-Encoding", path
 
 
 def test_the_chat_works_without_the_minifier(alice: Page, monkeypatch: Any) -> None:

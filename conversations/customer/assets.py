@@ -28,7 +28,7 @@ from rjsmin import jsmin
 
 from conversations.customer.customer_request import language_of
 from conversations.models import Website
-from conversations.models.website import ACCENT
+from conversations.models.website import ACCENT, DEFAULT
 
 try:
     import minify
@@ -244,13 +244,14 @@ def _text_colour(accent: str) -> str:
 
 
 @lru_cache(maxsize=100)
-def _loader(appearance: str, language: str) -> Asset:
+def _loader(appearance: str, key: str, language: str) -> Asset:
     with translation.override(language):
         texts = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
     style = cssmin(_read("css/loader.css"))
     for placeholder, variable in (("SIDE", "${side}"), ("COLOUR", "${colour}"), ("TEXT", "${textColour}")):
         style = style.replace(placeholder, variable)
     text = _minify(_read("js/loader.js").replace("__STYLE__", style)).replace("__APPEARANCE__", appearance)
+    text = text.replace("__KEY__", key)
     text = text.replace("__TEXTS__", json.dumps(texts, separators=(",", ":"), ensure_ascii=False))
     return Asset("text/javascript; charset=utf-8", text.encode())
 
@@ -261,11 +262,17 @@ def loader(request: HttpRequest) -> HttpResponse:
 
     It contains the colours and positions of the websites that list the origin of the page, so that the launcher needs
     no second request to look right. The browser sends that origin in `Referer`, unless the page forbids it. Its texts
-    are in the language of `?language=`, else the browser's.
+    are in the language of `?language=`, else the browser's. `?website=` is the key where there is no attribute.
+
+    A page whose origin no website lists, or not the one of `?website=`, gets a script that says so instead.
     """
+    chosen = website.key if (website := Website.objects.by_key(request.GET.get("website", ""))) else ""
     referer = request.headers.get("Referer", "")
     origin = "/".join(referer.split("/")[:3])
     websites = Website.objects.with_origin(origin)
+    is_listed = any(website.key == chosen for website in websites) if request.GET.get("website") else bool(websites)
+    if origin.startswith(("http://", "https://")) and not is_listed:
+        return _refused(request, origin)
     appearance = {
         website.key: [website.accent, website.position, _text_colour(website.accent)]
         for website in websites
@@ -274,9 +281,24 @@ def loader(request: HttpRequest) -> HttpResponse:
     if settings.DEBUG:
         _loader.cache_clear()
     language = language_of(request, websites[0].languages.split() if websites else [])
-    asset = _loader(json.dumps(appearance, separators=(",", ":")), language)
+    asset = _loader(json.dumps(appearance, separators=(",", ":")), json.dumps(chosen or DEFAULT), language)
     response = asset.response(request, FIVE_MINUTES)
+    response["Cache-Control"] = f"private, max-age={FIVE_MINUTES}"  # many CDNs ignore Vary
     patch_vary_headers(response, ["Referer", "Accept-Language"])
+    response["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+def _refused(request: HttpRequest, origin: str) -> HttpResponse:
+    """The script for a page whose origin is not listed. It is not cached: the page works once its origin is added."""
+    facts = {
+        "origin": origin,
+        "website": request.GET.get("website") or DEFAULT,
+        "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
+    }
+    text = _minify(_read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
+    response = Asset("text/javascript; charset=utf-8", text.encode()).response(request, 0)
+    response["Cache-Control"] = "no-store, private"
     response["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 

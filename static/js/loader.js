@@ -9,7 +9,7 @@
   if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // an object: loaded already
 
   const { website, accent, position, language } = script.dataset;
-  const key = website || "default";
+  const key = website || __KEY__; // the key in the address of this script, or "default"
   const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = __APPEARANCE__[key] || [];
   const [chatText, unreachableText, closeText] = __TEXTS__;
   const server = new URL(script.src).origin;

@@ -1,0 +1,15 @@
+// What a page gets instead of loader.js if no website lists its origin: no button, a warning that says where to list it,
+// and calls that do nothing, so that the page's own scripts go on.
+(() => {
+  const script = document.currentScript;
+  const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
+  if (queue && !Array.isArray(queue)) return; // loaded already
+  const { origin, website, admin } = __REFUSED__;
+  const key = (script instanceof HTMLScriptElement && script.dataset.website) || website;
+  const nothing = () => {};
+  window.Chatsite = { open: nothing, close: nothing, toggle: nothing, identify: nothing, shutdown: async () => {}, on: nothing, push: nothing };
+  console.warn(
+    `Chatsite: ${origin} may not show the chat of the website "${key}". Check the key, and add ${origin} to the ` +
+      `allowed origins of this website, in ${admin}`,
+  );
+})();
