@@ -237,7 +237,7 @@ def test_the_loader_contains_colours_and_position_for_the_requesting_page_only(a
     assert "secretclub" not in mine.content.decode()
     assert 'shop":[' not in alice.get("/chat.js").content.decode()
     assert {"Referer", "Accept-Language", "Accept-Encoding"} <= set(mine["Vary"].split(", "))
-    assert mine["Cache-Control"] == "private, max-age=300"
+    assert mine["Cache-Control"] == "private, max-age=300, no-transform"
     assert not mine.cookies
 
 
@@ -269,7 +269,7 @@ def test_a_page_of_an_unlisted_origin_gets_a_warning_instead_of_the_loader(
     assert "console.warn" in text
     assert "attachShadow" not in text
     assert f'"origin": "{origin}", "website": "shop", "admin": "http://testserver/admin/conversations/website/"' in text
-    assert refused["Cache-Control"] == "no-store, private"
+    assert refused["Cache-Control"] == "no-store, private, no-transform"
     shop.origins.create(origin=origin)
     assert "attachShadow" in alice.get("/chat.js", headers={"Referer": f"{origin}/a/page"}).content.decode()
 
