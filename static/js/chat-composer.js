@@ -245,7 +245,7 @@ class ChatComposer extends HTMLElement {
       if (!item.abandoned) await keeper?.takeSecret?.(response);
       if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // the conversation is not this browser's any more
     } catch ({ name }) {
-      if (!item.abandoned) return this.bell.fail(name === "AbortError"), this.retryLater(item);
+      if (!item.abandoned) return this.bell.fail?.(name === "AbortError"), this.retryLater(item);
     }
     if (item.abandoned) return null;
     const id = Number(response.headers.get("X-Message"));
@@ -286,7 +286,7 @@ class ChatComposer extends HTMLElement {
     const backOff = Math.min(MAX_DELAY, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
     this.paused = seconds;
     this.setStatus(item, this.texts.retrying, true);
-    if (!seconds) this.bell.hurry();
+    if (!seconds) this.bell.hurry?.();
     else if (response.status === 429) this.lazy("showRateLimit", item, seconds);
     return 1000 * seconds || backOff;
   }
