@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 
 from conversations.actions import post_message
+from conversations.agent import customer_details
 from conversations.customer import assets
 from conversations.customer.assets import MIN_CONTRAST, accent_css, contrast
 from conversations.models import Agent, Conversation, Website
@@ -36,10 +38,10 @@ def chatting(alice: Page, shop: Website) -> Conversation:
     return Conversation.objects.get()
 
 
-def reports(page: Page, path: str = HERE, origin: str | None = SHOP, **report: Any) -> Any:
+def reports(page: Page, path: str = HERE, origin: str | None = SHOP, browser: str = FIREFOX, **report: Any) -> Any:
     """Send a report as the loader does."""
-    headers = {"Origin": origin} if origin else {}
-    return page.post(path, json.dumps(report), content_type="text/plain", headers={**headers, "User-Agent": FIREFOX})
+    headers = {"User-Agent": browser, **({"Origin": origin} if origin else {})}
+    return page.post(path, json.dumps(report), content_type="text/plain", headers=headers)
 
 
 def test_agents_see_which_page_the_customer_is_on(alice: Page, bobs: Page, chatting: Conversation) -> None:
@@ -58,6 +60,65 @@ def test_agents_see_which_page_the_customer_is_on(alice: Page, bobs: Page, chatt
     for shown in ("Blue pots", "https://search.example/", "Firefox 128, Windows", "Portuguese", "America/New_York"):
         assert shown in about, shown
     assert 'href="https://shop.example/pots/blue"' in about
+
+
+WEBKIT, CHROME = "AppleWebKit/605.1.15 (KHTML, like Gecko)", "AppleWebKit/537.36 (KHTML, like Gecko)"
+IPHONE = f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) {WEBKIT}"
+ANDROID = f"Mozilla/5.0 (Linux; Android 10; K) {CHROME}"
+WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {CHROME} Chrome/131.0.0.0 Safari/537.36"
+MAC = f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Version/18.1 Safari/605.1.15"
+BROWSERS = {
+    WINDOWS: "Chrome 131, Windows",
+    f"{WINDOWS} Edg/131.0.0.0": "Edge 131, Windows",
+    f"{WINDOWS} OPR/115.0.0.0": "Opera 115, Windows",
+    "Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko": "Internet Explorer 11, Windows",
+    MAC: "Safari 18, macOS",  # an iPad too: it says that it is a Mac
+    f"{MAC} Ddg/18.1": "DuckDuckGo 18, macOS",
+    f"{IPHONE} Version/18.1 Mobile/15E148 Safari/604.1": "Safari 18, iOS",
+    f"{IPHONE} CriOS/131.0.6778.73 Mobile/15E148 Safari/604.1": "Chrome 131, iOS",
+    f"{IPHONE} FxiOS/133.0 Mobile/15E148 Safari/605.1.15": "Firefox 133, iOS",
+    f"{IPHONE} EdgiOS/131.0.2903.48 Version/18.0 Mobile/15E148 Safari/604.1": "Edge 131, iOS",
+    f"{IPHONE} Mobile/15E148 Instagram 330.0.3.29.91 (iPhone14,5; iOS 18_1; de_DE)": "Instagram 330, iOS",
+    f"{IPHONE} Mobile/15E148": "Safari, iOS",  # inside an app that does not say which
+    f"{ANDROID} Chrome/131.0.0.0 Mobile Safari/537.36": "Chrome 131, Android",
+    f"{ANDROID} Chrome/131.0.0.0 Mobile Safari/537.36 EdgA/131.0.2903.48": "Edge 131, Android",
+    f"{ANDROID} Version/4.0 Chrome/131.0.0.0 Mobile Safari/537.36": "Chrome 131, Android",  # inside an app
+    f"{ANDROID} SamsungBrowser/26.0 Chrome/122.0.0.0 Mobile Safari/537.36": "Samsung Internet 26, Android",
+    "Mozilla/5.0 (Android 14; Mobile; rv:133.0) Gecko/133.0 Firefox/133.0": "Firefox 133, Android",
+    "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0": "Firefox 128, Ubuntu",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0": "Firefox 128, Linux",
+    f"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) {CHROME} Chrome/131.0.0.0 Safari/537.36": "Chrome 131, ChromeOS",
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)": "Googlebot 2",
+    "<script>alert(1)</script>": "",
+    "": "",
+}
+
+
+def test_agents_see_which_browser_and_system_a_customer_has(alice: Page, bobs: Page, chatting: Conversation) -> None:
+    seen = {}
+    for browser in BROWSERS:
+        cache.clear()
+        reports(alice, url=SHOP, browser=browser)
+        about = bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+        seen[browser] = about.partition("<dt>Browser</dt><dd>")[2].partition("</dd>")[0]
+    assert seen == BROWSERS
+
+
+def test_made_up_browsers_cost_little_and_only_when_an_agent_looks(
+    alice: Page, bobs: Page, chatting: Conversation
+) -> None:
+    parsed = customer_details.browser_and_system.cache_info().misses
+    for number in range(5):
+        reports(alice, url=SHOP, browser=f"{number}" + "Linux OS " * 900)
+        poll = f"/inbox/{chatting.pk}/messages/?since={chatting.last_message_id}&state=before"
+        assert bobs.get(poll)["HX-Trigger"] == "state"
+    assert customer_details.browser_and_system.cache_info().misses == parsed
+    for _ in range(3):
+        assert "<dt>Browser</dt><dd>Linux</dd>" in bobs.get(f"/inbox/{chatting.pk}/about/").content.decode()
+    assert customer_details.browser_and_system.cache_info().misses == parsed + 1
+    seen = visitor.get(chatting.pk)
+    assert seen
+    assert len(seen.browser) == visitor.MAX_LENGTH
 
 
 def test_an_agents_page_notices_that_the_customer_went_to_another_page(
