@@ -76,3 +76,23 @@ def test_the_chat_page_is_compressed(alice: Page, talk: Conversation, encoding: 
     response = alice.get("/chat/", headers={"Accept-Encoding": encoding})
     assert response["Content-Encoding"] == encoding
     assert "is anybody there?" in unpack(response.content).decode()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "used"),
+    [
+        ("gzip, deflate, br, zstd", "br"),
+        ("br;q=0, gzip;q=0.5", "gzip"),
+        ("gzip; q=0.000 , BR;q=0.001", "br"),
+        ("gzip;q=0", None),
+        ("identity, br ; Q=0.0", None),
+        ("x-gzip, brotli", None),
+        ("", None),
+    ],
+)
+def test_pages_and_scripts_are_compressed_only_as_the_browser_accepts(
+    alice: Page, accepted: str, used: str | None
+) -> None:
+    for path in ("/chat/", "/chat.js"):
+        response = alice.get(path, headers={"Accept-Encoding": accepted})
+        assert response.headers.get("Content-Encoding") == used

@@ -8,6 +8,7 @@ demand. Each URL contains a digest of the content.
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
@@ -44,6 +45,7 @@ MODULES = ("chat-secret", "chat-seldom")
 YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
 SHORT_PAGE = 6_000  # bytes; the chat page with few messages
+REFUSED = re.compile(r"q=0(\.0*)?")  # the weight of an encoding that the browser does not accept
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ class Asset:
 
 
 def _encoding(request: HttpRequest) -> str:
-    """The best Content-Encoding that the browser accepts, or "" for none."""
-    accepted = request.headers.get("Accept-Encoding", "")
+    """The best Content-Encoding that the browser accepts (RFC 9110, 12.5.3), or "" for none."""
+    choices = [choice.partition(";") for choice in request.headers.get("Accept-Encoding", "").lower().split(",")]
+    accepted = {name.strip() for name, _semicolon, weight in choices if not REFUSED.fullmatch(weight.strip())}
     return next((name for name in ("br", "gzip") if name in accepted), "")
 
 
