@@ -3,6 +3,11 @@
 A counter remembers the times of its latest uses, at most as many as are allowed. Another use is allowed when the oldest
 of these has left the window, so no period of the window's length has more uses. Both stores compare and count
 in one step, so uses at the same moment do not exceed a limit together.
+
+The package `limits` (5.8) was tried instead. In Redis it counts in the same way, and as fast. But in memory it has no
+bound, may raise RuntimeError in threads (its pull request 352, in no release yet), and sweeps all counters after uses,
+which takes 18 ms of processor time with 300,000 of them. Each use waits for a Redis that hangs. It cannot give a use
+back, nor say in the same step how long to wait.
 """
 
 import logging
