@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import ManyToManyField, QuerySet
@@ -14,17 +15,20 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
 from conversations.models.website import SHARED_SECRET, normalize_origin
+from conversations.screen.forms import EmailField
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     Inline = admin.TabularInline[Any, Any]
     OriginModelForm = ModelForm[Origin]
     DjangoUserAdmin = auth_admin.UserAdmin[User]
+    UserModelForm = UserChangeForm[User]
 else:
     ModelAdmin = admin.ModelAdmin
     Inline = admin.TabularInline
     OriginModelForm = ModelForm
     DjangoUserAdmin = auth_admin.UserAdmin
+    UserModelForm = UserChangeForm
 
 
 class ListFiltersOnly(ModelAdmin):
@@ -228,9 +232,20 @@ class TokenAdmin(ReadOnly):
 admin.site.unregister([User, Group])
 
 
+class UserForm(UserModelForm):
+    """A user, with an e-mail address by our rule: Django's refuses addresses that people have."""
+
+    email = EmailField(label=_("e-mail"), required=False)
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return {*super()._get_validation_exclusions(), "email"}  # type: ignore[misc]  # Django's stubs lack it
+
+
 @admin.register(User)
 class UserAdmin(ListFiltersOnly, DjangoUserAdmin):
     """Users."""
+
+    form = UserForm
 
 
 @admin.register(Group)

@@ -190,3 +190,11 @@ def test_a_common_secret_is_shown_and_cannot_be_rotated_for_hmac_alone(
     assert Website.objects.get(pk=website.pk).hmac_secret == website.identity_secret
     Website.objects.update(accepts_hmac=False)
     assert "share a secret" not in admin_client.get(page).content.decode()
+
+
+def test_the_form_of_a_user_takes_the_addresses_that_browsers_take(admin_client: Page, bob: Agent) -> None:
+    path = f"/admin/auth/user/{bob.pk}/change/"
+    form = {"username": "bob", "date_joined_0": "2026-01-01", "date_joined_1": "12:00:00"}
+    for address, is_taken in (("a..b@docomo.ne.jp", True), ("jürgen@example.de", True), ("a\u202eb@example.de", False)):
+        assert admin_client.post(path, {**form, "email": address}).status_code == (302 if is_taken else 200)
+        assert (User.objects.get(pk=bob.pk).email == address) is is_taken

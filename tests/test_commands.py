@@ -1,6 +1,7 @@
 """Management commands."""
 
 import re
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -23,6 +24,13 @@ def test_createagent_with_a_password() -> None:
     call_command("createagent", "bob", "--email", "bob@example.com", "--password", "correct horse battery")
     assert Agent.objects.get(username="bob").email == "bob@example.com"
     assert signs_in("bob", "correct horse battery")
+
+
+def test_createagent_takes_the_addresses_that_browsers_take() -> None:
+    for address in ("a..b@docomo.ne.jp", "jürgen@example.de"):
+        call_command("createagent", "bob", "--email", address)
+        assert Agent.objects.get(username="bob").email == address
+        call_command("createagent", "bob", "--name", "Bob")  # and leaves them
 
 
 def test_createagent_prints_a_random_password(capsys: Printed) -> None:
@@ -52,7 +60,7 @@ def test_createagent_makes_an_existing_user_an_agent_and_leaves_the_password(cap
     ("arguments", "sentence"),
     [
         (["bob", "--password", "short"], "at least 10 characters"),
-        (["bob", "--email", "nonsense"], "valid email"),
+        (["bob", "--email", "nonsense"], "e-mail address"),
         (["b b"], "valid username"),
         (["bob", "--name", "B" * 151], "at most 150 characters"),
     ],
@@ -101,3 +109,13 @@ def test_addwebsite_makes_no_hmac_secret_while_tokens_share_the_old_one() -> Non
         call_command("addwebsite", "Renamed", "--key", "shop", "--new-hmac-secret")
     shop = Website.objects.get(key="shop")
     assert (shop.name, shop.hmac_secret, shop.accepts_hmac) == ("Shop", "s" * 64, False)
+
+
+def test_the_demo_shop_has_the_chat_on_another_port_too(settings: Any) -> None:
+    settings.DEBUG = True
+    for port in (8000, 8001):
+        settings.PORT = port
+        call_command("demo")
+        loader = Page().get("/chat.js", headers={"Referer": f"http://localhost:{port}/"})
+        assert "may not show" not in loader.content.decode()
+    assert Agent.objects.count() == 1

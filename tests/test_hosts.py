@@ -335,6 +335,14 @@ def test_a_page_of_an_unlisted_origin_gets_a_warning_instead_of_the_loader(
     assert "attachShadow" in alice.get("/chat.js", headers={"Referer": f"{origin}/a/page"}).content.decode()
 
 
+def test_refusals_take_no_place_among_the_compressed_files_that_are_kept(alice: Page, shop: Website) -> None:
+    kept = assets._compress.cache_info().currsize
+    for number in range(3):
+        headers = {"Referer": "https://mallory.example/", "Accept-Encoding": "br"}
+        assert len(alice.get(f"/chat.js?website={number}{'x' * 5000}", headers=headers).content) < 1000
+    assert assets._compress.cache_info().currsize == kept
+
+
 def test_the_address_of_the_loader_may_name_the_website(alice: Page, shop: Website) -> None:
     def loader(key: str, referer: str = f"{SHOP}/") -> str:
         return alice.get("/chat.js", {"website": key}, headers={"Referer": referer}).content.decode()

@@ -14,6 +14,7 @@ from conversations.models import Agent, Conversation, Message, Token, Website
 from conversations.models.attachment import clean_name
 from conversations.models.validation import check_content, check_email, check_name
 from conversations.models.visible_text import is_blank, one_line
+from conversations.screen.bubbles import Avatar
 from tests.conftest import Page
 
 NOTHING = {
@@ -77,6 +78,7 @@ def test_what_is_seen_is_kept_as_it_was_written(text: str) -> None:
         ("\u2067Bob\u2069 \u200f", "Bob"),
         ("Bob\u2028Carol\u2029\tDan\x00".replace("\x00", ""), "Bob Carol Dan"),
         ("Bo\x07b", "Bob"),
+        ("\u3164\u2800Bob \ufe0f Stone \uffa0", "Bob Stone"),
     ],
 )
 def test_names_have_no_steering_characters_whoever_sets_them(db: None, alice: Page, name: str, clean: str) -> None:
@@ -87,6 +89,12 @@ def test_names_have_no_steering_characters_whoever_sets_them(db: None, alice: Pa
     website = Website(name=name)
     website.full_clean()
     assert website.name == clean
+
+
+@pytest.mark.parametrize("name", ["\u3164Bob", "Bob \u115f", "\u3164\uffa0"])
+def test_initials_can_be_seen(name: str) -> None:
+    """Also of names from before they were cleaned."""
+    assert Avatar.of(name).initials in {"B", "?"}
 
 
 @given(st.text())

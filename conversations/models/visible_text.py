@@ -18,6 +18,8 @@ _INVISIBLE = (
 INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 """What nobody sees."""
 
+AT_THE_START = re.compile(rf"\A{INVISIBLE.pattern}")
+
 # In a name: what steers its direction or its layout, or only makes it differ from one that looks the same. Joiners,
 # variation selectors and tags stay, which Persian, Indic scripts and emoji need.
 STEERING = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u2060-\u206f\ufeff\ufff0-\ufffb{DIRECTION}]")
@@ -31,9 +33,13 @@ def is_blank(text: str) -> bool:
 
 
 def one_line(name: str) -> str:
-    """Return a name on one line without characters that steer its direction or layout; "" if nothing is visible."""
-    name = STEERING.sub("", " ".join(name.split()))
-    return "" if is_blank(name) else " ".join(name.split())
+    """Return a name on one line, or "" if nothing is visible.
+
+    Characters that steer its direction or layout are left out, and what nobody sees at the start of a word, where no
+    joiner or selector has a meaning.
+    """
+    words = STEERING.sub("", " ".join(name.split())).split()
+    return " ".join(filter(None, (AT_THE_START.sub("", word) for word in words)))
 
 
 def file_name(name: str) -> str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Attachment, Author, Conversation, Message
 from conversations.models.agent import public_name
+from conversations.models.visible_text import one_line
 from conversations.screen.links import linkify
 
 GROUP_INTERVAL = timedelta(minutes=5)
@@ -32,7 +33,7 @@ class Avatar:
     @classmethod
     def of(cls, name: str) -> "Avatar":
         """The avatar for a name; the same name has the same colour everywhere."""
-        words = [word for word in name.split() if word[0].isalnum()]
+        words = [word for word in one_line(name).split() if word[0].isalnum()]
         ends = words if len(words) < 2 else [words[0], words[-1]]
         initials = "".join(word[0].upper() for word in ends) or "?"
         if words and words[-1].isdecimal():  # tells Visitor 84 from Visitor 85

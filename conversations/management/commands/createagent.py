@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from conversations.models import Agent
+from conversations.models.validation import check_email
 
 
 class Command(BaseCommand):
@@ -39,14 +40,16 @@ class Command(BaseCommand):
             if name is not None:
                 user.first_name, user.last_name = name.strip(), ""
             if email:
-                user.email = email
+                user.email = check_email(email)
             if password is not None:
                 validate_password(password, user)
                 user.set_password(password)
             user.is_active = True
-            user.full_clean()
+            user.full_clean(exclude=["email"])  # Django refuses addresses that people have
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         user.save()
         Agent.objects.promote(user)
         result = f"{username} is an agent now" if is_new else f"{username}, who existed already, is an agent"

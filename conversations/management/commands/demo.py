@@ -37,18 +37,25 @@ CONVERSATIONS: list[tuple[str, str, list[str]]] = [
 
 
 class Command(BaseCommand):
-    """Fill an empty database with an agent and some conversations, in debug mode only."""
+    """Fill an empty database with an agent and some conversations, in debug mode only.
 
-    help = "In debug mode, fill an empty database with an agent and some conversations. Otherwise do nothing."
+    The demo shop may have the chat in any case.
+    """
+
+    help = (
+        "In debug mode, list the demo shop's origin, and fill an empty database with an agent and some conversations."
+    )
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
         """Make the examples and print how to sign in."""
-        if not settings.DEBUG or User.objects.exists():
+        if not settings.DEBUG:
             return
         website = Website.objects.default()
-        for host in ("localhost", "127.0.0.1"):
+        for host in ("localhost", "127.0.0.1"):  # also if an earlier demo was on another port
             website.origins.get_or_create(origin=f"http://{host}:{settings.PORT}")
+        if User.objects.exists():
+            return
         password = secrets.token_urlsafe(9)
         user = User.objects.create_superuser("bob", "bob@example.com", password, first_name="Bob")
         agent = Agent.objects.promote(user)
