@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from conversations.actions import close, post_message
-from conversations.models import Agent, Conversation, Message
+from conversations.models import Agent, Conversation, Message, Website
 from tests.conftest import UNKNOWN, Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -207,3 +207,11 @@ def test_an_invalid_cookie_shows_an_empty_chat(talk: Conversation, value: str) -
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "since=", f"since={10**30}", "before=x", "before=0"])
 def test_invalid_numbers_are_ignored(talk: Conversation, query: str) -> None:
     assert as_customer(talk).get(f"/chat/messages/?{query}").status_code in {200, 204}
+
+
+def test_a_chat_of_its_own_describes_itself_to_search_engines_and_previews_of_links(alice: Page) -> None:
+    Website.objects.create(key="shop", name='Fern & "Fired"')
+    page = alice.get("/chat/shop/").content.decode()
+    [description] = re.findall(r'<meta name="description" content="([^"]*)">', page)
+    assert "Fern &amp; &quot;Fired&quot;" in description
+    assert 'name="description"' not in alice.get("/chat/shop/?host=https://shop.example").content.decode()
