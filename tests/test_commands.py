@@ -81,7 +81,7 @@ def test_the_demo_fills_an_empty_database_in_debug_mode_once(capsys: Printed, se
     assert not Conversation.objects.exists()  # DEBUG is off
     settings.DEBUG = True  # type: ignore[attr-defined]
     call_command("demo")
-    password = re.search(r"as  bob  with the password  (\S+)", capsys.readouterr().out)
+    password = re.search(r"the inbox and the settings as  bob  with the password  (\S+)", capsys.readouterr().out)
     assert password
     assert signs_in("bob", password[1])
     made = Conversation.objects.count()

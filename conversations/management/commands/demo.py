@@ -76,6 +76,7 @@ class Command(BaseCommand):
             if conversation and len(lines) == 2 and email:
                 close(conversation=conversation)
         self.stdout.write(
-            f"\n  A demo has been made, this once. Sign in to the inbox as  bob  with the password  {password}\n"
+            "\n  A demo has been made, this once. "
+            f"Sign in to the inbox and the settings as  bob  with the password  {password}\n"
             "  (Another password: .venv/bin/python manage.py changepassword bob)"
         )
