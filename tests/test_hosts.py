@@ -15,6 +15,7 @@ from conversations.customer import assets
 from conversations.customer.assets import MIN_CONTRAST, accent_css, contrast
 from conversations.models import Agent, Conversation, Website
 from conversations.presence import visitor
+from conversations.screen import bundles
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -336,11 +337,11 @@ def test_a_page_of_an_unlisted_origin_gets_a_warning_instead_of_the_loader(
 
 
 def test_refusals_take_no_place_among_the_compressed_files_that_are_kept(alice: Page, shop: Website) -> None:
-    kept = assets._compress.cache_info().currsize
+    kept = bundles._compress.cache_info().currsize
     for number in range(3):
         headers = {"Referer": "https://mallory.example/", "Accept-Encoding": "br"}
         assert len(alice.get(f"/chat.js?website={number}{'x' * 5000}", headers=headers).content) < 1000
-    assert assets._compress.cache_info().currsize == kept
+    assert bundles._compress.cache_info().currsize == kept
 
 
 def test_the_address_of_the_loader_may_name_the_website(alice: Page, shop: Website) -> None:
@@ -374,7 +375,7 @@ def test_the_scripts_and_styles_of_the_chat_vary_by_the_encoding_alone(alice: Pa
 
 
 def test_the_chat_works_without_the_minifier(alice: Page, monkeypatch: Any) -> None:
-    monkeypatch.setattr(assets, "HAS_MINIFY", False)
+    monkeypatch.setattr(bundles, "HAS_MINIFY", False)
     made = (assets._loader, assets._script, assets._module)
     for asset in made:
         asset.cache_clear()
@@ -384,7 +385,7 @@ def test_the_chat_works_without_the_minifier(alice: Page, monkeypatch: Any) -> N
         asset.cache_clear()
 
 
-@pytest.mark.skipif(not assets.HAS_MINIFY, reason="scripts are not made as small as they are served elsewhere")
+@pytest.mark.skipif(not bundles.HAS_MINIFY, reason="scripts are not made as small as they are served elsewhere")
 @pytest.mark.parametrize("language", [code for code, _ in settings.LANGUAGES])
 def test_the_loader_is_at_most_three_kilobytes_in_every_language(alice: Page, language: str) -> None:
     packed = alice.get("/chat.js", headers={"Accept-Encoding": "gzip", "Accept-Language": language})

@@ -1,10 +1,12 @@
 """The inbox: its list, filters and conversation pages, with plain forms and with htmx."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import brotli
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -15,6 +17,7 @@ from conversations.actions import close, mark_read, post_message, take
 from conversations.agent.customer_details import state_version
 from conversations.models import Agent, Conversation, Reading
 from conversations.presence import agents
+from conversations.screen import bundles
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db
@@ -336,3 +339,43 @@ def test_a_get_from_another_site_writes_nothing_anywhere(talk: Conversation) -> 
     assert written == []
     assert len([path for path, status in answers if status == 200]) > 40
     assert [path for path, status in answers if status >= 500] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kinds"),
+    [("/inbox/", ["css", "js"]), ("/inbox/{pk}/", ["css", "js"]), ("/inbox/account/", ["css"]), ("/nothing/", ["css"])],
+)
+def test_a_page_has_one_packed_style_and_at_most_one_packed_script(
+    bobs: Page, talk: Conversation, path: str, kinds: list[str]
+) -> None:
+    page = bobs.get(path.format(pk=talk.pk)).content.decode()
+    addresses = re.findall(r'<(?:link rel="stylesheet" href|script[^>]* src)="([^"]*)"', page)
+    assert [address.rpartition(".")[2] for address in addresses] == kinds
+    for address in addresses:
+        plain = bobs.get(address)
+        assert "immutable" in plain["Cache-Control"]
+        assert not plain.cookies
+        assert plain.get("Vary") == "Accept-Encoding"
+        assert b"/* " not in plain.content
+        assert b"\n  " not in plain.content
+        for encoding, unpack in (("br", brotli.decompress), ("gzip", gzip.decompress)):
+            packed = bobs.get(address, headers={"Accept-Encoding": encoding})
+            assert (packed["Content-Encoding"], unpack(packed.content)) == (encoding, plain.content)
+            assert len(packed.content) < len(plain.content) / 2
+        old = bobs.get(re.sub("[0-9a-f]{12}", "000000000000", address))
+        assert old.content == plain.content
+        assert "immutable" not in old["Cache-Control"]
+
+
+def test_unknown_bundles_do_not_exist(bobs: Page) -> None:
+    for made_up in ("chat.000000000000.css", "inbox.000000000000.map", "loader.000000000000.js", "inbox.js"):
+        assert bobs.get(f"/assets/{made_up}").status_code == 404
+
+
+def test_a_changed_file_is_read_again_in_debug_mode_only(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = bundles.url("inbox.css")
+    monkeypatch.setattr(bundles, "read", lambda name: f"/* {name} */ a {{ color: red }}")
+    assert bundles.url("inbox.css") == before
+    settings.DEBUG = True
+    assert bundles.url("inbox.css") != before
+    bundles._bundle.cache_clear()

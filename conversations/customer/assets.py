@@ -1,89 +1,33 @@
-"""The script and style bundles of the chat and the loader: minified, compressed and cached by browsers for a year.
+"""The chat's script and style sheet, its modules, and the loader: see screen/bundles.py.
 
-They are built from static/ on the first request, so that there is no build step: a chat page is three requests, and
-each script is still one file with one purpose. Code that few customers need is in modules that are loaded on
-demand. Each URL contains a digest of the content.
+A chat page is three requests. Code that few customers need is in modules that are loaded on demand.
 """
 
 import gzip
-import hashlib
 import json
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
-from pathlib import Path
 from typing import Any
 
 import brotli
 from django.conf import settings
-from django.contrib.staticfiles import finders
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
-from rcssmin import cssmin
-from rjsmin import jsmin
 
 from conversations.customer.customer_request import language_of
 from conversations.models import Website
 from conversations.models.website import ACCENT, DEFAULT
+from conversations.screen import bundles
+from conversations.screen.bundles import Asset, accepted_encoding, javascript, minified, read, stylesheet
 
-try:
-    import minify
-except ImportError:
-    HAS_MINIFY = False
-else:
-    HAS_MINIFY = True
-    """Whether the minifier that also shortens names is installed: it has no wheel for some platforms."""
-
-HTMX = "django_htmx/htmx-2.min.js"
 SCRIPTS = ("composing-keys", "htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
 MODULES = ("chat-secret", "chat-seldom")
-YEAR = 365 * 24 * 3600  # seconds
 FIVE_MINUTES = 300  # seconds
 SHORT_PAGE = 6_000  # bytes; the chat page with few messages
-REFUSED = re.compile(r"q=0(\.0*)?")  # the weight of an encoding that the browser does not accept
-
-
-@dataclass(frozen=True)
-class Asset:
-    """A file that browsers cache."""
-
-    content_type: str
-    content: bytes
-
-    @property
-    def digest(self) -> str:
-        """The version in its URL."""
-        return hashlib.sha256(self.content).hexdigest()[:12]
-
-    def response(self, request: HttpRequest, max_age: int) -> HttpResponse:
-        """The response, compressed if the browser accepts that, and cached for `max_age` seconds."""
-        encoding = _encoding(request)
-        response = HttpResponse(_compress(self.content, encoding), content_type=self.content_type)
-        if encoding:
-            response["Content-Encoding"] = encoding
-        response["Cache-Control"] = f"public, max-age={max_age}" + (", immutable" if max_age == YEAR else "")
-        response["X-Content-Type-Options"] = "nosniff"
-        patch_vary_headers(response, ["Accept-Encoding"])
-        return response
-
-
-def _encoding(request: HttpRequest) -> str:
-    """The best Content-Encoding that the browser accepts (RFC 9110, 12.5.3), or "" for none."""
-    choices = [choice.partition(";") for choice in request.headers.get("Accept-Encoding", "").lower().split(",")]
-    accepted = {name.strip() for name, _semicolon, weight in choices if not REFUSED.fullmatch(weight.strip())}
-    return next((name for name in ("br", "gzip") if name in accepted), "")
-
-
-@lru_cache(maxsize=100)
-def _compress(content: bytes, encoding: str) -> bytes:
-    if encoding == "br":
-        return bytes(brotli.compress(content, mode=brotli.MODE_FONT))  # the smallest of the three modes, by 0.3 %
-    return gzip.compress(content, 9, mtime=0) if encoding else content
 
 
 def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
@@ -96,7 +40,7 @@ def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = view(request, *args, **kwargs)
-        encoding = _encoding(request)
+        encoding = accepted_encoding(request)
         if encoding:
             content = response.content
             quality = 10 if len(content) < SHORT_PAGE else 5  # nothing is cached here, so a long page gets a fast level
@@ -110,24 +54,8 @@ def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
     return wrapper
 
 
-def _read(name: str) -> str:
-    found = finders.find(name)
-    if not found:
-        raise FileNotFoundError(f"The static file {name} is missing.")
-    return Path(found).read_text()
-
-
-def _minify(script: str) -> str:
-    """A script without comments and white space and, if possible, with short local names."""
-    return str(minify.string("text/javascript", script) if HAS_MINIFY else jsmin(script))
-
-
 def script() -> Asset:
-    """The chat's script: htmx, then our own scripts.
-
-    Each is in an async function that runs at once: its names stay local, and if it throws, the browser reports that as
-    an unhandled rejection and the others still run.
-    """
+    """The chat's script: htmx, then our own scripts."""
     if settings.DEBUG:  # read changed files again
         _script.cache_clear()
     return _script()
@@ -135,8 +63,7 @@ def script() -> Asset:
 
 @cache
 def _script() -> Asset:
-    ours = "".join("(async()=>{" + _read(f"js/{name}.js") + "})();" for name in SCRIPTS)
-    return Asset("text/javascript; charset=utf-8", _minify(f"{_read(HTMX)}\n{ours}").encode())
+    return bundles.scripts(SCRIPTS)
 
 
 def module(name: str, language: str) -> Asset:
@@ -150,8 +77,8 @@ def module(name: str, language: str) -> Asset:
 def _module(name: str, language: str) -> Asset:
     with translation.override(language):
         texts = _secret_texts() if name == "chat-secret" else _seldom_texts()
-    text = _minify(_read(f"js/{name}.js")).replace("__TEXTS__", json.dumps(texts, ensure_ascii=False))
-    return Asset("text/javascript; charset=utf-8", text.encode())
+    text = minified(read(f"js/{name}.js")).replace("__TEXTS__", json.dumps(texts, ensure_ascii=False))
+    return javascript(text)
 
 
 def _secret_texts() -> dict[str, str]:
@@ -189,8 +116,7 @@ def style(accent: str) -> Asset:
 
 @lru_cache(maxsize=100)
 def _style(accent: str) -> Asset:
-    text = cssmin(_read("css/chatsite.css"))
-    return Asset("text/css; charset=utf-8", (text + ("" if accent == ACCENT else accent_css(accent))).encode())
+    return stylesheet(bundles.styles(("chatsite",)) + ("" if accent == ACCENT else accent_css(accent)))
 
 
 def urls(website: Website) -> dict[str, str]:
@@ -210,7 +136,7 @@ def _module_url(name: str) -> str:
 @require_safe
 def script_file(request: HttpRequest, digest: str) -> HttpResponse:
     """The chat's script."""
-    return _versioned(request, script(), digest)
+    return script().version(request, digest)
 
 
 @require_safe
@@ -224,8 +150,8 @@ def module_file(request: HttpRequest, name: str, language: str, digest: str) -> 
         raise Http404
     current = module(name, language)
     if digest not in {current.digest, "current"}:
-        return Asset(current.content_type, b"location.reload();").response(request, 0)
-    return _versioned(request, current, digest)
+        return javascript("location.reload();").response(request, 0)
+    return current.version(request, digest)
 
 
 @require_safe
@@ -233,12 +159,7 @@ def style_file(request: HttpRequest, accent: str, digest: str) -> HttpResponse:
     """The chat's style sheet in the accent colour of some website; 404 for any other colour."""
     if not Website.objects.uses_accent(f"#{accent}"):
         raise Http404
-    return _versioned(request, style(f"#{accent}"), digest)
-
-
-def _versioned(request: HttpRequest, asset: Asset, digest: str) -> HttpResponse:
-    # A page that was loaded before an update asks for an old version: it gets the current one, and must not cache it.
-    return asset.response(request, YEAR if digest == asset.digest else 0)
+    return style(f"#{accent}").version(request, digest)
 
 
 def _text_colour(accent: str) -> str:
@@ -250,13 +171,13 @@ def _text_colour(accent: str) -> str:
 def _loader(appearance: str, key: str, language: str) -> Asset:
     with translation.override(language):
         texts = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
-    style = cssmin(_read("css/loader.css"))
+    style = bundles.styles(("loader",))
     for placeholder, variable in (("SIDE", "${side}"), ("COLOUR", "${colour}"), ("TEXT", "${textColour}")):
         style = style.replace(placeholder, variable)
-    text = _minify(_read("js/loader.js").replace("__STYLE__", style)).replace("__APPEARANCE__", appearance)
+    text = minified(read("js/loader.js").replace("__STYLE__", style)).replace("__APPEARANCE__", appearance)
     text = text.replace("__KEY__", key)
     text = text.replace("__TEXTS__", json.dumps(texts, separators=(",", ":"), ensure_ascii=False))
-    return Asset("text/javascript; charset=utf-8", text.encode())
+    return javascript(text)
 
 
 @require_safe
@@ -299,7 +220,7 @@ def _refused(request: HttpRequest, origin: str) -> HttpResponse:
         "website": request.GET.get("website", "")[:40] or DEFAULT,
         "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
     }
-    text = _minify(_read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
+    text = minified(read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
     # Not compressed: what anybody may make up would take the place of files that are kept compressed.
     response = HttpResponse(text, content_type="text/javascript; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
