@@ -4,12 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import jwt
 import pytest
@@ -282,8 +284,39 @@ def test_where_identity_is_required_each_message_needs_a_proof(alice: Page, shop
     assert api(content="On", conversation=uuid, identity=token("mallory", secret="m" * 64)).status_code == 401
     assert api(content="On", conversation=uuid, identity=token()).status_code == 200
     assert Conversation.objects.get().messages.count() == 2
-    page = alice.get(PATH).content.decode()
-    assert "Please sign in to Fern &amp; Fired to send a message." in page
+
+
+def test_where_identity_is_required_the_page_has_a_composer_only_if_a_proof_can_come(
+    alice: Page, mallory: Page, shop: Website
+) -> None:
+    shop.identity_required = True
+    shop.save()
+    shop.origins.create(origin="https://shop.example")
+    embedded = f"{PATH}?host=https://shop.example"
+
+    def composer(page: Page, path: str = embedded, proof: str = "") -> bool:
+        html = page.get(path, headers={"X-Identity": proof} if proof else {}).content.decode()
+        hidden = {
+            part: bool(re.search(rf"{part if part[0] == '<' else '<p ' + part}[^>]* hidden>", html))
+            for part in ('class="notice sign-in"', "<chat-composer")
+        }
+        assert "Please sign in to Fern &amp; Fired to send a message." in html
+        assert len(set(hidden.values())) == 2, "either the sentence or the composer"
+        assert '<noscript><p class="notice"><a' not in html, "no way to write without a script, which sends the proof"
+        return not hidden["<chat-composer"]
+
+    for path in (PATH, embedded, f"{PATH}?write=1"):
+        assert not composer(alice, path)
+    assert composer(alice, proof=token())
+    message = {"content": "Hello", "client_id": str(uuid4())}
+    for path in (embedded, PATH):
+        url = path.replace(PATH, f"{PATH}messages/")
+        assert alice.htmx(url, message, **{"X-Identity": token()}).status_code == 204
+    assert composer(alice), "she was identified before"
+    assert not composer(alice, proof=token(secret="x" * 64))
+    for path in (PATH, f"{PATH}?write=1", f"{PATH}?host=https://evil.example"):
+        assert not composer(alice, path), "no page around it can send a proof"
+    assert not composer(mallory)
 
 
 def test_the_api_does_not_continue_the_conversation_of_another_customer(alice: Page, shop: Website) -> None:

@@ -76,6 +76,21 @@ class CustomerRequest:
         """Who the customer is, as the website's own server says, or None. Raises InvalidProof where one is required."""
         return identity.verify_or_anonymous(self.website, self.proof)
 
+    @cached_property
+    def must_sign_in(self) -> bool:
+        """Whether the page can send no message yet, because its website requires a proof of who the customer is.
+
+        A page around the chat sends its proof after the chat has loaded, so that a customer who was identified before
+        need not wait for it.
+        """
+        if not self.website.identity_required:
+            return False
+        try:
+            return self.claim is None
+        except identity.InvalidProof:
+            was_identified = self.conversation is not None and self.conversation.is_verified
+            return bool(self.proof) or not (self.listed_host and was_identified)
+
     def continuable_conversation(self, claim: Claim | None) -> Conversation | None:
         """The conversation that a message goes to: never one of another verified customer."""
         found = self.conversation

@@ -101,6 +101,7 @@ async function fetchPage() {
 }
 
 function show(page) {
+  allowWriting(!page.querySelector(".sign-in:not([hidden])"));
   const bell = document.querySelector("door-bell");
   if (shownIn(page) && shownIn(page) === shownIn(document)) {
     const list = document.querySelector("message-list");
@@ -168,14 +169,32 @@ async function sendProof() {
   if (response.headers.get("X-Another")) document.querySelector("chat-composer")?.abandon();
   if (!response.ok) {
     delete headers["X-Identity"];
+    allowWriting(false);
     return keeper.tellHost({ event: "refused", detail: await response.text() });
   }
-  keeper.querySelector(".sign-in")?.remove();
+  allowWriting(true);
   document.querySelector(".who")?.remove();
   const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // nothing to load
   identified = true;
   if (!isSame) await refresh();
   keeper.tellHost({ event: "identified" });
+}
+
+// The server has refused a message for lack of a valid proof. Ask whether ours is valid: it may be newer than the message.
+export function messageRefused() {
+  if (headers["X-Identity"]) return keeper.identify(keeper.proof);
+  allowWriting(false);
+}
+
+// Show the composer or, on a website that requires a proof, the sentence that asks for it. The draft stays.
+function allowWriting(isAllowed) {
+  const sentence = keeper.querySelector(".sign-in");
+  const composer = document.querySelector("chat-composer");
+  if (!sentence) return;
+  sentence.hidden = isAllowed;
+  if (!composer) return;
+  composer.hidden = !isAllowed;
+  composer.resize?.(); // a hidden field has no height
 }
 
 // Open the conversation of the window that opened this one, by the code in the URL.

@@ -93,6 +93,7 @@ export async function markRefused(composer, item, response) {
   const hasText = response.headers.get("Content-Type")?.startsWith("text/plain");
   const text = hasText && (await response.text().catch(() => ""));
   markUnsent(composer, item, `${texts.unsent} ${text || texts.refused}`);
+  if (response.status === 401) document.querySelector("chat-keeper")?.lazy("messageRefused").catch(() => null); // the next one asks again
   return true;
 }
 

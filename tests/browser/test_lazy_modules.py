@@ -150,9 +150,16 @@ def test_a_secret_is_kept_although_its_module_loads_late(web: Web) -> None:
 
 def test_an_identity_token_is_sent_although_its_module_loads_late(web: Web, members: Site) -> None:
     alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
+    alice.page.clock.install()
     is_missing(alice.page, "chat-secret")
     alice.calls("identify", token(unique_name()))
-    alice.opens()
+    with alice.page.expect_event("requestfailed"):
+        alice.button.click()
+    expect(alice.frame.get_by_text("Please sign in to The club to send a message.")).to_be_visible()
+    expect(alice.field).to_be_hidden()
+    comes_again(alice.page, "chat-secret")
+    alice.page.clock.run_for(16_000)  # it is tried again after 15 s
+    expect(alice.field).to_be_visible()
     alice.says("Hello from a member")
     alice.shows("Hello from a member")
 

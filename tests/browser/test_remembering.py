@@ -559,16 +559,55 @@ def test_an_invalid_token_is_refused_and_the_chat_stays_anonymous(web: Web, memb
     alice.shows("I am nobody")
 
 
-def test_where_identity_is_required_anonymous_messages_are_refused(web: Web, members: Site) -> None:
+def test_where_identity_is_required_there_is_a_composer_only_for_customers_who_are_signed_in(
+    web: Web, members: Site
+) -> None:
     alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
-    alice.opens()
+    sentence = alice.frame.get_by_text("Please sign in to The club to send a message.")
+
+    def may_write(allowed: bool) -> None:
+        (expect(alice.field).to_be_visible if allowed else expect(alice.field).to_be_hidden)()
+        (expect(sentence).to_be_hidden if allowed else expect(sentence).to_be_visible)()
+
+    proof = token(unique_name())
+    alice.button.click()
+    alice.is_connected_to_host()
+    may_write(False)
+    alice.calls("identify", proof)
+    may_write(True)
     alice.says("Let me in")
+    alice.shows("Let me in")
+    alice.types("Half a sen\n\ntence")
+    height = alice.field.evaluate("(field) => field.offsetHeight")
+    alice.calls("identify", "a proof that the server refuses")
+    may_write(False)
+    alice.calls("identify", proof)
+    may_write(True)
+    expect(alice.field).to_have_value("Half a sen\n\ntence")
+    assert alice.field.evaluate("(field) => field.offsetHeight") == height > 60
+
+    alice.inside.evaluate("document.querySelector('chat-keeper').headers['X-Identity'] = 'expired'")
+    alice.inside.evaluate("document.querySelector('chat-keeper').proof = 'expired'")
+    alice.says("Too late")
+    expect(alice.pending.locator(".delivery")).to_contain_text("Not sent. We could not confirm your identity.")
+    may_write(False)
+    alice.calls("identify", proof)
+    may_write(True)
+    alice.pending.get_by_role("button", name="Try again").click()
+    alice.shows("Let me in", "Too late")
+
+    alice.page.route("**/identify/*", lambda route: route.abort())
+    alice.reloads()
+    may_write(True)  # before the page around the chat sends its proof
+    alice.says("Without a proof")
     expect(alice.pending.locator(".delivery")).to_have_text(
         "Not sent. Please sign in on the website first, then write to us."
     )
-    alice.calls("identify", token(unique_name()))
-    expect(alice.frame.get_by_text("Please sign in to The club to send a message.")).to_have_count(0)
-    alice.pending.get_by_role("button", name="Try again").click()
-    alice.shows("Let me in")
-    alice.says("Thank you")
-    alice.shows("Let me in", "Thank you")
+    may_write(False)
+
+
+def test_where_identity_is_required_the_chat_in_its_own_window_has_no_composer(web: Web, members: Site) -> None:
+    alice = web.customer()
+    alice.goes("/chat/club/")
+    expect(alice.page.get_by_text("Please sign in to The club to send a message.")).to_be_visible()
+    expect(alice.field).to_be_hidden()
