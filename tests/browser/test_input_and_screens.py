@@ -92,6 +92,51 @@ def test_a_tablet_shows_customer_details_on_demand(people: People, api: Api) -> 
     expect(mail).to_be_in_viewport()
 
 
+@pytest.mark.parametrize(
+    ("locale", "close", "scripts"), [("en", "Close", True), ("ar", "إغلاق", True), ("en", "Close", False)]
+)
+def test_a_phone_has_a_button_that_closes_the_details(
+    people: People, api: Api, locale: str, close: str, scripts: bool
+) -> None:
+    name = unique_name()
+    api.start_conversation("Who am I?", name=name, email="alice@example.com")
+    bob = people.agent(viewport=PHONE, locale=locale)
+    bob.opens(name)
+    if not scripts:
+        where = bob.page.url
+        bob = people.agent(viewport=PHONE, java_script_enabled=False)
+        bob.page.goto(where)
+    mail = bob.page.get_by_role("link", name="alice@example.com")
+    opener, button = bob.page.locator(".talk-head .about"), bob.page.locator(".details").get_by_role("button")
+    expect(button).to_be_hidden()
+    for way in ("button", "Escape"):
+        opener.click()
+        expect(mail).to_be_in_viewport()
+        expect(button).to_have_accessible_name(close)
+        place, text = button.bounding_box(), mail.bounding_box()
+        assert place
+        assert text
+        assert (place["width"], round(place["height"])) == (44, 44)
+        assert place["x"] < text["x"] if locale == "ar" else place["x"] > text["x"] + text["width"], "on the far side"
+        button.press("Tab")  # the focus is inside
+        if way == "button":
+            button.click()
+        else:
+            bob.page.keyboard.press(way)
+        expect(mail).to_be_hidden()
+        expect(opener).to_be_focused()
+    if scripts:
+        opener.click()
+        with bob.page.expect_response("**/about/*"):
+            bob.page.evaluate("document.body.dispatchEvent(new CustomEvent('state'))")
+        expect(mail).to_be_in_viewport()
+        button.click()  # it is still there
+        expect(mail).to_be_hidden()
+    bob.page.set_viewport_size({"width": 1400, "height": 900})
+    expect(mail).to_be_in_viewport()
+    expect(button).to_be_hidden()
+
+
 def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(people: People, api: Api) -> None:
     for _ in range(25):
         api.start_conversation("Filler", name=unique_name())
