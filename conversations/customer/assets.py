@@ -167,14 +167,22 @@ def _text_colour(accent: str) -> str:
     return "#fff" if contrast(WHITE, _rgb(accent)) >= contrast(INK, _rgb(accent)) else "#16161d"
 
 
-@lru_cache(maxsize=100)
-def _loader(appearance: str, key: str, language: str) -> Asset:
+def _appearance(website: Website) -> list[str]:
+    """Its colour, position and text colour; empty if they are the usual ones."""
+    if (website.accent, website.position) == (ACCENT, Website.Position.RIGHT):
+        return []
+    return [website.accent, website.position, _text_colour(website.accent)]
+
+
+@lru_cache(maxsize=500)
+def _loader(appearance: str, is_complete: bool, key: str, language: str) -> Asset:
     with translation.override(language):
         texts = [_("Chat"), _("The chat cannot be reached right now."), _("Close")]
     style = bundles.styles(("loader",))
     for placeholder, variable in (("SIDE", "${side}"), ("COLOUR", "${colour}"), ("TEXT", "${textColour}")):
         style = style.replace(placeholder, variable)
     text = minified(read("js/loader.js").replace("__STYLE__", style)).replace("__APPEARANCE__", appearance)
+    text = text.replace("__OTHER__", "0" if is_complete else "[]")
     text = text.replace("__KEY__", key)
     text = text.replace("__TEXTS__", json.dumps(texts, separators=(",", ":"), ensure_ascii=False))
     return javascript(text)
@@ -188,24 +196,26 @@ def loader(request: HttpRequest) -> HttpResponse:
     no second request to look right. The browser sends that origin in `Referer`, unless the page forbids it. Its texts
     are in the language of `?language=`, else the browser's. `?website=` is the key where there is no attribute.
 
-    A page whose origin no website lists, or not the one of `?website=`, gets a script that says so instead.
+    A page whose origin no website lists, or not the one of `?website=`, gets a script that says so instead. The loader
+    itself imports that (`?refused=KEY`) where the website of the attribute does not list the page.
     """
     chosen = website.key if (website := Website.objects.by_key(request.GET.get("website", ""))) else ""
-    referer = request.headers.get("Referer", "")
+    # import() sends no Referer of the page, but Origin.
+    referer = request.headers.get("Origin" if "refused" in request.GET else "Referer", "")
     origin = "/".join(referer.split("/")[:3])
     websites = Website.objects.with_origin(origin)
     is_listed = any(website.key == chosen for website in websites) if request.GET.get("website") else bool(websites)
-    if origin.startswith(("http://", "https://")) and not is_listed:
+    if not origin.startswith(("http://", "https://")):
+        origin = ""
+    if "refused" in request.GET or (origin and not is_listed):
         return _refused(request, origin)
-    appearance = {
-        website.key: [website.accent, website.position, _text_colour(website.accent)]
-        for website in websites
-        if (website.accent, website.position) != (ACCENT, Website.Position.RIGHT)
-    }
+    appearance = {website.key: _appearance(website) for website in websites}
     if settings.DEBUG:
         _loader.cache_clear()
     language = language_of(request, websites[0].languages.split() if websites else [])
-    asset = _loader(json.dumps(appearance, separators=(",", ":")), json.dumps(chosen or DEFAULT), language)
+    asset = _loader(
+        json.dumps(appearance, separators=(",", ":")), bool(origin), json.dumps(chosen or DEFAULT), language
+    )
     response = asset.response(request, FIVE_MINUTES)
     response["Cache-Control"] = f"private, max-age={FIVE_MINUTES}"  # many CDNs ignore Vary
     patch_vary_headers(response, ["Referer", "Accept-Language"])
@@ -217,7 +227,7 @@ def _refused(request: HttpRequest, origin: str) -> HttpResponse:
     """The script for a page whose origin is not listed. It is not cached: the page works once its origin is added."""
     facts = {
         "origin": origin,
-        "website": request.GET.get("website", "")[:40] or DEFAULT,
+        "website": (request.GET.get("refused") or request.GET.get("website") or DEFAULT)[:40],
         "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
     }
     text = minified(read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
@@ -225,6 +235,7 @@ def _refused(request: HttpRequest, origin: str) -> HttpResponse:
     response = HttpResponse(text, content_type="text/javascript; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store, private"
+    response["Access-Control-Allow-Origin"] = "*"  # for import()
     response["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 

@@ -80,7 +80,7 @@ def accepted_encoding(request: HttpRequest) -> str:
     return next((name for name in ("br", "gzip") if name in accepted), "")
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=500)
 def _compress(content: bytes, encoding: str) -> bytes:
     if encoding == "br":
         return bytes(brotli.compress(content, mode=brotli.MODE_FONT))  # the smallest of the three modes, by 0.3 %

@@ -1,4 +1,4 @@
-// What a page gets instead of loader.js if no website lists its origin: no button, a warning that says where to list it,
+// What a page gets instead of loader.js if no website lists its origin, and what loader.js imports if its own website does not: no button, a warning that says where to list it,
 // and calls that do nothing, so that the page's own scripts go on.
 (() => {
   const script = document.currentScript;
@@ -8,6 +8,7 @@
   const key = (script instanceof HTMLScriptElement && script.dataset.website) || website;
   const nothing = () => {};
   window.Chatsite = { open: nothing, close: nothing, toggle: nothing, identify: nothing, shutdown: async () => {}, on: nothing, push: nothing };
+  if (!origin) return console.warn(`Chatsite: a page of ${location.protocol}// may not show the chat. Open it from a web server.`);
   console.warn(
     `Chatsite: ${origin} may not show the chat of the website "${key}". Check the key, and add ${origin} to the ` +
       `allowed origins of this website, in ${admin}`,

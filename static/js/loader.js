@@ -8,18 +8,16 @@
   const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
   if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // an object: loaded already
 
+  const server = new URL(script.src).origin;
   const { website, accent, position, language } = script.dataset;
   const key = website || __KEY__; // the key in the address of this script, or "default"
-  const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = __APPEARANCE__[key] || [];
+  const look = __APPEARANCE__[key] || __OTHER__; // __OTHER__ is false if it is known that the website does not list this page
+  if (!look || origin === "null") return import(`${server}/chat.js?refused=${key}`); // says what is wrong
+  const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = look;
   const [chatText, unreachableText, closeText] = __TEXTS__;
-  const server = new URL(script.src).origin;
   const base = `${server}/chat/${key === "default" ? "" : `${key}/`}`;
-  const query = `?host=${encodeURIComponent(location.origin)}`;
+  const query = `?host=${location.origin}`;
   const storageKey = `chatsite ${key}`;
-  const LOAD_TIMEOUT = 10000; // milliseconds until a frame that does not load counts as unreachable
-  const READY_TIMEOUT = 1500; // milliseconds until a loaded frame that has not answered counts as unreachable
-  const REPORT_INTERVAL = 60000; // milliseconds between two reports that the customer is on the page
-  const CHECK_INTERVAL = 3000; // milliseconds between two checks whether the URL or the title of the page has changed
 
   let memory = {};
   const read = () => {
@@ -78,7 +76,7 @@
     panel.className = "panel"; // on a phone, the launcher closes the panel until the chat has loaded with its own button
     unreachable.hidden = true;
     const loading = (frame = make("iframe", { title: chatText }));
-    showUnreachableAfter(LOAD_TIMEOUT);
+    showUnreachableAfter(10000);
     panel.prepend(loading);
     // After a sign-out, end the secret that a late response may have stored, before anything is shown.
     if (read().fresh && (await request("forget")) === false) return showUnreachableAfter(0);
@@ -87,7 +85,7 @@
       // A frame that was replaced may only answer that it is wiped.
       port1.onmessage = ({ data }) => attempt(() => (loading === frame ? receive(data, port1) : data.gone && frameWiped()));
       attempt(() => loading.contentWindow.postMessage("chatsite", server, [port2])); // to no other origin
-      if (loading === frame && !port) showUnreachableAfter(READY_TIMEOUT);
+      if (loading === frame && !port) showUnreachableAfter(1500); // loaded, and no answer
     };
     loading.src = base + query + (language ? `&language=${language}` : "");
   };
@@ -167,7 +165,7 @@
   // A late response may still store a secret: `fresh` makes the next frame delete it before it shows anything.
   const end = async (elsewhere) => {
     const forgotten = elsewhere || request("forget");
-    const wiped = port && new Promise((done) => (frameWiped = done) && setTimeout(done, CHECK_INTERVAL));
+    const wiped = port && new Promise((done) => (frameWiped = done) && setTimeout(done, 3000));
     post({ gone: true, elsewhere });
     close();
     clearTimeout(timer);
@@ -181,9 +179,7 @@
     old?.remove();
     await forgotten;
   };
-  const shutdown = () => end();
-  const on = (event, listener) => (listeners[event] ||= []).push(listener);
-  const api = { open, close, toggle, identify, shutdown, on };
+  const api = { open, close, toggle, identify, shutdown: () => end(), on: (event, listener) => (listeners[event] ||= []).push(listener) };
   const push = (call) => attempt(() => api[call[0]](...call.slice(1)));
   window.Chatsite = { ...api, push };
 
@@ -208,8 +204,8 @@
     setInterval(() => attempt(() => {
       attach();
       if (native("hidden")) reportedAt = 0; // report at once when the customer returns to this tab
-      else if (currentPage() !== reportedPage || Date.now() - reportedAt > REPORT_INTERVAL) report();
-    }), CHECK_INTERVAL);
+      else if (currentPage() !== reportedPage || Date.now() - reportedAt > 60000) report();
+    }), 3000); // the URL or the title of the page may have changed
     addEventListener("pagehide", () => report(1));
     const isSignedOut = (stored) => attempt(() => JSON.parse(stored).fresh);
     addEventListener("storage", ({ key, newValue, oldValue }) => key === storageKey && isSignedOut(newValue) && !isSignedOut(oldValue) && end(1));

@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from itertools import count
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -37,6 +38,29 @@ def test_a_page_of_an_unlisted_origin_shows_no_button_and_is_told_why(web: Web) 
     assert page.evaluate("localStorage.length") == 0
 
 
+@pytest.mark.parametrize("where", ["wrong key", "file"])
+def test_a_page_with_a_wrong_key_or_without_a_server_shows_no_button_and_is_told_why(
+    web: Web, where: str, tmp_path: Path
+) -> None:
+    page = web.browser().new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    shop = web.shop
+    if where == "file":
+        (tmp_path / "page.html").write_text(shop.script())
+        page.goto(f"file://{tmp_path}/page.html")
+        warning = "warning: Chatsite: a page of file:// may not show the chat. Open it from a web server."
+    else:
+        page.goto(shop.cross_site + shop.page(script="<script>Chatsite = [['open']]</script>" + shop.script("nobody")))
+        warning = (
+            f'warning: Chatsite: {shop.cross_site} may not show the chat of the website "nobody". Check the key, and '
+            f"add {shop.cross_site} to the allowed origins of this website, in {shop.chat}/admin/conversations/website/"
+        )
+    page.wait_for_function("!Array.isArray(window.Chatsite ?? [])")
+    eventually(page, lambda: warning in said, "the warning")
+    expect(page.locator("button.launcher, iframe")).to_have_count(0)
+
+
 def test_a_tag_manager_may_name_the_website_in_the_address_of_the_script(web: Web) -> None:
     shop = web.shop
     tag = f"""<script nonce="x">document.head.append(Object.assign(
@@ -64,10 +88,9 @@ SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that sa
 
 def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(web: Web) -> None:
     site = web.shop
-    line = site.script("nobody")
-    alice = web.customer_on(
-        site.cross_site, site.page(script=line), viewport={"width": 360, "height": 720}, has_touch=True
-    )
+    path = site.page(script=site.script("nobody"))
+    site.pages[path] = (site.pages[path][0], {"Referrer-Policy": "no-referrer"})  # nobody knows whether it is listed
+    alice = web.customer_on(site.cross_site, path, viewport={"width": 360, "height": 720}, has_touch=True)
     alice.button.click()
     expect(alice.unreachable).to_be_visible(timeout=SOON)
     alice.unreachable.get_by_role("button", name="Close").click()
@@ -606,7 +629,9 @@ def test_axe_finds_nothing_in_the_error_and_the_not_remembered_notice(web: Web) 
     page = web.browser().new_page()
     page.clock.install()
     lost = EmbeddedCustomer(page, web.shop.cross_site)
-    lost.comes(web.shop.page(script=web.shop.script("nobody")))
+    path = web.shop.page(script=web.shop.script("nobody"))
+    web.shop.pages[path] = (web.shop.pages[path][0], {"Referrer-Policy": "no-referrer"})
+    lost.comes(path)
     lost.button.click()
     page.clock.run_for(11_000)
     expect(lost.unreachable).to_be_visible()
