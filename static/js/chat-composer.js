@@ -113,8 +113,7 @@ class ChatComposer extends HTMLElement {
 
   onKey(event) {
     if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    this.form.requestSubmit();
+    this.submit(event); // not form.requestSubmit(), which Safari has since 16
   }
 
   // Files are chosen, pasted or dropped anywhere on the page. The browser would open a file that is not handled.

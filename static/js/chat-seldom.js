@@ -56,7 +56,7 @@ export function showFiles(composer, list, files, isDraft) {
     const [name, size, button] = row.children;
     name.textContent = file.name;
     size.textContent = formatSize(file);
-    button.ariaLabel = texts.remove.replace("{name}", file.name);
+    button.setAttribute("aria-label", texts.remove.replace("{name}", file.name));
     button.addEventListener("click", () => removeFile(composer, file));
     if (!isDraft) button.remove();
     return row;

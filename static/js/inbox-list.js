@@ -35,6 +35,7 @@ class InboxList extends HTMLElement {
     for (const failure of ["htmx:sendError", "htmx:timeout"]) {
       on(failure, ({ elt }) => isUserAction(elt) && this.showError(this.dataset.offline));
     }
+    if (!("popover" in HTMLElement.prototype)) document.addEventListener("click", (event) => this.toggleDetails(event));
     document.addEventListener("connected", () => this.retryNavigation());
     addEventListener("online", () => this.retryNavigation());
     addEventListener("dragover", (event) => this.refuseDrop(event));
@@ -47,6 +48,12 @@ class InboxList extends HTMLElement {
     const isOpen = conversation === undefined || String(conversation) === this.chosen;
     if (isOpen) document.body.dispatchEvent(new CustomEvent("messages"));
     if (isOpen || !beside) document.body.dispatchEvent(new CustomEvent("inbox"));
+  }
+
+  // Without popovers (before Chrome 114, Safari 17 and Firefox 125), inbox.css shows the details below the conversation.
+  toggleDetails({ target }) {
+    const button = target.closest("[popovertarget]");
+    if (button) document.getElementById(button.getAttribute("popovertarget")).classList.toggle("shown");
   }
 
   // The browser would open a file that is dropped outside a composer.

@@ -22,7 +22,7 @@
   let memory = {};
   const read = () => {
     try {
-      return JSON.parse(localStorage.getItem(storageKey)) || memory;
+      return JSON.parse(localStorage[storageKey]) || memory;
     } catch {
       return memory;
     }
@@ -30,7 +30,7 @@
   const write = (changes) => {
     memory = { ...read(), ...changes };
     try {
-      localStorage.setItem(storageKey, JSON.stringify(memory));
+      localStorage[storageKey] = JSON.stringify(memory);
       return true;
     } catch {
       return false;
@@ -56,8 +56,12 @@
   const root = host.attachShadow({ mode: "open" });
   const badge = make("span", { className: "badge", hidden: true });
   const launcher = make("button", { className: "launcher", onclick: () => toggle() }, badge);
-  const closeButton = make("button", { textContent: closeText, onclick: () => close() });
-  const unreachable = make("div", { className: "unreachable", hidden: true }, make("p", { textContent: unreachableText }), closeButton);
+  const unreachable = make(
+    "div",
+    { className: "unreachable", hidden: true },
+    make("p", { textContent: unreachableText }),
+    make("button", { textContent: closeText, onclick: () => close() }),
+  );
   const panel = make("div", { className: "panel", hidden: true }, unreachable);
   let frame, port, timer, proof, reportedPage, reportedAt, frameWiped;
 
@@ -66,7 +70,7 @@
   const showUnread = (unread) => {
     badge.hidden = !unread;
     badge.textContent = unread > 9 ? "9+" : unread;
-    launcher.ariaLabel = unread ? `${chatText} (${unread})` : chatText;
+    launcher.title = launcher.ariaLabel = unread ? `${chatText} (${unread})` : chatText; // Firefox has ariaLabel since 119
     emit("unread", unread);
   };
 
@@ -105,7 +109,7 @@
       post({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
     }
     if (message.known) write({ chat: read().chat || 1 }), report();
-    if (message.keep === "" && (read().chat === message.was || read().chat === 1)) write({ chat: 0, seen: 0 });
+    if (message.keep === "" && [message.was, 1].includes(read().chat)) write({ chat: 0, seen: 0 });
     if (message.keep) post({ answer: write({ chat: message.keep }) }), report();
     if (message.recall) post({ answer: read().chat });
     if (message.seen) write({ seen: message.seen });
@@ -137,27 +141,25 @@
     if (answer.unread && !frame) load();
   };
 
-  const open = () => show(true);
   const show = (focus) => {
     if (!frame || !unreachable.hidden) load();
-    panel.hidden = false;
-    launcher.ariaExpanded = true;
-    write({ open: 1 });
+    switchTo(true, focus);
     if (focus) frame.focus();
-    post({ open: true, focus });
-    emit("open");
+  };
+  const switchTo = (open, focus) => {
+    panel.hidden = !open;
+    launcher.ariaExpanded = open;
+    write({ open: +open });
+    post({ open, focus });
+    emit(open ? "open" : "close");
   };
   const close = () => {
     if (panel.hidden) return;
     const { activeElement } = root;
-    panel.hidden = true;
-    launcher.ariaExpanded = false;
-    write({ open: 0 });
-    post({ open: false });
+    switchTo(false);
     if (activeElement) launcher.focus();
-    emit("close");
   };
-  const toggle = () => (panel.hidden ? open() : close());
+  const toggle = () => (panel.hidden ? show(true) : close());
   const identify = (identity) => {
     proof = identity?.id ? `HMAC ${identity.hmac} ${identity.id}` : identity;
     post({ proof });
@@ -171,7 +173,7 @@
     clearTimeout(timer);
     showUnread(0);
     memory = { fresh: 1 };
-    if (!elsewhere) attempt(() => (localStorage.removeItem(storageKey), localStorage.setItem(storageKey, JSON.stringify(memory))));
+    if (!elsewhere) attempt(() => (delete localStorage[storageKey], (localStorage[storageKey] = JSON.stringify(memory))));
     const old = frame;
     frame = port = proof = undefined;
     old?.classList.add("old");
@@ -179,23 +181,29 @@
     old?.remove();
     await forgotten;
   };
-  const api = { open, close, toggle, identify, shutdown: () => end(), on: (event, listener) => (listeners[event] ||= []).push(listener) };
+  const api = { open: () => show(true), close, toggle, identify, shutdown: () => end(), on: (event, listener) => (listeners[event] ||= []).push(listener) };
   const push = (call) => attempt(() => api[call[0]](...call.slice(1)));
   window.Chatsite = { ...api, push };
 
   attempt(() => {
-    const sheet = new CSSStyleSheet();
     const side = (position || usualPosition) === "left" ? "start" : "end";
-    sheet.replaceSync(`__STYLE__`); // with side, colour and textColour in it
-    root.adoptedStyleSheets = [sheet];
+    const style = make("style", { nonce: script.nonce, textContent: `__STYLE__` }); // with side, colour and textColour in it
     launcher.ariaExpanded = false;
     panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
     root.append(panel, launcher);
     const attach = () => host.isConnected || native("documentElement").append(host); // not to <body>, which may be replaced
     attach();
+    try {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(style.textContent);
+      root.adoptedStyleSheets = [sheet];
+    } catch {
+      // Safari before 16.4.
+      root.append(style);
+    }
     if (accent) {
       launcher.style.background = accent; // an invalid colour changes nothing
-      const [, red, green, blue] = /^rgba?\((\d+), (\d+), (\d+)/.exec(getComputedStyle(launcher).backgroundColor) || [];
+      const [red, green, blue] = getComputedStyle(launcher).backgroundColor.match(/[\d.]+/g); // rgb(1, 2, 3)
       launcher.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
     }
     showUnread(0);
