@@ -15,11 +15,12 @@ from daphne.http_protocol import WebRequest
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
-from django.urls import path, reverse
+from django.urls import include, path, reverse
 from django.utils import timezone, translation
 from django.views.decorators.csrf import csrf_exempt
 
 from chatsite.serving.request_handler import RequestHandler
+from conversations.screen import bundles
 
 MEGABYTE = 1024 * 1024
 BIG = 200 * MEGABYTE
@@ -264,6 +265,7 @@ def one_piece(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [
+    path("", include(bundles.urls)),  # of error pages
     path("hello/", hello, name="hello"),
     path("headers/", headers),
     path("unsendable/", unsendable),
