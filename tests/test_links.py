@@ -27,6 +27,7 @@ def hrefs(text: str) -> list[str]:
         ("https://shop.example/?a=1&region=eu&section=2", ["https://shop.example/?a=1&region=eu&section=2"]),
         ("https://example.com/it's-here", ["https://example.com/it's-here"]),
         ("Link:https://example.com/a", ["https://example.com/a"]),
+        ("o’brien@example.com", []),  # part of it would be another person's address
         ("See https://example.com/a.", ["https://example.com/a"]),
         ("http://localhost:8000/x, or so", ["http://localhost:8000/x"]),
         ("https://medium.example/@bob", ["https://medium.example/@bob"]),

@@ -308,7 +308,7 @@ def test_every_address_is_listened_on_with_ipv6_and_the_addresses_are_printed_th
     with serving(tmp_path, migrated, HOST="[::]", PORT=str(port)) as said:
         assert f"listens on http://[::]:{port}\n" in said
         assert f"Chat        http://localhost:{port}/chat/" in said
-        assert f"Settings    http://localhost:{port}/admin/ (sign in as a superuser" in said
+        assert f"Settings    http://localhost:{port}/admin/ (for superusers" in said
         for address in ("::1", "127.0.0.1"):
             try:
                 client = socket.create_connection((address, port))

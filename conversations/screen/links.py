@@ -41,7 +41,7 @@ LOCAL = r"A-Za-z0-9.!$'*+_~-"
 ADDRESS = re.compile(
     rf"""
     (?<![A-Za-z0-9]) (?P<url> (?ai:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
-    | (?<![{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
+    | (?<![’{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
     | (?<![A-Za-z0-9_@./:-]) (?<!{LETTER})
       (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:{DOMAINS})) )
         (?![@_]|{LETTER}) {REST} )
@@ -51,7 +51,11 @@ ADDRESS = re.compile(
 
 
 def linkify(text: str) -> SafeString:
-    """The text as HTML: escaped, the first MAX_LINKS addresses as links that open in a new tab and send no Referer."""
+    """The text as HTML: escaped, the first MAX_LINKS addresses as links that open in a new tab and send no Referer.
+
+    A link is shown from left to right whatever the text around it: direction controls there cannot make it look like
+    another address.
+    """
     html: list[str] = []
     end = 0
     for found in islice(ADDRESS.finditer(text), MAX_LINKS):
@@ -61,7 +65,7 @@ def linkify(text: str) -> SafeString:
         end = found.start(kind) + len(address)
         shown = escape(address)
         href = {"url": "", "email": "mailto:", "host": "http://"}[kind] + shown
-        html.append(f'<a href="{href}" target="_blank" rel="noopener noreferrer nofollow ugc">{shown}</a>')
+        html.append(f'<a href="{href}" dir="ltr" target="_blank" rel="noopener noreferrer nofollow ugc">{shown}</a>')
     html.append(escape(text[end:]))
     return mark_safe("".join(html))  # noqa: S308 (all of it is escaped above)
 

@@ -378,3 +378,22 @@ def test_the_others_are_there_if_one_script_throws(people: People, name: str) ->
         expect(alice.page.locator("#messages")).to_contain_text(f"Sent without {name}")
     assert any("a broken block" in error for error in people.errors), "the browser reports it"
     people.errors.clear()
+
+
+def test_direction_controls_around_a_link_do_not_make_it_look_like_another(people: People) -> None:
+    """Shown from right to left, this address ends with that of a bank."""
+    address = "https://elpmaxe.live/moc.knab.www//:sptth"
+    alice = people.customer()
+    alice.says(f"Go \u202e{address}\u202c now")
+    link = alice.page.locator("#messages .bubble a")
+    letters = """(link) => {
+        const at = (index) => {
+            const range = document.createRange();
+            range.setStart(link.firstChild, index);
+            range.setEnd(link.firstChild, index + 1);
+            return range.getBoundingClientRect().left;
+        };
+        return at(0) < at(5) && at(5) < at(12);
+    }"""
+    expect(link).to_have_attribute("href", address)
+    assert link.evaluate(letters)

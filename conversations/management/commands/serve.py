@@ -42,9 +42,7 @@ class Command(BaseCommand):
         if settings.DEBUG:
             self.stdout.write(f"  Demo shop   {url}/")
         self.stdout.write(f"  Chat        {url}/chat/\n  Inbox       {url}/inbox/\n  API         {url}/api/docs\n")
-        self.stdout.write(
-            f"  Settings    {url}/admin/ (sign in as a superuser: `manage.py createsuperuser` makes one)\n"
-        )
+        self.stdout.write(f"  Settings    {url}/admin/ (for superusers; `manage.py createsuperuser` makes one)\n")
         self.stdout.write("  Stop with Ctrl-C.\n")
         self.stdout.flush()
 
