@@ -440,3 +440,9 @@ def test_every_accent_colour_has_readable_contrast(accent: str) -> None:
         }
         for ink, ground in (("on-accent", "accent"), ("accent-text", "accent-wash")):
             assert contrast(named[ink], named[ground]) >= MIN_CONTRAST, (accent, ink)  # type: ignore[arg-type]
+
+
+def test_pages_of_chatsite_itself_have_the_button_without_being_listed(db: None, alice: Page) -> None:
+    script = alice.get("/chat.js", headers={"Referer": "http://testserver/"})
+    assert b"attachShadow" in script.content
+    assert b"attachShadow" not in alice.get("/chat.js", headers={"Referer": "https://elsewhere.example/"}).content

@@ -23,6 +23,7 @@ from conversations.models import Website
 from conversations.models.website import ACCENT, DEFAULT
 from conversations.screen import bundles
 from conversations.screen.bundles import Asset, accepted_encoding, javascript, minified, read, stylesheet
+from conversations.threshold.origin import own_origin
 
 SCRIPTS = ("composing-keys", "htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
 MODULES = ("chat-secret", "chat-seldom")
@@ -205,8 +206,8 @@ def loader(request: HttpRequest) -> HttpResponse:
     origin = "/".join(referer.split("/")[:3])
     websites = Website.objects.with_origin(origin)
     is_listed = any(website.key == chosen for website in websites) if request.GET.get("website") else bool(websites)
-    if not origin.startswith(("http://", "https://")):
-        origin = ""
+    if not origin.startswith(("http://", "https://")) or origin == own_origin(request):
+        origin = ""  # unknown, or a page of ours, which needs no list
     if "refused" in request.GET or (origin and not is_listed):
         return _refused(request, origin)
     appearance = {website.key: _appearance(website) for website in websites}

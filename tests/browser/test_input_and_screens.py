@@ -235,9 +235,9 @@ def test_a_conversation_that_starts_while_scripts_are_loading_is_not_missed(peop
     page = bob.page.context.new_page()
     page.clock.install()
     held: list[Route] = []
-    page.route("**/inbox-list.js", lambda route: held.append(route))
+    page.route("**/assets/inbox.*.js", lambda route: held.append(route))
     page.goto(bob.page.url, wait_until="commit")
-    eventually(page, lambda: len(held) == 1, "the last script is being loaded")
+    eventually(page, lambda: len(held) == 1, "the script is being loaded")
     api.start_conversation("Too early?", name=name)  # the page was rendered without it
     for _ in range(5):
         page.evaluate("fetch('/chat/state/')")  # takes longer than the ring

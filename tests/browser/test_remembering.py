@@ -168,7 +168,7 @@ def test_a_stored_secret_survives_a_server_error(web: Web) -> None:
             return route.fulfill(status=503, body="")
         return route.fallback()
 
-    context.route(f"{web.server.url}/chat/shop/?*", stumble)
+    context.route(f"{web.server.url}/chat/shop/?**", stumble)
     alice.reloads()
     expect(alice.field).to_be_visible()
     eventually(alice.page, lambda: not stumbles, "the server has stumbled")
@@ -389,12 +389,12 @@ def test_if_wiping_fails_after_shutdown_the_chat_is_not_shown(web: Web) -> None:
     alice.says("Private")
     alice.shows("Private")
     alice.page.evaluate("""localStorage.setItem("chatsite shop", '{"fresh":1}')""")
-    alice.page.route("**/forget/*", lambda route: route.fulfill(status=429))
+    alice.page.route("**/forget/**", lambda route: route.fulfill(status=429))
     alice.reloads()
     alice.button.click()
     expect(alice.unreachable).to_be_visible()
     assert "chat" not in (alice.panel.locator("iframe").get_attribute("src") or "")
-    alice.page.unroute("**/forget/*")
+    alice.page.unroute("**/forget/**")
     alice.closes()
     alice.opens()
     alice.shows()
@@ -596,7 +596,7 @@ def test_where_identity_is_required_there_is_a_composer_only_for_customers_who_a
     alice.pending.get_by_role("button", name="Try again").click()
     alice.shows("Let me in", "Too late")
 
-    alice.page.route("**/identify/*", lambda route: route.abort())
+    alice.page.route("**/identify/**", lambda route: route.abort())
     alice.reloads()
     may_write(True)  # before the page around the chat sends its proof
     alice.says("Without a proof")

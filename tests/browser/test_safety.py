@@ -109,7 +109,7 @@ def test_markup_in_a_name_is_shown_as_text(people: People, api: Api, name: str) 
 
 
 def test_markup_in_a_valid_email_address_is_shown_as_text(people: People, api: Api) -> None:
-    email = "\"onload='window.hacked=1'\"@example.com"
+    email = "&amp'onload='hacked=1'@example.com"
     name = unique_name()
     api.start_conversation("Write to me.", name=name, email=email)
     bob = people.agent(viewport={"width": 1440, "height": 900})
