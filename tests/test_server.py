@@ -845,3 +845,9 @@ def test_runserver_serves_pages_and_sockets_too(server: Server) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_every_status_has_its_name() -> None:
+    from twisted.web.http import RESPONSES
+
+    assert RESPONSES[422] == b"Unprocessable Entity"

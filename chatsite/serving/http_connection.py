@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from operator import attrgetter
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -17,7 +18,7 @@ from typing import Any
 
 from daphne.http_protocol import WebRequest
 from django.conf import settings
-from twisted.web.http import HTTPChannel
+from twisted.web.http import RESPONSES, HTTPChannel
 
 from chatsite.serving.usage import Usage
 from conversations.threshold.proxies import client_address
@@ -50,6 +51,7 @@ MAX_UPLOAD_BYTES = 2 * 1024**3
 
 logger = logging.getLogger(__name__)
 
+RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus})  # Twisted does not know 422
 SAFE_METHODS = {b"GET", b"HEAD", b"OPTIONS", b"TRACE"}
 TOO_MANY_CONNECTIONS = "There are too many connections from your address. Please try again in a few seconds."
 RETRY_AFTER = 10

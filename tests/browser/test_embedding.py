@@ -70,6 +70,16 @@ def test_a_tag_manager_may_name_the_website_in_the_address_of_the_script(web: We
     expect(alice.frame.locator("body")).to_contain_text("The shop")
 
 
+def test_the_chat_works_on_a_page_that_sends_no_referrer(web: Web) -> None:
+    path = web.shop.page()
+    body, headers = web.shop.pages[path]
+    web.shop.pages[path] = (body, {**headers, "Referrer-Policy": "no-referrer"})
+    alice = web.customer_on(web.shop.cross_site, path)
+    alice.opens()
+    alice.says("Hello")
+    alice.shows("Hello")
+
+
 def test_the_chat_works_on_a_page_that_isolates_itself(web: Web) -> None:
     """A page with COEP, as for SharedArrayBuffer, embeds only what says that it may be embedded there."""
     path = web.shop.page()
