@@ -282,9 +282,8 @@ def test_stacked_marks_stay_inside_their_bubble(people: People, api: Api) -> Non
     alice, bob = people.customer(conversation=uuid), people.agent()
     for text in (alice.bubble("Above"), bob.page.locator(".row .who").first):
         expect(text).to_be_visible()
-    painted = "(it) => getComputedStyle(it).overflowY"
-    assert alice.page.locator(".bubble").nth(1).evaluate(painted) == "clip"
-    assert bob.page.locator(".row .who").first.evaluate(painted) == "hidden"
+    expect(alice.page.locator(".bubble").nth(1)).to_have_css("overflow-y", "clip")
+    expect(bob.page.locator(".row .who").first).to_have_css("overflow-y", "hidden")
 
 
 def test_a_name_in_the_list_uses_the_room_beside_the_time(web: Web, api: Api) -> None:
