@@ -376,6 +376,18 @@ NO_HOSTS = [
     "https://[::g]",
     "https://[1:2]",
     f"https://{'a' * 64}.example",
+    f"https://{'ü' * 60}.example",
+    "https://bü cher.example",
+    "https://xn--bücher.example",
+    "https://ümlaut@shop.example",
+    "https://bücher.example/path",
+    "https://b%C3%BCcher.example",
+    "https://bü\u202echer.example",
+    "https://1.0x7f",
+    "https://shop.example.",
+    "https://user:pw@shop.example",
+    "https://[::1%eth0]",
+    "https://[fe80::ü]",
 ]
 LONG = "https://" + ".".join(["a" * 60] * 4) + ".example"  # a host of which there could be one, too long for us
 
@@ -429,6 +441,39 @@ def test_origins_are_normalized_as_browsers_do() -> None:
     for wrong in ("", "shop", "ftp://x.example", "https://", "https://x.example:99999999", "https://x y.example"):
         with pytest.raises(ValidationError):
             normalize_origin(wrong)
+
+
+# What `new URL(…).origin` is in Chromium.
+INTERNATIONAL = {
+    "https://bücher.example": "https://xn--bcher-kva.example",
+    " HTTPS://BÜCHER.example:443/ ": "https://xn--bcher-kva.example",
+    "https://bu\u0308cher.example": "https://xn--bcher-kva.example",
+    "https://straße.example": "https://xn--strae-oqa.example",
+    "http://例え.テスト:8080": "http://xn--r8jz45g.xn--zckzah:8080",
+    "https://例え。テスト": "https://xn--r8jz45g.xn--zckzah",
+    "https://ｓｈｏｐ.example": "https://shop.example",
+    "https://مثال.example": "https://xn--mgbh0fb.example",
+    "https://☕.example": "https://xn--53h.example",
+    "https://my_shop.bücher.example": "https://my_shop.xn--bcher-kva.example",
+    "http://１２７.0.0.1": "http://127.0.0.1",
+    "https://xn--bcher-kva.example": "https://xn--bcher-kva.example",
+}
+
+
+@pytest.mark.parametrize("written", INTERNATIONAL)
+def test_international_names_are_stored_as_browsers_send_them(written: str) -> None:
+    call_command("addwebsite", "Shop", written, "--key", "shop", "--at", written)
+    [origin] = Website.objects.get(key="shop").origins.all()
+    assert origin.origin == INTERNATIONAL[written]
+
+
+def test_an_international_name_in_the_admin_is_stored_as_browsers_send_it(
+    client: Any, admin_user: User, shop: Website
+) -> None:
+    client.force_login(admin_user)
+    assert saves(client, shop, "https://Bücher.example/").status_code == 302
+    assert shop.origins.filter(origin="https://xn--bcher-kva.example").exists()
+    assert saves(client, shop, "https://xn--bcher-kva.example").status_code == 200  # it is there already
 
 
 def saves(client: Any, website: Website, *origins: str) -> Any:
