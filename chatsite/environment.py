@@ -5,6 +5,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from io import StringIO
 from ipaddress import IPv6Address
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +39,9 @@ DATABASE_LIMITS = {
     },
 }
 """How long databases on servers may take: see chatsite/databases. DATABASE_URL may say otherwise: ?read_timeout=20."""
+
+NEVER_ZERO = {"connect_timeout", "read_timeout", "write_timeout"}
+"""Limits of this process. Those of the servers are switched off by 0."""
 
 ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
@@ -138,7 +142,8 @@ class Environment:
     def number(self, name: str, default: int, *, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
         value = self.text(name, str(default))
-        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+        is_number = value.isascii() and value.isdigit() and len(value) < 20  # int() refuses thousands of digits
+        if not is_number or not least <= int(value) <= most:
             self.problems.append(f"{name} is “{value}”, but it takes a whole number from {least} to {most}.")
             return default
         return int(value)
@@ -205,11 +210,15 @@ class Environment:
         return config
 
     def _limit(self, name: str, value: Any) -> float:
+        least = "above 0" if name in NEVER_ZERO else "from 0"
         try:
-            return value if isinstance(value, int) else float(value)
+            number = value if isinstance(value, int) else float(value)
         except ValueError:
-            self.problems.append(f"DATABASE_URL has {name}={value}, but it takes a number.")
-            return 0
+            number = -1
+        if isfinite(number) and (number > 0 or (number == 0 and name not in NEVER_ZERO)):
+            return number
+        self.problems.append(f"DATABASE_URL has {name}={value}, but it takes a number {least}.")
+        return 1
 
     def email(self, default: str) -> dict[str, Any]:
         """EMAIL_URL as Django's EMAIL_* settings."""

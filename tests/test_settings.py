@@ -71,6 +71,17 @@ def test_good_settings_pass_the_deployment_check() -> None:
             "REDIS_URL: Invalid value for 'socket_timeout'",
         ),
         ({"DATABASE_URL": "postgres://user:pass@host/name?read_timeout=soon"}, "DATABASE_URL has read_timeout=soon"),
+        (
+            {"DATABASE_URL": "postgres://user:pass@host/name?read_timeout=0"},
+            "read_timeout=0, but it takes a number above 0",
+        ),
+        ({"DATABASE_URL": "mysql://user:pass@host/name?connect_timeout=0"}, "connect_timeout=0, but it takes a number"),
+        ({"DATABASE_URL": "postgres://user:pass@host/name?read_timeout=nan"}, "DATABASE_URL has read_timeout=nan"),
+        (
+            {"DATABASE_URL": "postgres://user:pass@host/name?lock_timeout=-1"},
+            "lock_timeout=-1, but it takes a number from",
+        ),
+        ({"PORT": "9" * 5000}, "but it takes a whole number from 1 to 65535."),
         ({"EMAIL_URL": "smtp://user:pass@host:abc"}, "EMAIL_URL looks like smtp://"),
         ({"CSRF_TRUSTED_ORIGINS": "https://["}, "an origin looks like https://shop.example"),
         ({"CSRF_TRUSTED_ORIGINS": "shop.example"}, "an origin looks like https://shop.example"),
@@ -90,6 +101,7 @@ def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> 
     [
         {"DATABASE_URL": "sqlite://:memory:"},
         {"DATABASE_URL": "postgres://user:pass@one:5432,two:5433/name"},
+        {"DATABASE_URL": "postgres://user:pass@host/name?statement_timeout=0&keepalives=0"},
         {"DATABASE_URL": "mysql://user:a%2Fb@[::1]:3306/name"},
         {"CSRF_TRUSTED_ORIGINS": "https://*.shop.example,http://[::1]:8000"},
         {"HOST": "[::1]", "HSTS_SUBDOMAINS": "on", "HSTS_PRELOAD": "on", "ALLOWED_HOSTS": ".example.com,[::1]"},
