@@ -12,7 +12,9 @@ run: .venv/run .env
 # Tests of one module run in the same process. Browser tests run on their own: they share browsers and servers.
 # Many tests wait for a process or a page: three workers keep two cores busy.
 export PYTEST_XDIST_AUTO_NUM_WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
-PYTEST := $(BIN)/pytest -n auto --maxprocesses=8 --dist=loadscope --durations=20
+PYTEST := $(BIN)/pytest -n auto --maxprocesses=8 --dist=loadscope --no-loadscope-reorder --durations=20
+# Tests start hundreds of processes, which start faster from compiled modules.
+unexport PYTHONDONTWRITEBYTECODE
 test: .venv/dev lint
 	$(PYTEST) --ignore=tests/browser
 	$(PYTEST) tests/browser

@@ -32,13 +32,38 @@ UNKNOWN = UUID("0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e")
 """No conversation's secret. Parameters of tests are constants, so that all workers of pytest-xdist collect the same."""
 
 
+SLOWEST = [
+    "test_backup",
+    "test_outages",
+    "test_server",
+    "test_lost_database",
+    "test_running",
+    "test_websocket",
+    "test_migrations",
+    "test_settings",
+    "test_storm",
+    "test_serve",
+    "test_delivery",
+    "test_remembering",
+    "test_embedding",
+    "test_healing",
+    "test_input_and_screens",
+    "test_conversation",
+    "test_chaos",
+]
+"""Modules that workers of pytest-xdist begin with, so that none waits long for the last one at the end."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option with which the suite is run again on other databases."""
     parser.addoption("--only-database", action="store_true", help="Run only tests that use the database.")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that use neither the ORM nor a server, if asked to."""
+    """Put the slowest modules first; deselect tests that use neither the ORM nor a server, if asked to."""
+    order = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     if not config.getoption("--only-database"):
         return
     used = {"db", "transactional_db", "database", "server", "killable_server", "installation"}

@@ -15,8 +15,8 @@ from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHELL = "chromium-headless-shell"
-"""Chromium without the browser around it (Debian's package has this name): tests take half of the time in it. It lets
-all cookies of frames pass, so websites that embed the chat are tested in the whole browser."""
+"""Chromium without the browser around it (Debian's package has this name): tests take half of the time in it. It has no
+profiles with settings, so tests of settings for cookies take the whole browser."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -84,7 +84,7 @@ def api(server: Server) -> Api:
 @pytest.fixture(scope="package")
 def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
     """Browsers with different settings for cookies and storage."""
-    browsers = Browsers(chromium.browser_type, chromium_path, ARGUMENTS)
+    browsers = Browsers(chromium.browser_type, chromium_path, shutil.which(SHELL), ARGUMENTS)
     yield browsers
     browsers.close()
 

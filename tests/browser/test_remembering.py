@@ -84,9 +84,10 @@ def continues_in_a_new_window(alice: EmbeddedCustomer, bob: Agent) -> None:
     assert another.screen() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "private window"])
 def test_each_kind_of_browser_blocks_what_its_name_says(web: Web, kind: str) -> None:
-    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=web.browser_of_kind(kind))
+    context = web.browser() if kind == "private window" else web.browser_of_kind(kind)
+    alice = web.customer_on(web.shop.cross_site, web.shop.page(), context=context)
     alice.opens()
     alone = alice.page.context.new_page()
     alone.goto(f"{web.server.url}/chat/")

@@ -259,8 +259,8 @@ class Browsers:
     `ordinary` opens private windows: they start without data, and block third-party cookies.
     """
 
-    def __init__(self, kind: BrowserType, path: str, arguments: list[str]) -> None:
-        """`path` is that of a whole browser, which is not only a shell."""
+    def __init__(self, kind: BrowserType, path: str, shell: str | None, arguments: list[str]) -> None:
+        """`path` is that of a whole browser, which has profiles; `shell` that of a headless shell, if there is one."""
         self.path = path
         with kind.launch(
             executable_path=path, args=arguments
@@ -271,7 +271,9 @@ class Browsers:
         [self.default] = [word for word in words if word.startswith("--disable-features=") and PARTITIONING in word]
         self.arguments = [*arguments, self.default.replace(f",{PARTITIONING}", "")]
         assert PARTITIONING not in self.arguments[-1]
-        self.ordinary = kind.launch(executable_path=path, args=self.arguments, ignore_default_args=[self.default])
+        # A whole browser blocks third-party cookies in private windows. A shell does so only if told.
+        ordinary = [*self.arguments, "--test-third-party-cookie-phaseout"] if shell else self.arguments
+        self.ordinary = kind.launch(executable_path=shell or path, args=ordinary, ignore_default_args=[self.default])
 
     def launch(self, kind: str, profile: Path) -> BrowserContext:
         """Start a browser of one of KINDS with its own profile in a folder."""
