@@ -21,6 +21,70 @@ def hrefs(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        # Words of the sentence, without a space
+        *(
+            (f"https://a.example/x{words}", "https://a.example/x")
+            for words in ("입니다", "を見て", "ไปที่", "这里", "ကို", "ནས")
+        ),
+        *(
+            (f"https://a.example/{words.replace('_', ' ')}", "https://a.example/")
+            for words in (
+                "を見て",
+                "です",
+                "に書いて",
+                "からダウンロード",
+                "를 보세요",
+                "은 좋아요",
+                "입니다",
+                "에서 확인",
+                "的链接",
+            )
+        ),
+        ("https://a.example/docs/를 참고", "https://a.example/docs/"),
+        ("https://a.example:8000/を見て", "https://a.example:8000/"),
+        ("https://ja.wikipedia.org/wiki/%E6%97%A5%E6%9C%ACを見て", "https://ja.wikipedia.org/wiki/%E6%97%A5%E6%9C%AC"),
+        ("https://a.example/?id=1を", "https://a.example/?id=1"),
+        ("https://a.example/#topを", "https://a.example/#top"),
+        # Words of the address
+        *(
+            (address, address)
+            for address in (
+                "https://ja.wikipedia.org/wiki/はじめに",
+                "https://ja.wikipedia.org/wiki/のび太",
+                "https://ja.wikipedia.org/wiki/お金",
+                "https://ja.wikipedia.org/wiki/にほん",
+                "https://ja.wikipedia.org/wiki/時をかける少女",
+                "https://ja.wikipedia.org/wiki/レオナルド・ダ・ヴィンチ",
+                "https://ko.wikipedia.org/wiki/한국어",
+                "https://ko.wikipedia.org/wiki/은",
+                "https://ko.wikipedia.org/wiki/가나",
+                "https://ko.wikipedia.org/wiki/에너지",
+                "https://th.wikipedia.org/wiki/ประเทศไทย",
+                "https://zh.wikipedia.org/wiki/的士",
+                "https://fa.wikipedia.org/wiki/می\u200cشود",
+                "https://he.wikipedia.org/wiki/צה״ל",
+                "https://ca.wikipedia.org/wiki/Col·lecció",
+                "https://a.example/?q=を&r=을#の",
+            )
+        ),
+        # Punctuation of the sentence
+        *(
+            (f"https://a.example/x{sign}", "https://a.example/x")
+            for sign in "。、，．！？：）」』】〉》؟،؛۔।॥၊။།༎។៕๏።፧։՞׃״܀߸෴᠃·…”’»"
+        ),
+        *((f"https://a.example/{sign}", "https://a.example/") for sign in "。」؟।»"),
+        *((f"https://he.example/א{sign}", "https://he.example/א") for sign in "׃״"),
+        *((f"http://www.a.example{sign}", "http://www.a.example") for sign in "。」؟।»፡"),
+    ],
+)
+def test_addresses_end_where_the_sentence_goes_on(text: str, link: str) -> None:
+    assert hrefs(text) == [link]
+    assert hrefs(f"{text} ") == [link]
+
+
+@pytest.mark.parametrize(
     ("text", "links"),
     [
         ("https://pay.example/p?order=7&currency=EUR", ["https://pay.example/p?order=7&currency=EUR"]),
@@ -93,6 +157,9 @@ def test_any_text_stays_the_same_and_every_link_shows_where_it_leads() -> None:
         "я",
         "ع",
         "漢",
+        "を",
+        "를",
+        "·",
         "\U0001f642",
         "\u200b",
         "\u202e",
@@ -156,7 +223,19 @@ def emails() -> str:
             "www.a ",
         ),
         *("漢www.ü" * 3_000 + "@", "漢https://a漢" * 2_000 + "@"),
-        *(f"https://a.example/{run}" for run in ("()" * 9_000, ")" * 18_000, ".," * 9_000, "a漢" * 9_000)),
+        *(
+            f"https://a.example/{run}"
+            for run in (
+                "()" * 9_000,
+                ")" * 18_000,
+                ".," * 9_000,
+                "a漢" * 9_000,
+                "/を" * 9_000,
+                "/에" * 9_000,
+                "·" * 18_000,
+                "ی\u200c" * 9_000,
+            )
+        ),
     ],
     ids=lambda text: text[:24],
 )

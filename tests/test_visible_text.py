@@ -14,7 +14,7 @@ from conversations.models import Agent, Conversation, Message, Token, Website
 from conversations.models.attachment import clean_name
 from conversations.models.validation import check_content, check_email, check_name
 from conversations.models.visible_text import is_blank, one_line
-from conversations.screen.bubbles import Avatar
+from conversations.screen.bubbles import EMOJI_ONLY, Avatar
 from tests.conftest import Page
 
 NOTHING = {
@@ -174,3 +174,60 @@ def test_other_addresses_are_refused_and_nothing_is_stored(db: None, alice: Page
     response: Any = alice.says("Hello", email=address)
     assert "This does not look like an e-mail address." in response.content.decode()
     assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1️⃣",
+        "#️⃣",
+        "*⃣",
+        "🏴󠁧󠁢󠁥󠁮󠁧󠁿🏴󠁧󠁢󠁳󠁣󠁴󠁿🏴󠁧󠁢󠁷󠁬󠁳󠁿",
+        "🇩🇪 🇯🇵",
+        "👩‍👩‍👧‍👦",
+        "👩🏽‍🚀",
+        "🧑🏻‍❤️‍💋‍🧑🏿",
+        "👁️‍🗨️",
+        "👍🏿",
+        "☝🏽",
+        "❤️",
+        "❤️‍🔥",
+        "☺️",
+        "©️",
+        "㊙️",
+        "🅰️",
+        "⌚",
+        "🫠\n",
+    ],
+)
+def test_a_few_emoji_alone_are_large(text: str) -> None:
+    assert EMOJI_ONLY.fullmatch(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "☺︎",
+        "☺",
+        "⌚︎",
+        "→",
+        "─│",
+        "≥",
+        "✓",
+        "12",
+        "1",
+        "#",
+        "©",
+        "①",
+        "🇩",
+        "a️⃣",
+        "々️",
+        "\u200d",
+        "\ufe0f",
+        " ",
+        "Hi 🙂",
+        "🙂" * 7,
+    ],
+)
+def test_other_texts_are_not_large(text: str) -> None:
+    assert not EMOJI_ONLY.fullmatch(text)

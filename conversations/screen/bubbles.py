@@ -19,7 +19,22 @@ from conversations.screen.links import linkify
 GROUP_INTERVAL = timedelta(minutes=5)
 """Consecutive messages of one author with no longer pause between them share one name and one time."""
 
-EMOJI_ONLY = re.compile(r"[\u2190-\u2bff\u3030\u303d\U0001f000-\U0001faff\ufe0f\u200d\u20e3\s]{1,12}")
+# https://www.unicode.org/reports/tr51/#EBNF_and_Regex
+_COLOURED = (  # Emoji_Presentation; later versions of Unicode add to the last block
+    r"\u231a\u231b\u23e9-\u23ec\u23f0\u23f3\u25fd\u25fe\u2614\u2615\u2648-\u2653\u267f\u2693\u26a1\u26aa\u26ab\u26bd\u26be\u26c4"
+    r"\u26c5\u26ce\u26d4\u26ea\u26f2\u26f3\u26f5\u26fa\u26fd\u2705\u270a\u270b\u2728\u274c\u274e\u2753-\u2755\u2757\u2795-\u2797"
+    r"\u27b0\u27bf\u2b1b\u2b1c\u2b50\u2b55\U0001f000-\U0001f0ff\U0001f18e\U0001f191-\U0001f19a\U0001f201-\U0001faff"
+)
+# Text, unless \ufe0f follows
+_SYMBOL = r"\xa9\xae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f170\U0001f171\U0001f17e\U0001f17f"
+_EMOJI = (
+    rf"(?:[{_COLOURED}](?!\ufe0e)|[{_SYMBOL}](?=\ufe0f|[\U0001f3fb-\U0001f3ff]))"
+    r"\ufe0f?(?:[\U0001f3fb-\U0001f3ff]|[\U000e0020-\U000e007e]{1,9}\U000e007f)?"
+)
+_JOINED = rf"{_EMOJI}(?:\u200d(?:{_EMOJI}|[{_SYMBOL}])){{0,9}}"
+_FLAG, _KEYCAP = r"[\U0001f1e6-\U0001f1ff]{2}", r"[0-9#*]\ufe0f?\u20e3"
+EMOJI_ONLY = re.compile(rf"\s*+(?:(?:{_FLAG}|{_KEYCAP}|{_JOINED})\s*+){{1,6}}")
+"""One to six emoji."""
 
 
 @dataclass(frozen=True)

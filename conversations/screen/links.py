@@ -6,6 +6,7 @@ words that follow an address without a space for a part of it.
 
 import re
 from itertools import islice
+from unicodedata import category
 
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
@@ -15,26 +16,39 @@ MAX_LINKS = 50
 
 BRACKET = re.compile(r"[()\[\]]")
 
-# Characters of scripts that are written without spaces (Thai to Khmer, Chinese, Japanese, Korean). They belong to an
-# address only after a separator: to https://ja.wikipedia.org/wiki/サクラ, but not to https://example.com/aをご覧ください.
+# Characters of scripts that are written without spaces (Thai to Tibetan, Khmer, Chinese, Japanese, Korean, Yi …). They
+# belong to an address only after a separator: to https://ja.wikipedia.org/wiki/サクラ, but not to
+# https://example.com/aをご覧ください.
 UNSPACED = (
-    r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u318f\u31f0-\u31ff"
-    r"\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
-    r"\uff66-\uff9f\U00020000-\U0003ffff"
+    r"\u0e00-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf\u3005-\u3007\u3040-\u318f"
+    r"\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua9ff\uaa60-\uaadf\uac00-\ud7ff\uf900-\ufaff"
+    r"\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f\U00020000-\U0003ffff"
 )
-# Punctuation, white space, invisible characters and emoji end an address.
+# Punctuation that stands in no word, white space, invisible characters and emoji end an address.
 ENDING = (
-    r"\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\xd7\xf7\u0589\u060c\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u1680"
+    r"\x80-\xa9\xab-\xb4\xb6\xb8\xb9\xbb-\xbf\xd7\xf7\u0589\u060c\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u1680"
     r"\u180e\u2000-\u2bff\u2e00-\u2e7f\u3000-\u303f\ud800-\uf8ff\ufe00-\ufe6f\ufeff-\uff20\uff3b-\uff40\uff5b-\uffff"
     r"\U0001f000-\U0001ffff\U000e0000-\U0010ffff"
+)
+# Words after a slash that continue the sentence: no path begins with them. Addresses are often copied with a slash at
+# their end. Japanese particles before a word; Korean ones that stand alone, and those that are nouns too if Korean
+# follows; a Chinese one; Thai ones.
+HANGUL = r"\uac00-\ud7a3"
+PARTICLE = (
+    r"(?:を|で(?:す|した)|(?:[はがにのとへでも]|から|まで|より|には|では|とは|への|からの)(?=[\u30a1-\u30fa\u4e00-\u9fff])"
+    rf"|(?:을|를|는|에|에는|에서|에서는|에게|으로|으로는|와|까지|부터|입니다|이에요|예요|이라고|라고|인데)(?![{HANGUL}])"
+    rf"|(?:은|이|가|의|로|도|과|만)(?=[ ][{HANGUL}])"
+    r"|的(?!士)|吗|ครับ|ค่ะ|นะค)"
 )
 LETTER = rf"[^\x00-\x7f{UNSPACED}{ENDING}]"  # of another script, as ü, я or ع
 FIRST = rf"(?:[A-Za-z0-9{UNSPACED}]|{LETTER})"
 WORD = rf"(?:[A-Za-z0-9_-]|{LETTER})++"
-UNSPACED_WORD = rf"(?<![A-Za-z0-9])[{UNSPACED}]++(?!(?ai:www\.))"
+UNSPACED_WORD = rf"(?<![A-Za-z0-9])(?!(?<=/){PARTICLE})[{UNSPACED}]++(?!(?ai:www\.))"
+# Persian and Indic words have joiners between their letters.
+JOINER = r"(?<=[\u0600-\u0dff])[\u200c\u200d](?=[\u0600-\u0dff])"
 DOMAINS = "com|edu|gov|int|mil|net|org"
 HOST = rf"(?={FIRST}) (?:{WORD}|{UNSPACED_WORD}|(?<!\.)\.(?={FIRST}))++ (?::[0-9]{{1,5}})?+"
-REST = rf"(?:[/?\#](?:[!\#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]|{LETTER}|{UNSPACED_WORD})*+)?+"
+REST = rf"(?:[/?\#](?:[!\#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]|{LETTER}|{JOINER}|{UNSPACED_WORD})*+)?+"
 LOCAL = r"A-Za-z0-9.!$'*+_~-"
 
 # Runs in linear time: repetitions are possessive (`++`), and lookbehinds prevent a start in the middle of a run.
@@ -71,11 +85,17 @@ def linkify(text: str) -> SafeString:
 
 
 def _without_punctuation(address: str) -> str:
-    """Cut off what belongs to the sentence around an address: a bracket that was not opened in it, and all after it."""
+    """Cut off what belongs to the sentence around an address: a bracket that was not opened in it, and all after it.
+
+    Punctuation of all scripts may stand inside an address, not at its end: https://he.wikipedia.org/wiki/צה״ל
+    """
     depth = 0
     for bracket in BRACKET.finditer(address):
         depth += 1 if bracket[0] in "([" else -1
         if depth < 0:
             address = address[: bracket.start()]
             break
-    return address.rstrip(".,:;!?'*")
+    end = len(address)
+    while address[end - 1] in ".,:;!?'*" or (address[end - 1] > "\x7f" and category(address[end - 1])[0] == "P"):
+        end -= 1
+    return address[:end]
