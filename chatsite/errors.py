@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
@@ -134,7 +134,12 @@ class ApiMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """In debug mode, answer 503 and 507 as otherwise: Django's own page says 500."""
+        """In debug mode, answer 503 and 507 of the API as otherwise: Django's own page says 500.
+
+        Customers' pages have our own page for 404 too, there with the reason.
+        """
+        if settings.DEBUG and isinstance(exception, Http404) and request.path.startswith("/chat/"):
+            return error_response(request, 404, str(exception))
         is_away = is_outage(exception) or isinstance(exception, OSError)
         return server_error(request) if settings.DEBUG and is_away and request.path.startswith(API) else None
 

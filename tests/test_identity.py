@@ -302,6 +302,7 @@ def test_where_identity_is_required_the_page_has_a_composer_only_if_a_proof_can_
         }
         assert "Please sign in to Fern &amp; Fired to send a message." in html
         assert len(set(hidden.values())) == 2, "either the sentence or the composer"
+        assert ("<p hidden>How can we help?" in html) == hidden["<chat-composer"], "the greeting fits"
         assert '<noscript><p class="notice"><a' not in html, "no way to write without a script, which sends the proof"
         return not hidden["<chat-composer"]
 

@@ -77,6 +77,16 @@ def test_a_website_that_does_not_exist_is_404(alice: Page) -> None:
     assert not Conversation.objects.exists()
 
 
+def test_in_debug_mode_a_wrong_key_is_named_on_our_own_page(alice: Page, talk: Conversation, settings: Any) -> None:
+    settings.DEBUG = True
+    html = alice.get("/chat/nowhere/").content.decode()
+    assert "Page not found" in html
+    assert "There is no website with the key “nowhere”. All websites and their keys are in /admin/" in html
+    assert "Check the address." in alice.get(f"/chat/files/{talk.uuid}/").content.decode()
+    settings.DEBUG = False
+    assert "/admin/" not in alice.get("/chat/nowhere/").content.decode()
+
+
 def test_no_row_and_no_cookie_before_the_first_message(alice: Page, shop: Website) -> None:
     response = alice.get(f"/chat/shop/?host={SHOP}")
     assert response.status_code == 200

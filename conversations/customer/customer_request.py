@@ -53,7 +53,8 @@ class CustomerRequest:
             return Website.objects.default()
         website = Website.objects.by_key(self.key)
         if website is None:
-            raise Http404
+            where = reverse("admin:conversations_website_changelist")
+            raise Http404(f"There is no website with the key “{self.key}”. All websites and their keys are in {where}.")
         return website
 
     @cached_property

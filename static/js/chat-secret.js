@@ -186,12 +186,15 @@ export function messageRefused() {
   allowWriting(false);
 }
 
-// Show the composer or, on a website that requires a proof, the sentence that asks for it. The draft stays.
+// Show the composer or, on a website that requires a proof, the sentence that asks for it. The draft stays. Our own greeting
+// asks for a message; a website's greeting stays.
 function allowWriting(isAllowed) {
   const sentence = keeper.querySelector(".sign-in");
   const composer = document.querySelector("chat-composer");
   if (!sentence) return;
   sentence.hidden = isAllowed;
+  const greeting = document.querySelector(".greeting p + p:not(:has(bdi))");
+  if (greeting) greeting.hidden = !isAllowed;
   if (!composer) return;
   composer.hidden = !isAllowed;
   composer.resize?.(); // a hidden field has no height

@@ -276,6 +276,21 @@ def test_both_pages_print_the_whole_conversation_and_nothing_else(people: People
         assert person.page.pdf().count(b"/Type /Page\n") >= 2
 
 
+def test_a_printed_conversation_has_the_author_above_ones_own_answers(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Who answers?", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    bob.answers("I do.")
+    bob.sees("I do.")
+    author = bob.page.locator(".own .by .name")
+    height = "(author) => author.parentElement.clientHeight"
+    assert author.evaluate(height) == 1  # for screen readers
+    bob.page.emulate_media(media="print")
+    expect(author).to_have_text("bob")
+    assert author.evaluate(height) > 10
+
+
 def test_stacked_marks_stay_inside_their_bubble(people: People, api: Api) -> None:
     name = ("H" + "\u0300" * 60 + unique_name())[:80]
     uuid = api.start_conversation("Above", "H" + "\u0300" * 200, name=name)

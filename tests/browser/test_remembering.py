@@ -565,10 +565,12 @@ def test_where_identity_is_required_there_is_a_composer_only_for_customers_who_a
 ) -> None:
     alice = web.customer_on(members.cross_site, members.page(script=members.script("club")))
     sentence = alice.frame.get_by_text("Please sign in to The club to send a message.")
+    greeting = alice.frame.get_by_text("How can we help?")
 
     def may_write(allowed: bool) -> None:
         (expect(alice.field).to_be_visible if allowed else expect(alice.field).to_be_hidden)()
         (expect(sentence).to_be_hidden if allowed else expect(sentence).to_be_visible)()
+        (expect(greeting).to_be_visible if allowed else expect(greeting).to_be_hidden)()
 
     proof = token(unique_name())
     alice.button.click()
