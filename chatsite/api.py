@@ -1,10 +1,13 @@
 """The JSON API: its routers and exception handlers. `/api/docs` shows it, `/api/openapi.json` describes it."""
 
+from json import JSONDecodeError
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import RawPostDataException
 from django.urls import path
+from ninja.errors import HttpError
 from ninja.openapi.docs import Swagger
 
 from chatsite import __version__
@@ -44,6 +47,31 @@ def _with_and_without_slash(patterns: list[Any]) -> list[Any]:
 def fault(request: HttpRequest, error: Exception) -> HttpResponse:
     """Let Django and errors.py answer, in debug mode too, where ninja would answer with the traceback as text."""
     raise error
+
+
+@api.exception_handler(HttpError)
+def http_error(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer with the sentence of the error, or for a body that ninja cannot parse, with where it is wrong."""
+    detail = _explain_body(request, error.__cause__) if error.status_code == 400 else str(error)
+    return api.create_response(request, {"detail": detail}, status=error.status_code)
+
+
+def _explain_body(request: HttpRequest, error: BaseException | None) -> str:
+    if request.content_type != "application/json":
+        sent = f"“{request.content_type[:100]}”" if request.content_type else "no Content-Type"
+        return f"Send JSON with the header Content-Type: application/json. You have sent {sent}."
+    where = ""
+    if isinstance(error, JSONDecodeError):
+        where = f": {error.msg}, at line {error.lineno}, column {error.colno}"
+    elif isinstance(error, UnicodeDecodeError):
+        where = f": it is not UTF-8, at byte {error.start}"
+    return f"The body is not valid JSON{where}."
+
+
+@api.exception_handler(RawPostDataException)
+def form_instead_of_json(request: HttpRequest, error: Any) -> HttpResponse:
+    """Answer 400 for a form that the CSRF check has read already, where JSON is expected."""
+    return api.create_response(request, {"detail": _explain_body(request, None)}, status=400)
 
 
 @api.exception_handler(RequestDataTooBig)

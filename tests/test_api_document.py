@@ -1,6 +1,8 @@
 """The OpenAPI document: clients that are generated from it speak as who they are, and know all responses."""
 
 import json
+import re
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -88,6 +90,104 @@ def test_every_call_documents_429_and_422_where_it_takes_input(document: Any) ->
         assert {"ErrorOut"} == {schemas[status] for status in schemas if status >= "400" and status != "422"}
         assert method not in UNSAFE or "403" in schemas
         assert "requestBody" not in operation or {"400", "413"} <= set(schemas)
+
+
+def test_errors_that_say_when_to_try_again_document_the_header(document: Any) -> None:
+    for _method, path, operation in operations(document):
+        for status, details in operation["responses"].items():
+            headers = details.get("headers", {})
+            assert (headers.get("Retry-After", {}).get("schema") == {"type": "integer"}) == (status in {"429", "503"})
+        assert {"400", "500"} <= set(operation["responses"]), path
+
+
+USUAL_HEADERS = {
+    "Content-Type",
+    "Content-Length",
+    "Content-Language",
+    "Cache-Control",
+    "Vary",
+    "X-Frame-Options",
+    "X-Content-Type-Options",
+    "Referrer-Policy",
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Permissions-Policy",
+}
+"""Headers of all responses, which browsers read and clients of the API do not."""
+
+
+def test_the_document_names_every_header_and_status(document: Any, bob: Agent, talk: Conversation) -> None:
+    named = {
+        (operation["operationId"], status): set(details.get("headers", {}))
+        for *_, operation in operations(document)
+        for status, details in operation["responses"].items()
+    }
+    token = Token.objects.issue(bob, "generated", "WRITE")
+    picture = SimpleUploadedFile("red.gif", b64decode("R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="))
+    sent = generated_call(document, "send_files", None, {"files": [picture]}, uuid=talk.uuid).json()
+    file = sent["items"][-1]["attachments"][0]["url"].split("/")[-2]
+    seen = set()
+    for *_, operation in operations(document):
+        name = operation["operationId"]
+        for caller in (token, None):
+            for uuid, id, key in ((talk.uuid, talk.pk, "default"), ("x", 0, "unknown")):
+                for body in ({"content": "Hello", "agent": bob.pk}, {}):
+                    parameters = {"uuid": uuid, "id": id, "file": file, "key": key}
+                    response = generated_call(document, name, caller, body, **parameters)
+                    status = str(response.status_code)
+                    assert (name, status) in named
+                    seen.add(status)
+                    sets = set(response.headers) - USUAL_HEADERS
+                    assert sets <= named[name, status], (name, status)
+                    if name in {"list_messages", "list_conversation_messages"} and status == "200":
+                        assert "X-Last-Message" in sets
+    assert {"200", "401", "404", "422"} <= seen
+
+
+def test_words_for_pictures_are_in_the_document_and_false_is_none(document: Any, talk: Conversation) -> None:
+    for *_, operation in operations(document):
+        if "download" in operation["operationId"]:
+            query = {each["name"]: each["schema"]["type"] for each in operation["parameters"] if each["in"] == "query"}
+            assert query == {"small": "boolean", "original": "boolean"}
+    picture = SimpleUploadedFile("red.gif", b64decode("R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="))
+    sent = generated_call(document, "send_files", None, {"files": [picture]}, uuid=talk.uuid).json()
+    url = sent["items"][-1]["attachments"][0]["url"]
+    kinds = [
+        Client().get(url + query)["Content-Type"]
+        for query in ("", "?small=false", "?small", "?small=true", "?original=false", "?original", "?original=1")
+    ]
+    shown, thumbnail, original = kinds[0], "image/webp", "application/octet-stream"
+    assert kinds == [shown, shown, thumbnail, thumbnail, shown, original, original]
+
+
+def test_errors_in_the_input_have_the_documented_fields(document: Any) -> None:
+    body = {"content": "", "email": "alice", "client_id": "x", "website": "Not A Key", "name": "x" * 500}
+    errors = generated_call(document, "send_message", None, body).json()["detail"]
+    assert len(errors) == len(body)
+    assert {name for error in errors for name in error} == set(properties(document, "FieldError"))
+
+
+def test_no_error_shows_a_regular_expression(document: Any, bob: Agent) -> None:
+    """What has a pattern in the document is refused with a sentence that says how to write it."""
+    headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
+    answers = []
+    for _method, path, operation in operations(document):
+        for each in operation["parameters"]:
+            if "pattern" in json.dumps(each):
+                answers += [Client().get(path, {each["name"]: "Not A Key"}, headers=headers)]
+    for name, schema in document["components"]["schemas"].items():
+        for field, details in schema.get("properties", {}).items():
+            if "pattern" in json.dumps(details):
+                assert name == "MessageIn"
+                answers.append(generated_call(document, "send_message", None, {"content": "Hi", field: "Not A Key\n"}))
+    assert len(answers) == 3
+    for answer in answers:
+        [error] = answer.json()["detail"]
+        assert (answer.status_code, error["type"]) == (422, "string_pattern_mismatch")
+        assert re.search("key has 2 to 40 .* such as abc23def45", error["msg"])
+    [error] = generated_call(document, "send_message", None, {"content": "Hi", "client_id": "x"}).json()["detail"]
+    assert "looks like 3fa85f64" in error["msg"]
 
 
 def test_types_say_what_a_reader_of_the_document_can_rely_on(document: Any) -> None:

@@ -70,6 +70,37 @@ def test_broken_input_is_400(client: Client, talk: Conversation) -> None:
     detail(client.post(f"/api/messages/{talk.uuid}/files/", "x", content_type="multipart/form-data"), 400)
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", ""]
+)
+def test_a_form_where_json_belongs_is_told_so(client: Client, kind: str, bob: Agent, talk: Conversation) -> None:
+    for path in ("/api/messages/", f"/api/conversation/{talk.pk}/messages/"):
+        headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
+        sentence = detail(client.post(path, "content=Hello", content_type=kind, headers=headers), 400)
+        assert "Send JSON with the header Content-Type: application/json" in sentence
+        assert kind.partition(";")[0] in sentence
+
+
+def test_a_form_of_a_session_where_json_belongs_is_400_too(client: Client, bob: Agent, talk: Conversation) -> None:
+    client.force_login(bob)
+    client.get("/inbox/")
+    headers = {"X-CSRFToken": client.cookies["csrftoken"].value}
+    path = f"/api/conversation/{talk.pk}/messages/"
+    assert "application/json" in detail(client.post(path, {"content": "Hello"}, headers=headers), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"content": "a",\n "name": "b" "email": 1}', "line 2, column 14"),
+        (b'{"content": "\xff"}', "not UTF-8, at byte 13"),
+        (b"[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_invalid_json_is_told_where(client: Client, body: bytes, where: str) -> None:
+    assert where in detail(client.post("/api/messages/", body, content_type="application/json"), 400)
+
+
 def test_a_fault_of_ours_is_500_and_says_nothing_of_the_code(
     client: Client, talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

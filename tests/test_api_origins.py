@@ -171,6 +171,55 @@ def test_a_tool_on_another_origin_may_not_call(desk: str, origin: str, bob: Agen
     assert post(headers, conversation=str(talk.uuid)).status_code == 403
 
 
+def refusals(caplog: pytest.LogCaptureFixture) -> str:
+    """What was logged about refused pages."""
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("threshold.origin")]
+    caplog.clear()
+    return "\n".join(lines)
+
+
+def test_the_log_names_the_origin_of_a_refused_page(
+    caplog: pytest.LogCaptureFixture, shop: Website, talk: Conversation
+) -> None:
+    evil = {"Origin": "https://evil.example"}
+    shop.origins.create(origin="https://shop.example")
+    shops = {"Origin": "https://shop.example"}  # listed, but by another website than the conversation's
+    reads = f"/api/messages/{talk.uuid}/"
+    for headers, paths in [(evil, [reads, "/api/conversation/", "/api/website/default/"]), (shops, [reads])]:
+        post(headers)
+        assert f"'{headers['Origin']}'" in refusals(caplog)
+        for path in paths:
+            Client().get(path, headers=headers)
+            assert f"'{headers['Origin']}'" in refusals(caplog), path
+    Client().post("/chat/messages/", {"content": "Hi"}, headers=evil)
+    assert "'https://evil.example'" in refusals(caplog)
+    post({"Origin": "http://testserver"})
+    post({"Origin": "https://shop.example"}, website="shop")
+    Client().get(f"/api/messages/{talk.uuid}/", headers={"Origin": VITE, "Sec-Fetch-Site": "same-origin"})
+    assert refusals(caplog) == ""
+
+
+@pytest.mark.parametrize("path", ["/api/conversation/1/close", "/api/me/", "/api/messages/"])
+def test_a_refused_preflight_is_logged_as_one_and_not_as_a_method_that_is_not_allowed(
+    caplog: pytest.LogCaptureFixture, desk: str, path: str
+) -> None:
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PATCH"}
+    assert "Access-Control-Allow-Origin" not in Client().options(path, headers=headers)
+    assert "Method Not Allowed" not in caplog.text
+    assert "'https://evil.example'" in (logged := refusals(caplog))
+    assert "AGENT_ORIGINS" in logged
+    assert Client().options(path, headers={**headers, "Origin": desk})["Access-Control-Allow-Origin"] == desk
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("path", ["/ws/inbox/", "/ws/chat/", "/ws/messages/3fa85f64-5717-4562-b3fc-2c963f66afa6/"])
+@pytest.mark.django_db(transaction=True)
+async def test_the_log_names_the_origin_of_a_refused_socket(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with socket(path, origin=b"https://evil.example") as bell:
+        assert not (await bell.connect())[0]
+    assert "'https://evil.example'" in refusals(caplog)
+
+
 def token(agent: Agent, scope: str = "WRITE") -> str:
     """A token of the agent."""
     return Token.objects.issue(agent, "tool", scope)

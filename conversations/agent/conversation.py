@@ -70,8 +70,8 @@ def _older_context(request: AgentRequest, conversation: Conversation, before: in
 @agent_required
 @require_safe
 def file(request: AgentRequest, pk: int, uuid: uuid.UUID) -> FileResponse:
-    """Serve a file of the conversation; `?small` and `?original` as in `files.serve`."""
-    return files.serve(request, Attachment.objects.in_conversation(_get_or_404(request, pk), uuid))
+    """Serve a file of the conversation; `?small` and `?original` as in `files.serve_to_page`."""
+    return files.serve_to_page(request, Attachment.objects.in_conversation(_get_or_404(request, pk), uuid))
 
 
 def file_url(conversation: Conversation) -> FileUrl:

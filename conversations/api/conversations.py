@@ -20,6 +20,7 @@ from conversations.api.authentication import (
 )
 from conversations.api.schemas import (
     FILE_RESPONSE,
+    LAST_MESSAGE_HEADER,
     After,
     AgentMessagesOut,
     AnswerFilesIn,
@@ -33,7 +34,9 @@ from conversations.api.schemas import (
     Limit,
     Moment,
     Offset,
+    Original,
     Since,
+    Small,
     ValidationErrorOut,
     WebsiteKey,
     invalid_field,
@@ -130,7 +133,12 @@ def release_conversation(request: HttpRequest, id: int) -> Conversation:
     return assign(conversation=_get_conversation(agent_of(request), id), to=None)
 
 
-@router.get("/{int:id}/messages/", summary="Read messages", response={200: AgentMessagesOut, **READ_ERRORS})
+@router.get(
+    "/{int:id}/messages/",
+    summary="Read messages",
+    response={200: AgentMessagesOut, **READ_ERRORS},
+    openapi_extra={"responses": {200: {"headers": LAST_MESSAGE_HEADER}}},
+)
 def list_conversation_messages(
     request: HttpRequest, id: int, since: Since = 0, limit: Limit = 100, offset: Offset = 0
 ) -> HttpResponse:
@@ -196,10 +204,13 @@ def send_answer_with_files(
     response={401: ErrorOut, 404: ErrorOut},
     openapi_extra={"responses": FILE_RESPONSE},
 )
-def download_conversation_file(request: HttpRequest, id: int, file: str) -> FileResponse:
+def download_conversation_file(
+    request: HttpRequest, id: int, file: str, small: Small = False, original: Original = False
+) -> FileResponse:
     """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent."""
     conversation = _get_conversation(agent_of(request), id)
-    return serve(request, Attachment.objects.in_conversation(conversation, parse_uuid(file)))
+    attachment = Attachment.objects.in_conversation(conversation, parse_uuid(file))
+    return serve(attachment, small=small, original=original)
 
 
 def _get_conversation(agent: Agent, pk: int) -> Conversation:

@@ -7,20 +7,30 @@ from ninja.errors import ValidationError, ValidationErrorContext
 from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
+from conversations.api.schemas import header
+
 OPTIONAL_AUTH: list[dict[str, list[str]]] = [{}, {"AgentToken": []}, {"AgentSession": []}]
 """The security of calls that everybody may make: with an agent's token or session they speak as this agent."""
 
 BODY_SOURCES = {"body", "form", "file"}
 """ninja's names for the parts of a request's body."""
 
-BODY_ERRORS = {"400": "The body cannot be parsed.", "413": "The body is too large."}
+BODY_ERRORS = {"413": "The body is too large."}
 """Errors that every call with a body can have."""
 
 ALWAYS_POSSIBLE = {
+    "400": "The host, the address or the body cannot be understood.",
     "429": "Too many requests or connections: try again after `Retry-After` seconds.",
-    "503": "The database does not answer: try again after `Retry-After` seconds.",
+    "500": "A fault of the server.",
+    "503": "The server or its database is overloaded or away: try again after `Retry-After` seconds.",
 }
 """Errors that every call can have."""
+
+RETRIED = {"429", "503"}
+"""The errors that say in a header when to try again."""
+
+SENTENCES = {"uuid_parsing": "A UUID looks like 3fa85f64-5717-4562-b3fc-2c963f66afa6."}
+"""What to say instead of pydantic's messages for the readers of its code, by the type of the error."""
 
 
 class DocumentedAPI(NinjaAPI):
@@ -50,6 +60,8 @@ class DocumentedAPI(NinjaAPI):
                 error["loc"] = ["body", *(path[1:] if path[:1] == ["body"] else path)]
             if error["type"] == "value_error":  # one of our own sentences, to which pydantic adds “Value error, ”
                 error["msg"] = error["ctx"]["error"]
+            error["msg"] = SENTENCES.get(error["type"], error["msg"])
+            error.pop("ctx", None)
         return found
 
 
@@ -64,6 +76,8 @@ def _add_errors(operation: dict[str, Any]) -> None:
             responses.setdefault(status, _response(description, "ErrorOut"))
     for status, description in ALWAYS_POSSIBLE.items():
         responses[status] = _response(description, "ErrorOut")
+        if status in RETRIED:
+            responses[status]["headers"] = {"Retry-After": header("Seconds.")}
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -7,16 +7,13 @@ from uuid import UUID
 
 from django.http import HttpResponse
 
-from conversations.api.schemas import iso_utc
+from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News
 from conversations.models.agent import public_name
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
 BATCH_SIZE = 25
 """Messages that one query reads; 25 of the longest are 2 MB."""
-
-LAST_MESSAGE = "X-Last-Message"
-"""The header with the id of the conversation's last message; 0 if there is no such conversation."""
 
 Key = UUID | int | None
 """A conversation's uuid (customers), its id (agents: then no uuid is in the response), or None for no conversation."""

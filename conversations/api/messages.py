@@ -17,13 +17,16 @@ from conversations.api.authentication import MULTIPART, authenticate
 from conversations.api.document import OPTIONAL_AUTH
 from conversations.api.schemas import (
     FILE_RESPONSE,
+    LAST_MESSAGE_HEADER,
     ErrorOut,
     FilesIn,
     Limit,
     MessageIn,
     MessagesOut,
     Offset,
+    Original,
     Since,
+    Small,
     ValidationErrorOut,
     invalid_field,
 )
@@ -169,14 +172,17 @@ def send_files(
     response={404: ErrorOut},
     openapi_extra={"responses": FILE_RESPONSE, "security": OPTIONAL_AUTH},
 )
-def download_file(request: HttpRequest, uuid: str, file: str) -> FileResponse:
+def download_file(
+    request: HttpRequest, uuid: str, file: str, small: Small = False, original: Original = False
+) -> FileResponse:
     """A file of a message; with `?small`, a picture's thumbnail as WebP; with `?original`, a picture as it was sent.
 
     404 for a page of an origin that the conversation's website does not list.
     """
     # <img> and links send no Origin: the browser shows the file, and no script of the page can read it.
     key = _readable_uuid(request, uuid) if "Origin" in request.headers else parse_uuid(uuid)
-    return serve(request, Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), parse_uuid(file)))
+    attachment = Attachment.objects.in_conversation(Conversation.objects.by_uuid(key), parse_uuid(file))
+    return serve(attachment, small=small, original=original)
 
 
 def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -199,7 +205,7 @@ def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     "{uuid}/",
     summary="Read messages",
     response={200: MessagesOut, 422: ValidationErrorOut},
-    openapi_extra={"security": OPTIONAL_AUTH},
+    openapi_extra={"security": OPTIONAL_AUTH, "responses": {200: {"headers": LAST_MESSAGE_HEADER}}},
 )
 @decorate_view(fast_path)
 def list_messages(

@@ -9,6 +9,7 @@ from uuid import UUID
 from ninja import Field, Schema
 from ninja.errors import ValidationError
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from conversations.models import Conversation
 from conversations.models.attachment import OCTET_STREAM
@@ -37,6 +38,22 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("This time is out of range.") from error
 
 
+KEY = "^[a-z0-9-]{2,40}$"
+
+
+def check_key(key: str) -> str:
+    """The key of a website, which may not exist. Raises PydanticCustomError for what cannot be one."""
+    if not re.fullmatch(KEY, key) or key.endswith("\n"):
+        sentence = "A website’s key has 2 to 40 small letters (a to z), digits and dashes, such as abc23def45."
+        raise PydanticCustomError("string_pattern_mismatch", sentence)
+    return key
+
+
+def empty_is_true(value: Any) -> Any:
+    """True for a parameter without a value, as in `?small`."""
+    return value == "" or value
+
+
 Timestamp = Annotated[
     datetime,
     PlainSerializer(iso_utc, return_type=str),
@@ -44,7 +61,8 @@ Timestamp = Annotated[
 ]
 Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
 LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the last message that the agent has seen.")]
-WebsiteKey = Annotated[str, Field(pattern="^[a-z0-9-]{2,40}$", description="Only those of the website with this key.")]
+Key = Annotated[str, AfterValidator(check_key), Field(json_schema_extra={"pattern": KEY})]
+WebsiteKey = Annotated[Key, Field(description="Only those of the website with this key.")]
 Before = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a lower cursor.")]
 After = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a higher cursor, the lowest of them.")]
 Moment = Annotated[
@@ -55,10 +73,31 @@ Moment = Annotated[
 ]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
 Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
+Small = Annotated[
+    bool, BeforeValidator(empty_is_true), Field(description="A picture’s thumbnail, as WebP. `?small` alone is enough.")
+]
+Original = Annotated[
+    bool, BeforeValidator(empty_is_true), Field(description="A picture as it was sent. `?original` alone is enough.")
+]
 
 
+def header(description: str, kind: str = "integer") -> dict[str, Any]:
+    """A header of a response, for the document."""
+    return {"description": description, "schema": {"type": kind}}
+
+
+LAST_MESSAGE = "X-Last-Message"
+"""The header with the id of the conversation's last message; 0 if there is no such conversation."""
+
+LAST_MESSAGE_HEADER = {
+    LAST_MESSAGE: header("The id of the conversation’s last message; 0 if there is no such conversation.")
+}
 FILE_RESPONSE = {
     200: {
+        "headers": {
+            "Content-Disposition": header("The file’s name, and whether browsers show it or save it.", "string"),
+            "Cache-Control": header("Of pictures: they never change.", "string"),
+        },
         "content": {OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}}},
         "description": "The file.",
     }
@@ -138,9 +177,8 @@ class MessageIn(AnswerIn):
     )
     name: Annotated[str, AfterValidator(check_name)] | None = Field(None, max_length=NAME_LENGTH)
     email: Annotated[str, AfterValidator(check_email)] | None = Field(None, max_length=EMAIL_LENGTH)
-    website: str | None = Field(
+    website: Key | None = Field(
         None,
-        pattern="^[a-z0-9-]{2,40}$",
         description="The key of the website on which a new conversation starts. Default: the default website.",
     )
     identity: Identity = None

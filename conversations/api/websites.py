@@ -23,6 +23,7 @@ def read_website(request: HttpRequest, key: Path[str]) -> dict[str, Any]:
     """A website's public facts: its texts, colours and hours, and what it asks for with the first message.
 
     `default` is the key of the website that always exists. Texts are empty where the website has none of its own.
+    404 for an unknown key; 403 for a page of an origin that the website does not list.
     """
     limits.enforce("visits of one address", limits.address(request))
     website = Website.objects.by_key(key)

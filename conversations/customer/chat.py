@@ -126,8 +126,8 @@ def state(customer: CustomerRequest) -> HttpResponse:
 @require_safe
 @customer_view
 def file(customer: CustomerRequest, uuid: uuid.UUID) -> FileResponse:
-    """A file of the conversation; `?small` and `?original` as in `files.serve`."""
-    return files.serve(customer.request, Attachment.objects.in_conversation(customer.conversation, uuid))
+    """A file of the conversation; `?small` and `?original` as in `files.serve_to_page`."""
+    return files.serve_to_page(customer.request, Attachment.objects.in_conversation(customer.conversation, uuid))
 
 
 @require_POST
@@ -148,7 +148,7 @@ def sign_file(customer: CustomerRequest, uuid: uuid.UUID) -> HttpResponse:
 @customer_view
 def signed_file(customer: CustomerRequest, signed_id: str, name: str) -> FileResponse:
     """The file of a signed URL. The URL ends with the file's name, because browsers show it as the window's title."""
-    response = files.serve(customer.request, Attachment.objects.by_signed_id(signed_id))
+    response = files.serve_to_page(customer.request, Attachment.objects.by_signed_id(signed_id))
     response["Cache-Control"] = "private, no-store"  # a cached copy would outlive the signature
     return response
 

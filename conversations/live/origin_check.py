@@ -8,7 +8,13 @@ from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 
-from conversations.threshold.origin import explain_mismatch, is_agent_origin, is_cross_origin, is_listed
+from conversations.threshold.origin import (
+    explain_mismatch,
+    is_agent_origin,
+    is_cross_origin,
+    is_listed,
+    log_refusal,
+)
 
 WEBSITE_ORIGIN = "chatsite.website_origin"
 """The key in a socket's scope for the origin of a website's page that has opened it; not set for our own pages."""
@@ -42,6 +48,10 @@ class OriginCheck:
             return await self.inner({**scope, TOKEN_ONLY: True}, receive, send)
         if scope["path"].startswith(WIDGETS) and await database_sync_to_async(is_listed)(origin):
             return await self.inner({**scope, WEBSITE_ORIGIN: origin}, receive, send)
+        reason = "AGENT_ORIGINS does not list it." if scope["path"] == INBOX else "no website lists it."
+        if not scope["path"].startswith((INBOX, WIDGETS)):
+            reason = "only pages of Chatsite itself may open it."
+        log_refusal(origin, scope["path"], reason)
         return await WebsocketDenier()(scope, receive, send)
 
 

@@ -65,8 +65,13 @@ def process_uploads(request: HttpRequest, website: Website, *, by_agent: bool) -
         raise not_stored(error) from error
 
 
-def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
-    """Respond with a file, for `?small` with a picture's thumbnail, for `?original` with the picture as it was sent.
+def serve_to_page(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
+    """Respond with a file as `serve` does, by `?small` and `?original` in the URL."""
+    return serve(attachment, small="small" in request.GET, original="original" in request.GET)
+
+
+def serve(attachment: Attachment | None, *, small: bool, original: bool) -> FileResponse:
+    """Respond with a file, for `small` with a picture's thumbnail, for `original` with the picture as it was sent.
 
     The caller checks who may read it. Raises Http404 for None, an attachment that does not exist or is hidden from the
     reader.
@@ -75,11 +80,11 @@ def serve(request: HttpRequest, attachment: Attachment | None) -> FileResponse:
         raise Http404
     stored: Any = attachment.file
     name, content_type, is_shown = attachment.name, attachment.kind, attachment.is_picture
-    if "original" in request.GET:
+    if original:
         content_type, is_shown = OCTET_STREAM, False
         if attachment.original:
             stored, name = attachment.original, attachment.original_name
-    elif "small" in request.GET and is_shown:
+    elif small and is_shown:
         stored, content_type = attachment.thumbnail, "image/webp"
     try:
         content = stored.storage.open(stored.name)

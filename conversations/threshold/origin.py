@@ -65,6 +65,11 @@ def explain_mismatch(request: HttpRequest) -> list[str]:
     return [sentence]
 
 
+def log_refusal(origin: str, path: str, reason: str) -> None:
+    """Tell the operator that a page of another origin was refused."""
+    logger.warning("Refused a page at %r, for %s: %s", origin[:200] or "an unnamed origin", path[:200], reason)
+
+
 def host_name(origin: str) -> str:
     """The host of an origin without its port, "" if it is none."""
     try:
@@ -104,9 +109,15 @@ def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> 
     The API itself checks the origin against the conversation's own website: a preflight request names no conversation.
     """
     origin = request.headers.get("Origin", "")
-    if is_agent_origin(origin):
-        return request.path.startswith("/api/")
-    return request.path.startswith(CROSS_ORIGIN_PREFIXES) and is_listed(origin)
+    if not request.path.startswith("/api/"):
+        return False
+    is_public = request.path.startswith(CROSS_ORIGIN_PREFIXES)
+    if is_agent_origin(origin) or (is_public and is_listed(origin)):
+        return True
+    if origin and is_cross_origin(request):
+        reason = "no website and not AGENT_ORIGINS list it." if is_public else "AGENT_ORIGINS does not list it."
+        log_refusal(origin, request.path, reason)
+    return False
 
 
 def is_listed(origin: str) -> bool:
@@ -127,19 +138,24 @@ def is_local_page(origin: str) -> bool:
 def may_read(request: HttpRequest, uuid: UUID) -> bool:
     """Return whether the page that sent this may read the conversation: if its website lists the origin, as above."""
     origin = request.headers.get("Origin", "")
-    return (
+    if (
         not is_cross_origin(request)
         or Origin.objects.may_read(origin, uuid)
         or is_agents_tool(request)
         or (is_local_page(origin) and Conversation.objects.on_website(DEFAULT).by_uuid(uuid) is not None)
-    )
+    ):
+        return True
+    log_refusal(origin, request.path, "the conversation's website does not list it, or there is no such conversation.")
+    return False
 
 
 def require_listed_origin(request: HttpRequest, website: Website) -> None:
     """Raise PermissionDenied if the page that sent this may not speak for the website, and say how it may."""
     if not is_cross_origin(request) or is_agents_tool(request):
         return
-    if not speaks_for(request.headers.get("Origin", ""), website):
+    origin = request.headers.get("Origin", "")
+    if not speaks_for(origin, website):
+        log_refusal(origin, request.path, f"the website “{website.key}” does not list it.")
         remedy = f"list the page's origin in the admin as an allowed origin of the website “{website.key}”"
         raise PermissionDenied(
             f"This website does not list the origin of your page. {explain_origins(request, remedy)}"
@@ -167,6 +183,7 @@ def same_origin_only(view: Callable[..., HttpResponseBase]) -> Callable[..., Htt
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method not in {"GET", "HEAD", "OPTIONS"} and is_cross_origin(request):
             sentence = _("This was sent from another website. Please write in the chat itself.")
+            log_refusal(request.headers.get("Origin", ""), request.path, "only pages of Chatsite itself may send this.")
             raise PermissionDenied(" ".join([sentence, *explain_mismatch(request)]))
         return view(request, *args, **kwargs)
 
