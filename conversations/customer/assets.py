@@ -25,7 +25,7 @@ from conversations.screen import bundles
 from conversations.screen.bundles import Asset, accepted_encoding, javascript, minified, read, stylesheet
 from conversations.threshold.origin import own_origin
 
-SCRIPTS = ("composing-keys", "htmx-config", "local-time", "chat-keeper", "door-bell", "message-list", "chat-composer")
+SCRIPTS = ("htmx-config", "chat-keeper", "door-bell", "local-time", "message-list", "chat-composer", "composing-keys")
 MODULES = ("chat-secret", "chat-seldom")
 FIVE_MINUTES = 300  # seconds
 SHORT_PAGE = 6_000  # bytes; the chat page with few messages
