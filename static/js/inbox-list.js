@@ -2,8 +2,10 @@
 const RETRY = 5000; // milliseconds
 const TIMEOUT = 15000; // milliseconds, as in htmx-config.js
 
+const HOLD = 5000; // milliseconds; a release that this page does not hear of ends a press then
+
 // Whether the agent caused a request, and not the page by itself.
-const isUserAction = (element) => !element.matches("inbox-list, #messages, #state");
+const isUserAction = (element) => !element.matches("[hx-trigger$='from:body']");
 
 const errorText = (xhr) => xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") && xhr.responseText;
 
@@ -23,6 +25,9 @@ class InboxList extends HTMLElement {
     this.addEventListener("keydown", (event) => this.moveFocus(event));
     this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
 
+    addEventListener("pointerdown", () => (this.pressed = Date.now()), true);
+    for (const released of ["pointerup", "pointercancel"]) addEventListener(released, () => this.release(), true);
+    document.body.addEventListener("htmx:beforeSwap", (event) => this.holdBack(event), true);
     const on = (name, handle) => document.body.addEventListener(name, ({ detail }) => handle(detail));
     on("ring", (ring) => this.onRing(ring));
     on("htmx:afterSettle", ({ target }) => this.afterSettle(target));
@@ -41,6 +46,24 @@ class InboxList extends HTMLElement {
     addEventListener("dragover", (event) => this.refuseDrop(event));
     const bell = document.querySelector("door-bell");
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
+  }
+
+  // Nothing is replaced while the agent presses a button or a row: a click goes only to an element that sees both the press
+  // and its release.
+  holdBack(event) {
+    const { elt } = event.detail;
+    if (isUserAction(elt) || elt.id === "messages" || !(Date.now() - this.pressed < HOLD)) return;
+    event.detail.shouldSwap = false;
+    event.stopPropagation();
+    this.held = true;
+  }
+
+  // The click follows at once; then fetch again what was held back.
+  release() {
+    this.pressed = 0;
+    if (!this.held) return;
+    this.held = false;
+    setTimeout(() => ["inbox", "state"].forEach((name) => document.body.dispatchEvent(new CustomEvent(name))));
   }
 
   // A ring names its conversation, whose messages are fetched only if it is open. `beside`: nothing in the list changes.

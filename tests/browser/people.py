@@ -9,7 +9,6 @@ from typing import Any, TypedDict, Unpack
 from urllib.request import Request, urlopen
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, WebError, expect
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.conftest import PASSWORD, Server
 
@@ -174,12 +173,7 @@ class Agent(Person):
         expect(row).to_have_count(1)
         pk = str(row.get_attribute("id")).removeprefix("row-")
         row.click()
-        opened = self.page.locator(f'[data-conversation="{pk}"]')
-        try:
-            opened.wait_for(timeout=5_000)
-        except PlaywrightTimeout:  # the list was replaced between pressing and releasing the button
-            row.click()
-        expect(opened).to_be_visible()
+        expect(self.page.locator(f'[data-conversation="{pk}"]')).to_be_visible()
         return pk
 
     def takes(self) -> None:

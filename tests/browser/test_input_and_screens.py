@@ -154,6 +154,25 @@ def test_the_list_keeps_its_scroll_position_when_a_conversation_is_added(people:
     assert abs(now["y"] - where["y"]) < 2
 
 
+def test_a_click_opens_its_conversation_though_the_list_changes_between_press_and_release(
+    people: People, api: Api
+) -> None:
+    name, other = unique_name(), unique_name()
+    api.start_conversation("Press me.", name=name)
+    bob = people.agent()
+    bob.is_connected()
+    box = bob.row(name).bounding_box()
+    assert box
+    mouse = bob.page.mouse
+    mouse.move(box["x"] + 20, box["y"] + 20)
+    mouse.down()
+    with bob.page.expect_response(lambda response: "/list/" in response.url):
+        api.start_conversation("I come in between.", name=other)
+    mouse.up()
+    expect(bob.head).to_contain_text(name)
+    expect(bob.row(other)).to_have_count(1)  # what was held back is fetched after the release
+
+
 def test_times_and_days_are_in_the_readers_time_zone(people: People, api: Api) -> None:
     uuid = api.start_conversation("What time is it?")
     clock = "() => document.querySelector('#messages .when time').textContent"
