@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,6 +17,17 @@ from conversations.live.channel_layer import MAX_WAITING, RECHECK, ProcessChanne
 from tests.services import Service, redis_server
 
 RING = {"type": "ring", "conversation": 7, "last": 42}
+
+NO_RINGS: list[Any] = [
+    {},
+    {"last": 1},
+    *(
+        {"type": kind, "last": 1}
+        for kind in ("nonsense", "__init__", "close", "websocket.disconnect", "", 1, None, [1])
+    ),
+    *({"type": "ring", **fields} for fields in ({}, {"last": None}, {"last": "1"}, {"last": True}, {"last": [1]})),
+]
+"""Events that no Chatsite of this version sends."""
 
 
 @pytest.fixture
@@ -151,11 +163,14 @@ async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: Service) ->
 
     async with processes(redis.url) as (one,), Redis.from_url(redis.url) as stranger:
         messages: list[str | bytes] = ["", "[", "{}", "[1]", '["x", 1]', '["x", [[1, 2, 3]]]', b"\xff"]
-        messages += [f'["x", [["agents", {event}]]]' for event in ("1", '"x"', "null", "[1]")]
+        messages += [
+            f'["x", [["agents", {event}]]]' for event in ("1", '"x"', "null", "[1]", *map(json.dumps, NO_RINGS))
+        ]
+        messages += ['["x", [[null, {"type": "ring", "last": 1}]]]', '["x", [[["agents"], {"type": "recheck"}]]]']
         for message in messages:
             await stranger.publish("chatsite-0", message)
-        await stranger.publish("chatsite-0", '["x", [["agents", {"type": "ring"}]]]')
-        assert await one.next() == {"type": "ring"}
+        await stranger.publish("chatsite-0", json.dumps(["x", [["agents", RING]]]))
+        assert await one.next() == RING
 
 
 def test_a_management_command_rings_the_sockets_of_the_server(redis: Service) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
-from channels.layers import get_channel_layer
+from channels.layers import channel_layers, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
@@ -17,10 +17,13 @@ from chatsite.asgi import protocols
 from chatsite.sessions import SessionStore
 from conversations import announce
 from conversations.actions import close, post_message, renew_secret, take
-from conversations.announce import customer_group
+from conversations.announce import AGENTS, customer_group
 from conversations.live import doorbell, open_sockets
+from conversations.live.channel_layer import RedisChannelLayer
 from conversations.models import Agent, Conversation, Website
 from tests.conftest import Page
+from tests.services import redis_server
+from tests.test_channel_layer import NO_RINGS, eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OURS = b"http://testserver"
@@ -294,6 +297,28 @@ async def test_events_of_a_later_version_are_ignored(talk: Conversation) -> None
             await layer.group_send(customer_group(talk.pk), event)
         await layer.group_send(customer_group(talk.pk), {"type": "ring", "last": 7})
         assert (await ring_of(bell))["last"] == 7
+
+
+@pytest.mark.parametrize("path", ["/ws/messages/{}/", "/ws/inbox/"])
+async def test_a_socket_outlives_whatever_a_stranger_writes_to_redis(
+    talk: Conversation, bobs: Page, bob: Agent, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    with redis_server() as redis:
+        ours, theirs = RedisChannelLayer(redis.url), RedisChannelLayer(redis.url)
+        monkeypatch.setattr(channel_layers, "backends", {"default": ours})
+        group = AGENTS if "inbox" in path else customer_group(talk.pk)
+        async with socket(path.format(talk.uuid), cookies=session(bobs)) as bell:
+            await bell.connect()
+            await ring_of(bell)
+            await eventually(lambda: ours.link and ours.link.is_connected)
+            await eventually(lambda: theirs.open_link().is_connected)
+            for event in NO_RINGS:
+                await theirs.group_send(group, event)
+            await theirs.group_send(group, {"type": "ring", "last": 7})
+            assert (await ring_of(bell))["last"] == 7
+            assert await bell.receive_nothing(0.2)
+        await ours.close()
+        await theirs.close()
 
 
 async def test_every_heartbeat_joins_the_group_again(

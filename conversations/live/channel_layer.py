@@ -246,7 +246,8 @@ class Link:
             sender, events = json.loads(message["data"])
             if sender != self.id:
                 for group, event in events:
-                    self.receive(group, {**event})
+                    if is_known({**event}, group):
+                        self.receive(group, event)
         except (ValueError, TypeError, KeyError, RecursionError):  # of another version, for example
             logger.warning("A message in Redis was not understood, and is ignored.")
 
@@ -283,6 +284,16 @@ class Link:
             self.receive(None, RECHECK)
             self.unsent.append((None, RECHECK))
             self.has_unsent.set()
+
+
+def is_known(event: Event, group: str | None) -> bool:
+    """Whether an event from Redis is one that this version sends. Others may be of a later version, or of strangers.
+
+    Channels would call whatever method of a socket the event names, also those for what its client sends.
+    """
+    if event.get("type") == "ring":
+        return group is not None and type(event.get("last")) is int  # and no bool
+    return bool(event.get("type") == "recheck")
 
 
 async def first_of(*functions: Coroutine[Any, Any, None]) -> None:
