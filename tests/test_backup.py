@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -25,7 +26,7 @@ from django.utils import timezone
 
 from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter, BrokenArchive, written_whole
 from conversations.management.commands import backup, restore
-from conversations.management.restoring import next_id
+from conversations.management.restoring import CannotRestore, locked, next_id
 from tests.conftest import PASSWORD, ROOT, Server, server_database
 
 TEXT = "Größe 漢字 ✨ \u2028 \x85 “quoted” \\n\nsecond line"
@@ -494,3 +495,31 @@ def test_ids_after_a_restore_are_above_those_after_an_earlier_one(monkeypatch: p
     assert next_id("conversations.message", 5) > first + 3600
     assert next_id("conversations.message", 10**12) == 10**12 + 1_000_000
     assert next_id("conversations.conversation", 5) < 2**31
+
+
+@pytest.mark.parametrize("code", ["FULL", "READONLY", "IOERR_WRITE", "CANTOPEN", "PERM", "LOCKED", "BUSY_RECOVERY"])
+def test_a_database_that_cannot_be_locked_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    class Database(sqlite3.Connection):
+        """A database of which nobody can know whether it is in use."""
+
+        def execute(self, *args: Any) -> Any:
+            error = sqlite3.OperationalError("no")
+            error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{code}")
+            raise error
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Database, **options))
+    (tmp_path / "db.sqlite3").touch()
+    with pytest.raises(CannotRestore, match="Nothing was changed"), locked(tmp_path / "db.sqlite3"):
+        pytest.fail("It would be replaced.")
+    with pytest.raises(CannotRestore, match="Nothing was changed"), locked(tmp_path):
+        pytest.fail("It would be replaced.")
+
+
+def test_a_broken_database_may_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite3"
+    path.write_bytes(b"no database" * 1000)
+    with locked(path):
+        path.unlink()

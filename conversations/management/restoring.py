@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,11 @@ class CannotRestore(Exception):
 STILL_USED = (
     "The database is in use{by}. Stop Chatsite (all its processes) and everything else that uses the database. "
     "Nothing was changed."
+)
+
+NOT_LOCKED = (
+    "{path} cannot be locked ({error}), so somebody may be writing it. Let this user write the file and its "
+    "directory, and look whether the disk is full. Nothing was changed."
 )
 
 NOT_EMPTY = (
@@ -208,7 +213,7 @@ def _fill_sqlite(
             ) from error
         old = OldContent()
     connection.close()
-    with _locked(path):
+    with locked(path):
         _delete_sqlite(new)
         connection.settings_dict["NAME"] = str(new)
         try:
@@ -230,21 +235,22 @@ def _fill_sqlite(
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep all others from using a SQLite database. Raises CannotRestore if somebody uses it."""
     if not path.exists():
         yield
         return
-    old = sqlite3.connect(path, isolation_level=None, timeout=1)
-    with closing(old):
+    with ExitStack() as stack:
         try:
+            old = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None, timeout=1)))
             old.execute("PRAGMA journal_mode=DELETE")  # needs the file alone, and moves the log into it
             old.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without its details
+            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise CannotRestore(STILL_USED.format(by="")) from error
-        except sqlite3.DatabaseError:  # broken: it is replaced
-            pass
+            if code not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:  # broken: it is replaced
+                raise CannotRestore(NOT_LOCKED.format(path=path, error=error)) from error
         yield
 
 
