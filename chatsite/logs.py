@@ -12,6 +12,7 @@ from traceback import walk_tb
 from types import TracebackType
 
 import redis
+from redis.exceptions import ClusterDownError, NoPermissionError
 
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
@@ -22,6 +23,17 @@ MINUTE = 60
 
 TRACEBACK_INTERVAL = 3600
 """Seconds until an error that goes on is logged with its traceback again."""
+
+REDIS_OUTAGES = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+    NoPermissionError,
+    ClusterDownError,
+)
+REDIS_REFUSES = re.compile(r"^(BUSY|MISCONF|NOREPLICAS|UNKILLABLE) |-(OOM|READONLY|MISCONF|NOREPLICAS) ")
+"""Answers for which redis-py has no class, and errors of a script, in which Redis 6 names the cause after a `-`."""
 
 CODE = str(Path(__file__).resolve().parent.parent)
 
@@ -107,7 +119,9 @@ def outage_of(record: logging.LogRecord) -> str:
     from chatsite.databases import is_outage  # not before logging is configured
 
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    if isinstance(error, REDIS_OUTAGES) or (
+        isinstance(error, redis.ResponseError) and REDIS_REFUSES.search(str(error))
+    ):
         return "Redis"
     return "database" if is_outage(error) else ""
 

@@ -10,6 +10,7 @@ import redis
 from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
+from redis._parsers.base import BaseParser
 
 from chatsite import logs
 from tests.conftest import Page
@@ -127,3 +128,40 @@ def test_an_outage_is_one_line_a_minute_wherever_it_shows(
     fail(error, "A heartbeat failed.")
     fail(type(error)("and again"), "A page failed.")
     assert log.getvalue() == f"ERROR A page failed. {type(error).__name__}: no answer\n"
+
+
+def from_redis(answer: str) -> Exception:
+    """The exception that redis-py raises for an error of Redis."""
+    error: Exception = BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    return error
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "BUSY Redis is busy running a script.",
+        "MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist on disk.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "READONLY You can't write against a read only replica.",
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "NOAUTH Authentication required.",
+        "NOPERM this user has no permissions to run the 'evalsha' command",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "ERR Error running script (call to f_1): @user_script:4: -READONLY You can't write.",
+    ],
+)
+def test_a_redis_that_refuses_is_one_line_a_minute(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr("chatsite.logs.time.monotonic", lambda: 600.0)
+    error = from_redis(answer)
+    fail(error, "A page failed.")
+    fail(error, "A heartbeat failed.")
+    assert log.getvalue() == f"ERROR A page failed. {type(error).__name__}: {error}\n"
+
+
+@pytest.mark.parametrize("answer", ["ERR unknown command 'LREMM'", "WRONGTYPE Operation against a key", "NOSCRIPT No"])
+def test_a_mistake_in_a_command_to_redis_has_its_traceback(log: io.StringIO, answer: str) -> None:
+    fail(from_redis(answer))
+    assert "Traceback" in log.getvalue()
