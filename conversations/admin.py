@@ -119,7 +119,7 @@ class WebsiteAdmin(ListFiltersOnly):
         return (*self.readonly_fields, "key") if obj else self.readonly_fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave the secrets out for staff who may only view websites, and warn of a common secret."""
+        """Leave the secrets out for staff who may only view websites, and warn if both kinds of proof share a secret."""
         hidden = SECRETS if obj and not self.has_change_permission(request, obj) else ()
         return [
             (
@@ -228,12 +228,12 @@ class TokenAdmin(ReadOnly):
     exclude = ("digest",)
 
 
-# Django has registered its own admin for these, which would filter by any field too.
+# Django's own admin classes for these allow filters by any field: see ListFiltersOnly.
 admin.site.unregister([User, Group])
 
 
 class UserForm(UserModelForm):
-    """A user, with an e-mail address by our rule: Django's refuses addresses that people have."""
+    """A user. The e-mail address is checked by `check_email`: Django's validator refuses some addresses that exist."""
 
     email = EmailField(label=_("e-mail"), required=False)
 

@@ -1,4 +1,4 @@
-"""Rings the doorbell after commit. The only sender to the channel layer, and the place that names every group.
+"""Rings the doorbell after commit. Only this module sends to the channel layer and names its groups.
 
 A ring says that there are new messages, never what they say. Receivers fetch them over HTTP, where access is checked.
 """
@@ -53,7 +53,7 @@ def announce_to_agents(conversation: Conversation) -> None:
 
 
 def announce_customer(conversation: Conversation) -> None:
-    """After commit, tell the agents who show this conversation that its customer has, for example, changed the page.
+    """After commit, tell the agents who have this conversation open that the customer has, for example, changed pages.
 
     `beside` in the ring means that nothing in the list of conversations has changed.
     """
@@ -96,7 +96,7 @@ def _ring(conversation: Conversation) -> Event:
 
 
 def _send_after_commit(groups: list[str], event: Event) -> None:
-    # Robust: a ring that fails never fails the write, because polling finds the messages too.
+    # robust=True: the request must not fail if a ring fails, because polling finds the messages too.
     # A lambda, not a partial: Django logs the failed function by its __qualname__, which a partial does not have.
     transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)
 
@@ -119,7 +119,7 @@ def _send_soon(groups: list[str], event: Event) -> None:
 async def _send(groups: list[str], event: Event) -> None:
     layer: Any = get_channel_layer()
     async with asyncio.timeout(TIMEOUT):
-        await asyncio.gather(*(layer.group_send(group, event) for group in groups))  # so that they share a round trip
+        await asyncio.gather(*(layer.group_send(group, event) for group in groups))  # concurrently, in one round trip
 
 
 def _log_failure(sending: "asyncio.Future[None]") -> None:

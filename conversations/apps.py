@@ -14,7 +14,7 @@ class ConversationsConfig(AppConfig):
     verbose_name = gettext_lazy("Conversations")
 
     def ready(self) -> None:
-        """Let Python write the cookie attribute `Partitioned`, and let listed origins read answers of the API."""
+        """Add the cookie attribute `Partitioned` to http.cookies, and let listed origins read responses of the API."""
         from corsheaders.signals import check_request_enabled
 
         from conversations.threshold.origin import may_read_cross_origin

@@ -1,4 +1,4 @@
-"""A circuit breaker: while an outside service hangs, one caller at a time waits for it, and the others fail at once."""
+"""A circuit breaker: while a service hangs, one caller at a time waits for it, and the others fail at once."""
 
 import threading
 import time
@@ -8,9 +8,9 @@ class Breaker:
     """Remembers that a service has failed, for all threads of this process."""
 
     def __init__(self, pause: float, trial: float) -> None:
-        """After a failure nobody asks the service for `pause` seconds. Then one caller does.
+        """After a failure, all calls fail at once for `pause` seconds. Then one caller may try the service.
 
-        The others fail until it has a result, at most for `trial` seconds.
+        The others fail until that try has a result, for `trial` seconds at most.
         """
         self.pause = pause
         self.trial = trial
@@ -19,7 +19,7 @@ class Breaker:
         self.until = 0.0
 
     def allows(self) -> bool:
-        """Whether the caller may ask the service. If so, it calls `succeeded` or `failed` afterwards."""
+        """Whether the caller may call the service. If so, it must call `succeeded` or `failed` afterwards."""
         if not self.is_open:
             return True
         with self.lock:
@@ -30,10 +30,10 @@ class Breaker:
             return True
 
     def failed(self) -> None:
-        """The service has not answered."""
+        """Record that the service has not answered."""
         with self.lock:
             self.is_open, self.until = True, time.monotonic() + self.pause
 
     def succeeded(self) -> None:
-        """The service has answered."""
+        """Record that the service has answered."""
         self.is_open = False

@@ -1,4 +1,4 @@
-"""The Redis client of the cache and of the rate limits. Nothing that is in Redis is worth a long wait."""
+"""The Redis client of the cache and of the rate limits. It has short timeouts: Chatsite also works without Redis."""
 
 import logging
 from typing import Any
@@ -43,14 +43,14 @@ class RedisClient(redis.Redis):
             raise
         except redis.ResponseError as error:
             self.answered()
-            if isinstance(error, redis.ReadOnlyError):  # the host has another master now: connect again
+            if isinstance(error, redis.ReadOnlyError):  # this server is a replica now: reconnect, to reach the new master
                 self.connection_pool.disconnect()
             raise
         self.answered()
         return answer
 
     def answered(self) -> None:
-        """Redis works."""
+        """Record that Redis has answered."""
         if breaker.is_open:
             breaker.succeeded()
             logger.warning("Redis answers again.")

@@ -114,7 +114,7 @@ def read(request: AgentRequest, pk: int) -> HttpResponse:
 @agent_required
 @require_POST
 def take(request: AgentRequest, pk: int) -> HttpResponse:
-    """Assign it to this agent, unless a colleague has taken it since the page was shown."""
+    """Assign the conversation to this agent, unless a colleague has taken it since the page was shown."""
     seen_assignee = parse_number(request.POST.get("seen_assignee", ""))
     try:
         conversation = actions.take(

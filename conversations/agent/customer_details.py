@@ -13,12 +13,12 @@ from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Avatar
 
-CHINESE = {"zh": "zh-hans"}  # Django has names for its two scripts only
+CHINESE = {"zh": "zh-hans"}  # Django names zh-hans and zh-hant, not zh
 VARIANTS = {"Mobile", "iOS", "WebView", "UI/WKWebView"}
 """Words in ua-parser's names of browsers that repeat the system: it calls Chrome on an iPhone “Chrome Mobile iOS”."""
 
 NAMES = {"IE": "Internet Explorer", "Mac OS X": "macOS", "Chrome OS": "ChromeOS"}
-"""Today's names of what ua-parser calls otherwise."""
+"""Current names for browsers and systems that ua-parser knows under older names."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def state_version(conversation: Conversation) -> str:
 def browser_and_system(user_agent: str) -> str:
     """Summarize a User-Agent, as in “Firefox 128, Windows”; "" if nothing in it is known.
 
-    Only names of systems: browsers no longer tell their versions, and send "Windows NT 10.0" on Windows 11 too.
-    `visitor.MAX_LENGTH` bounds the longest time, which rises with the square of the length: 4 ms for 500 characters.
+    Systems have no version: browsers no longer send the real one ("Windows NT 10.0" also means Windows 11).
+    The time is quadratic in the length, so `visitor.MAX_LENGTH` bounds it: at most 4 ms, for 500 characters.
     """
     found = _user_agents()(user_agent, Domain.USER_AGENT | Domain.OS)
     summary = []
@@ -82,7 +82,7 @@ def browser_and_system(user_agent: str) -> str:
 
 @cache
 def _user_agents() -> Parser:
-    """Load the patterns of ua-parser: 40 ms and 5 MB, so only when the first agent looks."""
+    """Load the patterns of ua-parser. This takes 40 ms and 5 MB, so it is done when they are first needed."""
     return Parser(BasicResolver(load_lazy_builtins()))
 
 

@@ -51,7 +51,7 @@ class Filters:
 
     @classmethod
     def from_request(cls, request: HttpRequest) -> "Filters":
-        """Read them from the query string; unknown values mean the defaults."""
+        """Read the filters from the query string; unknown values mean the defaults."""
         status = "closed" if request.GET.get("status") == "closed" else "open"
         whose = request.GET.get("whose", "")
         pages = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
@@ -61,7 +61,7 @@ class Filters:
         return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
     def query_string(self, **changes: Any) -> str:
-        """Return them as a query string, with some of them changed; "" where all are the defaults."""
+        """Return the filters as a query string, with some of them changed; "" if all are the defaults."""
         values = {"status": self.status, "whose": self.whose, "website": self.website, "rows": self.rows} | changes
         defaults = {"status": "open", "whose": "all", "website": "", "rows": ROWS}
         query = urlencode({name: value for name, value in values.items() if value != defaults[name]})
@@ -149,7 +149,7 @@ class Row:
 
 @lru_cache(maxsize=10_000)
 def _render_row(row: Row) -> SafeString:
-    """Render a row, cached until something in it changes, because most rows of a list do not."""
+    """Render a row. Rendered rows are cached, because most rows are the same in the next request."""
     return render_to_string("agent/_row.html", {"row": row})
 
 

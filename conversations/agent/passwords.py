@@ -1,7 +1,7 @@
 """An agent's own password and e-mail address, and a new password by mail for those who have forgotten theirs.
 
-The response to an address says nothing about whether an account has it, nor does its time: accounts are searched and
-mails are sent in another thread.
+Neither the response nor its time reveals whether an account has the e-mail address: another thread looks up the
+accounts and sends the mails.
 """
 
 import atexit
@@ -37,17 +37,17 @@ from conversations.threshold import limits
 logger = logging.getLogger(__name__)
 
 MAILS_AT_ONCE = 20
-"""Requests for a mail that are sent or wait at the same time. Further ones get no mail, and a line in the log."""
+"""The most mails that wait or are being sent at the same time. Further requests get no mail; an error is logged."""
 
 RETRIES = (2, 10)
-"""Seconds that a mail waits for a database that does not answer, before the second and the third try."""
+"""Seconds to wait before the second and the third try if the database does not answer."""
 
 EXIT_TIMEOUT = 1
-"""Seconds that mails have when the process ends. Requests have had 8 before, and Docker sends SIGKILL after 10."""
+"""Seconds to wait for mails when the process ends. Requests take up to 8 before, and Docker sends SIGKILL after 10."""
 
 THREAD = "password-mail"
 places = threading.BoundedSemaphore(MAILS_AT_ONCE)
-turn = threading.Lock()  # one mail after the other
+turn = threading.Lock()  # mails are sent one at a time
 
 
 def wait_for_mails(seconds: float) -> None:
@@ -62,7 +62,7 @@ atexit.register(wait_for_mails, EXIT_TIMEOUT)
 
 
 class EmailForm(forms.Form):
-    """An agent's e-mail address. It takes the password, because a mail to this address gives a new one."""
+    """An agent's e-mail address. Changing it requires the password, because a mail to this address can reset it."""
 
     email = EmailField(required=False)
     old_password = forms.CharField(strip=False)
@@ -79,7 +79,7 @@ class EmailForm(forms.Form):
         return password
 
     def save(self) -> None:
-        """Save the address. The links in mails to the one before become invalid."""
+        """Save the address. Links in mails to the previous address become invalid."""
         self.user.email = self.cleaned_data["email"]
         self.user.save(update_fields=["email"])
 
@@ -123,15 +123,15 @@ class ForgottenForm(PasswordResetForm):
     email = EmailField()
 
     def get_users(self, email: str) -> Iterator[User]:
-        """The users with this address who may sign in, and whose password no administrator has taken away."""
+        """The users with this address who may sign in and have a usable password."""
         return (user for user in super().get_users(email) if may_sign_in(user))
 
     def send(self, request: HttpRequest) -> None:
         """Send a link to every account with this address, in another thread. Failures are in the log."""
         if not places.acquire(blocking=False):
-            logger.error("No mail with a new password is sent: %s of them wait already.", MAILS_AT_ONCE)
+            logger.error("A password reset mail is not sent: %s are waiting already.", MAILS_AT_ONCE)
             return
-        # ALLOWED_HOSTS has the host. In production every page is reached by https, also where a proxy does not say so.
+        # The host is in ALLOWED_HOSTS. In production all links are https, even if a proxy does not pass on the scheme.
         host, is_secure, language = (
             request.get_host(),
             request.is_secure() or not settings.INSECURE_HTTP,
@@ -156,24 +156,24 @@ class ForgottenForm(PasswordResetForm):
                     try:
                         return send()
                     except OperationalError as error:
-                        logger.warning("A mail with a new password waits for the database: %s", error)
+                        logger.warning("A password reset mail waits for the database: %s", error)
                     time.sleep(seconds)
-                    close_old_connections()  # each try has its own time for the database
+                    close_old_connections()  # each try has its own time limit for the database
                 send()
             except Exception:
-                logger.exception("A mail with a new password could not be made.")
+                logger.exception("A password reset mail could not be sent.")
             finally:
                 connection.close()
                 places.release()
 
-        # A thread of its own, which has its own time for the database, and keeps no process from ending.
+        # A daemon thread has its own time limit for the database, and does not keep the process from ending.
         threading.Thread(target=job, name=THREAD, daemon=True).start()
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def forgotten(request: HttpRequest) -> HttpResponse:
-    """The page that sends a link for a new password to an e-mail address; 404 if no mail is set."""
+    """The page that mails a link to reset the password; 404 if EMAIL_URL is not set."""
     if not mail_is_set():
         raise Http404
     form = ForgottenForm(request.POST or None)
@@ -197,8 +197,8 @@ def forgotten(request: HttpRequest) -> HttpResponse:
 def new_password(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     """The page of a mailed link, where a new password is chosen. The link is valid for one change.
 
-    Django's own view moves the token from the URL to the session. Here it stays: a link in a mail is a request from
-    another site, which changes no session; and other sites get no Referer from our pages.
+    Django's own view moves the token from the URL to the session. Here it stays in the URL: a click on a link in a mail
+    is a cross-site request, which must not change the session. Our pages send no Referer to other sites.
     """
     user = _user_of(uid)
     if user is None or not default_token_generator.check_token(user, token):

@@ -1,12 +1,12 @@
-"""The sign-in page of the inbox and the admin: it limits guessing, and never locks the agents themselves out.
+"""The sign-in page of the inbox and the admin. It limits password guessing, but does not lock out the real agents.
 
-Attempts are counted before the password is checked and given back if it is right, so only failures use up a limit:
+An attempt is counted before the password is checked, and uncounted if the password is right. So only failures count:
 
 - A browser in which somebody has signed in before has its own limit for their account, which nobody else can use up.
   It sends a signed cookie: https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 - All other attempts are limited by address, by address and account, and by account.
-- When the limit of an account is used up, somebody guesses from many addresses. Its owner must still be able to sign
-  in: every network gets a few more attempts, and all networks together have a limit.
+- When the limit of an account is used up, somebody is guessing from many addresses. Its owner must still be able to
+  sign in: each network gets a few more attempts, and all networks together have another limit.
 """
 
 import ipaddress
@@ -36,7 +36,7 @@ KNOWN_BROWSER_DAYS = 180
 """Days that the cookie is kept after the last sign-in."""
 
 ACCOUNTS_OF_A_BROWSER = 10
-"""Accounts that the cookie remembers at most, the latest first."""
+"""The most accounts in the cookie, the latest first."""
 
 
 def normalize_username(username: str) -> str:
@@ -77,12 +77,12 @@ def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -
 
 
 def count_attempt(request: HttpRequest, username: str) -> list[limits.Use]:
-    """Count an attempt to sign in; return its uses, for `limits.give_back`. Raises RateLimitExceeded.
+    """Count an attempt to sign in; return the counted uses, for `limits.give_back`. Raises RateLimitExceeded.
 
     Accounts that do not exist have the same limits, so that responses do not reveal which accounts exist.
     """
     user = User.objects.filter(username=username).first()
-    # The account's own name: some databases also find it by other spellings.
+    # The stored username: databases that ignore case also find it by other spellings.
     account = normalize_username(user.username if user else username)
     browser, accounts = known_browser(request)
     if user and accounts and known_account(user) in accounts:
@@ -115,7 +115,7 @@ def may_sign_in(user: User) -> bool:
 
 
 def mail_is_set() -> bool:
-    """Return whether mails reach people, or in debug mode the terminal."""
+    """Return whether mail is sent: EMAIL_URL is set, or it is debug mode, which prints mails to the terminal."""
     return settings.DEBUG or not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
 
 

@@ -1,4 +1,4 @@
-"""Authentication of API calls: who calls, by a bearer token, by a session, or as a customer who needs neither."""
+"""Authentication of API calls: by a bearer token or a session. Customers need neither."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Caller:
 
 
 def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
-    """Who makes this call. `content_type` is the Content-Type that the call takes.
+    """Return who makes this call. `content_type` is the Content-Type that the call takes.
 
     Raises HttpError: 401 for an invalid token, 403 for a read-only token or a session without its CSRF token.
     """
@@ -41,7 +41,7 @@ def authenticate(request: HttpRequest, content_type: str = JSON) -> Caller:
 def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
     """Like `authenticate`, but without the CSRF check, which would parse a form of any size.
 
-    A page of another origin may not POST JSON as text/plain: that would avoid the preflight request
+    A page of another origin may not POST JSON as text/plain, which needs no preflight request
     (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Other unsafe methods always need one.
     """
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -71,7 +71,7 @@ def require_csrf_token(request: HttpRequest, caller: Caller) -> None:
 
 
 def explain_csrf(request: HttpRequest) -> str:
-    """What a program needs that calls with a session and without the CSRF token."""
+    """A sentence for the author of a program that sends a session cookie without the CSRF token."""
     sentence = (
         "CSRF check failed: a session needs the value of the cookie csrftoken in the header X-CSRFToken "
         "(GET /inbox/ sets the cookie). A program needs neither with a token: Authorization: Bearer TOKEN."
@@ -104,7 +104,7 @@ def authenticate_agent(request: HttpRequest) -> Caller:
 
 
 class AgentToken(HttpBearer):
-    """Lets agents call with a token in the header Authorization."""
+    """Authenticates agents by a token in the header Authorization."""
 
     def __init__(self, authenticate: Callable[[HttpRequest], Caller] = authenticate_agent) -> None:
         """`authenticate` finds the caller, by token and by session."""
@@ -117,7 +117,7 @@ class AgentToken(HttpBearer):
 
 
 class AgentSession(APIKeyCookie):
-    """Lets agents call with the cookie of their session."""
+    """Authenticates agents by their session cookie."""
 
     param_name = "sessionid"
 

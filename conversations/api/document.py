@@ -1,4 +1,4 @@
-"""The OpenAPI document, from which programs generate clients, and the shape of the errors in a request's input."""
+"""The OpenAPI document, from which clients are generated, and the format of validation errors."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ninja.operation import Operation
 from conversations.api.schemas import header
 
 OPTIONAL_AUTH: list[dict[str, list[str]]] = [{}, {"AgentToken": []}, {"AgentSession": []}]
-"""The security of calls that everybody may make: with an agent's token or session they speak as this agent."""
+"""The OpenAPI security of calls that everybody may make. With a token or session, the agent is the author."""
 
 BODY_SOURCES = {"body", "form", "file"}
 """ninja's names for the parts of a request's body."""
@@ -34,10 +34,10 @@ SENTENCES = {"uuid_parsing": "A UUID looks like 3fa85f64-5717-4562-b3fc-2c963f66
 
 
 class DocumentedAPI(NinjaAPI):
-    """A NinjaAPI whose document has short operation ids and all errors, and whose 422 name fields as clients do."""
+    """A NinjaAPI with short operation ids and all errors in its document. 422 errors name fields as in the request."""
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
-        """The name of the view: generated clients call their functions so."""
+        """The name of the view: generated clients name their functions after it."""
         return operation.view_func.__name__
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
@@ -66,7 +66,7 @@ class DocumentedAPI(NinjaAPI):
 
 
 def _add_errors(operation: dict[str, Any]) -> None:
-    """Add the errors that every call with such an input can have, and sort all responses by their status."""
+    """Add the errors that every call with this input can have, and sort the responses by status."""
     responses = {str(status): details for status, details in operation["responses"].items()}
     takes_input = "requestBody" in operation or any(each["in"] == "query" for each in operation["parameters"])
     if takes_input:

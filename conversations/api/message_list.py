@@ -1,4 +1,4 @@
-"""Responses with a list of messages. Each is bounded by bytes, and written without pydantic to keep polls cheap."""
+"""Responses with a list of messages. Their size is bounded. The JSON is built without pydantic, which is slower."""
 
 import json
 from collections.abc import Iterable, Iterator

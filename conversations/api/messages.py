@@ -186,7 +186,7 @@ def download_file(
 
 
 def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Answer a plain `?since=ID` without ninja's parsing and validation, which took a sixth of a poll's time.
+    """Answer a plain `?since=ID` without ninja's parsing and validation, which takes a sixth of the time of a poll.
 
     Everything else goes through ninja.
     """

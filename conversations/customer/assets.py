@@ -1,6 +1,6 @@
 """The chat's script and style sheet, its modules, and the loader: see screen/bundles.py.
 
-A chat page is three requests. Code that few customers need is in modules that are loaded on demand.
+A chat page takes three requests. Code that few customers need is in modules that are loaded on demand.
 """
 
 import gzip
@@ -44,7 +44,7 @@ def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
         encoding = accepted_encoding(request)
         if encoding:
             content = response.content
-            quality = 10 if len(content) < SHORT_PAGE else 5  # nothing is cached here, so a long page gets a fast level
+            quality = 10 if len(content) < SHORT_PAGE else 5  # nothing is cached here, so long pages use a faster level
             response.content = (
                 brotli.compress(content, quality=quality) if encoding == "br" else gzip.compress(content, 6)
             )
@@ -144,8 +144,8 @@ def script_file(request: HttpRequest, digest: str) -> HttpResponse:
 def module_file(request: HttpRequest, name: str, language: str, digest: str) -> HttpResponse:
     """A module of the chat in one of our languages; 404 for any other.
 
-    A page that was loaded before an update cannot work with the module of another version: it is reloaded, which keeps
-    what is typed and not sent yet. Agents' pages ask for `current` instead of a version.
+    A page that was loaded before an update cannot use the module of another version, so it is reloaded. Unsent text
+    is kept. Agents' pages ask for `current` instead of a version.
     """
     if name not in MODULES or language not in dict(settings.LANGUAGES):
         raise Http404
@@ -169,7 +169,7 @@ def _text_colour(accent: str) -> str:
 
 
 def _appearance(website: Website) -> list[str]:
-    """Its colour, position and text colour; empty if they are the usual ones."""
+    """The website's colour, position and text colour; empty if they are the defaults."""
     if (website.accent, website.position) == (ACCENT, Website.Position.RIGHT):
         return []
     return [website.accent, website.position, _text_colour(website.accent)]
@@ -193,15 +193,15 @@ def _loader(appearance: str, is_complete: bool, key: str, language: str) -> Asse
 def loader(request: HttpRequest) -> HttpResponse:
     """The script that a website embeds: `<script src="…/chat.js" data-website="KEY" async></script>`.
 
-    It contains the colours and positions of the websites that list the origin of the page, so that the launcher needs
-    no second request to look right. The browser sends that origin in `Referer`, unless the page forbids it. Its texts
-    are in the language of `?language=`, else the browser's. `?website=` is the key where there is no attribute.
+    It contains the colours and positions of the websites that list the origin of the page, so that the button needs
+    no second request for its colours. The browser sends that origin in `Referer`, unless the page forbids it. The texts
+    are in the language of `?language=`, else the browser's. `?website=` is the key if there is no attribute.
 
     A page whose origin no website lists, or not the one of `?website=`, gets a script that says so instead. The loader
     itself imports that (`?refused=KEY`) where the website of the attribute does not list the page.
     """
     chosen = website.key if (website := Website.objects.by_key(request.GET.get("website", ""))) else ""
-    # import() sends no Referer of the page, but Origin.
+    # The browser sends the page's origin in Origin with import(), and not in Referer.
     referer = request.headers.get("Origin" if "refused" in request.GET else "Referer", "")
     origin = "/".join(referer.split("/")[:3])
     websites = Website.objects.with_origin(origin)
@@ -232,7 +232,7 @@ def _refused(request: HttpRequest, origin: str) -> HttpResponse:
         "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
     }
     text = minified(read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
-    # Not compressed: what anybody may make up would take the place of files that are kept compressed.
+    # Not compressed: the cache of compressed files is small, and anybody could fill it with made-up origins.
     response = HttpResponse(text, content_type="text/javascript; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store, private"

@@ -44,7 +44,7 @@ def page(customer: CustomerRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @customer_view
 def messages(customer: CustomerRequest) -> HttpResponse:
-    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write one.
+    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: write a message.
 
     A page sends in `state` what it shows: the conversation's status and primary key.
     """
@@ -84,7 +84,7 @@ def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict
         return bool(shown) and customer.secret is None  # a secret without a conversation was renewed
     if shown in {"", str(pk)}:
         return False
-    # A page that was loaded before the update to numbers sends the beginning of a digest of its secret instead.
+    # Pages of older versions send the first 8 digits of a SHA-256 of the secret instead of the primary key.
     return customer.secret is None or shown != hashlib.sha256(customer.secret.bytes).hexdigest()[:8]
 
 
@@ -99,12 +99,12 @@ def _shows_lost_conversation(customer: CustomerRequest) -> bool:
 
 
 def _conversation_changed() -> HttpResponse:
-    """The browser has another conversation than the page shows, or none: make the page load that one."""
+    """Make the page load the browser's current conversation: it shows another one."""
     return HttpResponse(status=204, headers={"HX-Trigger": "another", "X-Another": "yes"})
 
 
 def _secret_renewed() -> HttpResponse:
-    """The browser's secret was renewed: make the page find out which conversation is its customer's."""
+    """Make the page look for its customer's conversation: the browser's secret was renewed."""
     return HttpResponse(status=204, headers={"HX-Trigger": "stranger"})
 
 
@@ -165,7 +165,7 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     files.check_size(customer.request, website)
     pk = customer.conversation.pk if customer.conversation else None
     if _shows_another_conversation(customer, customer.request.POST, pk):
-        return _conversation_changed()  # the message was written below another conversation
+        return _conversation_changed()  # the page shows another conversation than the one that the message would go to
     form = CustomerMessageForm(customer.request.POST)
     form.has_files = "files" in customer.request.FILES
     try:

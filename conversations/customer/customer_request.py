@@ -59,7 +59,7 @@ class CustomerRequest:
 
     @cached_property
     def conversation(self) -> Conversation | None:
-        """The conversation whose secret the browser sends, or None. One of another website counts as none."""
+        """The conversation whose secret the browser sends; None if there is none, or if it is of another website."""
         return self.find(self.secret)
 
     def find(self, secret: uuid.UUID | None) -> Conversation | None:
@@ -79,10 +79,10 @@ class CustomerRequest:
 
     @cached_property
     def must_sign_in(self) -> bool:
-        """Whether the page can send no message yet, because its website requires a proof of who the customer is.
+        """Whether no message can be sent yet, because the website requires a proof of who the customer is.
 
-        A page around the chat sends its proof after the chat has loaded, so that a customer who was identified before
-        need not wait for it.
+        A page that embeds the chat sends its proof after the chat has loaded. A customer who was identified before does
+        not have to wait for that.
         """
         if not self.website.identity_required:
             return False

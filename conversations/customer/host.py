@@ -64,8 +64,8 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
 def sign_out(request: HttpRequest, key: str) -> HttpResponse:
     """Sign the customer out: renew the secret, so that it is invalid in every browser. The body is as above.
 
-    The page may name an older secret than the cookie has. Both end. There is no rate limit: others at the same address
-    could use it up, and the customer would stay signed in.
+    The secret in the body may be older than the one in the cookie. Both are renewed. There is no rate limit: others at
+    the same address could use it up, and the customer would stay signed in.
     """
     customer, _body = _read(request, key)
     for secret in {customer.secret, customer_secret.read(request.COOKIES, customer.cookie)}:
@@ -96,7 +96,7 @@ def _read(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, An
 
 
 def _allow_origin(response: HttpResponse, customer: CustomerRequest) -> HttpResponse:
-    # With cookies, and so for this one origin by name (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials).
+    # A response to a request with cookies must name the origin: "*" is invalid (https://fetch.spec.whatwg.org/#cors-protocol-and-credentials).
     response["Access-Control-Allow-Origin"] = customer.host
     response["Access-Control-Allow-Credentials"] = "true"
     response["Vary"] = "Origin, Cookie"

@@ -99,7 +99,7 @@ def _redeem(code: str, window: str) -> Conversation | None:
         if cache.get_or_set(f"window-{nonce}", window, CODE_SECONDS) != window:
             return None
     except Exception:  # any error of the cache's library
-        logger.exception("The cache that knows which codes are used does not answer.")
+        logger.exception("The cache does not answer: a code for another window cannot be checked.")
         return None
     conversation = Conversation.objects.by_id(pk)
     return conversation if conversation and conversation.secret_digest == secret_digest else None

@@ -1,4 +1,4 @@
-"""The head of the chat: which agents are online, how long an answer usually takes, when the office opens."""
+"""The header of the chat: which agents are online, how long an answer usually takes, when the office opens."""
 
 import logging
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ MAX_AVATARS = 3
 """How many agents' initials are shown."""
 
 MIN_ANSWERS, MAX_ANSWERS = 5, 50
-"""How many of the newest answered conversations the usual reply time is computed from, at least and at most."""
+"""The usual reply time is the median of the newest 50 answered conversations. It is unknown with fewer than 5."""
 
 UNKNOWN = -1
 """Too few answers. Cached as a number, because None means a missing entry in the cache."""
 
 CACHE_SECONDS = 60
-"""How long the usual reply time is cached."""
+"""Seconds that the usual reply time is cached."""
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """What the head of the chat shows."""
+    """What the header of the chat shows."""
 
     avatars: list[Avatar]
     reply: str  # how long an answer usually takes, or the website's own text
@@ -40,7 +40,7 @@ class Welcome:
 
     @classmethod
     def of(cls, website: Website, conversation: Conversation | None) -> "Welcome":
-        """Collect what is shown at this moment."""
+        """Collect what the header shows now."""
         back = website.hours.next_opening(timezone.now())
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
@@ -51,11 +51,11 @@ class Welcome:
 
 
 def usual_reply_time(website: Website) -> str:
-    """How long an answer usually takes, or the website's own text while there are too few answers to tell."""
+    """The usual reply time as a sentence, or the website's own text while there are too few answers."""
     try:
         wait = cache.get_or_set(f"usual-{website.pk}", lambda: _usual_wait(website), CACHE_SECONDS) or 0
     except Exception:  # any error of the cache's library: the page does not need it
-        logger.exception("The cache that keeps usual reply times does not answer.")
+        logger.exception("The cache does not answer: the usual reply time is computed again.")
         wait = _usual_wait(website)
     return website.reply_time if wait == UNKNOWN else duration_text(wait)
 
@@ -66,7 +66,7 @@ def _usual_wait(website: Website) -> int:
 
 
 def duration_text(seconds: int) -> str:
-    """A sentence for a usual wait, rounded up as people would."""
+    """A sentence for the usual reply time, rounded up to a common number such as 5 or 15 minutes."""
     minutes = -(-seconds // 60)
     if minutes <= 1:
         return _("Usually answers within a minute")
