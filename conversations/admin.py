@@ -119,7 +119,7 @@ class WebsiteAdmin(ListFiltersOnly):
         return (*self.readonly_fields, "key") if obj else self.readonly_fields
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave the secrets out for staff who may only view websites, and warn if both kinds of proof share a secret."""
+        """Leave the secrets out for staff who may only view websites, and warn if both proofs share a secret."""
         hidden = SECRETS if obj and not self.has_change_permission(request, obj) else ()
         return [
             (

@@ -43,7 +43,7 @@ class RedisClient(redis.Redis):
             raise
         except redis.ResponseError as error:
             self.answered()
-            if isinstance(error, redis.ReadOnlyError):  # this server is a replica now: reconnect, to reach the new master
+            if isinstance(error, redis.ReadOnlyError):  # the server is now a replica: reconnect to reach the master
                 self.connection_pool.disconnect()
             raise
         self.answered()

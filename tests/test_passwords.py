@@ -237,7 +237,7 @@ def test_waiting_mails_are_bounded(
     monkeypatch.setattr(passwords, "places", threading.BoundedSemaphore(1))
     passwords.places.acquire()
     assert forgets(Page(), "bob@example.com").status_code == 200
-    assert "wait already" in caplog.text
+    assert "are waiting already" in caplog.text
     assert not mail.outbox
 
 

@@ -24,8 +24,8 @@ class AgentRequest(HttpRequest):
 def opened_by_the_agent(request: AgentRequest) -> bool:
     """Return whether the agent opened this page from one of our pages or by its URL. Only then does a GET mark as read.
 
-    A link on another site, or a prefetch by the browser, must not mark as read. Where the browser sends no fetch metadata
-    (https://www.w3.org/TR/fetch-metadata/), as on plain http, the page's script marks as read.
+    A link on another site, or a prefetch by the browser, must not mark as read. Where the browser sends no fetch
+    metadata (https://www.w3.org/TR/fetch-metadata/), as on plain http, the page's script marks as read.
     """
     if request.htmx or request.method == "POST":  # no page of another site can send these
         return True

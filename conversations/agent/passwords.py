@@ -173,7 +173,7 @@ class ForgottenForm(PasswordResetForm):
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def forgotten(request: HttpRequest) -> HttpResponse:
-    """The page that mails a link to reset the password; 404 if EMAIL_URL is not set."""
+    """The page that mails a link to reset the password; 404 if mail is not set up."""
     if not mail_is_set():
         raise Http404
     form = ForgottenForm(request.POST or None)

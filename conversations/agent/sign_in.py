@@ -115,7 +115,7 @@ def may_sign_in(user: User) -> bool:
 
 
 def mail_is_set() -> bool:
-    """Return whether mail is sent: EMAIL_URL is set, or it is debug mode, which prints mails to the terminal."""
+    """Return whether mail is set up: it is not just printed to the terminal, except in debug mode."""
     return settings.DEBUG or not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
 
 

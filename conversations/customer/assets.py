@@ -232,7 +232,7 @@ def _refused(request: HttpRequest, origin: str) -> HttpResponse:
         "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
     }
     text = minified(read("js/loader-refused.js")).replace("__REFUSED__", json.dumps(facts))
-    # Not compressed: the cache of compressed files is small, and anybody could fill it with made-up origins.
+    # Not compressed: the cache of compressed files is bounded, and anybody could fill it with made-up origins.
     response = HttpResponse(text, content_type="text/javascript; charset=utf-8")
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store, private"

@@ -20,7 +20,8 @@ MAX_AVATARS = 3
 """How many agents' initials are shown."""
 
 MIN_ANSWERS, MAX_ANSWERS = 5, 50
-"""The usual reply time is the median of the newest 50 answered conversations. It is unknown with fewer than 5."""
+"""The usual reply time is the median of up to MAX_ANSWERS newest answered conversations. With fewer than
+MIN_ANSWERS, it is unknown."""
 
 UNKNOWN = -1
 """Too few answers. Cached as a number, because None means a missing entry in the cache."""
