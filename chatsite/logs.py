@@ -16,6 +16,9 @@ from redis.exceptions import ClusterDownError, NoPermissionError
 
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters: a message with a line break of a client would look like two records."""
+
 MAX_OF_A_KIND = 10
 """The most different warnings and errors of one kind in a minute, and each of them once. Further ones are counted."""
 
@@ -39,7 +42,7 @@ CODE = str(Path(__file__).resolve().parent.parent)
 
 
 class SecretMaskingFormatter(logging.Formatter):
-    """Masks UUIDs: a conversation's UUID is its customer's secret, and it is in URLs of the API.
+    """Masks UUIDs, which are customers' secrets and in URLs of the API, and escapes control characters.
 
     It also writes what FloodFilter has decided, which changes no record: other handlers get all of it.
     """
@@ -50,11 +53,11 @@ class SecretMaskingFormatter(logging.Formatter):
         shown = copy(record)
         if getattr(record, "hides_traceback", False) and record.exc_info:
             if not is_bad_request(record):
-                text = f"{text} {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+                text = f"{text} {type(record.exc_info[1]).__name__}: {' '.join(str(record.exc_info[1]).split())}"
             shown.exc_info = shown.exc_text = None
         if left_out := getattr(record, "left_out", 0):
             text = f"{text} ({left_out} more like this were left out before)"
-        shown.msg, shown.args = text, ()
+        shown.msg, shown.args = CONTROL.sub(lambda character: ascii(character[0])[1:-1], text), ()
         return UUID.sub("[uuid]", super().format(shown))
 
 

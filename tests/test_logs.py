@@ -49,6 +49,15 @@ def test_a_bad_request_is_one_line(alice: Page, log: io.StringIO, kind: str) -> 
     assert log.getvalue().count("\n") <= 2
 
 
+@pytest.mark.django_db
+def test_no_client_writes_lines_of_its_own(log: io.StringIO) -> None:
+    path = "/api/conversations/%0AERROR forged\x1b[2J%E2%80%AE/"
+    Client().options(path, headers={"Origin": "https://a.example\r\nERROR", "Access-Control-Request-Method": "GET"})
+    assert "forged" in log.getvalue()
+    assert [line.split()[0] for line in log.getvalue().splitlines()] == ["WARNING"] * log.getvalue().count("\n")
+    assert log.getvalue().replace("\n", "").isprintable()
+
+
 def test_a_server_error_has_its_traceback(log: io.StringIO) -> None:
     try:
         raise RuntimeError("broken")

@@ -115,7 +115,7 @@ def may_read_cross_origin(sender: Any, request: HttpRequest, **_kwargs: Any) -> 
     if is_agent_origin(origin) or (is_public and is_listed(origin)):
         return True
     if origin and is_cross_origin(request):
-        reason = "no website and not AGENT_ORIGINS list it." if is_public else "AGENT_ORIGINS does not list it."
+        reason = "neither a website nor AGENT_ORIGINS lists it." if is_public else "AGENT_ORIGINS does not list it."
         log_refusal(origin, request.path, reason)
     return False
 
