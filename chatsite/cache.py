@@ -1,4 +1,4 @@
-"""The cache in Redis: Django's, with a client that nobody waits long for."""
+"""The cache in Redis: Django's, with a client that has short timeouts."""
 
 from typing import Any
 

@@ -9,7 +9,7 @@ from django.core.files.storage import FileSystemStorage
 
 
 class DurableFileStorage(FileSystemStorage):
-    """Django's storage, which returns only when the file and its name are on the disk and not only in its cache."""
+    """Django's storage, which calls fsync for the file and its folder before it returns."""
 
     def _save(self, name: str, content: Any) -> str:
         """Write a file and its folders' entries to the disk. Raises OSError."""

@@ -1,6 +1,6 @@
-"""`/healthz` (the process answers) and `/readyz` (so does the database, which is migrated), for those who watch it.
+"""`/healthz` (the process answers) and `/readyz` (so does the database, which is migrated), for monitoring.
 
-They answer to any host name, over http too: who watches a process often knows only its address.
+They answer for any host name, also over http: monitoring often knows only the address of a process.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ TIMEOUT = 2
 """Seconds in which the database must answer."""
 
 INTERVAL = 1
-"""Seconds between two questions to the database, however many ask for them."""
+"""The least seconds between two queries. Requests in between get the last result."""
 
 NO_ANSWER = "The database does not answer."
 NOT_MIGRATED = "The database is not migrated."

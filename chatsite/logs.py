@@ -1,4 +1,4 @@
-"""Log records: secrets are masked, and what repeats is counted instead of filling the log."""
+"""Log records: secrets are masked, and repeated records are counted instead of logged."""
 
 import logging
 import re

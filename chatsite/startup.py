@@ -1,4 +1,4 @@
-"""What has to be in order before Chatsite serves: database, files, static files. Each problem is a sentence."""
+"""Checks before Chatsite serves: database, files, static files. Each problem is a sentence."""
 
 import filecmp
 import os

@@ -1,4 +1,4 @@
-"""The channel layer: rings within one process and between processes, also while Redis is away or hangs."""
+"""The channel layer: rings within one process and between processes, also while Redis is stopped or hangs."""
 
 import asyncio
 import gc
@@ -146,7 +146,7 @@ async def test_an_outage_of_redis_keeps_nobody_waiting_and_heals_by_itself(
         await eventually(lambda: not (one.is_catching_up or two.is_catching_up))
         await two.group_send("agents", RING)
         assert await one.next() == RING
-    assert sorted(wanted(caplog)) == ["Redis is away"] * 2 + ["Redis is back."] * 2
+    assert sorted(wanted(caplog)) == ["Redis is available again."] * 2 + ["Redis is unavailable"] * 2
 
 
 async def test_a_ring_waits_no_longer_than_the_time_limit_when_redis_hangs(redis: Service) -> None:

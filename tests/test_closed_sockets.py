@@ -1,4 +1,4 @@
-"""Nothing of a socket outlives it, also if it is closed while Redis is away: no heartbeat, group or online agent."""
+"""Nothing of a socket outlives it, also if it is closed while Redis hangs: no heartbeat, group or online agent."""
 
 import asyncio
 import logging

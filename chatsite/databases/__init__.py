@@ -1,4 +1,4 @@
-"""Databases on servers, which may hang, vanish or become read-only: time limits, and connections that heal.
+"""Databases on servers, which may hang, stop or become read-only: time limits, and automatic reconnecting.
 
 Django's backends wait for ever. With those of this package a request waits for its database for `read_timeout` seconds
 altogether, whatever the database does. A server that works ends a slow statement, or the wait for a lock, earlier and

@@ -1,6 +1,6 @@
-"""SQLite's file may be deleted, moved or replaced while we serve: what is then accepted is gone at the next start.
+"""SQLite's file may be deleted, moved or replaced while the server runs. Messages stored after that would be lost.
 
-The server then stops. What it had stored goes on existing until the process ends, so it is saved in a new file.
+So the server stops. The deleted file can be read until the process closes it, so its content is saved in a new file.
 """
 
 import os

@@ -13,7 +13,7 @@ UNIX = "unix:"
 """HOST begins with it for a Unix socket; its path follows."""
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted. Of a crowd beyond Twisted's 50, each would wait a second or more."""
+"""The listen backlog. With Twisted's default of 50, further connections at the same moment wait a second or more."""
 
 SOCKET_MODE = 0o660
 """Permissions of a Unix socket: the user and the group, of which the proxy must be a member."""

@@ -49,7 +49,7 @@ def guard(function: Callable[..., object], *args: Any) -> None:
 
 
 class ThreadPool:
-    """A fixed number of threads, as few of them active at once as make progress."""
+    """A pool of threads. One does all jobs; another joins only if it waits for something or a job takes long."""
 
     def __init__(self, threads: int, initializer: Callback = do_nothing, after_results: Callback = do_nothing) -> None:
         """`threads` is the largest number of jobs that run at the same time.

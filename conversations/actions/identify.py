@@ -1,4 +1,4 @@
-"""A website's server vouches for a customer."""
+"""Identify a customer by a proof from the website's server."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING

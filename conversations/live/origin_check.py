@@ -31,7 +31,8 @@ class OriginCheck:
 
     `is_cross_origin` decides, as it does for pages, so that hosts, proxies and trusted origins are treated alike. The
     doorbell of widgets, which reads no cookies, also accepts the origins of all websites, and checks by itself whether
-    the conversation belongs to that website. That of agents accepts programs, and pages of AGENT_ORIGINS: by a token.
+    the conversation belongs to that website. The
+    doorbell of agents accepts programs and pages of AGENT_ORIGINS that send a token.
     """
 
     def __init__(self, inner: Any) -> None:

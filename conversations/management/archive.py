@@ -38,7 +38,7 @@ MAX_IN_MEMORY = 64 * 1024 * 1024
 
 
 class BrokenArchive(Exception):
-    """The file is no complete archive, or somebody has changed it. The message is a sentence for the operator."""
+    """The file is not a complete archive, or it was changed. The message is a sentence for the operator."""
 
 
 class HashingReader:
@@ -56,7 +56,7 @@ class HashingReader:
 
 
 class LastingFailure:
-    """A stream that ignores what is written after an error: tarfile writes the rest once more when it is deleted."""
+    """A stream that ignores writes after an error: tarfile writes its buffer again when it is deleted."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream

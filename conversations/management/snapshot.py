@@ -75,7 +75,7 @@ def columns(model: Model) -> list[str]:
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """All queries in this context see the database as it is at the first. They wait for nobody, and nobody for them."""
+    """All queries in this context read the same snapshot of the database. Writers do not wait for them."""
     lift_time_limits()
     with connection.cursor() as cursor:
         for statement in BEGIN[connection.vendor]:

@@ -87,7 +87,7 @@ class Agent(User):
 @receiver(pre_save, sender=User)
 @receiver(pre_save, sender=Agent)
 def _clean_names(instance: User, **_signal: Any) -> None:
-    """Take out of names what nobody sees, whichever form or command has set them."""
+    """Remove invisible characters from names when a user is saved, by any form or command."""
     instance.first_name, instance.last_name = one_line(instance.first_name), one_line(instance.last_name)
 
 

@@ -100,5 +100,5 @@ class Contact(models.Model):
 
 @receiver(pre_delete, sender=Contact)
 def _forget_client_ids(instance: Contact, **_more: Any) -> None:
-    """Keep the conversations closed to who knows a client_id: without a contact, it would open them without a proof."""
+    """Delete the client_ids of the contact's messages: without a contact, they would give access without a proof."""
     Message.objects.filter(conversation__contact=instance).update(client_id=None)

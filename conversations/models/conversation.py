@@ -128,8 +128,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """At most `most` conversations with their websites, the highest `column` first, and how many there are.
 
         column: `id` (their start) or `last_message_id` (their activity).
-        before, after: only those with a lower, and with a higher, value in this column. Unlike `skip`, that skips none
-            where others leave the list meanwhile. With `after`, they are those that follow it directly.
+        before, after: only those with a lower, or a higher, value in this column. Unlike `skip`, this misses none if
+            others leave the list meanwhile. With `after`, those with the next higher values.
         """
         found = self.select_related("website")
         if before is not None:
@@ -244,7 +244,7 @@ class Conversation(models.Model):
         return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
 
     def save_changes(self, *names: str) -> None:
-        """Save these fields, and when that was."""
+        """Save these fields and `updated_at`."""
         self.updated_at = timezone.now()
         self.save(update_fields=[*names, "updated_at"])
 

@@ -12,7 +12,7 @@ from django.db import connection
 from conversations.models.conversation import Conversation
 from conversations.models.message import Message, prefetch_files
 
-# Written by hand: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
+# Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
 # gives one row with NULL for the message; no row means that there is no such conversation.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id,

@@ -1,4 +1,4 @@
-"""Writes of requests that only read, such as how far an agent has read: the page comes, also if they fail."""
+"""Writes during requests that otherwise only read, such as read marks. The page is sent even if they fail."""
 
 import logging
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from django.db import Error, connection
 
 logger = logging.getLogger(__name__)
 
-# How to ask for, and to set, the time that the database waits for a lock which somebody else has.
+# SQL to read and to set the lock timeout, and the timeout to set.
 LOCK_TIMEOUT = {
     "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 200),  # milliseconds
     "postgresql": ("SHOW lock_timeout", "SET lock_timeout = '{}'", "200ms"),
     "mysql": ("SELECT @@innodb_lock_wait_timeout", "SET innodb_lock_wait_timeout = {}", 1),  # seconds, the least
 }
-"""The longest waits. People wait for the page meanwhile, and so does a thread that others need."""
+"""Short, because the page is not sent meanwhile and a request thread is blocked."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Characters that nobody sees: whether anything else is in a text, and taking them out of names."""
+"""Invisible characters: whether a text has any visible ones, and removing the invisible ones from names."""
 
 import re
 import unicodedata

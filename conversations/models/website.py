@@ -48,7 +48,7 @@ NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 """A label that makes a host an IPv4 address (https://url.spec.whatwg.org/#ends-in-a-number-checker)."""
 
 UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
-"""Names in the time zone database that are not time zones: a placeholder, and the server's own setting."""
+"""Names that zoneinfo accepts but that are no time zones: a placeholder, and the server's own setting."""
 
 
 def is_storable(text: str) -> bool:

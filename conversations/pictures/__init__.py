@@ -22,7 +22,7 @@ MAX_DECODED_PIXELS = 25_000_000
 
 MAX_FRAMES = 400
 MAX_ANIMATION_PIXELS = 40_000_000
-"""Frames, and frames times pixels, of a picture that stays animated."""
+"""The most frames, and frames times pixels, of an animated picture. Above them it is shown as a still picture."""
 
 MAX_PROFILE = 2 * 1024 * 1024
 """Bytes of a colour profile that is considered; those of print shops have up to 2 MB, those of cameras 1 kB."""
@@ -40,9 +40,9 @@ NO_ROOM = 28
 
 MAX_GROWTH = 4
 MAX_GROWTH_BYTES = 4 * 1024 * 1024
-"""A file that it writes has at most so many times the bytes of the file that was sent, and so many bytes more.
+"""The largest file that it may write: MAX_GROWTH times the size of the uploaded file, plus MAX_GROWTH_BYTES.
 
-The frames of an animation may differ in two pixels, and take the place of whole ones when they are re-encoded.
+Re-encoding can make an animation larger: frames that store only changed pixels may be stored whole.
 """
 
 

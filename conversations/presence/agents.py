@@ -17,7 +17,7 @@ def mark_online(agent: Agent) -> None:
     """Store that the agent's inbox is open."""
     try:
         cache.set(f"online-{agent.pk}", True, SECONDS)
-    except Exception:  # any error of the cache's library: rings matter more than avatars
+    except Exception:  # any error of the cache's library: the socket must still work
         logger.exception("The cache that knows which agents are online does not answer.")
 
 

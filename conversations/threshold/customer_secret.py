@@ -1,4 +1,4 @@
-"""The secret that makes a browser the customer: in a cookie or, where cookies are blocked, in a header."""
+"""The customer's secret that the browser sends: in a cookie or, if cookies are blocked, in a header."""
 
 import hashlib
 import uuid

@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's, with patience while servers go on writing."""
+"""`manage.py migrate`: Django's, with longer lock timeouts and retries, because servers may be writing."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def retry_locked(execute: Callable[..., Any], sql: str, params: Any, many: bool,
         except OperationalError as error:
             if error.args[0] not in LOCKED or attempt == ATTEMPTS - 1:
                 raise
-        time.sleep(0.2)  # the queries that have waited for it go first
+        time.sleep(0.2)  # let the queries that have waited for this statement run first
     raise AssertionError
 
 

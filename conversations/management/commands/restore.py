@@ -30,7 +30,7 @@ NOT_UNDERSTOOD = (
     ArithmeticError,  # a number that the database cannot store
     AttributeError,
     KeyError,
-    RecursionError,  # JSON in JSON in JSON
+    RecursionError,  # deeply nested JSON
     TypeError,
     ValidationError,
     ValueError,
