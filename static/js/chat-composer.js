@@ -1,9 +1,9 @@
-// <chat-composer> sends messages exactly once and in order over unreliable connections: each has a client_id from before its
-// first try, is in the tab's storage until the server has acknowledged it, and is retried. Files and error messages are in
-// chat-seldom.js, which is loaded with the first file or error.
-const TIMEOUT = 15000; // milliseconds until a try fails
-const MAX_DELAY = 20000; // milliseconds between two tries
-const MIN_SPEED = 10; // bytes per millisecond, the slowest upload that does not time out at once; each retry may be slower
+// <chat-composer> sends messages exactly once and in order over unreliable connections: each gets a client_id before its first
+// attempt, is kept in the tab's sessionStorage until the server has acknowledged it, and is retried. The code for files and
+// error messages is in chat-seldom.js, which is loaded with the first file or error.
+const TIMEOUT = 15000; // milliseconds until an attempt times out
+const MAX_DELAY = 20000; // milliseconds between two attempts
+const MIN_SPEED = 10; // bytes per millisecond, the slowest upload that does not time out; retries get up to four times as long
 const MAX_KEEPALIVE = 50000; // bytes; browsers refuse more than 64 kB, with all fields
 const MAX_ENCODED = 3; // bytes of a form for each byte of text: %E3
 
@@ -24,7 +24,7 @@ const store = {
   },
 };
 
-// The URL of an object ends with a random uuid. crypto.randomUUID exists on secure pages only.
+// The URL of a blob ends with a random uuid. crypto.randomUUID exists only in secure contexts.
 function randomUuid() {
   const address = URL.createObjectURL(new Blob());
   URL.revokeObjectURL(address);
@@ -35,7 +35,7 @@ function randomUuid() {
 const withLock = (name, action) =>
   navigator.locks
     ? navigator.locks.request(name, action).catch((error) => {
-        if (error.name === "SecurityError") return action(); // with all cookies blocked there are no locks either
+        if (error.name === "SecurityError") return action(); // browsers that block all cookies allow no locks either
         throw error;
       })
     : action();
@@ -71,7 +71,7 @@ class ChatComposer extends HTMLElement {
     document.body.addEventListener("htmx:afterRequest", ({ detail }) => this.afterLook(detail), this.disconnected);
     addEventListener("online", () => this.flush(), this.disconnected);
     const unsent = () => unsentFiles.size || this.items.some((item) => item.failed);
-    // In a frame, the page around the chat decides.
+    // In a frame, leave this to the page around the chat.
     addEventListener("beforeunload", (event) => window === top && unsent() && event.preventDefault(), this.disconnected);
 
     this.listenForFiles();
@@ -222,27 +222,27 @@ class ChatComposer extends HTMLElement {
     this.timer = setTimeout(() => this.flush(), wait);
   }
 
-  // Returns the milliseconds until the next try, or null if there is none.
+  // Returns the milliseconds until the next attempt, or null if there is none.
   async send(item) {
     const form = new FormData(this.form);
     form.delete("files");
     const size = item.files.reduce((sum, file) => sum + file.size, MAX_ENCODED * new Blob([item.text]).size);
-    const keepalive = size < MAX_KEEPALIVE; // sent even if the page is left at this moment
-    const body = keepalive && !item.files.length ? new URLSearchParams(form) : form; // a form does not encode the text
+    const keepalive = size < MAX_KEEPALIVE; // the browser sends it even if the page is closed meanwhile
+    const body = keepalive && !item.files.length ? new URLSearchParams(form) : form; // multipart does not percent-encode the text
     item.files.forEach((file) => body.append("files", file));
     body.set("content", item.text);
     body.set("client_id", item.name);
-    body.set("state", document.querySelector("#shown-state")?.value ?? ""); // the conversation that it was written in
+    body.set("state", document.querySelector("#shown-state")?.value ?? ""); // the conversation that the text was written in
     body.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
     let response;
     try {
       const keeper = document.querySelector("chat-keeper");
-      await keeper?.ready; // on customers' pages: from then on it is known who the customer is
+      await keeper?.ready; // on customers' pages: until the customer is known
       const post = (more) => this.post(item, { body, keepalive, headers: { "HX-Request": "true", ...keeper?.headers, ...more } }, size);
       if (keeper?.isNew) response = await withLock(this.form.action, () => this.sendFirst(keeper, post));
       else response = await post();
       if (!item.abandoned) await keeper?.takeSecret?.(response);
-      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // the conversation is not this browser's any more
+      if (response.headers.get("X-Another")) await keeper.reload("conversationChanged"); // this browser has another conversation now
     } catch ({ name }) {
       if (!item.abandoned) return this.bell.fail?.(name === "AbortError"), this.retryLater(item);
     }
@@ -250,7 +250,7 @@ class ChatComposer extends HTMLElement {
     const id = Number(response.headers.get("X-Message"));
     if (id) return this.onSent(item, id, form.get("email"));
     const { ok, status } = response;
-    // An ok that is not from Chatsite is from a captive portal. A disk that is full (507) stays so for a while.
+    // A 200 response without X-Message is from a captive portal. 507 (disk full) is not retried: the disk stays full for a while.
     if (ok || status === 429 || (status >= 500 && status !== 507)) return this.retryLater(item, response);
     return (await this.lazy("markRefused", item, response)) ? null : this.retryLater(item);
   }
@@ -279,7 +279,7 @@ class ChatComposer extends HTMLElement {
     return null;
   }
 
-  // Wait until a look succeeds, at most for the back-off; or exactly as long as the server says.
+  // Wait until a poll succeeds, at most for the back-off; or exactly as long as Retry-After says.
   retryLater(item, response) {
     const seconds = Number(response?.headers.get("Retry-After")) || 0;
     const backOff = Math.min(MAX_DELAY, 500 * 2 ** this.tries++) * (0.5 + Math.random() / 2);
@@ -290,7 +290,7 @@ class ChatComposer extends HTMLElement {
     return 1000 * seconds || backOff;
   }
 
-  // The server answers again: do not wait any longer, unless it has said for how long to wait.
+  // A poll succeeded, so the server can be reached again: retry now, unless it has sent Retry-After.
   afterLook({ elt, successful }) {
     if (successful && elt.id === "messages" && this.tries && !this.paused) this.flush();
   }
@@ -310,13 +310,13 @@ class ChatComposer extends HTMLElement {
     this.flush();
   }
 
-  // Remove the pending messages whose own rows are in the list now.
+  // Remove the pending messages that the server's list contains now.
   removeArrived(rows) {
     const clientIds = rows.map((row) => row.dataset.clientId);
     for (const item of this.items) if (clientIds.includes(item.name)) this.removePending(item);
   }
 
-  // Somebody else uses this page from now on: discard the draft and everything unsent.
+  // The page now belongs to another customer: discard the draft and all unsent messages.
   abandon() {
     this.items.forEach((item) => (this.removePending(item), (item.abandoned = true)));
     this.trying?.abort();

@@ -1,18 +1,18 @@
 // <chat-keeper> knows where the customer's secret is stored: in a cookie that no script sees, by the page around the chat, in
-// this frame's own storage, or only in memory while this page is open. It alone talks to the page around the chat (loader.js),
-// over a port to a page of exactly the origin data-host. A cookie is the usual case; chat-secret.js, loaded when needed, has
-// all others.
+// this frame's own storage, or only in memory while this page is open. Only it communicates with the page around the chat
+// (loader.js), by a MessagePort to a page of exactly the origin data-host. A cookie is the usual case; the code for all others
+// is in chat-secret.js, which is loaded when needed.
 const ANSWER_TIMEOUT = 3000; // milliseconds to wait for an answer of the page around the chat
-const RETRY = 15000; // milliseconds until a failed step is tried again
-const MAX_PROOF = 5000; // characters, more than the server accepts
+const RETRY = 15000; // milliseconds until a failed call is repeated
+const MAX_PROOF = 5000; // characters; the server accepts fewer
 
 class ChatKeeper extends HTMLElement {
   connectedCallback() {
     this.headers = {}; // sent with every request of this page
-    this.htmx = htmx; // for modules, which cannot see it
+    this.htmx = htmx; // modules cannot access it
     this.open = !this.dataset.host;
     this.seen = 0;
-    this.ready = new Promise((ready) => (this.settled = ready)); // nothing is sent before it is known who the customer is
+    this.ready = new Promise((ready) => (this.settled = ready)); // resolved when the customer is known; nothing is sent before
     document.body.addEventListener("htmx:configRequest", ({ detail }) => Object.assign(detail.headers, this.headers));
     document.addEventListener("messages-shown", () => this.countUnread());
     document.addEventListener("visibilitychange", () => this.countUnread());
@@ -26,7 +26,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   async start() {
-    const waits = this.isNew && this.dataset.host && window !== parent; // for the page around the chat to send what it stores
+    const waits = this.isNew && this.dataset.host && window !== parent; // wait until the page around the chat has sent the secret that it stores
     if (waits) setTimeout(this.settled, ANSWER_TIMEOUT);
     if (location.hash.startsWith("#code=")) await this.lazyUntilDone("enter");
     if (this.isNew && this.stored) await this.lazyUntilDone("recall", this.stored);
@@ -64,8 +64,8 @@ class ChatKeeper extends HTMLElement {
     return this.dataset.secretUrls.replace("*", name);
   }
 
-  // Make a request whose response brings a secret. If the browser does not send its cookie back, repeat it and ask for the
-  // secret itself.
+  // Make a request whose response sets the secret as a cookie. If the browser does not send the cookie back, repeat the
+  // request with X-Keep, so that the secret is in a header of the response.
   async obtainSecret(request) {
     let response = await request({});
     if (response.ok && !this.headers["X-Chat"] && response.headers.get("X-Secret") !== "") {
@@ -76,7 +76,7 @@ class ChatKeeper extends HTMLElement {
     return response;
   }
 
-  // Any response may bring another secret, or "" if ours is not valid.
+  // Any response may contain another secret, or "" if ours is not valid.
   async takeSecret(response) {
     const secret = response.headers.get("X-Secret");
     if (secret !== null) await this.lazy("takeSecret", secret);
@@ -94,7 +94,7 @@ class ChatKeeper extends HTMLElement {
   }
 
   // The customer has signed out: drafts, unsent messages and the secret are wiped. Requests in flight are aborted first,
-  // because a response could bring a secret. If they have signed out in another tab, the cookie may be the next customer's.
+  // because a response could set a secret. If they have signed out in another tab, the cookie may be the next customer's.
   async wipe(elsewhere) {
     const chat = this.headers["X-Chat"] || this.stored;
     delete this.headers["X-Identity"];
@@ -130,7 +130,7 @@ class ChatKeeper extends HTMLElement {
     const link = event.target.closest(".files a[href]:not([href^=blob])");
     if (!link || !(this.headers["X-Chat"] || this.dataset.host)) return;
     event.preventDefault();
-    this.lazy("openFile", link).catch(() => null); // another click tries again
+    this.lazy("openFile", link).catch(() => null); // the customer can click again
   }
 
   // A conversation has begun in this page; or, with false, there is none any more.
@@ -139,10 +139,10 @@ class ChatKeeper extends HTMLElement {
     if (begun) document.dispatchEvent(new CustomEvent("conversation-began"));
   }
 
-  // Send the website's proof of who the customer is, until the server has answered.
+  // Send the website's identity proof, and repeat it until the server has answered.
   identify(proof) {
     this.proof = proof;
-    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, MAX_PROOF); // headers take only ASCII
+    this.headers["X-Identity"] = encodeURI(proof.replace(/\p{Surrogate}/gu, "")).slice(0, MAX_PROOF); // headers may only contain ASCII
     const retry = () => this.proof === proof && this.identify(proof);
     return this.lazy("identify").catch(() => setTimeout(retry, RETRY));
   }
@@ -174,7 +174,7 @@ class ChatKeeper extends HTMLElement {
   setOpen(open, focus) {
     this.open = open;
     if (focus && matchMedia("(pointer: fine)").matches) {
-      requestAnimationFrame(() => this.focusField()); // not before a hidden frame is drawn again
+      requestAnimationFrame(() => this.focusField()); // after a hidden frame is drawn again
       if (!document.hasFocus()) addEventListener("focus", () => this.focusField(), { once: true });
     }
     this.countUnread();
@@ -184,7 +184,7 @@ class ChatKeeper extends HTMLElement {
     if (this.open) document.querySelector("#content")?.focus({ preventScroll: true });
   }
 
-  // Safari focuses no element of a frame before the user has done something in it. Then the first key does.
+  // Safari does not let a script focus an element of a frame before the user has interacted with it: the first key focuses it.
   onKey({ key, ctrlKey, metaKey }) {
     if (key === "Escape") this.tellHost({ close: true });
     if (key.length === 1 && !ctrlKey && !metaKey && document.activeElement === document.body) this.focusField();

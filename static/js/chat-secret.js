@@ -5,8 +5,8 @@ const OTHER_TAB_DELAY = 2000; // milliseconds until another tab has stored the n
 
 const keeper = document.querySelector("chat-keeper");
 const { headers } = keeper;
-let identified = false; // on this page
-let identifying; // the last identification, while the server has not answered
+let identified = false; // whether the customer was identified on this page
+let identifying; // the promise of the last identification
 
 const windowButton = Object.assign(document.createElement("button"), { type: "button", className: "link", textContent: texts.window });
 windowButton.hidden = window === top;
@@ -50,10 +50,10 @@ function store(secret) {
 }
 
 export async function recall(secret) {
-  if (secret.length >= 64) return; // the page around the chat may send anything
+  if (secret.length >= 64) return; // not a secret: the page around the chat may send anything
   headers["X-Chat"] = secret;
   const isLoaded = await refresh().catch(() => false);
-  if (isLoaded && keeper.isNew) forgetSecret(); // it is not valid
+  if (isLoaded && keeper.isNew) forgetSecret(); // the secret is not valid
 }
 
 // Our secret is not valid any more. Either this customer was just identified, here or in another tab, and the same
@@ -107,14 +107,14 @@ function show(page) {
     const list = document.querySelector("message-list");
     const { scrollHeight } = list;
     replace("earlier", page);
-    list.scrollTop += list.scrollHeight - scrollHeight; // the text that is being read does not move
+    list.scrollTop += list.scrollHeight - scrollHeight; // keep the visible messages in place
     return reconnect(bell);
   }
   ["messages", "state", "earlier"].forEach((id) => replace(id, page));
   updateContactFields(page.querySelector(".who"), document.querySelector(".who"));
   const { socket } = bell;
   fetchPictures();
-  announceMessages(); // a waiting doorbell begins with this, or with keeper.begin()
+  announceMessages(); // this, or keeper.begin(), starts a waiting doorbell
   const begun = !("waits" in page.querySelector("chat-keeper").dataset);
   keeper.begin(begun);
   if (begun && socket && socket === bell.socket) reconnect(bell);
@@ -158,7 +158,7 @@ function stop(bell) {
   bell.wait();
 }
 
-// Send the website's proof to the server. Rejects if it has to be sent again.
+// Send the website's identity proof to the server. Rejects if it has to be sent again.
 export function identify() {
   return (identifying = sendProof());
 }
@@ -174,20 +174,20 @@ async function sendProof() {
   }
   allowWriting(true);
   document.querySelector(".who")?.remove();
-  const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // nothing to load
+  const isSame = response.headers.get("X-Same") && (identified || keeper.isNew); // the page is up to date
   identified = true;
   if (!isSame) await refresh();
   keeper.tellHost({ event: "identified" });
 }
 
-// The server has refused a message for lack of a valid proof. Ask whether ours is valid: it may be newer than the message.
+// The server has refused a message without a valid proof. Send ours again: it may be newer than the message.
 export function messageRefused() {
   if (headers["X-Identity"]) return keeper.identify(keeper.proof);
   allowWriting(false);
 }
 
-// Show the composer or, on a website that requires a proof, the sentence that asks for it. The draft stays. Our own greeting
-// asks for a message; a website's greeting stays.
+// Show the composer or, on a website that requires a proof, the sentence that asks for it. The draft stays. Our own
+// greeting asks for a message, so it is hidden too; a website's own greeting stays.
 function allowWriting(isAllowed) {
   const sentence = keeper.querySelector(".sign-in");
   const composer = document.querySelector("chat-composer");
@@ -214,7 +214,7 @@ export async function enter() {
 
 // A new window gets neither the frame's cookie nor its storage. Fetch a code or a signed URL for it, valid for a minute.
 async function openWindow(request, urlOf) {
-  const view = window.open("about:blank"); // now, while the browser allows it because of the click
+  const view = window.open("about:blank"); // before the request: browsers allow it only during a click
   const response = await request.catch(() => null);
   if (!view) return;
   if (response?.ok) view.location = new URL(urlOf(await response.text()), location.href);
@@ -233,13 +233,13 @@ async function resume(event) {
   if (!form.matches("[data-resume]")) return;
   event.preventDefault();
   const body = new URLSearchParams(new FormData(form, event.submitter));
-  const response = await fetch(form.action, { method: "POST", body, headers }).catch(() => null); // another click tries again
+  const response = await fetch(form.action, { method: "POST", body, headers }).catch(() => null); // the customer can click again
   if (!response?.ok) return;
   await keeper.takeSecret(response);
   await refresh();
 }
 
-// Pictures send no header. Where the secret is in a header, we fetch them.
+// The browser loads pictures without our header. If the secret is sent in a header, fetch them by script.
 function fetchPictures() {
   if (!headers["X-Chat"]) return;
   document.querySelectorAll("#messages img[src]:not([src^=blob])").forEach((picture) => fetchInto(picture, "src"));

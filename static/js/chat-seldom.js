@@ -8,7 +8,7 @@ const chip = document.createElement("template");
 chip.innerHTML = `<li class="file"><span class="name"></span> <span class="size"></span><button type="button" class="quiet">
   <svg viewBox="0 0 24 24" width="16" height="16" aria-hidden="true"><path d="m6 6 12 12M18 6 6 18"/></svg></button></li>`;
 
-// Copies in memory: a file that changes on the disk could not be sent. Folders and unreadable files are left out.
+// Copy files into memory: a file that changes on the disk could not be sent. Folders and unreadable files are left out.
 const copies = async (files) => {
   const copy = (file) => file.arrayBuffer().then((bytes) => new File([bytes], file.name), () => null);
   return (await Promise.all(files.map(copy))).filter(Boolean);
@@ -26,7 +26,7 @@ function fileName(path) {
   return path.split(/[\\/]/).pop().normalize();
 }
 
-// Whether a pasted text is only the names or paths of the pasted files, one a line. Older Nautilus says before them what it is.
+// Whether a pasted text is only the names or paths of the pasted files, one a line. Older versions of Nautilus put a header line before them.
 function isNames(text, files) {
   const names = files.map(({ name }) => name.normalize());
   const isName = (line) => names.includes(fileName(line)) || /^(x-special\/.*|copy|cut|)$/.test(line);
@@ -64,7 +64,7 @@ export function showFiles(composer, list, files, isDraft) {
   list.replaceChildren(...files.map(row));
 }
 
-// Nearly as the server's `filesizeformat`.
+// Similar to Django's `filesizeformat`.
 function formatSize({ size }) {
   const step = size < 1024 ? 0 : size < MEGABYTE ? 1 : 2;
   const unit = { style: "unit", unit: UNITS[step], unitDisplay: step ? "short" : "long", maximumFractionDigits: 1 };
@@ -93,23 +93,23 @@ export async function markRefused(composer, item, response) {
   const hasText = response.headers.get("Content-Type")?.startsWith("text/plain");
   const text = hasText && (await response.text().catch(() => ""));
   markUnsent(composer, item, `${texts.unsent} ${text || texts.refused}`);
-  if (response.status === 401) document.querySelector("chat-keeper")?.lazy("messageRefused").catch(() => null); // the next one asks again
+  if (response.status === 401) document.querySelector("chat-keeper")?.lazy("messageRefused").catch(() => null); // the next refused message retries this
   return true;
 }
 
 // The files were lost when the page was reloaded.
 export function markFilesLost(composer, item) {
   markUnsent(composer, item, `${texts.unsent} ${texts.lost}`);
-  item.row.querySelector("button").hidden = true; // there is nothing to send
+  item.row.querySelector("button").hidden = true; // without its files, the message cannot be sent again
 }
 
-// The database was restored. Send again what the server had stored but this page has not shown. Offer to send again what it
-// has shown: `before` are its rows.
+// The database was restored from a backup. Send pending messages again, also those that the server had acknowledged.
+// Offer to send shown messages again that are gone: `before` are the rows until now.
 export function offerLost(composer, before) {
   const { rows } = document.querySelector("message-list");
   const oldest = Number(rows[0].dataset.id);
   const shown = new Set(rows.map((row) => row.dataset.clientId));
-  for (const item of composer.items) item.id = undefined; // by its client_id the server knows whether it still has it
+  for (const item of composer.items) item.id = undefined; // the server ignores a message whose client_id it still has
   for (const row of before) {
     const { id, clientId } = row.dataset;
     const text = row.querySelector(".bubble")?.textContent;

@@ -1,2 +1,2 @@
-// No handler sees a key while a word is composed (Japanese, Chinese, accents): that key belongs to the input method.
+// Keys pressed while a word is composed do not reach any handler (Japanese, Chinese, accents): the input method uses them.
 addEventListener("keydown", (event) => (event.isComposing || event.keyCode === 229) && event.stopPropagation(), true); // 229: Safari

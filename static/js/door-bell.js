@@ -1,11 +1,12 @@
-// <door-bell> says when to fetch new messages: whenever the socket rings, and by polling, slowly while a socket is open.
+// <door-bell> triggers the fetching of new messages: whenever the socket rings, and by polling, which is slower while a socket is
+// open.
 const POLL = 3000; // milliseconds between two polls without a socket
-const SLOW_POLL = 30000; // with one, which makes up for a lost ring
+const SLOW_POLL = 30000; // with a socket, in case a ring was lost
 const HIDDEN_FACTOR = 5; // times slower while the page is hidden
 const SILENCE = 60000; // the server rings every 25 s; a socket that is silent for this long is dead
 const TIMEOUT = 15000; // of requests, as in htmx-config.js
 const MAX_DELAY = 30000; // before connecting again
-const OPEN = 1; // WebSocket.OPEN, also where there is no WebSocket
+const OPEN = 1; // WebSocket.OPEN, also in browsers without WebSocket
 const TRY_LATER = 1013; // too many sockets: https://www.iana.org/assignments/websocket
 const NOT_FOUND = 4404; // no conversation that this page may listen to
 
@@ -31,7 +32,7 @@ class DoorBell extends HTMLElement {
       otherTabs.onmessage = () => this.conversationBegan();
       document.addEventListener("conversation-began", () => otherTabs.postMessage("began"), { once: true });
     } catch {
-      // this browser isolates pages from each other
+      // this browser does not let pages communicate
     }
     document.addEventListener("messages-shown", ({ detail }) => detail.length && !this.begun && this.begin());
   }
@@ -86,7 +87,7 @@ class DoorBell extends HTMLElement {
     };
   }
 
-  // All pages of a server that has ended come back at random moments within ten seconds. The new socket rings at once.
+  // When a server ends, each of its pages reconnects at a random moment within ten seconds. The new socket rings at once.
   comeBack() {
     const delay = Math.random() * 10000;
     this.tries = 1;
@@ -105,21 +106,21 @@ class DoorBell extends HTMLElement {
     this.silence = setTimeout(() => this.socket?.close(), SILENCE);
   }
 
-  // Forget the socket at once: a dead one takes its time to close.
+  // Forget the socket at once: closing a dead one takes long.
   drop() {
     const { socket } = this;
     this.socket = null;
     socket?.close();
   }
 
-  // A request got no answer. If the socket was silent as long as it waited for one, it may be dead too: open another one.
+  // A request failed. If it timed out and the socket was silent meanwhile, the socket may be dead too: open another one.
   fail(timedOut) {
     if (timedOut && this.begun && !(Date.now() - this.heard < TIMEOUT)) this.drop(), this.connectLater();
     this.state("lost");
     this.hurry();
   }
 
-  // Poll as without a socket until a request succeeds.
+  // Poll as often as without a socket, until a request succeeds.
   hurry() {
     this.hurried = true;
     this.schedulePoll();
@@ -147,7 +148,7 @@ class DoorBell extends HTMLElement {
 
   // Any response to a poll means that the page is connected, with a socket or without.
   answered({ xhr, requestConfig }) {
-    if (xhr.status === 0) return; // aborted, or failed, which other events report
+    if (xhr.status === 0) return; // aborted, or failed: other events report that
     if (xhr.status >= 500) return requestConfig.verb === "get" && this.fail();
     this.hurried = false;
     if (xhr.status === 401) this.state("out");

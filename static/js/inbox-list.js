@@ -2,9 +2,9 @@
 const RETRY = 5000; // milliseconds
 const TIMEOUT = 15000; // milliseconds, as in htmx-config.js
 
-const HOLD = 5000; // milliseconds; a release that this page does not hear of ends a press then
+const HOLD = 5000; // milliseconds after which a press counts as released, in case this page gets no event for it
 
-// Whether the agent caused a request, and not the page by itself.
+// Whether the agent caused a request; otherwise the page updates itself.
 const isUserAction = (element) => !element.matches("[hx-trigger$='from:body']");
 
 const errorText = (xhr) => xhr.getResponseHeader("Content-Type")?.startsWith("text/plain") && xhr.responseText;
@@ -48,8 +48,8 @@ class InboxList extends HTMLElement {
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
   }
 
-  // Nothing is replaced while the agent presses a button or a row: a click goes only to an element that sees both the press
-  // and its release.
+  // Nothing is replaced while the agent presses a button or a row: a browser fires a click only if the same element gets
+  // pointerdown and pointerup.
   holdBack(event) {
     const { elt } = event.detail;
     if (isUserAction(elt) || elt.id === "messages" || !(Date.now() - this.pressed < HOLD)) return;
@@ -58,7 +58,7 @@ class InboxList extends HTMLElement {
     this.held = true;
   }
 
-  // The click follows at once; then fetch again what was held back.
+  // The click event follows at once. After it, fetch again what was held back.
   release() {
     this.pressed = 0;
     if (!this.held) return;
@@ -114,18 +114,18 @@ class InboxList extends HTMLElement {
     this.retryTimer = setTimeout(() => this.retryNavigation(), RETRY);
   }
 
-  // A link to the current page, with the text of an element's data-again.
+  // A link that loads the current page again, with the text of an element's data-again.
   link({ dataset }) {
     return Object.assign(document.createElement("a"), { href: location.href, textContent: dataset.again });
   }
 
-  // Not location.reload(): if it failed, there would be no page left.
+  // Not location.reload(): if it failed, the browser would show its own error page.
   retryNavigation() {
     clearTimeout(this.retryTimer);
     if (document.querySelector(".load-error")) dispatchEvent(new PopStateEvent("popstate", { state: { htmx: true } }));
   }
 
-  // Says that an action failed, until another one succeeds.
+  // Show that an action failed, until another one succeeds.
   showError(text) {
     const line = document.getElementById("error");
     line.hidden = !text;
@@ -149,7 +149,7 @@ class InboxList extends HTMLElement {
     return document.querySelector("[data-conversation]")?.dataset.conversation;
   }
 
-  // Marks the row of the open conversation. If none is open any more, the row of the last one gets the focus.
+  // Mark the row of the open conversation. If none is open any more, focus the row of the last one.
   markCurrent() {
     if (!this.chosen && document.activeElement === document.body) {
       this.querySelector("[aria-current]")?.focus({ preventScroll: true });

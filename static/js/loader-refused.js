@@ -1,5 +1,6 @@
-// What a page gets instead of loader.js if no website lists its origin, and what loader.js imports if its own website does not: no button, a warning that says where to list it,
-// and calls that do nothing, so that the page's own scripts go on.
+// The script for pages that may not show the chat. They get it instead of loader.js if no website lists their origin; loader.js
+// imports it if only the page's own website does not. It shows no button and warns on the console where to add the origin. Its
+// calls do nothing, so that the page's own scripts do not fail.
 (() => {
   const script = document.currentScript;
   const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;

@@ -1,18 +1,18 @@
 // The chat on a website: a launcher, and the panel that it opens. Nothing is requested before the panel opens, unless this
-// customer has written before. No failure in here may disturb the page.
+// customer has written before. No error in this script may disturb the page.
 (() => {
-  // An element of the page whose name or id is that of a global hides the global (DOM clobbering), and a website may let
-  // its users write such elements. So the document is read only through native().
+  // An element whose name or id is a property of document hides that property (DOM clobbering), and a website may show HTML
+  // that its users have written. So the document is read only through native().
   const native = (name) => Reflect.get(Document.prototype, name, document);
-  const script = document.currentScript; // not native(): optimizers that defer scripts override it
+  const script = document.currentScript; // not native(): tools that defer scripts override this property
   const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
-  if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // an object: loaded already
+  if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // no array: this script is loaded already
 
   const server = new URL(script.src).origin;
   const { website, accent, position, language } = script.dataset;
-  const key = website || __KEY__; // the key in the address of this script, or "default"
-  const look = __APPEARANCE__[key] || __OTHER__; // __OTHER__ is false if it is known that the website does not list this page
-  if (!look || origin === "null") return import(`${server}/chat.js?refused=${key}`); // says what is wrong
+  const key = website || __KEY__; // __KEY__ is the key in this script's URL, or "default"
+  const look = __APPEARANCE__[key] || __OTHER__; // __OTHER__ is false if the website is known not to list this origin
+  if (!look || origin === "null") return import(`${server}/chat.js?refused=${key}`); // logs what is wrong
   const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = look;
   const [chatText, unreachableText, closeText] = __TEXTS__;
   const base = `${server}/chat/${key === "default" ? "" : `${key}/`}`;
@@ -82,14 +82,14 @@
     const loading = (frame = make("iframe", { title: chatText }));
     showUnreachableAfter(10000);
     panel.prepend(loading);
-    // After a sign-out, end the secret that a late response may have stored, before anything is shown.
+    // After a sign-out, a late response may have stored a secret: invalidate it before anything is shown.
     if (read().fresh && (await request("forget")) === false) return showUnreachableAfter(0);
     loading.onload = () => {
       const { port1, port2 } = new MessageChannel();
-      // A frame that was replaced may only answer that it is wiped.
+      // A frame that was replaced may only report that it has deleted its data.
       port1.onmessage = ({ data }) => attempt(() => (loading === frame ? receive(data, port1) : data.gone && frameWiped()));
       attempt(() => loading.contentWindow.postMessage("chatsite", server, [port2])); // to no other origin
-      if (loading === frame && !port) showUnreachableAfter(1500); // loaded, and no answer
+      if (loading === frame && !port) showUnreachableAfter(1500); // loaded, but the chat does not respond
     };
     loading.src = base + query + (language ? `&language=${language}` : "");
   };
@@ -127,11 +127,11 @@
       const response = await fetch(`${base}${name}/${query}`, options);
       return response.status === 200 ? await response.json() : response.ok;
     } catch {
-      // the next report tries again
+      // the next report is the retry
     }
   };
   const currentPage = () => location.href + native("title");
-  // Tells the agents which page the customer is on or has left, and learns how many messages are unread.
+  // Tell the server which page the customer is on or has left. The response has the number of unread messages.
   const report = async (left) => {
     reportedPage = currentPage();
     reportedAt = !left && Date.now(); // the browser may restore the page from its back/forward cache
@@ -187,7 +187,7 @@
 
   attempt(() => {
     const side = (position || usualPosition) === "left" ? "start" : "end";
-    const style = make("style", { nonce: script.nonce, textContent: `__STYLE__` }); // with side, colour and textColour in it
+    const style = make("style", { nonce: script.nonce, textContent: `__STYLE__` }); // uses side, colour and textColour
     launcher.ariaExpanded = false;
     panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
     root.append(panel, launcher);
@@ -198,7 +198,7 @@
       sheet.replaceSync(style.textContent);
       root.adoptedStyleSheets = [sheet];
     } catch {
-      // Safari before 16.4.
+      // Safari before 16.4
       root.append(style);
     }
     if (accent) {
@@ -207,7 +207,7 @@
       launcher.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
     }
     showUnread(0);
-    if (read().open) show(false); // keep the focus where it is
+    if (read().open) show(false); // without taking the focus
     report();
     setInterval(() => attempt(() => {
       attach();

@@ -4,7 +4,7 @@ let language = pageLanguage;
 try {
   language = new Intl.Locale(navigator.languages.find((each) => each.startsWith(pageLanguage))).baseName; // with its region, as en-GB
 } catch {
-  // the reader has set another language, or the browser says what is none, as en-US@posix
+  // the browser has another language, or an invalid one such as en-US@posix
 }
 const formatter = (options) => new Intl.DateTimeFormat(language, options);
 const time = formatter({ timeStyle: "short" });

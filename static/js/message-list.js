@@ -36,7 +36,7 @@ class MessageList extends HTMLElement {
     return this.rowsFrom(this.list.firstElementChild);
   }
 
-  // The rows from this child of the list on.
+  // The rows from this child of the list to the end.
   rowsFrom(child) {
     const rows = [];
     for (; child; child = child.nextElementSibling) if (child.dataset.id) rows.push(child);
@@ -59,7 +59,7 @@ class MessageList extends HTMLElement {
     return this.scrollHeight - this.scrollTop - this.clientHeight < NEAR;
   }
 
-  // A reader who scrolled up stays there. A change of the list's own height also scrolls it, and is ignored.
+  // Readers who have scrolled up stay where they are. A change of the list's height also fires a scroll event, which is ignored.
   onScroll() {
     if (this.clientHeight === this.lastHeight) this.pinned = this.atEnd;
     if (this.atEnd) this.seen();
@@ -72,12 +72,12 @@ class MessageList extends HTMLElement {
   beforeSwap({ detail }) {
     const newer = detail.requestConfig.elt === this.list;
     if (newer && Number(detail.requestConfig.parameters.since) !== this.last) {
-      detail.shouldSwap = false; // the answer to an outdated cursor: ask again
+      detail.shouldSwap = false; // the response is to an outdated cursor: fetch again
       document.body.dispatchEvent(new CustomEvent("messages"));
       return;
     }
     const { newest, scrollHeight } = this;
-    const replaced = newer && detail.swapOverride && this.rows; // the database was restored: the answer is the whole list
+    const replaced = newer && detail.swapOverride && this.rows; // the database was restored from a backup: the response is the whole list
     if (!newer || replaced) this.muteLiveRegion();
     this.pinned = replaced || this.atEnd;
     this.swapped = () => (newer ? this.afterNewer(newest, replaced) : this.afterOlder(scrollHeight));
@@ -91,12 +91,12 @@ class MessageList extends HTMLElement {
 
   afterOlder(scrollHeight) {
     this.markDays();
-    this.scrollTop += this.scrollHeight - scrollHeight; // keep what you read in place
+    this.scrollTop += this.scrollHeight - scrollHeight; // keep the visible messages in place
     if (document.activeElement === document.body) (this.querySelector(".older a") || this).focus({ preventScroll: true });
   }
 
-  // There may be thousands of rows, so only the new ones are looked at. `newest` is the row that was the last, `replaced` are the
-  // rows that were replaced.
+  // There may be thousands of rows, so only the new ones are processed. `newest` was the last row before; `replaced` are the rows
+  // that were replaced.
   afterNewer(newest, replaced) {
     const fresh = newest && !replaced ? this.rowsFrom(newest.nextElementSibling) : this.rows;
     this.markDays(fresh, !replaced && newest);
@@ -129,7 +129,7 @@ class MessageList extends HTMLElement {
     this.dispatchEvent(new CustomEvent("seen"));
   }
 
-  // The server separates days in its own time zone: separate them in the reader's. `previous` is the row before these rows.
+  // The server inserts day separators in its own time zone: move them to the reader's. `previous` is the row before these rows.
   markDays(rows = this.rows, previous = undefined) {
     let previousDay = previous && dayOf(previous);
     for (const row of rows) {

@@ -1,6 +1,6 @@
 // <read-mark> in an agent's <message-list> marks the first unread message, and tells the server what has been read.
-const TIMEOUT = 15000; // milliseconds until a try fails
-const RETRY = 4000; // milliseconds until the second try; each further one comes twice as late
+const TIMEOUT = 15000; // milliseconds until a request times out
+const RETRY = 4000; // milliseconds until the first retry; the delay doubles with each further one
 const MAX_DOUBLINGS = 4;
 
 class ReadMark extends HTMLElement {
@@ -21,7 +21,7 @@ class ReadMark extends HTMLElement {
     this.disconnected.abort();
   }
 
-  // Closing says what is on the screen at this moment: the server refuses it if the customer has written more.
+  // To close a conversation, send the id of the newest message on the screen: the server refuses it if there are newer ones.
   addLastSeen({ elt, parameters }) {
     if (elt.elements?.last) parameters.last = Math.max(this.list.last, this.read);
   }
@@ -33,7 +33,7 @@ class ReadMark extends HTMLElement {
     if (!this.retry) this.send();
   }
 
-  // Tell the server, and repeat it until the server has stored it: no new message may come that would make us repeat it.
+  // Tell the server, and retry until it has stored it: there may be no further message that would cause another request.
   async send() {
     const { seen } = this;
     if (this.sending || seen <= this.read) return;
