@@ -1,5 +1,6 @@
 """Reads settings from the environment and `.env`, and explains wrong ones in a sentence each."""
 
+import os
 import re
 from contextlib import suppress
 from difflib import get_close_matches
@@ -167,6 +168,26 @@ class Environment:
             if advice := host_advice(host):
                 self.problems.append(f"{name} has “{host}”. {advice}")
         return hosts
+
+    def directory(self, name: str, default: str) -> Path:
+        """A directory. Without a full path it is beside `.env`."""
+        return self.dotenv.parent / (self.text(name) or default)
+
+    def own_directory(self, name: str, default: str) -> Path:
+        """A directory, but not the root of all."""
+        path = self.directory(name, default)
+        if os.path.realpath(path) == "/":
+            self.problems.append(f"{name} is {path}, but it takes a directory of its own.")
+        return path
+
+    def keep_out(self, public: Path, private: list[Path]) -> None:
+        """Report what is private and in the directory STATIC_ROOT, which is served to everybody."""
+        for path in private:
+            if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(public)):
+                self.problems.append(
+                    f"Everybody can read what is in STATIC_ROOT ({public}), and {path} is there. "
+                    "Set STATIC_ROOT to a directory of its own."
+                )
 
     def listening_host(self, name: str, default: str) -> str:
         """An address to listen on, or unix:/path of a Unix socket."""

@@ -220,9 +220,12 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = (
 )
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
-MEDIA_ROOT = BASE_DIR / (env.text("FILES") or "files")  # see models/attachment.py
+MEDIA_ROOT = env.own_directory("FILES", default="files")  # see models/attachment.py
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / (env.text("STATIC_ROOT") or "build/static")
+STATIC_ROOT = env.directory("STATIC_ROOT", default="build/static")
+env.keep_out(
+    STATIC_ROOT, [BASE_DIR, MEDIA_ROOT, *([DATABASE["NAME"]] if DATABASE["ENGINE"].endswith("sqlite3") else [])]
+)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # Source maps, which only developer tools load, would take more than half of the time of collectstatic.
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = (*Compressor.SKIP_COMPRESS_EXTENSIONS, "map")

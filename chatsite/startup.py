@@ -219,7 +219,8 @@ def find_file_problems() -> list[str]:
             file.flush()
     except OSError as error:
         problems.append(
-            f"Files that come with messages cannot be written to {where} ({error.strerror}). "
+            why_no_directory(where)
+            or f"Files that come with messages cannot be written to {where} ({error.strerror}). "
             f"Let the user {user()} write there, or set FILES to another directory."
         )
     try:
@@ -227,6 +228,20 @@ def find_file_problems() -> list[str]:
     except OSError:
         problems.append("There is no directory for temporary files. Set TMPDIR to one that can be written.")
     return problems
+
+
+def why_no_directory(where: Path) -> str:
+    """A sentence if FILES cannot be a directory whoever writes it, else ""."""
+    try:
+        if where.exists() and not where.is_dir():
+            return f"FILES is {where}, which is a file. Set it to a directory."
+        if where.parent.exists() and not where.parent.is_dir():
+            return f"FILES is {where}, but {where.parent} is a file."
+        if not where.parent.exists():
+            return f"The directory {where.parent} of FILES does not exist. Create it, or look at FILES."
+    except OSError:  # nobody may look
+        pass
+    return ""
 
 
 def find_static_problems() -> list[str]:

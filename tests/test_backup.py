@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
+from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
@@ -523,3 +524,19 @@ def test_a_broken_database_may_be_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     with locked(path):
         path.unlink()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_backup_replaces_nothing_but_a_file(tmp_path: Path, overwrite: bool) -> None:
+    directory, pipe, link = tmp_path / "directory", tmp_path / "pipe", tmp_path / "link"
+    directory.mkdir()
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    before = [path.lstat() for path in (directory, pipe, link)]
+    for path in (directory, pipe, link):
+        with pytest.raises(OSError, match="is no file"), written_whole(path, overwrite):
+            pytest.fail("It would be replaced.")
+    assert [path.lstat() for path in (directory, pipe, link)] == before
+    assert len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(CommandError, match=r"The backup cannot be written: .* is no file"):
+        call_command("backup", str(directory), force=overwrite)

@@ -101,6 +101,22 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     assert "collectstatic --noinput" in said
 
 
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ("a-file", "FILES is {}, which is a file. Set it to a directory."),
+        ("a-file/files", "FILES is {}, but {parent} is a file."),
+        ("nowhere/files", "The directory {parent} of FILES does not exist. Create it, or look at FILES."),
+    ],
+)
+def test_why_files_cannot_be_written_is_said(tmp_path: Path, migrated: Path, files: str, sentence: str) -> None:
+    shutil.copy(migrated, tmp_path / "db.sqlite3")
+    (tmp_path / "a-file").touch()
+    said = refusal(tmp_path, FILES=str(tmp_path / files))
+    assert sentence.format(tmp_path / files, parent=(tmp_path / files).parent) in said
+    assert len(said.splitlines()) == 2
+
+
 def test_a_database_that_is_away_is_said_and_its_password_is_not(tmp_path: Path) -> None:
     said = refusal(tmp_path, DATABASE_URL=f"postgres://chatsite:geheim@127.0.0.1:{free_port()}/chatsite")
     assert "The database does not answer" in said
@@ -329,7 +345,7 @@ def test_a_unix_socket_is_for_the_proxy_and_replaced_if_it_is_stale(tmp_path: Pa
         return client
 
     settings = {"HOST": f"unix:{path}", "TRUSTED_PROXIES": "1", "ALLOWED_HOSTS": "chat.example.com"}
-    with serving(tmp_path, migrated, **settings, INSECURE_HTTP="off", STATIC_ROOT=str(tmp_path)) as said:
+    with serving(tmp_path, migrated, **settings, INSECURE_HTTP="off", STATIC_ROOT=str(tmp_path / "static")) as said:
         assert f"listens on unix:{path}\n" in said
         assert "Chat        https://chat.example.com/chat/" in said
         assert stat.S_IMODE(path.stat().st_mode) == 0o660

@@ -82,6 +82,12 @@ def test_good_settings_pass_the_deployment_check() -> None:
             "lock_timeout=-1, but it takes a number from",
         ),
         ({"PORT": "9" * 5000}, "but it takes a whole number from 1 to 65535."),
+        ({"FILES": "/"}, "FILES is /, but it takes a directory of its own"),
+        ({"FILES": "/../tmp/.."}, "FILES is /../tmp/.., but it takes a directory of its own"),
+        ({"STATIC_ROOT": "/"}, "Everybody can read what is in STATIC_ROOT"),
+        ({"STATIC_ROOT": "."}, f"Everybody can read what is in STATIC_ROOT ({ROOT}), and {ROOT} is there"),
+        ({"STATIC_ROOT": "/srv/a", "FILES": "/srv/b/../a/files"}, "(/srv/a), and /srv/b/../a/files is there"),
+        ({"STATIC_ROOT": "/srv/a", "DATABASE_URL": "sqlite:////srv/a/db.sqlite3"}, "/srv/a/db.sqlite3 is there"),
         ({"EMAIL_URL": "smtp://user:pass@host:abc"}, "EMAIL_URL looks like smtp://"),
         ({"CSRF_TRUSTED_ORIGINS": "https://["}, "an origin looks like https://shop.example"),
         ({"CSRF_TRUSTED_ORIGINS": "shop.example"}, "an origin looks like https://shop.example"),
@@ -100,6 +106,7 @@ def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> 
     "change",
     [
         {"DATABASE_URL": "sqlite://:memory:"},
+        {"FILES": "/srv/chatsite", "STATIC_ROOT": "/srv/chatsite/static", "DATABASE_URL": "sqlite:////srv/static.db"},
         {"DATABASE_URL": "postgres://user:pass@one:5432,two:5433/name"},
         {"DATABASE_URL": "postgres://user:pass@host/name?statement_timeout=0&keepalives=0"},
         {"DATABASE_URL": "mysql://user:a%2Fb@[::1]:3306/name"},
@@ -252,13 +259,46 @@ def test_serve_makes_files_of_older_versions_private(
     for path in paths:
         path.touch(0o644)
         path.chmod(0o644)
+    folder = tmp_path / "files" / "0f"
+    folder.mkdir(0o755, parents=True)
     settings.BASE_DIR, settings.MEDIA_ROOT = tmp_path, tmp_path / "files"
-    settings.MEDIA_ROOT.mkdir(0o755)
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "db.sqlite3"}
     monkeypatch.setitem(settings.DATABASES, "default", database)
+    for path in (folder.parent, folder):
+        path.chmod(0o755)
     hide_from_others()
     assert {mode(path) for path in paths} == {0o640}
-    assert mode(settings.MEDIA_ROOT) == 0o750
+    assert mode(folder) == 0o750
+
+
+@pytest.fixture
+def shared(settings: Any, tmp_path: Path) -> Path:
+    """A directory that others use as well as Chatsite, such as /srv."""
+    shared = tmp_path / "shared"
+    (shared / "music").mkdir(parents=True)
+    (shared / "b0").mkdir()
+    (shared / "b1").touch()
+    (shared / "b2").symlink_to(shared / "music")
+    for path in (shared, *shared.iterdir()):
+        path.chmod(0o777)
+    settings.BASE_DIR, settings.MEDIA_ROOT = tmp_path, shared
+    return shared
+
+
+def test_what_chatsite_has_not_made_keeps_its_permissions(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hide_from_others()
+    changed = {path.name for path in (shared, *shared.iterdir()) if mode(path) != 0o777}
+    assert changed == {"b0"}
+    assert f"Every user of this machine can write to {shared}" in caplog.text
+
+
+def test_what_others_own_keeps_its_permissions(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: shared.stat().st_uid + 1)
+    hide_from_others()
+    assert mode(shared / "b0") == 0o777
+    assert f"Run: chmod o= {shared / 'b0'}" in caplog.text
 
 
 def test_static_files_can_be_collected_by_another_user() -> None:

@@ -170,8 +170,10 @@ def written_whole(path: Path, overwrite: bool) -> Iterator[IO[bytes]]:
     """Open a new file, only for this user, that gets its name when it is complete and on the disk.
 
     Until then it has the name with `.part`; that is deleted if anything fails. Raises FileExistsError if the file
-    exists, unless `overwrite`.
+    exists, unless `overwrite`, and IsADirectoryError if it is a directory, a device or a pipe.
     """
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(errno.EISDIR, f"{path} is no file, and is not replaced")
     if path.exists() and not overwrite:
         raise FileExistsError(path)
     part = path.with_name(f"{path.name}.part")
