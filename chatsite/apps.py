@@ -1,4 +1,6 @@
-"""The project's own checks."""
+"""The project's own checks, and the garbage collector."""
+
+import gc
 
 from django.apps import AppConfig
 from django.core.checks import Tags, register
@@ -10,7 +12,14 @@ class ChatsiteConfig(AppConfig):
     name = "chatsite"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks. Turn on the garbage collector, which manage.py has turned off.
+
+        Modules create many objects, of which hardly any is garbage: without `freeze` it would look at all of them again
+        and again, and once more at the end of the process.
+        """
         from chatsite.startup import check_encoding
 
         register(check_encoding, Tags.database)
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()

@@ -1,6 +1,7 @@
 """All of Chatsite's settings. What differs between installations comes from the environment: see .env.example."""
 
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 
 # Application ---------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles: `runserver` then serves WebSockets
+    # Before staticfiles: `runserver` then serves WebSockets. It loads Twisted, which most other commands do not need.
+    *(["daphne"] if sys.argv[1:2] == ["runserver"] else []),
     "chatsite",
     "conversations",
     "django.contrib.admin",

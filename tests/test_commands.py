@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from conversations.models import Agent, Conversation, Website
-from tests.conftest import Page
+from tests.conftest import Page, Server
 
 pytestmark = pytest.mark.django_db
 Printed = pytest.CaptureFixture[str]
@@ -119,3 +119,12 @@ def test_the_demo_shop_has_the_chat_on_another_port_too(settings: Any) -> None:
         loader = Page().get("/chat.js", headers={"Referer": f"http://localhost:{port}/"})
         assert "may not show" not in loader.content.decode()
     assert Agent.objects.count() == 1
+
+
+def test_a_command_collects_garbage_and_does_not_load_the_server() -> None:
+    script = "import gc, sys; print(gc.isenabled(), gc.get_freeze_count() > 0, 'twisted' in sys.modules)"
+    assert Server({"DEBUG": "on"}).manage("shell", "--verbosity", "0", "-c", script).split() == [
+        "True",
+        "True",
+        "False",
+    ]

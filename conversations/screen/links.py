@@ -5,6 +5,7 @@ words that follow an address without a space for a part of it.
 """
 
 import re
+from functools import cache
 from itertools import islice
 from unicodedata import category
 
@@ -51,17 +52,21 @@ HOST = rf"(?={FIRST}) (?:{WORD}|{UNSPACED_WORD}|(?<!\.)\.(?={FIRST}))++ (?::[0-9
 REST = rf"(?:[/?\#](?:[!\#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]|{LETTER}|{JOINER}|{UNSPACED_WORD})*+)?+"
 LOCAL = r"A-Za-z0-9.!$'*+_~-"
 
-# Runs in linear time: repetitions are possessive (`++`), and lookbehinds prevent a start in the middle of a run.
-ADDRESS = re.compile(
-    rf"""
-    (?<![A-Za-z0-9]) (?P<url> (?ai:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
-    | (?<![’{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
-    | (?<![A-Za-z0-9_@./:-]) (?<!{LETTER})
-      (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:{DOMAINS})) )
-        (?![@_]|{LETTER}) {REST} )
-    """,
-    re.VERBOSE,
-)
+
+@cache
+def addresses() -> re.Pattern[str]:
+    """The expression that finds addresses, compiled when it is first used: most commands of manage.py do not."""
+    # Runs in linear time: repetitions are possessive (`++`), and lookbehinds prevent a start in the middle of a run.
+    return re.compile(
+        rf"""
+        (?<![A-Za-z0-9]) (?P<url> (?ai:https?://) {HOST} (?![^\s/?\#]*@) {REST} )
+        | (?<![’{LOCAL}]) [.!$'*+_~-]*+ (?P<email> [A-Za-z0-9][{LOCAL}]{{0,63}}+ @ {WORD} (?:\.{WORD})++ )
+        | (?<![A-Za-z0-9_@./:-]) (?<!{LETTER})
+          (?P<host> (?: (?ai:www\.) {HOST} | [A-Za-z0-9-]++ (?:\.[A-Za-z0-9-]++)++ (?<=\.(?ai:{DOMAINS})) )
+            (?![@_]|{LETTER}) {REST} )
+        """,
+        re.VERBOSE,
+    )
 
 
 def linkify(text: str) -> SafeString:
@@ -72,7 +77,7 @@ def linkify(text: str) -> SafeString:
     """
     html: list[str] = []
     end = 0
-    for found in islice(ADDRESS.finditer(text), MAX_LINKS):
+    for found in islice(addresses().finditer(text), MAX_LINKS):
         kind = found.lastgroup or ""
         address = found[kind] if kind == "email" else _without_punctuation(found[kind])
         html.append(escape(text[end : found.start(kind)]))
