@@ -330,7 +330,9 @@ def test_a_page_of_an_unlisted_origin_gets_a_warning_instead_of_the_loader(
     text = refused.content.decode()
     assert "console.warn" in text
     assert "attachShadow" not in text
-    assert f'"origin": "{origin}", "website": "shop", "admin": "http://testserver/admin/conversations/website/"' in text
+    assert f'"origin": "{origin}"' in text
+    assert '"website": "shop"' in text
+    assert '"admin": "http://testserver/admin/conversations/website/"' in text
     assert refused["Cache-Control"] == "no-store, private, no-transform"
     shop.origins.create(origin=origin)
     assert "attachShadow" in alice.get("/chat.js", headers={"Referer": f"{origin}/a/page"}).content.decode()
@@ -340,7 +342,7 @@ def test_refusals_take_no_place_among_the_compressed_files_that_are_kept(alice: 
     kept = bundles._compress.cache_info().currsize
     for number in range(3):
         headers = {"Referer": "https://mallory.example/", "Accept-Encoding": "br"}
-        assert len(alice.get(f"/chat.js?website={number}{'x' * 5000}", headers=headers).content) < 1000
+        assert len(alice.get(f"/chat.js?website={number}{'x' * 5000}", headers=headers).content) < 2000
     assert bundles._compress.cache_info().currsize == kept
 
 

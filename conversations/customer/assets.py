@@ -198,7 +198,8 @@ def loader(request: HttpRequest) -> HttpResponse:
     are in the language of `?language=`, else the browser's. `?website=` is the key if there is no attribute.
 
     A page whose origin no website lists, or not the one of `?website=`, gets a script that says so instead. The loader
-    itself imports that (`?refused=KEY`) where the website of the attribute does not list the page.
+    itself imports that (`?refused=KEY`) where the website of the attribute does not list the page, and where the chat
+    does not load in its frame.
     """
     chosen = website.key if (website := Website.objects.by_key(request.GET.get("website", ""))) else ""
     # The browser sends the page's origin in Origin with import(), and not in Referer.
@@ -208,8 +209,10 @@ def loader(request: HttpRequest) -> HttpResponse:
     is_listed = any(website.key == chosen for website in websites) if request.GET.get("website") else bool(websites)
     if not origin.startswith(("http://", "https://")) or origin == own_origin(request):
         origin = ""  # unknown, or a page of ours, which needs no list
-    if "refused" in request.GET or (origin and not is_listed):
-        return _refused(request, origin)
+    if "refused" in request.GET:
+        return _refused(request, origin, any(website.key == request.GET["refused"] for website in websites))
+    if origin and not is_listed:
+        return _refused(request, origin, is_listed)
     appearance = {website.key: _appearance(website) for website in websites}
     if settings.DEBUG:
         _loader.cache_clear()
@@ -224,10 +227,12 @@ def loader(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _refused(request: HttpRequest, origin: str) -> HttpResponse:
-    """The script for a page whose origin is not listed. It is not cached: the page works once its origin is added."""
+def _refused(request: HttpRequest, origin: str, is_listed: bool) -> HttpResponse:
+    """The script that says why a page has no chat. It is not cached: the page works once its origin is added."""
     facts = {
         "origin": origin,
+        "listed": is_listed,
+        "chat": own_origin(request),
         "website": (request.GET.get("refused") or request.GET.get("website") or DEFAULT)[:40],
         "admin": request.build_absolute_uri(reverse("admin:conversations_website_changelist")),
     }

@@ -12,7 +12,8 @@
   const { website, accent, position, language } = script.dataset;
   const key = website || __KEY__; // __KEY__ is the key in this script's URL, or "default"
   const look = __APPEARANCE__[key] || __OTHER__; // __OTHER__ is false if the website is known not to list this origin
-  if (!look || origin === "null") return import(`${server}/chat.js?refused=${key}`); // logs what is wrong
+  const explain = () => import(`${server}/chat.js?refused=${key}`).catch(() => {}); // loader-refused.js logs what is wrong
+  if (!look || origin === "null") return explain();
   const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = look;
   const [chatText, unreachableText, closeText] = __TEXTS__;
   const base = `${server}/chat/${key === "default" ? "" : `${key}/`}`;
@@ -20,21 +21,10 @@
   const storageKey = `chatsite ${key}`;
 
   let memory = {};
-  const read = () => {
-    try {
-      return JSON.parse(localStorage[storageKey]) || memory;
-    } catch {
-      return memory;
-    }
-  };
+  const read = () => attempt(() => JSON.parse(localStorage[storageKey])) || memory;
   const write = (changes) => {
     memory = { ...read(), ...changes };
-    try {
-      localStorage[storageKey] = JSON.stringify(memory);
-      return true;
-    } catch {
-      return false;
-    }
+    return !!attempt(() => (localStorage[storageKey] = JSON.stringify(memory)));
   };
 
   const listeners = {}; // by event
@@ -54,59 +44,60 @@
   };
   const host = make("div");
   const root = host.attachShadow({ mode: "open" });
-  const badge = make("span", { className: "badge", hidden: true });
-  const launcher = make("button", { className: "launcher", onclick: () => toggle() }, badge);
-  const unreachable = make(
+  const badge = make("span", { className: "badge" });
+  const launcher = make("button", { className: "launcher", ariaExpanded: false, onclick: () => toggle() }, badge);
+  const panel = make(
     "div",
-    { className: "unreachable", hidden: true },
+    { className: "panel", hidden: true, tabIndex: -1, onkeydown: ({ key }) => { if (key === "Escape") close(); } },
     make("p", { textContent: unreachableText }),
     make("button", { textContent: closeText, onclick: () => close() }),
   );
-  const panel = make("div", { className: "panel", hidden: true }, unreachable);
   let frame, port, timer, proof, reportedPage, reportedAt, frameWiped;
 
   const post = (message) => port?.postMessage(message);
 
   const showUnread = (unread) => {
-    badge.hidden = !unread;
-    badge.textContent = unread > 9 ? "9+" : unread;
+    badge.textContent = unread > 9 ? "9+" : unread || "";
     launcher.title = launcher.ariaLabel = unread ? `${chatText} (${unread})` : chatText; // Firefox has ariaLabel since 119
     emit("unread", unread);
   };
 
   const load = async () => {
     frame?.remove();
-    port = null;
-    panel.className = "panel"; // on a phone, the launcher closes the panel until the chat has loaded with its own button
-    unreachable.hidden = true;
     const loading = (frame = make("iframe", { title: chatText }));
-    showUnreachableAfter(10000);
-    panel.prepend(loading);
+    waitFor(10000);
+    panel.append(loading);
     // After a sign-out, a late response may have stored a secret: invalidate it before anything is shown.
-    if (read().fresh && (await request("forget")) === false) return showUnreachableAfter(0);
+    if (read().fresh && (await request("forget")) === false) return waitFor(0);
     loading.onload = () => {
       const { port1, port2 } = new MessageChannel();
       // A frame that was replaced may only report that it has deleted its data.
       port1.onmessage = ({ data }) => attempt(() => (loading === frame ? receive(data, port1) : data.gone && frameWiped()));
-      attempt(() => loading.contentWindow.postMessage("chatsite", server, [port2])); // to no other origin
-      if (loading === frame && !port) showUnreachableAfter(1500); // loaded, but the chat does not respond
+      loading.contentWindow?.postMessage("chatsite", server, [port2]); // to no other origin
+      if (loading === frame) waitFor(1500); // loaded, but the chat has not responded yet
     };
     loading.src = base + query + (language ? `&language=${language}` : "");
   };
-  const showUnreachableAfter = (time) => {
+  // Until the chat says that it is ready, the frame is invisible: it may have the browser's own error page. On a phone, the
+  // launcher closes the panel meanwhile. An invisible frame cannot have the focus, so the panel has it.
+  const waitFor = (time) => {
+    port = null;
+    if (root.activeElement === frame) panel.focus();
+    panel.className = "panel";
     clearTimeout(timer);
-    timer = setTimeout(() => (unreachable.hidden = false), time);
+    timer = setTimeout(() => explain((panel.className = "panel lost")), time);
   };
 
   const receive = (message, from) => {
     if (message.ready) {
       clearTimeout(timer);
-      unreachable.hidden = true;
+      const focus = root.activeElement === panel;
       panel.className = "panel ready";
+      if (focus) frame.focus();
       port = from;
       const { chat, seen = 0, fresh } = read();
       write({ fresh: 0 });
-      post({ hello: true, fresh, chat, seen, open: !panel.hidden, focus: root.activeElement === frame, proof });
+      post({ hello: true, fresh, chat, seen, open: !panel.hidden, focus, proof });
     }
     if (message.known) write({ chat: read().chat || 1 }), report();
     if (message.keep === "" && [message.was, 1].includes(read().chat)) write({ chat: 0, seen: 0 });
@@ -119,9 +110,7 @@
   };
 
   const request = async (name, left) => {
-    const { chat, seen } = read();
-    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const report = { url: location.href, title: native("title"), referrer: native("referrer"), language, zone, seen, chat, left };
+    const report = { ...read(), url: location.href, title: native("title"), referrer: native("referrer"), language, zone: Intl.DateTimeFormat().resolvedOptions().timeZone, left };
     const options = { method: "POST", credentials: "include", keepalive: true, body: JSON.stringify(report) };
     try {
       const response = await fetch(`${base}${name}/${query}`, options);
@@ -142,9 +131,9 @@
   };
 
   const show = (focus) => {
-    if (!frame || !unreachable.hidden) load();
+    if (!frame || panel.matches(".lost")) load();
     switchTo(true, focus);
-    if (focus) frame.focus();
+    if (focus) (port ? frame : panel).focus();
   };
   const switchTo = (open, focus) => {
     panel.hidden = !open;
@@ -173,10 +162,10 @@
     clearTimeout(timer);
     showUnread(0);
     memory = { fresh: 1 };
-    if (!elsewhere) attempt(() => (delete localStorage[storageKey], (localStorage[storageKey] = JSON.stringify(memory))));
+    if (!elsewhere) attempt(() => delete localStorage[storageKey]), write();
     const old = frame;
     frame = port = proof = undefined;
-    old?.classList.add("old");
+    if (old) old.hidden = true;
     await wiped;
     old?.remove();
     await forgotten;
@@ -188,8 +177,6 @@
   attempt(() => {
     const side = (position || usualPosition) === "left" ? "start" : "end";
     const style = make("style", { nonce: script.nonce, textContent: `__STYLE__` }); // uses side, colour and textColour
-    launcher.ariaExpanded = false;
-    panel.addEventListener("keydown", ({ key }) => key === "Escape" && close());
     root.append(panel, launcher);
     const attach = () => host.isConnected || native("documentElement").append(host); // not to <body>, which may be replaced
     attach();
@@ -204,7 +191,7 @@
     if (accent) {
       launcher.style.background = accent; // an invalid colour changes nothing
       const [red, green, blue] = getComputedStyle(launcher).backgroundColor.match(/[\d.]+/g); // rgb(1, 2, 3)
-      launcher.style.color = 0.21 * red ** 2.2 + 0.72 * green ** 2.2 + 0.07 * blue ** 2.2 > 39000 ? "#16161d" : "#fff"; // as assets.py does
+      launcher.style.color = 0.2 * red * red + 0.7 * green * green + 0.1 * blue * blue > 12000 ? "#16161d" : "#fff"; // much as assets.py does
     }
     showUnread(0);
     if (read().open) show(false); // without taking the focus
@@ -215,7 +202,7 @@
       else if (currentPage() !== reportedPage || Date.now() - reportedAt > 60000) report();
     }), 3000); // the URL or the title of the page may have changed
     addEventListener("pagehide", () => report(1));
-    const isSignedOut = (stored) => attempt(() => JSON.parse(stored).fresh);
+    const isSignedOut = (stored) => /"fresh":1/.test(stored);
     addEventListener("storage", ({ key, newValue, oldValue }) => key === storageKey && isSignedOut(newValue) && !isSignedOut(oldValue) && end(1));
     if (queue) queue.forEach(push);
   });

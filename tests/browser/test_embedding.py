@@ -528,6 +528,76 @@ def test_a_page_is_unharmed_when_the_chat_server_is_down(web: Web, killable_serv
     expect(alice.unreachable).to_be_hidden()
 
 
+# What is to be seen of the frame, at each time when the browser draws.
+WATCH_THE_FRAME = """() => {
+    window.seen = new Set();
+    const look = () => {
+        const panel = [...document.documentElement.children].find((element) => element.shadowRoot).shadowRoot;
+        const frame = panel.querySelector("iframe");
+        if (frame) window.seen.add(getComputedStyle(frame).visibility);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "while it is open"])
+def test_the_error_page_of_the_browser_is_never_shown_in_the_panel(
+    web: Web, killable_server: Server, when: str
+) -> None:
+    shop = web.shop
+    line = shop.script().replace(web.server.url, killable_server.url)
+    alice = web.customer_on(shop.cross_site, shop.page(script=line))
+    if when == "while it is open":
+        alice.opens()
+        inside = alice.inside
+        killable_server.kill()
+        inside.evaluate("setTimeout(() => location.reload())")
+    else:
+        killable_server.kill()
+        alice.page.evaluate(WATCH_THE_FRAME)
+        alice.button.click()
+        expect(alice.panel).to_be_focused()
+    expect(alice.unreachable).to_contain_text("The chat cannot be reached right now.", timeout=SOON)
+    expect(alice.page.locator(".panel iframe")).to_be_hidden()
+    if when == "before it is opened":
+        assert alice.page.evaluate("[...seen]") == ["hidden"]
+    alice.page.keyboard.press("Tab")
+    expect(alice.unreachable.get_by_role("button", name="Close")).to_be_focused()
+    alice.page.keyboard.press("Escape")
+    expect(alice.panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("why", ["policy", "ad blocker"])
+def test_a_chat_whose_frame_is_blocked_says_so_once_in_the_console(web: Web, why: str) -> None:
+    shop, chat = web.shop, web.server.url
+    policy = f"script-src {chat}; connect-src {chat}; frame-src 'self'" if why == "policy" else ""
+    alice = web.customer_on(shop.cross_site, shop.page(policy=policy))
+    said: list[str] = []
+    alice.page.on("console", lambda message: said.append(message.text) if "Chatsite" in message.text else None)
+    if why == "ad blocker":
+        alice.page.route("**/chat/shop/**", lambda route: route.abort("blockedbyclient"))
+    for _ in range(2):
+        alice.button.click()
+        expect(alice.unreachable).to_be_visible(timeout=SOON)
+        alice.unreachable.get_by_role("button", name="Close").click()
+    assert said == [
+        f'Chatsite: the chat of the website "shop" did not load in its frame on {shop.cross_site}. If your pages have '
+        f"a Content-Security-Policy, its frame-src must list {chat}. It may also be an ad blocker, or the network."
+    ]
+    web.errors[:] = [error for error in web.errors if "frame-src" not in error]  # what the browser says about it
+
+
+def test_a_page_in_a_sandboxed_frame_is_told_why_it_has_no_chat(web: Web) -> None:
+    shop = web.shop
+    around = shop.page(script="", body=f'<iframe sandbox="allow-scripts" src="{shop.page()}"></iframe>')
+    page = web.browser().new_page()
+    with page.expect_console_message(lambda message: message.type == "warning") as warned:
+        page.goto(shop.cross_site + around)
+    sentence = "a page in a sandboxed frame may not show the chat. Put the script into the page around the frame."
+    assert warned.value.text == f"Chatsite: {sentence}"
+
+
 def test_a_page_is_unharmed_when_the_loader_fails_to_load(web: Web) -> None:
     page = web.browser().new_page()
     nowhere = f"http://127.0.0.1:{free_port()}"

@@ -133,17 +133,17 @@ class EmbeddedCustomer(Customer):
     @property
     def unreachable(self) -> Locator:
         """The notice in the panel that the chat cannot be reached."""
-        return self.page.locator(".unreachable")
+        return self.page.locator(".panel.lost")
 
     @property
     def frame(self) -> FrameLocator:
         """The chat page inside the panel."""
-        return self.page.frame_locator(".panel iframe:not(.old)")
+        return self.page.frame_locator(".panel iframe:not([hidden])")
 
     @property
     def inside(self) -> Frame:
         """The chat page inside the panel, to run scripts in."""
-        frame = self.page.locator(".panel iframe:not(.old)").element_handle().content_frame()
+        frame = self.page.locator(".panel iframe:not([hidden])").element_handle().content_frame()
         assert frame is not None
         return frame
 
