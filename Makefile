@@ -9,11 +9,11 @@ run: .venv/run .env
 	@$(BIN)/python manage.py demo
 	@$(BIN)/python manage.py serve
 
-# Tests of one module run in the same process. Browser tests run on their own: they share browsers and servers.
-# Many tests wait for a process or a page: three workers keep two cores busy.
+# All tests of a module run in the same process. Browser tests run separately, because they share browsers and servers.
+# Many tests wait for a process or a page, so there are three workers for two cores.
 export PYTEST_XDIST_AUTO_NUM_WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 PYTEST := $(BIN)/pytest -n auto --maxprocesses=8 --dist=loadscope --no-loadscope-reorder --durations=20
-# Tests start hundreds of processes, which start faster from compiled modules.
+# Write .pyc files: tests start hundreds of processes, which start faster with them.
 unexport PYTHONDONTWRITEBYTECODE
 test: .venv/dev lint
 	$(PYTEST) --ignore=tests/browser
@@ -43,7 +43,7 @@ bench: .venv/dev
 flood: .venv/dev
 	$(BIN)/python -m tests.flood
 
-# Trials that take 30 minutes. They need chromium, nginx, redis-server, postgresql and mariadb-server.
+# Long tests with failing servers, databases and connections: 30 minutes. They need chromium, nginx, redis-server, postgresql and mariadb-server.
 soak: .venv/dev .env
 	$(BIN)/python -m tests.soak
 
@@ -53,7 +53,7 @@ lock: .venv/dev
 	$(COMPILE) --upgrade pyproject.toml -o requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
-# Without settings: debug mode, which answers only this machine.
+# For `make run`: debug mode, which answers only requests of this machine.
 .env:
 	@umask 077 && printf '# Made by `make run`, to try Chatsite on this machine. See .env.example for all settings.\nDEBUG=on\n' > $@
 
@@ -62,7 +62,7 @@ lock: .venv/dev
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-# The files `run` and `dev` in .venv have the time of the last installation from a lock: a second start is fast.
+# The time of the files .venv/run and .venv/dev is that of the last installation: make installs only after a change.
 .venv/run: .venv/pip requirements/run.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@touch $@

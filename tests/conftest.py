@@ -29,7 +29,7 @@ from conversations.threshold import limits
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery"
 UNKNOWN = UUID("0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e")
-"""No conversation's secret. Parameters of tests are constants, so that all workers of pytest-xdist collect the same."""
+"""No conversation's uuid. It is constant, because all workers of pytest-xdist must collect the same parameters."""
 
 
 SLOWEST = [
@@ -51,7 +51,7 @@ SLOWEST = [
     "test_conversation",
     "test_chaos",
 ]
-"""Modules that workers of pytest-xdist begin with, so that none waits long for the last one at the end."""
+"""The slowest modules. They run first, so that no worker of pytest-xdist is left alone with one at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the slowest modules first; deselect tests that use neither the ORM nor a server, if asked to."""
+    """Put the slowest modules first. With --only-database, deselect tests that use neither the ORM nor a server."""
     order = {name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     if not config.getoption("--only-database"):
@@ -95,7 +95,7 @@ class Page(Client):
 
 @receiver(post_migrate)
 def _create_default_website(**signal: Any) -> None:
-    """Transactional tests empty all tables, with what migrations have created. `migrate` has a plan, `flush` none."""
+    """Create the default website again after `flush`, which transactional tests call. Only `migrate` sends a plan."""
     if signal["app_config"].label == "conversations" and "plan" not in signal:
         Website.objects.default()
 
@@ -108,7 +108,7 @@ def _reset_language() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _reset_rate_limits() -> Iterator[None]:
-    redis_client.breaker.succeeded()  # the test before may have had a Redis that was down
+    redis_client.breaker.succeeded()  # the test before may have stopped Redis
     cache.clear()
     limits.store.cache_clear()
     yield

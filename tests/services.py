@@ -1,4 +1,4 @@
-"""Databases and Redis of a test's own, which it may freeze, stop or cut off, and a Chatsite that uses them."""
+"""Databases and Redis servers that a test starts, and may freeze, stop or disconnect, and a Chatsite that uses them."""
 
 import http.client
 import json
@@ -28,7 +28,7 @@ from websockets.typing import Origin
 from tests.conftest import Server, free_port
 
 SOON = 9
-"""Seconds within which a request ends on a slow machine: 4 seconds by the limits."""
+"""Seconds within which a request ends on a slow machine. The time limits for the database allow 4 seconds."""
 
 Answer = tuple[int, float, dict[str, str], bytes]
 """Status, seconds, headers and content."""
@@ -79,7 +79,7 @@ class Service:
         return [self.process, *self.process.children(recursive=True)]
 
     def freeze(self) -> None:
-        """SIGSTOP: the kernel still accepts connections, and nobody answers."""
+        """SIGSTOP: the kernel still accepts connections, but the process does not answer."""
         for process in self.processes():
             process.suspend()
 
@@ -176,7 +176,7 @@ def redis_server() -> Iterator[Service]:
 
 
 class Line:
-    """A TCP proxy in front of a service, whose open connections can be cut without a word."""
+    """A TCP proxy in front of a service. Its open connections can go silent without being closed."""
 
     def __init__(self, port: int) -> None:
         self.to = port
@@ -209,7 +209,7 @@ class Line:
                 target.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
-        """From now on nothing arrives on the connections that are open, and nobody is told. New ones work."""
+        """Pass nothing on any more on the open connections, without closing them. New ones work."""
         self.cut_before = self.number
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""What a request costs the server: `make bench`. How to read it: docs/performance.md."""
+"""`make bench` measures what each kind of request costs the server: see docs/performance.md."""

@@ -21,7 +21,7 @@ from tests.bench.scenarios import LARGE, MAIN, PLAIN, SMALL, Scenario, scenarios
 from tests.bench.server import ROOT, Server, Size, run
 
 DATABASES = {LARGE: (100_000, 1), MAIN: (10_000, 20), SMALL: (1_000, 20)}
-"""Conversations, and messages of each. The inbox reads no messages, so servers that only serve it have few."""
+"""Numbers of conversations, and of messages in each. The inbox reads no messages, so LARGE has only one in each."""
 
 
 Servers = dict[str, Server]

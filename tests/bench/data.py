@@ -24,7 +24,10 @@ PIECE = 10_000
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation, by its number from 1, among `total` with `each` messages. They are written in turns."""
+    """A conversation, by its number from 1, among `total` with `each` messages.
+
+    Messages are written in turns: in each turn, every conversation gets one.
+    """
 
     number: int
     total: int

@@ -1,11 +1,11 @@
-"""A plain design of the empty poll, to compare with.
+"""A plain implementation of the empty poll, for comparison.
 
 It follows the introductions of its libraries: ninja's pagination, three ORM queries (the conversation, its new
 messages, their number), Django's own ASGI handler, a database connection for each request. Middleware, tables and the
 response are Chatsite's. daphne serves it unchanged: `daphne tests.bench.plain:application`.
 """
 
-# ruff: noqa: E402 (the settings are changed before Django reads them)
+# ruff: noqa: E402 (the settings must be changed before Django reads them)
 import os
 from datetime import datetime
 from typing import Any

@@ -15,8 +15,8 @@ from tests.conftest import Server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHELL = "chromium-headless-shell"
-"""Chromium without the browser around it (Debian's package has this name): tests take half of the time in it. It has no
-profiles with settings, so tests of settings for cookies take the whole browser."""
+"""Debian's package of this name: Chromium without its user interface, in which tests take half the time. It has no
+profiles, so tests of cookie settings use the full browser."""
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,8 +39,8 @@ def chromium_path() -> str:
     return path
 
 
-# Package and not session: while Playwright runs, this thread has an event loop, and neither Django's ORM nor
-# asynchronous tests work in it. The server comes first, because it makes its database with the ORM's connection.
+# Scope "package", not "session": while Playwright runs, this thread has a running event loop, in which neither Django's
+# ORM nor asynchronous tests work. The server is requested first, because it creates its database with the ORM.
 @pytest.fixture(scope="package")
 def chromium(chromium_path: str, server: Server) -> Iterator[Browser]:
     """A headless browser."""
@@ -91,7 +91,7 @@ def browsers(chromium: Browser, chromium_path: str) -> Iterator[Browsers]:
 
 @pytest.fixture(scope="package")
 def sites(server: Server) -> Iterator[Sites]:
-    """Three websites: the first two are listed origins of the shop and the bakery, the third of nobody."""
+    """Three websites: the first two are listed origins of the shop and the bakery, the third is not listed."""
     shop, rival, mallory = Site(server.url), Site(server.url), Site(server.url)
     both = [shop.same_site, shop.cross_site, rival.same_site, rival.cross_site]
     server.manage("addwebsite", "The shop", *both, "--key", "shop")

@@ -20,11 +20,11 @@ Row = tuple[int | None, str]
 ROWS = """() => [...document.querySelectorAll(".messages > .message")].map(
     (row) => [row.dataset.id ? Number(row.dataset.id) : null, row.querySelector(".bubble")?.textContent ?? ""])"""
 
-# The page itself logs violations of its policy: the browser's own messages differ between versions.
+# Log violations of the Content-Security-Policy by script: the browser's own messages differ between versions.
 LOG_VIOLATIONS = """addEventListener("securitypolicyviolation",
     (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`))"""
 
-# What browsers and htmx log by themselves when a request fails, which some tests make happen on purpose.
+# What browsers and htmx log when a request fails. Some tests make requests fail on purpose.
 EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx:", "Response Status Error Code")
 
 

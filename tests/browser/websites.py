@@ -39,7 +39,7 @@ NO_STORAGE = (
 )
 """A script that makes localStorage fail, as browsers do where storage is blocked."""
 
-# What the browser logs when a frame is refused or gone, which some tests make happen on purpose.
+# What browsers log when a frame is refused or was removed. Some tests cause that on purpose.
 REFUSED = (
     "Access to fetch at",
     "Framing 'http",
@@ -223,11 +223,11 @@ class Requests:
             self.all.append((request.method, request.url.removeprefix(chat), request.post_data or ""))
 
     def ended(self, end: str) -> list[str]:
-        """The URLs with this in them that were answered."""
+        """The URLs that contain this string and got a response."""
         return [path for path in self.answered if end in path]
 
     def to(self, end: str) -> list[dict[str, Any]]:
-        """The bodies that were posted to URLs with this in them."""
+        """The bodies that were posted to URLs that contain this string."""
         return [json.loads(body) for method, path, body in self.all if method == "POST" and end in path]
 
 
@@ -237,7 +237,7 @@ def block_cookies(context: BrowserContext, chat: str) -> None:
     def answer_without_cookies(route: Route) -> None:
         asked = route.request
         if asked.is_navigation_request():
-            return route.continue_()  # it sets no cookie, and a fulfilled page may not open sockets
+            return route.continue_()  # it sets no cookie, and pages sent by route.fulfill() cannot open sockets
         body = asked.post_data_buffer
         headers = {name: value for name, value in asked.headers.items() if name not in {"cookie", "accept-encoding"}}
         with urlopen(Request(asked.url, body, headers, method=asked.method), timeout=30) as answer:
@@ -260,18 +260,17 @@ class Browsers:
     """
 
     def __init__(self, kind: BrowserType, path: str, shell: str | None, arguments: list[str]) -> None:
-        """`path` is that of a whole browser, which has profiles; `shell` that of a headless shell, if there is one."""
+        """`path` is the full browser, which has profiles; `shell` is the headless shell, if there is one."""
         self.path = path
-        with kind.launch(
-            executable_path=path, args=arguments
-        ) as browser:  # Playwright's options switch partitioning off
+        # Playwright's --disable-features switches off the partitioning of storage: find it, to leave it out.
+        with kind.launch(executable_path=path, args=arguments) as browser:
             page = browser.new_page()
             page.goto("chrome://version")
             words = [f"--{word.strip()}" for word in page.locator("#command_line").inner_text().split(" --")]
         [self.default] = [word for word in words if word.startswith("--disable-features=") and PARTITIONING in word]
         self.arguments = [*arguments, self.default.replace(f",{PARTITIONING}", "")]
         assert PARTITIONING not in self.arguments[-1]
-        # A whole browser blocks third-party cookies in private windows. A shell does so only if told.
+        # The full browser blocks third-party cookies in private windows. The headless shell needs this option.
         ordinary = [*self.arguments, "--test-third-party-cookie-phaseout"] if shell else self.arguments
         self.ordinary = kind.launch(executable_path=shell or path, args=ordinary, ignore_default_args=[self.default])
 

@@ -1,4 +1,4 @@
-"""Trials that take long: what happens when a part dies or hangs while many people are there. See `make soak`."""
+"""Long tests: what happens if a server, a database, Redis or a connection fails while people chat. See `make soak`."""
 
 import os
 

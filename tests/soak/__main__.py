@@ -1,7 +1,7 @@
 """`make soak`: people in browsers write while servers, databases, Redis and lines are killed, frozen and cut.
 
-Each trial ends by itself. Exits with 1 if a message is lost, doubled or out of order, a screen is not as the table, or
-it takes too long after a fault until all is well.
+Each trial ends by itself. Exits with 1 if a message is lost, doubled or out of order, a screen differs from the
+database, or recovery after a fault takes too long.
 """
 
 import argparse
@@ -33,14 +33,14 @@ PAGES = 2000
 
 
 def run_storm(name: str) -> bool:
-    """2,000 pages lose their server at once. Returns whether all were back in 30 s, none refused."""
+    """2,000 pages lose their server at once. Returns whether all reconnected within 30 s and none was refused."""
     outcome = storm.run(PAGES, fault=STORMS[name])
     print(f"{name}: {outcome}", flush=True)
     return outcome.back == PAGES and outcome.seconds <= 30 and not outcome.refused
 
 
 def run(names: list[str], deadline: float) -> bool:
-    """Hold trials, those on the same database one after the other. Returns whether all were good."""
+    """Run trials, those on the same database one after the other. Returns whether all have passed."""
     good = True
     browser = next(filter(None, map(shutil.which, NAMES)), None)
     expect.set_options(timeout=TIMEOUT)
@@ -67,7 +67,7 @@ def run(names: list[str], deadline: float) -> bool:
 
 
 def main() -> None:
-    """Run the trials that are named, or all."""
+    """Run the trials named as arguments, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help=", ".join([*TRIALS, *STORMS]))
     parser.add_argument("--minutes", type=float, default=25, help="after which no further trial begins")

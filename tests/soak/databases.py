@@ -1,4 +1,4 @@
-"""Databases that end, hang and refuse."""
+"""Databases that stop, hang or refuse connections and writes."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def freeze(installation: Installation) -> None:
 
 
 def cut(installation: Installation) -> None:
-    """The line forgets its open connections, as after a failover or in a NAT."""
+    """Open connections go silent, as after a failover or behind NAT."""
     time.sleep(3)
     installation.database_line.cut()
     time.sleep(10)
@@ -57,7 +57,7 @@ def end_connections(installation: Installation) -> None:
 
 
 def take_connections(installation: Installation) -> None:
-    """Others have all connections that max_connections allows, for 15 s."""
+    """Other clients use all connections that max_connections allows, for 15 s."""
     time.sleep(3)
     until = time.monotonic() + 15
     with ExitStack() as others:
@@ -82,7 +82,7 @@ def crash_backend(installation: Installation) -> None:
 
 
 def read_only(on: str, installation: Installation) -> None:
-    """Writes are refused for 15 s, and connections of that time stay so."""
+    """Writes are refused for 15 s. Connections opened in that time stay read-only."""
     time.sleep(3)
     installation.database.sql(on.format("on"))
     end_connections(installation)

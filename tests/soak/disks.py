@@ -1,4 +1,4 @@
-"""SQLite's file, held by another process, and on a full disk."""
+"""SQLite's file, locked by another process, and on a full disk."""
 
 import sqlite3
 import time
@@ -10,7 +10,7 @@ from tests.soak.trial import Trial
 
 
 def hold(installation: Installation) -> None:
-    """Another process writes for 15 s."""
+    """Another process holds the lock of the file for 15 s."""
     time.sleep(3)
     file = installation.database_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as connection:
@@ -35,6 +35,6 @@ def fill(installation: Installation) -> None:
 
 TRIALS = {
     "sqlite-held": Trial(hold, engine="sqlite"),
-    # Who writes to a full disk is asked to come back after 10 s.
+    # With a full disk, responses have Retry-After: 10.
     "disk-full": Trial(fill, heals=20, engine="small-disk"),
 }

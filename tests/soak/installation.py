@@ -28,7 +28,7 @@ TABLE = "SELECT id, content FROM conversations_message WHERE conversation_id = {
 
 
 class Installation:
-    """`database` and `redis` are None on SQLite. Between them and the servers are lines, which may be cut."""
+    """`database` and `redis` are None on SQLite. The servers reach them through proxies, which may cut connections."""
 
     database: Service
     redis: Service
@@ -68,7 +68,7 @@ class Installation:
         self.entrance.url = f"http://127.0.0.1:{self.internet.port}"
 
     def server(self, name: str, variables: dict[str, str]) -> Chat:
-        """A server with a log of its own."""
+        """A server with its own log."""
         (self.where / name).mkdir()
         server = Chat(self.where / name, {"DATABASE_URL": self.database_url, **variables})
         server.environment.update(variables)
@@ -100,7 +100,7 @@ class Installation:
         self.nginx.wait(30)
 
     def execute(self, statement: str) -> list[Any]:
-        """Execute a statement in the database itself, whatever happens to the line."""
+        """Execute a statement on a direct connection to the database, without the proxy."""
         connection: Any
         if self.engine == "sqlite":
             connection = sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=30)
@@ -126,7 +126,7 @@ class Installation:
 
 
 def through(url: str, line: Proxy) -> str:
-    """The same URL with the port of the line."""
+    """The same URL with the port of the proxy."""
     return re.sub(r":\d+/", f":{line.port}/", url)
 
 
@@ -151,7 +151,7 @@ def wait_for(works: Callable[[], object], seconds: float = 60) -> None:
 
 
 def mount(folder: Path, stack: ExitStack) -> None:
-    """A disk of 16 MB in memory. Without the right to mount one, the trial is skipped."""
+    """Mount a tmpfs of 16 MB. Skips the trial if this user may not mount."""
     command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("a small disk can only be mounted by root.")

@@ -1,4 +1,4 @@
-"""Lines between people and nginx that are slow, or lose what they carry."""
+"""Slow or faulty connections between browsers and nginx."""
 
 import time
 from functools import partial
@@ -8,7 +8,7 @@ from tests.soak.installation import Installation
 from tests.soak.trial import Trial
 
 SLOW = 10_000
-"""Bytes in a second, both ways."""
+"""Bytes per second, in both directions."""
 
 
 def spoil(fault: str, installation: Installation) -> None:
@@ -22,14 +22,14 @@ def spoil(fault: str, installation: Installation) -> None:
 
 
 def delay(installation: Installation) -> None:
-    """One second of latency, each way, for 20 s."""
+    """One second of latency in each direction, for 20 s."""
     installation.internet.latency = 1
     time.sleep(20)
     installation.internet.latency = 0
 
 
 def half_open(installation: Installation) -> None:
-    """All open connections go silent, twice. Pages notice when a request has had no answer for 15 s."""
+    """All open connections go silent, twice. Pages notice it when a request times out after 15 s."""
     for _ in range(2):
         time.sleep(5)
         installation.internet.cut()
@@ -37,7 +37,7 @@ def half_open(installation: Installation) -> None:
 
 
 def slow(people: list[Person]) -> None:
-    """Give everybody a line of 10 kB/s."""
+    """Limit every browser to 10 kB/s."""
     for person in people:
         cdp = person.page.context.new_cdp_session(person.page)
         cdp.send("Network.enable")
@@ -56,6 +56,6 @@ TRIALS = {
     "acknowledgements-lost": Trial(partial(spoil, "acknowledgement")),
     "latency": Trial(delay, heals=20),
     "half-open": Trial(half_open, heals=15),
-    # The last long ones need their time on the line, in both directions.
+    # The last long messages take their time, in both directions.
     "slow": Trial(lambda installation: time.sleep(10), heals=60, texts=sometimes_long, before=slow),
 }

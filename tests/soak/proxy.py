@@ -1,4 +1,4 @@
-"""A TCP proxy that loses what it should pass on."""
+"""A TCP proxy that can lose responses, delay them and let connections go silent."""
 
 import asyncio
 import random
@@ -7,10 +7,10 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Passes connections on to a port of this machine. Faults are switched on and off while it runs.
+    """Forwards connections to a port of this machine. Faults are switched on and off while it runs.
 
-    `fault` is what happens to a `share` of the answers over HTTP: "reset" and "truncated" pass a part on,
-    "acknowledgement" loses the answers to POST requests. WebSockets are left alone.
+    `fault` happens to a `share` of the HTTP responses: "reset" and "truncated" pass a part on, "acknowledgement" loses
+    the responses to POST requests. WebSockets are not affected.
     """
 
     def __init__(self, to: int) -> None:
@@ -36,13 +36,13 @@ class Proxy:
         self.loop.run_forever()
 
     def cut(self) -> None:
-        """From now on nothing arrives on the connections that are open, and nobody is told. New ones work."""
+        """Pass nothing on any more on the open connections, without closing them. New ones work."""
         self.cut_before = self.number
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on both directions."""
         task = asyncio.current_task()
-        self.tasks.add(task)  # the event loop itself does not keep it
+        self.tasks.add(task)  # the event loop keeps only a weak reference
         self.number += 1
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.to)
@@ -90,11 +90,11 @@ class Connection:
                 target.close()
 
     async def answer(self, source: asyncio.StreamReader) -> None:
-        """Pass on what the server says."""
+        """Pass on what the server sends."""
         await self.pass_on(source, self.client)
 
     def fails(self, answer: bytes) -> bool:
-        """Let the fault happen, or not. The connection ends if it does."""
+        """Whether the fault happens to this response. The connection then ends."""
         proxy = self.proxy
         self.is_websocket |= answer.startswith(b"HTTP/1.1 101 ")
         lost = proxy.fault == "acknowledgement"

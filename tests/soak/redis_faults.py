@@ -1,4 +1,4 @@
-"""A Redis that ends, hangs, forgets and refuses."""
+"""A Redis that stops, hangs, loses its data or refuses commands."""
 
 import signal
 import time
@@ -13,7 +13,7 @@ from tests.soak.trial import Trial
 
 
 def client(installation: Installation) -> redis.Redis:
-    """A connection to Redis itself."""
+    """A direct connection to Redis, without the proxy."""
     return redis.Redis.from_url(installation.redis.url)
 
 
@@ -34,7 +34,7 @@ def freeze(installation: Installation) -> None:
 
 
 def cut(installation: Installation) -> None:
-    """The line forgets its open connections."""
+    """Open connections go silent."""
     time.sleep(3)
     installation.redis_line.cut()
     time.sleep(15)
@@ -48,7 +48,7 @@ def flush(installation: Installation) -> None:
 
 
 def configured(name: str, value: str, then: str, installation: Installation) -> None:
-    """A setting is another one for 15 s; all connections are ended when it changes."""
+    """Change a setting for 15 s. If it is the password, end all connections."""
     time.sleep(3)
     connection = client(installation)
     connection.config_set(name, value)
@@ -60,7 +60,7 @@ def configured(name: str, value: str, then: str, installation: Installation) -> 
 
 
 def move(installation: Installation) -> None:
-    """Another, empty Redis takes over its name, and the old one says no more."""
+    """Another, empty Redis takes over the address; connections to the old one go silent."""
     time.sleep(3)
     with redis_server() as other:
         installation.redis_line.to = other.port

@@ -1,4 +1,4 @@
-"""Servers, and nginx, that end and hang."""
+"""Servers and nginx that stop or hang."""
 
 import signal
 import time
@@ -7,7 +7,7 @@ from tests.soak.installation import Installation
 from tests.soak.trial import Trial
 
 RESTART = 2
-"""Seconds until systemd starts a process again that has died (RestartSec in deploy/chatsite@.service)."""
+"""Seconds until systemd restarts a killed process (RestartSec in deploy/chatsite@.service)."""
 
 
 def terminate(installation: Installation) -> None:
@@ -38,7 +38,7 @@ def kill_all(installation: Installation) -> None:
 
 
 def freeze(installation: Installation) -> None:
-    """A process that nothing runs in for 30 s, as when the machine swaps."""
+    """SIGSTOP one server for 30 s, as if the machine were swapping."""
     time.sleep(3)
     process = installation.servers[0].process
     assert process
@@ -48,7 +48,7 @@ def freeze(installation: Installation) -> None:
 
 
 def restart_nginx(installation: Installation) -> None:
-    """nginx ends and is started again."""
+    """Kill nginx and start it again."""
     time.sleep(3)
     installation.end_nginx(signal.SIGKILL)
     time.sleep(2)

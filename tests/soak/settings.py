@@ -1,4 +1,4 @@
-"""Chatsite's settings as they are, with rate limits that are counted, but high: few people write very much here."""
+"""Chatsite's settings with high rate limits: here few people write very many messages."""
 
 from tests.outage_settings import *  # noqa: F403
 from tests.outage_settings import LIMITS

@@ -1,7 +1,7 @@
-"""A server with many open pages ends, and all of them come back at another: `python -m tests.soak.storm`.
+"""A server with many open pages stops, and all of them reconnect to another one: `python -m tests.soak.storm`.
 
-Two processes on one database and one Redis. Pages wait before they come back, as static/js/door-bell.js does. Meanwhile
-a separate process measures how long the requests of others take.
+Two processes on one database and one Redis. Pages wait before they reconnect, as static/js/door-bell.js does. Meanwhile
+a separate process measures how long requests of other clients take.
 """
 
 import argparse
@@ -31,15 +31,15 @@ from tests.conftest import Server
 from tests.services import redis_server
 
 RESTART, POLL, MAX_DELAY = 10.0, 3.0, 30.0
-"""Seconds: constants of static/js/door-bell.js."""
+"""Seconds, as in static/js/door-bell.js."""
 
 PROBES = 20
-"""Requests of others in a second."""
+"""Requests per second of other clients."""
 
 
 @dataclass
 class Storm:
-    """What has been counted."""
+    """Counters of all pages."""
 
     url: str
     spread: float
@@ -51,7 +51,7 @@ class Storm:
 
 @dataclass
 class Page:
-    """A customer's page, without its messages."""
+    """Simulates a customer's page: its socket and its polls."""
 
     storm: Storm
     number: int
@@ -61,12 +61,12 @@ class Page:
     polls_at: float = 0
 
     def headers(self) -> dict[str, str]:
-        """Each page has an address of its own, behind a proxy."""
+        """The headers of a request. Each page has its own IP address, as behind a proxy."""
         address = f"10.1.{self.number // 250}.{self.number % 250}"
         return {"Cookie": f"chat={self.uuid.replace('-', '')}", "X-Forwarded-For": address}
 
     async def live(self) -> None:
-        """Keep a socket open, and look for messages whenever it rings, until cancelled."""
+        """Keep a socket open, and fetch new messages whenever it rings, until cancelled."""
         while True:
             code = await self.listen()
             wait = random.uniform(0, min(MAX_DELAY, 2**self.tries))
@@ -80,7 +80,7 @@ class Page:
             polling.cancel()
 
     async def listen(self) -> int | None:
-        """Open the socket, and look after each ring. Returns the code it is closed with, 1006 if it was refused."""
+        """Open the socket, and fetch after each ring. Returns the close code, or None if it was refused."""
         storm = self.storm
         try:
             async with connect(
@@ -109,14 +109,14 @@ class Page:
             return None
 
     async def poll(self, wait: float) -> None:
-        """Look for messages without a socket."""
+        """Poll while there is no socket."""
         while True:
             await asyncio.sleep(wait)
             await self.look()
             wait = POLL * random.uniform(0.9, 1.1)
 
     async def look(self) -> None:
-        """Fetch new messages, on a connection of its own."""
+        """Fetch new messages, on a new connection."""
         host, _, port = self.storm.url.rpartition("/")[2].partition(":")
         head = "".join(f"{name}: {value}\r\n" for name, value in self.headers().items())
         try:
@@ -130,14 +130,14 @@ class Page:
 
 
 def probe(port: int, uuid: str, last: int, where: str) -> list[float]:
-    """Poll and post as others do until `where` has the file "stop"; returns the seconds that each request took."""
+    """Poll and post as other clients do until `where` has the file "stop"; returns the seconds of each request."""
     seconds, number = [], 0
     Path(f"{where}/started").touch()
     while not Path(f"{where}/stop").exists():
         began, number = time.perf_counter(), number + 1
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         head = {"X-Forwarded-For": f"10.2.0.{number % 250}", "Content-Type": "application/json"}
-        with suppress(OSError):  # it then took 60 s
+        with suppress(OSError):  # counts as 60 s
             if number % 5:
                 client.request("GET", f"/api/messages/{uuid}/?since={last}", headers=head)
             else:
@@ -151,7 +151,7 @@ def probe(port: int, uuid: str, last: int, where: str) -> list[float]:
 
 @dataclass
 class Outcome:
-    """What a storm was like."""
+    """The results of a storm."""
 
     pages: int
     back: int
@@ -166,7 +166,7 @@ class Outcome:
 
     @property
     def p99(self) -> float:
-        """The 99th percentile of the seconds that requests of others took."""
+        """The 99th percentile of the seconds that requests of other clients took."""
         return quantiles(self.probes, n=100)[98]
 
     def __str__(self) -> str:
@@ -194,7 +194,7 @@ def conversations(server: Server, number: int) -> list[Talk]:
 
 
 async def rage(first: Server, second: Server, talks: list[Talk], spread: float, fault: str, most: float) -> Outcome:
-    """Open the pages at the first server, end it, and wait until they are back at the second, `most` seconds long."""
+    """Open pages on the first server, stop it, and wait up to `most` seconds until they reconnect to the second."""
     storm = Storm(first.url, spread)
     pages = [Page(storm, number, *talk) for number, talk in enumerate(talks)]
     tasks = []
@@ -251,9 +251,9 @@ def run(
     database: str = "",
     debug: bool = False,
 ) -> Outcome:
-    """Start two servers and Redis, and let a storm rage. `fault` is terminate (SIGTERM) or kill.
+    """Start two servers and Redis, and run a storm. `fault` is terminate (SIGTERM) or kill.
 
-    `debug` saves the half minute of collectstatic, but each query then costs twice as much.
+    `debug` saves half a minute for collectstatic, but then each query costs twice as much.
     """
     allow_open_files()
     with tempfile.TemporaryDirectory(prefix="chatsite-storm-") as where, redis_server() as redis:
@@ -295,11 +295,11 @@ def run(
 
 
 def main() -> None:
-    """Run storms; exit with 1 if not all pages came back within 30 s, or others had to wait."""
+    """Run storms; exit with 1 if a page did not reconnect within 30 s, or requests of other clients were slow."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak.storm", description=__doc__)
     parser.add_argument("--pages", type=int, default=2000)
     parser.add_argument("--fault", choices=["terminate", "kill"], action="append")
-    parser.add_argument("--spread", type=float, default=RESTART, help="seconds; 0 is how pages came back before")
+    parser.add_argument("--spread", type=float, default=RESTART, help="seconds; 0 for exponential backoff")
     parser.add_argument("--most", type=float, default=120, help="seconds to wait")
     parser.add_argument("--database", default="", help="a DATABASE_URL, by default of an SQLite file")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A trial: four people write while something fails; at the end their screens are compared with the table."""
+"""A trial: four people write while something fails; at the end their screens are compared with the database."""
 
 import os
 import threading
@@ -25,10 +25,10 @@ SCREEN = """() => ({
 })"""
 
 QUIET = {"", "Sending…", "Sent", "Connected"}
-"""What people see while all is well."""
+"""The texts that people see while nothing fails."""
 
 Fault = Callable[[Installation], None]
-"""Breaks something and returns when it is whole again."""
+"""Breaks something, and returns when it works again."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Trial:
     heals: float = 10
     engine: str = "postgresql"
     texts: Callable[[str, int], str] = "{} {}".format
-    """Makes the text of somebody's message with a number."""
+    """The text of a message, from its writer's name and its number."""
     before: Callable[[list[Person]], None] = lambda people: None
-    """What the people do before it begins."""
+    """Called with the people before the fault."""
 
 
 @dataclass
 class Outcome:
-    """What a trial was like."""
+    """The results of a trial."""
 
     written: int = 0
     acknowledged: int = 0
@@ -54,13 +54,13 @@ class Outcome:
     doubled: int = 0
     misordered: int = 0
     flowing: float | None = None
-    """Seconds after the fault until the first message that waited was through on each page; the others follow it."""
+    """Seconds after the fault until every page had sent its first waiting message; the others follow it."""
     healed: float | None = None
     problems: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     waited: float = 0
-    """The longest time in seconds that a message waited under the word "Connected", without a note of its own."""
+    """The most seconds that a message waited while the page showed "Connected" and the message had no note."""
 
     @property
     def is_good(self) -> bool:
@@ -94,7 +94,7 @@ class Talk:
     waiting: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def look(self, outcome: Outcome) -> dict[str, list[Row]]:
-        """Note what both see; returns their rows."""
+        """Record what both see; returns their rows."""
         screens = {}
         for name, person in self.people.items():
             screen = person.page.evaluate(SCREEN)
@@ -158,7 +158,7 @@ def happening(fault: Fault, installation: Installation, outcome: Outcome) -> Ite
 def hold(
     trial: Trial, name: str, installation: Installation, chromium: Browser, sessions: dict[str, object]
 ) -> Outcome:
-    """Hold a trial."""
+    """Run a trial."""
     outcome = Outcome()
     people = People(chromium, installation.entrance, sessions)
     try:
@@ -199,7 +199,7 @@ def write(talks: list[Talk], trial: Trial, fault: threading.Thread, outcome: Out
 
 
 def wait_for_all(talks: list[Talk], installation: Installation, outcome: Outcome, seconds: float) -> bool:
-    """Wait until all screens are as the table, and nothing is pending. Returns False if they are not in time."""
+    """Wait until all screens equal the database and nothing is pending. Returns False if that takes too long."""
 
     began = time.monotonic()
     waiting = {name: text for talk in talks for name, (text, _) in talk.waiting.items() if text}
@@ -225,7 +225,7 @@ def wait_for_all(talks: list[Talk], installation: Installation, outcome: Outcome
 
 
 def judge(talk: Talk, installation: Installation, outcome: Outcome) -> None:
-    """Compare the table, the screens and what was written; look at the screens again after a reload."""
+    """Compare the database, the screens and what was written; compare the screens again after a reload."""
     table = installation.table(talk.pk)
     texts = [text for _, text in table]
     present = Counter(texts)
@@ -267,6 +267,6 @@ def shows_after_a_reload(person: Person, last: list[Row]) -> bool:
 
 
 def difference(rows: list[Row], table: list[Row]) -> str:
-    """Where a screen differs from the table."""
+    """How a screen differs from the database."""
     more, less = [row for row in rows if row not in table], [row for row in table if row not in rows]
     return f"too much {more[:5]}, too little {less[:5]}, {len(rows)} rows instead of {len(table)}"
