@@ -231,7 +231,7 @@ def find_file_problems() -> list[str]:
 
 
 def why_no_directory(where: Path) -> str:
-    """A sentence if FILES cannot be a directory whoever writes it, else ""."""
+    """A sentence if FILES cannot be a directory, whichever user runs Chatsite, else ""."""
     try:
         if where.exists() and not where.is_dir():
             return f"FILES is {where}, which is a file. Set it to a directory."
@@ -239,7 +239,7 @@ def why_no_directory(where: Path) -> str:
             return f"FILES is {where}, but {where.parent} is a file."
         if not where.parent.exists():
             return f"The directory {where.parent} of FILES does not exist. Create it, or look at FILES."
-    except OSError:  # nobody may look
+    except OSError:  # no permission to look
         pass
     return ""
 

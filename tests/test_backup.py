@@ -503,7 +503,7 @@ def test_a_database_that_cannot_be_locked_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     class Database(sqlite3.Connection):
-        """A database of which nobody can know whether it is in use."""
+        """A database that cannot be locked, so that it is unknown whether it is in use."""
 
         def execute(self, *args: Any) -> Any:
             error = sqlite3.OperationalError("no")

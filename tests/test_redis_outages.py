@@ -1,4 +1,4 @@
-"""A Redis that hangs or goes: nobody waits long for it, and rate limits go on."""
+"""A Redis that hangs or stops: no request waits long for it, and rate limits still apply."""
 
 import time
 from collections.abc import Iterator

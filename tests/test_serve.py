@@ -1,4 +1,4 @@
-"""`manage.py serve`: what it refuses with a sentence, where it listens, and what it answers to those who watch it."""
+"""`manage.py serve`: what it refuses with a sentence, where it listens, and what it answers to monitoring."""
 
 import asyncio
 import os

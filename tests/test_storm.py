@@ -1,4 +1,4 @@
-"""Pages whose server ends come back at another process. The trial with 2,000 pages is tests/soak/storm.py."""
+"""Pages whose server stops reconnect to another process. The trial with 2,000 pages is tests/soak/storm.py."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What nobody can see is empty, and names carry nothing that steers how they are shown."""
+"""Texts without visible characters count as empty, and names lose characters that change how text is displayed."""
 
 import json
 import unicodedata

@@ -483,7 +483,7 @@ def test_an_international_name_in_the_admin_is_stored_as_browsers_send_it(
     client.force_login(admin_user)
     assert saves(client, shop, "https://Bücher.example/").status_code == 302
     assert shop.origins.filter(origin="https://xn--bcher-kva.example").exists()
-    assert saves(client, shop, "https://xn--bcher-kva.example").status_code == 200  # it is there already
+    assert saves(client, shop, "https://xn--bcher-kva.example").status_code == 200  # a duplicate
 
 
 def saves(client: Any, website: Website, *origins: str) -> Any:

@@ -182,7 +182,7 @@ def test_answers_outside_office_hours_do_not_count_for_the_usual_reply_time(
     closed_now.reply_time = "We are a small team"
     closed_now.save()
     for _ in range(5):
-        answered(closed_now, bob, 20 * 60)  # all of it while nobody had to be there
+        answered(closed_now, bob, 20 * 60)  # all of it outside the office hours
     closed_now.office_hours = ""
     closed_now.save()
     assert "We are a small team" in alice.get("/chat/").content.decode()
@@ -240,7 +240,7 @@ def test_outside_office_hours_only_the_email_is_asked_again(alice: Page, closed_
     assert "required></label>" in alice.get("/chat/").content.decode()
     alice.says("I will wait", name="Alice")
     page = alice.get("/chat/?write=1").content.decode()
-    assert 'name="name"' not in page  # which is known: nobody must say it twice
+    assert 'name="name"' not in page  # it is known, so the form does not ask again
     alice.says("Here I am", email="alice@example.com")
     conversation = Conversation.objects.get()
     assert (conversation.customer_name, conversation.customer_email) == ("Alice", "alice@example.com")

@@ -24,14 +24,14 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         """`path` is an existing database. Raises sqlite3.Error if it is none."""
         self.path = path
-        # Without a transaction it is in nobody's way.
+        # Without a transaction, it holds no lock.
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self.identity = self.current_identity()
         self.was_missing = False
 
     def current_identity(self) -> Identity | None:
-        """The identity of the file that is there now, or None if there is none. Raises OSError."""
+        """The identity of the file that has this path now, or None if there is none. Raises OSError."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:

@@ -167,7 +167,7 @@ class RequestHandler(ASGIHandler):
     async def stream(self, response: Any, head: dict[str, Any], receive: Receive, send: Send) -> None:
         """Send a streaming response until it ends or the client disconnects, and close it."""
         # Two threads read all files. Any other stream may query the database as it goes, and a cursor belongs to one
-        # thread: each gets its own thread, so that a slow client delays nobody else.
+        # thread: each gets its own thread, so that a slow client does not delay others.
         pool = self.files
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size

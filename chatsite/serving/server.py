@@ -38,7 +38,7 @@ LARGEST_FRAME = 64 * 1024
 """Bytes of the largest socket frame; a larger one closes the socket with 1009 before it is in memory."""
 
 HANDSHAKE_TIMEOUT = 30
-"""Seconds in which a socket must be accepted. Where thousands come back at once, they wait rather than try again."""
+"""Seconds in which a socket must be accepted. Long, because thousands may reconnect at once."""
 
 SHUTDOWN_TIMEOUT = 8
 """Seconds that requests have to finish after SIGTERM. The process ends soon after: see END_TIMEOUT in shutdown.py."""

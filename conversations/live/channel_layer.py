@@ -299,7 +299,7 @@ def is_known(event: Event, group: str | None) -> bool:
 async def first_of(*functions: Coroutine[Any, Any, None]) -> None:
     """Run coroutines as tasks until one of them has returned or failed, and end the others. Raises its exception."""
     tasks = [asyncio.create_task(function) for function in functions]
-    for task in tasks:  # asyncio would log an exception that nobody has asked for
+    for task in tasks:  # otherwise asyncio logs exceptions that are never retrieved
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

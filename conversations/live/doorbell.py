@@ -108,7 +108,7 @@ class Doorbell(AsyncWebsocketConsumer):
         """Ignore everything that a client sends."""
 
     async def heartbeat(self) -> None:
-        """Ring now, then every 25 seconds and on `recheck`, until access is gone: then close with 4403."""
+        """Ring now, then every 25 seconds and on `recheck`, until access is lost: then close with 4403."""
         while True:
             self.recheck_requested.clear()
             try:

@@ -10,7 +10,7 @@ from django.db.models import NOT_PROVIDED, Field, Model
 
 
 class AddField(migrations.AddField):
-    """Django's AddField in a transaction of its own, which does nothing if the column is there.
+    """Django's AddField in a transaction of its own, which does nothing if the column exists.
 
     A migration with `atomic = False` locks one table at a time with it: PostgreSQL finds a deadlock between a
     transaction that locks two tables and a server that uses them in another order.
@@ -25,7 +25,7 @@ class AddField(migrations.AddField):
 
 
 class AddIndex(migrations.AddIndex):
-    """Django's AddIndex in a transaction of its own, which does nothing if the index is there."""
+    """Django's AddIndex in a transaction of its own, which does nothing if the index exists."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Create the index."""

@@ -16,7 +16,7 @@ _INVISIBLE = (
     "\u2800\U0001d159"
 )
 INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
-"""What nobody sees."""
+"""Invisible characters."""
 
 AT_THE_START = re.compile(rf"\A{INVISIBLE.pattern}")
 
@@ -35,8 +35,8 @@ def is_blank(text: str) -> bool:
 def one_line(name: str) -> str:
     """Return a name on one line, or "" if nothing is visible.
 
-    Characters that steer its direction or layout are left out, and what nobody sees at the start of a word, where no
-    joiner or selector has a meaning.
+    Characters that steer its direction or layout are left out, and invisible ones at the start of a word, where joiners
+    and selectors have no meaning.
     """
     words = STEERING.sub("", " ".join(name.split())).split()
     return " ".join(filter(None, (AT_THE_START.sub("", word) for word in words)))

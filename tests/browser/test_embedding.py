@@ -99,7 +99,7 @@ SOON = 8_000  # milliseconds, less than the ten seconds for which a chat that sa
 def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(web: Web) -> None:
     site = web.shop
     path = site.page(script=site.script("nobody"))
-    site.pages[path] = (site.pages[path][0], {"Referrer-Policy": "no-referrer"})  # nobody knows whether it is listed
+    site.pages[path] = (site.pages[path][0], {"Referrer-Policy": "no-referrer"})  # hides the origin
     alice = web.customer_on(site.cross_site, path, viewport={"width": 360, "height": 720}, has_touch=True)
     alice.button.click()
     expect(alice.unreachable).to_be_visible(timeout=SOON)

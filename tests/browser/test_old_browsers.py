@@ -51,7 +51,7 @@ def age(context: BrowserContext) -> BrowserContext:
                 route.fulfill(response=response, body=response.text().replace(" popover ", " "))
             else:
                 route.fulfill(response=response)
-        except Error:  # the page is gone
+        except Error:  # the page was closed
             pass
 
     context.route(re.compile(r"/inbox/|/chat/(?!static)|\.css"), answer)

@@ -123,7 +123,7 @@ def test_without_cookies_the_secret_is_stored_elsewhere(web: Web, keeper: str, w
     assert len(secret) == 32
     alice.reloads()
     if keeper == "the frame itself":
-        alice.opens()  # nobody remembers that it was open
+        alice.opens()  # the page has no storage: closed again
     alice.shows(hello)
     bob = web.agent()
     bob.opens(hello)

@@ -103,7 +103,7 @@ class Command(BaseCommand):
         """Raise CommandError if the files do not fit on the disk, or the user would own what Chatsite cannot open."""
         directory = _existing(Path(default_storage.path("")))
         needed = sum(
-            size - _size(path_of_file(name.removeprefix(FILES)))  # a file that is there already is replaced
+            size - _size(path_of_file(name.removeprefix(FILES)))  # an existing file is replaced
             for name, _content, size in archive.members()
             if name.startswith(FILES)
         )
