@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import RawPostDataException
 from django.urls import path
-from ninja.errors import HttpError
+from ninja.errors import AuthenticationError, HttpError
 from ninja.openapi.docs import Swagger
 
 from chatsite import __version__
@@ -33,6 +33,12 @@ api.add_router("/conversation/", conversations.router, tags=["conversations"])
 api.add_router("/website/", websites.router, tags=["websites"])
 api.add_router("/", agents.router, tags=["agents"])
 
+CHALLENGE = (
+    'Bearer realm="Chatsite", error_description="Send an agent\'s token as Authorization: Bearer TOKEN. '
+    'manage.py createtoken makes one."'
+)
+"""The header WWW-Authenticate of a call without a valid token or session: https://www.rfc-editor.org/rfc/rfc6750."""
+
 
 def _with_and_without_slash(patterns: list[Any]) -> list[Any]:
     """The URL patterns, then each with its last slash removed or added."""
@@ -53,7 +59,10 @@ def fault(request: HttpRequest, error: Exception) -> HttpResponse:
 def http_error(request: HttpRequest, error: Any) -> HttpResponse:
     """Answer with the sentence of the error, or for a body that ninja cannot parse, with where it is wrong."""
     detail = _explain_body(request, error.__cause__) if error.status_code == 400 else str(error)
-    return api.create_response(request, {"detail": detail}, status=error.status_code)
+    response = api.create_response(request, {"detail": detail}, status=error.status_code)
+    if isinstance(error, AuthenticationError):
+        response["WWW-Authenticate"] = CHALLENGE
+    return response
 
 
 def _explain_body(request: HttpRequest, error: BaseException | None) -> str:

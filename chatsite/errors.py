@@ -42,6 +42,12 @@ FULL_DATABASE = (
     _("You can read messages, but not send any. Please try again later."),
 )
 API = "/api/"
+API_DETAILS = {
+    400: "The host, the address or the body cannot be understood: check ALLOWED_HOSTS in .env, and /api/docs.",
+    404: "Not Found",
+}
+"""What the API says instead of what pages say."""
+
 SQLITE_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 """Errors of a disk that takes no writes: https://sqlite.org/rescode.html"""
 
@@ -55,7 +61,10 @@ def error_response(
     """
     title, what_to_do = sentences or SENTENCES[status]
     if request.path.startswith(API):
-        detail = sentence or {404: "Not Found"}.get(status, f"{title}. {what_to_do}")
+        match = request.resolver_match
+        detail = sentence or API_DETAILS.get(status, f"{title}. {what_to_do}")
+        if status == 404 and (match is None or match.view_name == "api:api-root"):
+            detail = f"{detail}. /api/docs shows all addresses."
         return JsonResponse({"detail": detail}, status=status)
     if request.headers.get("HX-Request"):
         return HttpResponse(sentence or f"{title}. {what_to_do}", status=status, content_type="text/plain")

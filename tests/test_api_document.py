@@ -145,6 +145,23 @@ def test_the_document_names_every_header_and_status(document: Any, bob: Agent, t
     assert {"200", "401", "404", "422"} <= seen
 
 
+def test_parameters_are_described_and_never_null(document: Any) -> None:
+    found = [
+        (path, each)
+        for _, path, operation in operations(document)
+        for each in operation["parameters"]
+        if each["in"] == "query"
+    ]
+    for path, each in found:
+        assert "anyOf" not in each["schema"], (path, each)
+        assert each["description"] == each["schema"]["description"], path
+    schemas = {each["name"]: each["schema"] for path, each in found if path == "/api/conversation/"}
+    assert schemas["status"]["enum"] == ["OPEN", "CLOSED"]
+    assert (schemas["before"]["type"], schemas["before"]["minimum"]) == ("integer", 0)
+    assert schemas["assigned"]["type"] == "boolean"
+    assert schemas["updated_since"]["format"] == "date-time"
+
+
 def test_words_for_pictures_are_in_the_document_and_false_is_none(document: Any, talk: Conversation) -> None:
     for *_, operation in operations(document):
         if "download" in operation["operationId"]:

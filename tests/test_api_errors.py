@@ -12,6 +12,9 @@ from conversations.api import message_list
 from conversations.models import Agent, Conversation, Token
 
 pytestmark = pytest.mark.django_db
+NUMBER = "Write a whole number, such as 42."
+TIME_FORMAT = "Write a time as in 2025-03-08T17:21:49Z. In a URL, write + as %2B."
+UUID_FORMAT = "A UUID looks like 3fa85f64-5717-4562-b3fc-2c963f66afa6."
 
 
 @pytest.fixture(params=[False, True], ids=["", "debug"])
@@ -38,10 +41,10 @@ def detail(response: Any, status: int) -> str:
 )
 def test_an_unknown_address_is_404(client: Client, path: str) -> None:
     for method in (client.get, client.post, client.patch, client.delete):
-        assert detail(method(path), 404) == "Not Found"
+        assert detail(method(path), 404) == "Not Found. /api/docs shows all addresses."
 
 
-def test_a_conversation_that_does_not_exist_is_the_same_404(client: Client, bob: Agent) -> None:
+def test_a_conversation_that_does_not_exist_is_404(client: Client, bob: Agent) -> None:
     headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
     for path in ("/api/conversation/999/", "/api/conversation/999/messages/"):
         assert detail(client.get(path, headers=headers), 404) == "Not Found"
@@ -99,6 +102,66 @@ def test_a_form_of_a_session_where_json_belongs_is_400_too(client: Client, bob: 
 )
 def test_invalid_json_is_told_where(client: Client, body: bytes, where: str) -> None:
     assert where in detail(client.post("/api/messages/", body, content_type="application/json"), 400)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("limit=all", NUMBER),
+        ("before=3fa85f64-5717-4562-b3fc-2c963f66afa6", NUMBER),
+        ("assigned=maybe", "Write true or false."),
+        ("updated_since=yesterday", TIME_FORMAT),
+        ("updated_since=2025-03-08T17:21:49+02:00", TIME_FORMAT),
+        ("updated_since=2025-13-08T17:21:49Z", TIME_FORMAT),
+    ],
+)
+def test_a_wrong_parameter_is_told_what_to_write(client: Client, bob: Agent, query: str, sentence: str) -> None:
+    headers = {"Authorization": f"Bearer {Token.objects.issue(bob, 'script', 'WRITE')}"}
+    response = client.get(f"/api/conversation/?{query}", headers=headers)
+    assert [error["msg"] for error in response.json()["detail"]] == [sentence]
+    right = client.get("/api/conversation/?updated_since=2025-03-08T17:21:49%2B02:00", headers=headers)
+    assert right.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "sentence"),
+    [
+        ({"content": 5}, "content", "Send a text, in quotation marks."),
+        ({"content": "Hello", "client_id": "12"}, "client_id", UUID_FORMAT),
+        ([], "content", "This is required: send a JSON object that has it."),
+        (None, "content", "This is required: send a JSON object that has it."),
+    ],
+)
+def test_a_wrong_field_is_told_what_to_send(client: Client, body: Any, field: str, sentence: str) -> None:
+    response = client.post("/api/messages/", body, content_type="application/json")
+    assert [(error["loc"][-1], error["msg"]) for error in response.json()["detail"]] == [(field, sentence)]
+
+
+def test_an_empty_body_is_told_to_be_json(client: Client) -> None:
+    [error] = client.post("/api/messages/", b"", content_type="application/json").json()["detail"]
+    assert (error["loc"], error["msg"]) == (["body"], "Send a JSON object as the body.")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "application/json"])
+def test_an_upload_without_files_is_told_how(client: Client, talk: Conversation, kind: str) -> None:
+    form = {"content": "see", "file": "text"}
+    sent: Any = {} if kind == "multipart/form-data" else {"content_type": kind}
+    [error] = client.post(f"/api/messages/{talk.uuid}/files/", form, **sent).json()["detail"]
+    sentence = "Send 1 to 5 files as multipart/form-data, each in a field named files, with a file name."
+    assert (error["loc"], error["msg"]) == (["body", "files"], sentence)
+
+
+def test_an_unknown_host_is_told_where_hosts_are_listed(client: Client) -> None:
+    assert "ALLOWED_HOSTS" in detail(client.get("/api/messages/x/", headers={"Host": "unknown.example"}), 400)
+
+
+def test_401_says_how_to_send_a_token(client: Client) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Token right"}):
+        response = client.get("/api/me/", headers=headers)
+        assert detail(response, 401) == "Unauthorized"
+        assert response["WWW-Authenticate"].startswith("Bearer ")
+        assert "Authorization: Bearer TOKEN" in response["WWW-Authenticate"]
+        assert "createtoken" in response["WWW-Authenticate"]
 
 
 def test_a_fault_of_ours_is_500_and_says_nothing_of_the_code(

@@ -78,7 +78,9 @@ def test_a_website_that_is_always_open_and_takes_no_files(db: None) -> None:
 
 def test_an_unknown_key_is_404(shop: Website) -> None:
     for key in ("unknown", "SHOP", "shop ", "x" * 500):
-        assert Client().get(f"/api/website/{key}/").json() == {"detail": "Not Found"}
+        assert Client().get(f"/api/website/{key}/").json() == {
+            "detail": "There is no website with this key. The admin has the keys, under Websites."
+        }
 
 
 def test_pages_of_listed_origins_may_read_it_and_others_may_not(shop: Website) -> None:

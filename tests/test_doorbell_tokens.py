@@ -64,6 +64,22 @@ async def test_a_page_of_a_listed_origin_sends_the_token_as_a_subprotocol(
             assert not (await bell.connect())[0]
 
 
+async def test_only_a_refused_page_is_told_from_a_proxy_that_drops_the_port(
+    token: str, talk: Conversation, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, shop = "http://testserver:5173", "http://testserver:5174"  # our own host name, as on localhost
+    settings.AGENT_ORIGINS = [desk]
+    website = await in_thread(Website.objects.by_id)(talk.website_id)
+    await in_thread(website.origins.create)(origin=shop)
+    for path, origin in (("/ws/inbox/", desk), (f"/ws/messages/{talk.uuid}/", shop)):
+        async with socket(offered=("chat", token), origin=origin, path=path) as bell:
+            assert (await bell.connect())[0]
+    assert "drops the port" not in caplog.text
+    async with socket(origin=shop) as bell:
+        assert not (await bell.connect())[0]
+    assert "drops the port" in caplog.text
+
+
 async def test_a_wrong_token_is_closed_like_no_token(token: str, desk: str, bobs: Page) -> None:
     attempts: list[dict[str, Any]] = [
         {"bearer": "nonsense"},

@@ -1,6 +1,6 @@
 """The API's calls for agents: conversations, and the messages in them by the conversation's id."""
 
-from typing import Any, Literal
+from typing import Any
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router
@@ -25,6 +25,8 @@ from conversations.api.schemas import (
     AgentMessagesOut,
     AnswerFilesIn,
     AnswerIn,
+    Assigned,
+    AssignedToMe,
     AssignIn,
     Before,
     ConversationOut,
@@ -34,9 +36,11 @@ from conversations.api.schemas import (
     Limit,
     Moment,
     Offset,
+    Order,
     Original,
     Since,
     Small,
+    Status,
     ValidationErrorOut,
     WebsiteKey,
     invalid_field,
@@ -55,12 +59,12 @@ POST_RESPONSES = {200: AgentMessagesOut, **dict.fromkeys((400, 403, 409, 413), E
 @router.get("/", summary="List conversations", response={200: ConversationsOut, 401: ErrorOut, 422: ValidationErrorOut})
 def list_conversations(
     request: HttpRequest,
-    status: Literal["OPEN", "CLOSED"] | None = None,
-    assigned: bool | None = None,
-    assigned_to_me: bool = False,
+    status: Status | None = None,
+    assigned: Assigned | None = None,
+    assigned_to_me: AssignedToMe = False,
     website: WebsiteKey | None = None,
     updated_since: Moment | None = None,
-    order: Literal["start", "activity"] = "start",
+    order: Order = "start",
     before: Before | None = None,
     after: After | None = None,
     limit: Limit = 100,

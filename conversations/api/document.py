@@ -7,7 +7,7 @@ from ninja.errors import ValidationError, ValidationErrorContext
 from ninja.openapi.schema import OpenAPISchema
 from ninja.operation import Operation
 
-from conversations.api.schemas import header
+from conversations.api.schemas import TIME_FORMAT, header
 
 OPTIONAL_AUTH: list[dict[str, list[str]]] = [{}, {"AgentToken": []}, {"AgentSession": []}]
 """The OpenAPI security of calls that everybody may make. With a token or session, the agent is the author."""
@@ -29,8 +29,26 @@ ALWAYS_POSSIBLE = {
 RETRIED = {"429", "503"}
 """The errors that say in a header when to try again."""
 
-SENTENCES = {"uuid_parsing": "A UUID looks like 3fa85f64-5717-4562-b3fc-2c963f66afa6."}
+NUMBER = "Write a whole number, such as 42."
+SENTENCES = {
+    "uuid_parsing": "A UUID looks like 3fa85f64-5717-4562-b3fc-2c963f66afa6.",
+    "int_parsing": NUMBER,
+    "int_type": NUMBER,
+    "int_from_float": NUMBER,
+    "bool_parsing": "Write true or false.",
+    "string_type": "Send a text, in quotation marks.",
+    "datetime_parsing": TIME_FORMAT,
+    "datetime_from_date_parsing": TIME_FORMAT,
+}
 """What to say instead of pydantic's messages for the readers of its code, by the type of the error."""
+
+MISSING = {
+    (): "Send a JSON object as the body.",
+    ("files",): "Send 1 to 5 files as multipart/form-data, each in a field named files, with a file name.",
+}
+"""What to say of a part of the body that is missing, by its path in the body."""
+
+MISSING_FIELD = "This is required: send a JSON object that has it."
 
 
 class DocumentedAPI(NinjaAPI):
@@ -46,6 +64,8 @@ class DocumentedAPI(NinjaAPI):
         for operations in document["paths"].values():
             for operation in operations.values():
                 _add_errors(operation)
+                for parameter in operation["parameters"]:
+                    _remove_null(parameter)
         return document
 
     def validation_error_from_error_contexts(
@@ -61,8 +81,20 @@ class DocumentedAPI(NinjaAPI):
             if error["type"] == "value_error":  # one of our own sentences, to which pydantic adds “Value error, ”
                 error["msg"] = error["ctx"]["error"]
             error["msg"] = SENTENCES.get(error["type"], error["msg"])
+            if error["type"] == "missing" and error["loc"][0] == "body":
+                error["msg"] = MISSING.get(tuple(error["loc"][1:]), MISSING_FIELD)
             error.pop("ctx", None)
         return found
+
+
+def _remove_null(parameter: dict[str, Any]) -> None:
+    """Say what a parameter may be that can be left out: null, which pydantic allows too, cannot be in a URL."""
+    schema = parameter["schema"]
+    options = [option for option in schema.pop("anyOf", []) if option != {"type": "null"}]
+    if options:
+        schema.update(options[0])
+    if "description" in schema:
+        parameter["description"] = schema["description"]  # generators read one or the other
 
 
 def _add_errors(operation: dict[str, Any]) -> None:
@@ -78,6 +110,8 @@ def _add_errors(operation: dict[str, Any]) -> None:
         responses[status] = _response(description, "ErrorOut")
         if status in RETRIED:
             responses[status]["headers"] = {"Retry-After": header("Seconds.")}
+    if "401" in responses:
+        responses["401"]["headers"] = {"WWW-Authenticate": header("How to send a token.", "string")}
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -1,6 +1,7 @@
 """The schemas of requests and responses."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -8,8 +9,8 @@ from uuid import UUID
 
 from ninja import Field, Schema
 from ninja.errors import ValidationError
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from conversations.models import Conversation
 from conversations.models.attachment import OCTET_STREAM
@@ -23,10 +24,13 @@ def iso_utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+TIME_FORMAT = "Write a time as in 2025-03-08T17:21:49Z. In a URL, write + as %2B."
+
+
 def check_iso(text: Any) -> Any:
     """The text of a moment. Raises ValueError for other notations, which pydantic reads too, such as numbers."""
     if not re.match(r"\d{4}-\d\d-\d\dT", str(text)):
-        raise ValueError("Write a time as in 2025-03-08T17:21:49Z.")
+        raise ValueError(TIME_FORMAT)
     return text
 
 
@@ -54,30 +58,49 @@ def empty_is_true(value: Any) -> Any:
     return value == "" or value
 
 
+@dataclass(frozen=True)
+class Description:
+    """The description of a parameter. That of pydantic's Field is lost where ninja adds a default."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the description. The name and the meaning of the arguments are pydantic's."""
+        return {**handler(core), "description": self.text}
+
+
 Timestamp = Annotated[
     datetime,
     PlainSerializer(iso_utc, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
-Since = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only messages with a greater id.")]
-LastSeen = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="The id of the last message that the agent has seen.")]
+Id = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+Since = Annotated[Id, Description("Only messages with a greater id.")]
+LastSeen = Annotated[Id, Description("The id of the last message that the agent has seen.")]
 Key = Annotated[str, AfterValidator(check_key), Field(json_schema_extra={"pattern": KEY})]
-WebsiteKey = Annotated[Key, Field(description="Only those of the website with this key.")]
-Before = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a lower cursor.")]
-After = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Only those with a higher cursor, the lowest of them.")]
+WebsiteKey = Annotated[Key, Description("Only those of the website with this key.")]
+Before = Annotated[Id, Description("Only those with a lower cursor.")]
+After = Annotated[Id, Description("Only those with a higher cursor, the lowest of them.")]
 Moment = Annotated[
     datetime,
     BeforeValidator(check_iso),
     AfterValidator(in_utc),
-    Field(description="Only those that changed since then: a message, the status, the assignee, the customer."),
+    Description("Only those that changed since then: a message, the status, the assignee, the customer."),
 ]
-Limit = Annotated[int, Field(ge=1, le=1000, description="At most this many items.")]
-Offset = Annotated[int, Field(ge=0, le=MAX_NUMBER, description="Skip this many items.")]
+Limit = Annotated[int, Field(ge=1, le=1000), Description("At most this many items.")]
+Offset = Annotated[Id, Description("Skip this many items.")]
+Assigned = Annotated[bool, Description("Only those that are assigned to an agent, or that are not.")]
+AssignedToMe = Annotated[bool, Description("Only those that are assigned to you.")]
+Status = Annotated[Literal["OPEN", "CLOSED"], Description("Only open or only closed ones.")]
+Order = Annotated[
+    Literal["start", "activity"],
+    Description("By their start, with the cursor `id`, or by their last message, with the cursor `last_message_id`."),
+]
 Small = Annotated[
-    bool, BeforeValidator(empty_is_true), Field(description="A picture’s thumbnail, as WebP. `?small` alone is enough.")
+    bool, BeforeValidator(empty_is_true), Description("A picture’s thumbnail, as WebP. `?small` alone is enough.")
 ]
 Original = Annotated[
-    bool, BeforeValidator(empty_is_true), Field(description="A picture as it was sent. `?original` alone is enough.")
+    bool, BeforeValidator(empty_is_true), Description("A picture as it was sent. `?original` alone is enough.")
 ]
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Path, Router
+from ninja.errors import HttpError
 
 from conversations.api.schemas import ErrorOut, WebsiteOut
 from conversations.models import Website
@@ -28,7 +29,7 @@ def read_website(request: HttpRequest, key: Path[str]) -> dict[str, Any]:
     limits.enforce("visits of one address", limits.address(request))
     website = Website.objects.by_key(key)
     if website is None:
-        raise Http404
+        raise HttpError(404, "There is no website with this key. The admin has the keys, under Websites.")
     require_listed_origin(request, website)
     now, hours = timezone.now(), website.hours
     return {

@@ -1,5 +1,6 @@
 """Refuses WebSockets that pages of unknown origins open."""
 
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -7,6 +8,7 @@ from channels.db import database_sync_to_async
 from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 
 from conversations.threshold.origin import (
     explain_mismatch,
@@ -31,8 +33,8 @@ class OriginCheck:
 
     `is_cross_origin` decides, as it does for pages, so that hosts, proxies and trusted origins are treated alike. The
     doorbell of widgets, which reads no cookies, also accepts the origins of all websites, and checks by itself whether
-    the conversation belongs to that website. The
-    doorbell of agents accepts programs and pages of AGENT_ORIGINS that send a token.
+    the conversation belongs to that website. The doorbell of agents accepts programs and pages of AGENT_ORIGINS that
+    send a token.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -41,7 +43,8 @@ class OriginCheck:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Pass the socket on or refuse it."""
-        if is_same_origin(scope):
+        request = handshake(scope)
+        if is_same_origin(request):
             return await self.inner(scope, receive, send)
         origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
         # No script of a page can set the header Authorization of a socket, so this is a program.
@@ -53,6 +56,8 @@ class OriginCheck:
         if not scope["path"].startswith((INBOX, WIDGETS)):
             reason = "only pages of Chatsite itself may open it."
         log_refusal(origin, scope["path"], reason)
+        with suppress(DisallowedHost):
+            explain_mismatch(request)
         return await WebsocketDenier()(scope, receive, send)
 
 
@@ -62,16 +67,15 @@ def bearer_token(scope: Any) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def is_same_origin(scope: Any) -> bool:
-    """Whether the handshake has an Origin header, as every browser's has, and the origin is ours."""
+def handshake(scope: Any) -> HttpRequest:
+    """The request that opens a socket."""
     scheme = "https" if scope.get("scheme") == "wss" else "http"
-    request = ASGIRequest({**scope, "method": "GET", "scheme": scheme}, BytesIO())
+    return ASGIRequest({**scope, "method": "GET", "scheme": scheme}, BytesIO())
+
+
+def is_same_origin(request: HttpRequest) -> bool:
+    """Whether the handshake has an Origin header, as every browser's has, and the origin is ours."""
     try:
-        if "Origin" not in request.headers:
-            return False
-        if is_cross_origin(request):
-            explain_mismatch(request)
-            return False
-        return True
+        return "Origin" in request.headers and not is_cross_origin(request)
     except DisallowedHost:
         return False
