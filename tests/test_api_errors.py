@@ -155,6 +155,21 @@ def test_an_unknown_host_is_told_where_hosts_are_listed(client: Client) -> None:
     assert "ALLOWED_HOSTS" in detail(client.get("/api/messages/x/", headers={"Host": "unknown.example"}), 400)
 
 
+def test_a_token_under_another_scheme_does_not_write_as_the_customer(
+    client: Client, bob: Agent, talk: Conversation
+) -> None:
+    token = Token.objects.issue(bob, "script", "WRITE")
+    body = {"content": "Hello Alice", "conversation": str(talk.uuid)}
+    for sent in (token, f"Token {token}", f"Basic {token}", f"Bearer: {token}"):
+        response = client.post("/api/messages/", body, content_type="application/json", headers={"Authorization": sent})
+        assert detail(response, 401) == "Unauthorized"
+        assert "Authorization: Bearer TOKEN" in response["WWW-Authenticate"]
+    # What a proxy in front asks for is not ours.
+    headers = {"Authorization": "Basic Ym9iOnNlY3JldA=="}
+    assert client.post("/api/messages/", body, content_type="application/json", headers=headers).status_code == 200
+    assert talk.messages.count() == 2
+
+
 def test_401_says_how_to_send_a_token(client: Client) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Token right"}):
         response = client.get("/api/me/", headers=headers)

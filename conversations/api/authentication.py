@@ -10,6 +10,7 @@ from ninja.errors import AuthenticationError, HttpError
 from ninja.security import APIKeyCookie, HttpBearer
 
 from conversations.models import Agent, Token
+from conversations.models.token import PREFIX
 from conversations.threshold.csrf import lacks_csrf_token
 from conversations.threshold.origin import explain_origins, is_cross_origin
 
@@ -44,9 +45,12 @@ def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
     A page of another origin may not POST JSON as text/plain, which needs no preflight request
     (https://fetch.spec.whatwg.org/#cors-safelisted-request-header). Other unsafe methods always need one.
     """
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    authorization = request.headers.get("Authorization", "")
+    scheme, _, text = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return _identify_by_token(request, text.strip())
+    if authorization.rpartition(" ")[2].startswith(PREFIX):  # without the word Bearer: not to write as the customer
+        raise AuthenticationError
     if request.method == "POST" and request.content_type != content_type and is_cross_origin(request):
         raise HttpError(403, f"Send this as {content_type}.")
     user: Any = request.user

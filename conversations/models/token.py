@@ -15,6 +15,9 @@ from conversations.models.agent import Agent
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+PREFIX = "chat_"
+"""How every token begins."""
+
 
 class TokenQuerySet(models.QuerySet["Token"]):
     """Queries for tokens."""
@@ -23,13 +26,12 @@ class TokenQuerySet(models.QuerySet["Token"]):
         """Create a token and return its plain text, this once: the table has only its hash."""
         secret = secrets.token_urlsafe(32)
         token = self.create(agent=agent, name=name, scope=scope, digest=_digest(secret))
-        return f"chat_{token.pk}_{secret}"
+        return f"{PREFIX}{token.pk}_{secret}"
 
     def authenticate(self, plain: str) -> "Token | None":
         """Return the token with this plain text, or None if it is invalid or its agent is no longer an agent."""
-        prefix, _, rest = plain.partition("_")
-        number, _, secret = rest.partition("_")
-        if prefix != "chat" or not (number.isascii() and number.isdigit() and len(number) < 19):
+        number, _, secret = plain.removeprefix(PREFIX).partition("_")
+        if not plain.startswith(PREFIX) or not (number.isascii() and number.isdigit() and len(number) < 19):
             return None
         token = self.filter(pk=int(number), agent__in=Agent.objects.values("pk")).select_related("agent").first()
         if token is None or not constant_time_compare(token.digest, _digest(secret)):
