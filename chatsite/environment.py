@@ -9,11 +9,13 @@ from ipaddress import IPv6Address
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import environ
 import redis
 from django.core.exceptions import ImproperlyConfigured
+
+from conversations.origins import serialize_origin, to_ascii
 
 ON = {"on", "true", "yes", "1"}
 OFF = {"off", "false", "no", "0", ""}
@@ -41,10 +43,22 @@ DATABASE_LIMITS = {
 }
 """How long databases on servers may take: see chatsite/databases. DATABASE_URL may say otherwise: ?read_timeout=20."""
 
+MYSQL_OPTIONS = """
+    bind_address charset collation init_command isolation_level max_allowed_packet program_name read_default_file
+    read_default_group server_public_key sql_mode ssl_ca ssl_cert ssl_disabled ssl_key ssl_key_password ssl_verify_cert
+    ssl_verify_identity unix_socket
+"""
+"""The options of PyMySQL and of Django's backend that DATABASE_URL may have, besides DATABASE_LIMITS."""
+
+OPTION_FLAGS = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
+"""Options of PyMySQL that are true or false: it would take any text for true."""
+
+OPTION_FILES = {"ssl_ca", "ssl_cert", "ssl_key", "read_default_file"}
+"""Options of PyMySQL that name files."""
+
 NEVER_ZERO = {"connect_timeout", "read_timeout", "write_timeout"}
 """Limits of this process. Those of the servers are switched off by 0."""
 
-ORIGIN = re.compile(r"https?://(\*\.)?[\w.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 EMAILS = {"consolemail", "filemail", "smtp", "smtps", "smtp+tls", "smtp+ssl"}
 
 ASSIGNMENT = re.compile(r"(export )?[A-Za-z_0-9]+=")
@@ -65,18 +79,22 @@ def host_advice(host: str) -> str:
     bare, _, path = bare.partition("/")
     if path:
         return NO_PATH
-    if is_ipv6(bare):
-        bare = f"[{bare}]"
+    if is_ipv6(bare.strip("[]")):
+        bare = f"[{bare.strip('[]')}]"
     bare = re.sub(r":\d*$", "", bare) if not bare.endswith("]") else bare
     bare = bare.removeprefix("*") if bare.startswith("*.") else bare
-    with suppress(UnicodeError):
-        bare = bare if bare.isascii() else bare.encode("idna").decode()
-    if bare != host:
-        return f"Write {bare}: a name alone, as browsers send it, without scheme and port."
-    is_name = re.fullmatch(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\]", host)
-    return (
-        "" if is_name else "This is no host name. One looks like chat.example.com; comments need a line of their own."
-    )
+    with suppress(ValueError):
+        bare = to_ascii(bare)
+    if not is_host(bare):
+        return "This is no host name. One looks like chat.example.com; comments need a line of their own."
+    return "" if bare == host else f"Write {bare}: a name alone, as browsers send it, without scheme and port."
+
+
+def is_host(text: str) -> bool:
+    """Whether Django may compare this with the hosts of requests."""
+    if text.startswith("["):
+        return text.endswith("]") and "%" not in text and is_ipv6(text[1:-1])
+    return re.fullmatch(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text) is not None
 
 
 def is_ipv6(text: str) -> bool:
@@ -90,6 +108,17 @@ def is_ipv6(text: str) -> bool:
 def is_ipv4_and_port(text: str) -> bool:
     """Whether this is an address with a port, which looks like a part of an IPv6 address."""
     return text.count(":") == 1
+
+
+def known_options(engine: str) -> set[str]:
+    """The options that the query of DATABASE_URL may have."""
+    known = set(DATABASE_LIMITS.get(engine, {}))
+    if engine == "postgresql":
+        import psycopg  # takes a while
+
+        known |= {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+        known |= {"assume_role", "isolation_level", "prepare_threshold"}  # of Django's backend
+    return known | set(MYSQL_OPTIONS.split()) if engine == "mysql" else known
 
 
 class Environment:
@@ -154,12 +183,17 @@ class Environment:
         return self.text(name).replace(",", " ").split()
 
     def origins(self, name: str) -> list[str]:
-        """A list of origins such as https://shop.example."""
-        origins = self.words(name)
-        for origin in origins:
-            if not ORIGIN.fullmatch(origin):
+        """A list of origins such as https://shop.example or https://*.shop.example, as browsers send them."""
+        origins = []
+        for origin in self.words(name):
+            scheme, sep, host = origin.partition("://")
+            star = "*." if host.startswith("*.") else ""
+            try:
+                normal = serialize_origin(f"{scheme}{sep}{host.removeprefix('*.')}")
+                origins.append(normal.replace("://", f"://{star}"))
+            except ValueError:
                 self.problems.append(f"{name} has “{origin}”, but an origin looks like https://shop.example.")
-        return [origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins]
+        return origins
 
     def hosts(self, name: str) -> list[str]:
         """A list of host names without scheme, port and path, for ALLOWED_HOSTS."""
@@ -223,12 +257,31 @@ class Environment:
         if not config["NAME"]:
             self.problems.append("DATABASE_URL names no database. Write sqlite:///db.sqlite3 for a file.")
         engine = config["ENGINE"].rpartition(".")[2]
+        for name, value in config.get("OPTIONS", {}).items():
+            self._check_option(engine, name, value)
+        if engine == "mysql":
+            for name in OPTION_FLAGS & config.get("OPTIONS", {}).keys():
+                config["OPTIONS"][name] = str(config["OPTIONS"][name]).lower() in ON
         if engine in DATABASE_LIMITS:
             config["ENGINE"] = f"chatsite.databases.{engine}"
             options = config["OPTIONS"] = {**DATABASE_LIMITS[engine], **config.get("OPTIONS", {})}
             for name in DATABASE_LIMITS[engine]:
                 options[name] = self._limit(name, options[name])
         return config
+
+    def _check_option(self, engine: str, name: str, value: Any) -> None:
+        known = known_options(engine)
+        has = f"DATABASE_URL has {name}={value}, but"
+        if name not in known:
+            close = get_close_matches(name.lower(), known, 1, SIMILAR)
+            advice = f" Do you mean {close[0]}?" if close else f" It knows {', '.join(sorted(known))}." if known else ""
+            self.problems.append(f"DATABASE_URL has the option {name}, which {engine} does not know.{advice}")
+        elif engine == "mysql" and name == "charset" and value != "utf8mb4":
+            self.problems.append(f"{has} Chatsite needs utf8mb4, for 😀 and many other characters. Leave it out.")
+        elif engine == "mysql" and name in OPTION_FLAGS and str(value).lower() not in ON | OFF:
+            self.problems.append(f"{has} it takes only true or false.")
+        elif engine == "mysql" and name in OPTION_FILES and not os.access(str(value), os.R_OK):
+            self.problems.append(f"DATABASE_URL has {name}={value}, a file that cannot be read.")
 
     def _limit(self, name: str, value: Any) -> float:
         least = "above 0" if name in NEVER_ZERO else "from 0"
@@ -254,10 +307,28 @@ class Environment:
         url = self.text("REDIS_URL")
         if url and self._is_valid_url("REDIS_URL", url, {"redis", "rediss", "unix"}):
             try:
-                redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
-            except ValueError as error:
+                self._check_redis(url)
+            except (ValueError, redis.RedisError) as error:
                 self.problems.append(f"REDIS_URL: {error}")
         return url
+
+    def _check_redis(self, url: str) -> None:
+        parts = urlsplit(url)
+        pool: Any = redis.ConnectionPool.from_url(url)  # does not connect
+        [database] = parse_qs(parts.query).get("db") or ["" if parts.scheme == "unix" else parts.path.strip("/")]
+        if database and not (database.isascii() and database.isdigit()):
+            self.problems.append(
+                f"REDIS_URL names the database “{database}”, but it takes a number, as in redis://localhost:6379/0"
+            )
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            value = pool.connection_kwargs.get(name, 1)
+            if not (isfinite(value) and value > 0):
+                self.problems.append(f"REDIS_URL has {name}={value:g}, but it takes a number above 0.")
+        try:
+            pool.make_connection()
+        except TypeError as error:  # ... got an unexpected keyword argument 'foo'
+            name = str(error).rpartition(" ")[2].strip("'")
+            self.problems.append(f"REDIS_URL has the option {name}, which does not exist.")
 
     def verify(self) -> None:
         """Raise ImproperlyConfigured if any variable was wrong or misspelled, with one line for each."""

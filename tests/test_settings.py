@@ -82,6 +82,36 @@ def test_good_settings_pass_the_deployment_check() -> None:
             "lock_timeout=-1, but it takes a number from",
         ),
         ({"PORT": "9" * 5000}, "but it takes a whole number from 1 to 65535."),
+        ({"CSRF_TRUSTED_ORIGINS": "https://a.example:99999"}, "an origin looks like https://shop.example"),
+        ({"AGENT_ORIGINS": "https://*.*.example"}, "an origin looks like https://shop.example"),
+        ({"ALLOWED_HOSTS": "[::1"}, "ALLOWED_HOSTS has “[::1”. Write [::1]:"),
+        ({"ALLOWED_HOSTS": "[::g"}, "ALLOWED_HOSTS has “[::g”. This is no host name."),
+        ({"ALLOWED_HOSTS": "[:::]"}, "ALLOWED_HOSTS has “[:::]”. This is no host name."),
+        ({"ALLOWED_HOSTS": "[zz:1"}, "ALLOWED_HOSTS has “[zz:1”. This is no host name."),
+        ({"ALLOWED_HOSTS": "https://straße.example"}, "Write xn--strae-oqa.example:"),
+        ({"REDIS_URL": "redis://user:pass@host:6379/abc"}, "REDIS_URL names the database “abc”, but it takes a number"),
+        ({"REDIS_URL": "redis://user:pass@host:6379/1/2"}, "REDIS_URL names the database “1/2”"),
+        ({"REDIS_URL": "redis://user:pass@host:6379?db=-1"}, "REDIS_URL names the database “-1”"),
+        ({"REDIS_URL": "redis://user:pass@host:6379/0?foo=bar"}, "REDIS_URL has the option foo, which does not exist"),
+        ({"REDIS_URL": "redis://user:pass@host:6379/0?socket_timeout=-1"}, "REDIS_URL has socket_timeout=-1"),
+        (
+            {"DATABASE_URL": "mysql://user:pass@host/name?ssl=yes"},
+            "the option ssl, which mysql does not know. It knows bind_address, ",
+        ),
+        ({"DATABASE_URL": "mysql://user:pass@host/name?foo=bar"}, "DATABASE_URL has the option foo, which"),
+        (
+            {"DATABASE_URL": "mysql://user:pass@host/name?SSL_CA=/"},
+            "which mysql does not know. Do you mean ssl_ca?",
+        ),
+        (
+            {"DATABASE_URL": "mysql://user:pass@host/name?charset=klingon"},
+            "charset=klingon, but Chatsite needs utf8mb4",
+        ),
+        ({"DATABASE_URL": "mysql://user:pass@host/name?ssl_ca=/nowhere"}, "/nowhere, a file that cannot be read"),
+        ({"DATABASE_URL": "mysql://user:pass@host/name?ssl_disabled=maybe"}, "ssl_disabled=maybe, but it takes only"),
+        ({"DATABASE_URL": "postgres://user:pass@host/name?foo=bar"}, "DATABASE_URL has the option foo, which"),
+        ({"DATABASE_URL": "postgres://user:pass@host/name?ssl_mode=require"}, "Do you mean sslmode?"),
+        ({"DATABASE_URL": "sqlite:///db.sqlite3?timeout=5"}, "the option timeout, which sqlite3 does not know.\n"),
         ({"FILES": "/"}, "FILES is /, but it takes a directory of its own"),
         ({"FILES": "/../tmp/.."}, "FILES is /../tmp/.., but it takes a directory of its own"),
         ({"STATIC_ROOT": "/"}, "Everybody can read what is in STATIC_ROOT"),
@@ -106,6 +136,12 @@ def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> 
     "change",
     [
         {"DATABASE_URL": "sqlite://:memory:"},
+        {"REDIS_URL": "redis://host:6379?db=3&socket_timeout=0.5"},
+        {"REDIS_URL": "unix:///run/redis.sock?db=3"},
+        {"REDIS_URL": "rediss://host:6379/3?ssl_cert_reqs=none"},
+        {
+            "DATABASE_URL": "postgres://user:pass@host/name?sslmode=verify-full&application_name=x&disable_server_side_cursors=true"
+        },
         {"FILES": "/srv/chatsite", "STATIC_ROOT": "/srv/chatsite/static", "DATABASE_URL": "sqlite:////srv/static.db"},
         {"DATABASE_URL": "postgres://user:pass@one:5432,two:5433/name"},
         {"DATABASE_URL": "postgres://user:pass@host/name?statement_timeout=0&keepalives=0"},
@@ -197,6 +233,24 @@ def test_what_is_wrong_in_the_file_of_settings_is_said(
     assert sentence.format(dotenv) in said
     assert bool(sentence) == bool(said)
     assert "geheim" not in said
+
+
+def test_options_of_the_database_that_are_on_or_off_are_read_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://host/name?ssl_disabled=false&ssl_verify_cert=1&ssl_verify_identity=On")
+    options = Environment(tmp_path / ".env").database("")["OPTIONS"]
+    assert options["ssl_disabled"] is False
+    assert options["ssl_verify_cert"] is options["ssl_verify_identity"] is True
+
+
+def test_trusted_origins_are_written_as_browsers_send_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORIGINS", "https://münchen.de HTTPS://*.Straße.example:8443/ http://[0:0::1]")
+    assert Environment(tmp_path / ".env").origins("ORIGINS") == [
+        "https://xn--mnchen-3ya.de",
+        "https://*.xn--strae-oqa.example:8443",
+        "http://[::1]",
+    ]
 
 
 def test_usual_ports_are_left_out_of_trusted_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

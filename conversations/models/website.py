@@ -4,13 +4,10 @@ import re
 import secrets
 from collections.abc import Callable
 from functools import cached_property, partial
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import available_timezones
 
-import idna
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -22,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from conversations.models.office_hours import OfficeHours
 from conversations.models.prepared import prepared
 from conversations.models.visible_text import one_line
+from conversations.origins import serialize_origin
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -40,12 +38,6 @@ SHARED_SECRET = _(
     "make a new identity secret twice."
 )
 """The warning for websites from before each kind of proof had its own secret. See docs/embedding.md."""
-
-ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\d{1,5})?")
-"""A host and an optional port, as browsers serialize them: internationalized names in their xn-- form."""
-
-NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""A label that makes a host an IPv4 address (https://url.spec.whatwg.org/#ends-in-a-number-checker)."""
 
 UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
 """Names that zoneinfo accepts but that are no time zones: a placeholder, and the server's own setting."""
@@ -94,52 +86,12 @@ def check_languages(text: str) -> None:
 
 def normalize_origin(text: str) -> str:
     """Return an origin as browsers serialize it. Raises ValidationError if `text` is not an origin."""
-    invalid = ValidationError(_("“%(text)s” is not an origin. Example: https://shop.example") % {"text": text})
     try:
-        parts = urlsplit(text.strip().lower().rstrip("/"))
-        port = parts.port
-        netloc = _ascii(parts.netloc)
+        return serialize_origin(text)
     except ValueError as error:
-        raise invalid from error
-    name = netloc.removesuffix(f":{port}")
-    if parts.scheme not in {"http", "https"} or not ORIGIN.fullmatch(netloc) or not name or port == 0:
-        raise invalid
-    if parts.path or parts.query or parts.fragment:
-        raise invalid
-    default_port = {"http": 80, "https": 443}[parts.scheme]
-    try:
-        host = _normalize_host(name)
-    except AddressValueError as error:
-        raise invalid from error
-    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != default_port else "")
-
-
-def _ascii(netloc: str) -> str:
-    """Return a host and port in ASCII, as in `xn--bcher-kva.example` for `bücher.example`. May raise ValueError.
-
-    As in browsers (https://url.spec.whatwg.org/#idna), whose rule knows more names than the codec "idna" of Python:
-    `straße` is not `strasse`, and there are names of emoji.
-    """
-    if netloc.isascii():
-        return netloc
-    host, colon, port = netloc.partition(":")
-    labels = idna.uts46_remap(host, std3_rules=False).split(".")
-    return ".".join(_ascii_label(label) for label in labels) + colon + port
-
-
-def _ascii_label(label: str) -> str:
-    if label.isascii():
-        return label
-    if label.startswith("xn--"):
-        raise ValueError(label)
-    return f"xn--{label.encode('punycode').decode()}"
-
-
-def _normalize_host(name: str) -> str:
-    """Normalize an IP address; leave a name unchanged. Browsers parse each host that ends in a number as IPv4."""
-    if ":" in name:
-        return f"[{IPv6Address(name[1:-1]).compressed}]"
-    return str(IPv4Address(name)) if NUMBER.fullmatch(name.rpartition(".")[2]) else name
+        raise ValidationError(
+            _("“%(text)s” is not an origin. Example: https://shop.example") % {"text": text}
+        ) from error
 
 
 class WebsiteQuerySet(models.QuerySet["Website"]):
