@@ -5,8 +5,8 @@
   // that its users have written. So the document is read only through native().
   const native = (name) => Reflect.get(Document.prototype, name, document);
   const script = document.currentScript; // not native(): tools that defer scripts override this property
-  const queue = Object.hasOwn(window, "Chatsite") && window.Chatsite;
-  if ((queue && !Array.isArray(queue)) || !(script instanceof HTMLScriptElement)) return; // no array: this script is loaded already
+  const queue = (Object.hasOwn(window, "Chatsite") && window.Chatsite) || [];
+  if (!Array.isArray(queue) || !(script instanceof HTMLScriptElement)) return; // no array: this script is loaded already
 
   const server = new URL(script.src).origin;
   const { website, accent, position, language } = script.dataset;
@@ -17,7 +17,7 @@
   const [colour = "#4a51c7", usualPosition, textColour = "#fff"] = look;
   const [chatText, unreachableText, closeText] = __TEXTS__;
   const base = `${server}/chat/${key === "default" ? "" : `${key}/`}`;
-  const query = `?host=${location.origin}`;
+  const query = `?host=${location.origin === "null" ? origin : location.origin}`; // about:srcdoc has the origin of the page around it
   const storageKey = `chatsite ${key}`;
 
   let memory = {};
@@ -131,7 +131,7 @@
   };
 
   const show = (focus) => {
-    if (!frame || panel.matches(".lost")) load();
+    if (!frame || panel.className === "panel lost") load();
     switchTo(true, focus);
     if (focus) (port ? frame : panel).focus();
   };
@@ -204,6 +204,6 @@
     addEventListener("pagehide", () => report(1));
     const isSignedOut = (stored) => /"fresh":1/.test(stored);
     addEventListener("storage", ({ key, newValue, oldValue }) => key === storageKey && isSignedOut(newValue) && !isSignedOut(oldValue) && end(1));
-    if (queue) queue.forEach(push);
+    queue.forEach(push);
   });
 })();

@@ -80,6 +80,21 @@ def test_the_chat_works_on_a_page_that_sends_no_referrer(web: Web) -> None:
     alice.shows("Hello")
 
 
+def test_the_chat_works_in_a_frame_whose_page_is_written_into_an_attribute(web: Web) -> None:
+    """The URL of such a page is about:srcdoc; its origin is that of the page around it."""
+    shop = web.shop
+    inner = shop.script().replace('"', "'")
+    page = web.browser().new_page()
+    body = f'<iframe width="600" height="500" srcdoc="{inner}"></iframe>'
+    page.goto(shop.cross_site + shop.page(script="", body=body))
+    around = page.frame_locator("iframe")
+    around.locator(".launcher").click()
+    chat = around.frame_locator("iframe")
+    chat.get_by_role("textbox", name="Write a message").fill("Hello")
+    chat.get_by_role("button", name="Send").click()
+    expect(chat.get_by_role("log")).to_contain_text("Hello")
+
+
 def test_the_chat_works_on_a_page_that_isolates_itself(web: Web) -> None:
     """A page with COEP, as for SharedArrayBuffer, embeds only what says that it may be embedded there."""
     path = web.shop.page()
@@ -101,7 +116,9 @@ def test_a_chat_that_fails_to_load_says_so_and_can_be_closed_on_a_phone(web: Web
     path = site.page(script=site.script("nobody"))
     site.pages[path] = (site.pages[path][0], {"Referrer-Policy": "no-referrer"})  # hides the origin
     alice = web.customer_on(site.cross_site, path, viewport={"width": 360, "height": 720}, has_touch=True)
-    alice.button.click()
+    with alice.page.expect_console_message(lambda message: "Chatsite" in message.text) as warned:
+        alice.button.click()
+    assert f'{site.cross_site} may not show the chat of the website "nobody"' in warned.value.text
     expect(alice.unreachable).to_be_visible(timeout=SOON)
     alice.unreachable.get_by_role("button", name="Close").click()
     expect(alice.panel).to_be_hidden()
@@ -706,16 +723,12 @@ def test_axe_finds_nothing_in_the_error_and_the_not_remembered_notice(web: Web) 
     alice.opens()
     alice.says("Hello")
     expect(alice.not_remembered).to_be_visible()
-    page = web.browser().new_page()
-    page.clock.install()
-    lost = EmbeddedCustomer(page, web.shop.cross_site)
+    lost = EmbeddedCustomer(web.browser().new_page(), web.shop.cross_site)
     path = web.shop.page(script=web.shop.script("nobody"))
     web.shop.pages[path] = (web.shop.pages[path][0], {"Referrer-Policy": "no-referrer"})
     lost.comes(path)
     lost.button.click()
-    page.clock.run_for(11_000)
-    expect(lost.unreachable).to_be_visible()
-    page.clock.resume()
+    expect(lost.unreachable).to_be_visible(timeout=SOON)
     for customer in (alice, lost):
         for scheme in ("light", "dark"):
             customer.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
