@@ -3,12 +3,14 @@
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,7 @@ from uuid import UUID
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db import connection, connections
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
 from django.test import Client
@@ -231,21 +234,48 @@ class Server:
         return self.process.wait(timeout=30)
 
 
-def server_database(where: Path) -> Iterator[str]:
-    """The URL of an empty database on the engine that the suite runs on; it is dropped afterwards."""
+def server_database(where: Path, template: str = "") -> Iterator[str]:
+    """The URL of a database on the engine that the suite runs on; it is dropped afterwards.
+
+    It is empty, or a copy of the database with the URL `template`, which nobody uses. MariaDB makes no copies.
+    """
     url = os.environ["DATABASE_URL"]
     if url.startswith("sqlite"):
-        yield f"sqlite:///{where / 'server.sqlite3'}"
+        path = where / "server.sqlite3"
+        if template:
+            shutil.copy(template.removeprefix("sqlite:///"), path)
+        yield f"sqlite:///{path}"
         return
-    from django.db import connection
-
     name = f"chatsite_{secrets.token_hex(4)}"
     quoted = connection.ops.quote_name(name)
+    like = f" TEMPLATE {connection.ops.quote_name(template.rpartition('/')[2])}" if template else ""
     with connection._nodb_cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {quoted}")
+        cursor.execute(f"CREATE DATABASE {quoted}{like}")
     yield re.sub(r"/[^/]*$", f"/{name}", url)
     with connection._nodb_cursor() as cursor:
         cursor.execute(f"DROP DATABASE {quoted}" + (" WITH (FORCE)" if connection.vendor == "postgresql" else ""))
+
+
+@contextmanager
+def default_database(url: str) -> Iterator[None]:
+    """In this context, this process uses the database with this URL, on the engine that the suite runs on."""
+    before, settings = connections["default"], connections.settings["default"]
+    name = url.removeprefix("sqlite:///") if url.startswith("sqlite") else url.rpartition("/")[2]
+    connections.settings["default"] = {**settings, "NAME": name}
+    del connections["default"]
+    try:
+        yield
+    finally:
+        connection.close()
+        connections["default"], connections.settings["default"] = before, settings
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
+    Server({"DEBUG": "on", "DATABASE_URL": f"sqlite:///{path}"}).manage("migrate", "--verbosity", "0")
+    return path
 
 
 @pytest.fixture(scope="session")

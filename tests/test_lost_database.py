@@ -26,11 +26,11 @@ class Watched(Server):
 
 
 @pytest.fixture
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+def watched(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """A server on a SQLite file of its own."""
     url = f"sqlite:///{tmp_path / 'db.sqlite3'}"
     server = Watched({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": url, "FILES": str(tmp_path / "files")})
-    server.manage("migrate", "--verbosity", "0")
+    shutil.copy(migrated, tmp_path / "db.sqlite3")
     popen: Any = subprocess.Popen
     with (tmp_path / "stderr").open("wb") as errors:
         monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: popen(*args, **more, stderr=errors))

@@ -22,7 +22,7 @@ from django.db.models import NOT_PROVIDED
 from conversations.management.commands.migrate import retry_locked
 from conversations.migrations._operations import with_default
 from conversations.models import Conversation, Message
-from tests.conftest import server_database
+from tests.conftest import default_database, server_database
 
 APP = "conversations"
 NAMES = sorted(name for app, name in MigrationLoader(None).disk_migrations if app == APP)
@@ -36,15 +36,10 @@ CONTRACTED = {"conversations_conversation.website_id": "0004 gives it a default 
 @pytest.fixture
 def database(tmp_path: Path, django_db_blocker: Any) -> Iterator[None]:
     """The default database is an empty one of its own, on the engine that the suite runs on."""
-    before, settings = connections["default"], connections.settings["default"]
     with django_db_blocker.unblock():
         for url in server_database(tmp_path):
-            name = str(tmp_path / "migrated.sqlite3") if url.startswith("sqlite") else url.rpartition("/")[2]
-            connections.settings["default"] = {**settings, "NAME": name}
-            del connections["default"]
-            yield
-            connection.close()
-            connections["default"], connections.settings["default"] = before, settings
+            with default_database(url):
+                yield
 
 
 def migrate(name: str) -> None:

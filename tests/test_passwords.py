@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import socket
 import threading
 import time
@@ -187,12 +188,12 @@ def test_the_answer_does_not_wait_for_the_mail_server(
     assert waited == [True]
 
 
-def test_a_mail_server_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+def test_a_mail_server_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path, migrated: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mails = f"smtp://127.0.0.1:{silent.getsockname()[1]}"
         database = f"sqlite:///{tmp_path / 'db.sqlite3'}"
         chat = Chat(tmp_path, {"DATABASE_URL": database, "RATE_LIMITS": "off", "EMAIL_URL": mails})
-        chat.manage("migrate", "--verbosity", "0")
+        shutil.copy(migrated, tmp_path / "db.sqlite3")
         chat.manage("createagent", "bob", "--password", PASSWORD)
         set_email = "from django.contrib.auth.models import User; User.objects.update(email='bob@example.com')"
         chat.manage("shell", "--verbosity", "0", "-c", set_email)

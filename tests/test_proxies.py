@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,11 +110,11 @@ def test_the_csrf_middleware_is_ours(settings: Any) -> None:
 # A real server --------------------------------------------------------------------------------------------------------
 
 
-def serving(where: Path, **settings: str) -> Iterator[Server]:
+def serving(where: Path, migrated: Path, **settings: str) -> Iterator[Server]:
     """A server that demands https, on an own SQLite file."""
     environment = {"DEBUG": "on", "INSECURE_HTTP": "off", "ALLOWED_HOSTS": HOST, "FILES": str(where), **settings}
     server = Server({"DATABASE_URL": f"sqlite:///{where / 'db.sqlite3'}", "REDIS_URL": "", **environment})
-    server.manage("migrate", "--verbosity", "0")
+    shutil.copy(migrated, where / "db.sqlite3")
     server.manage("createagent", "bob", "--password", PASSWORD)
     server.start()
     yield server
@@ -121,15 +122,15 @@ def serving(where: Path, **settings: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def behind_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def behind_one(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Server]:
     """A server behind one proxy."""
-    yield from serving(tmp_path_factory.mktemp("behind"), TRUSTED_PROXIES="1")
+    yield from serving(tmp_path_factory.mktemp("behind"), migrated, TRUSTED_PROXIES="1")
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def alone(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Server]:
     """A server whose operator has not said that there is a proxy."""
-    yield from serving(tmp_path_factory.mktemp("alone"))
+    yield from serving(tmp_path_factory.mktemp("alone"), migrated)
 
 
 def ask(server: Server, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Any:

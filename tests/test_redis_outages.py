@@ -1,5 +1,6 @@
 """A Redis that hangs or stops: no request waits long for it, and rate limits still apply."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ from tests.services import SOON, Chat, Service, redis_server
 
 
 @pytest.fixture
-def chat_with_redis(tmp_path: Path) -> Iterator[tuple[Chat, Service]]:
+def chat_with_redis(tmp_path: Path, migrated: Path) -> Iterator[tuple[Chat, Service]]:
     """A server with Redis and the default limits."""
     with redis_server() as service:
         chat = Chat(tmp_path, {"DATABASE_URL": f"sqlite:///{tmp_path / 'db.sqlite3'}", "REDIS_URL": service.url})
-        chat.manage("migrate", "--verbosity", "0")
+        shutil.copy(migrated, tmp_path / "db.sqlite3")
         chat.start()
         yield chat, service
         if chat.process and chat.process.poll() is None:

@@ -24,17 +24,9 @@ from django.db.utils import ConnectionHandler, Error, OperationalError, Programm
 from chatsite import health, startup
 from chatsite.environment import host_advice
 from chatsite.serving.listening import CannotListen, endpoint, explain
-from tests.conftest import ROOT, Server, free_port
+from tests.conftest import ROOT, free_port
 
 HEAD = "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{}\r\n"
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied."""
-    path = tmp_path_factory.mktemp("migrated") / "db.sqlite3"
-    Server({"DEBUG": "on", "DATABASE_URL": f"sqlite:///{path}"}).manage("migrate", "--verbosity", "0")
-    return path
 
 
 def environment(where: Path, **settings: str) -> dict[str, str]:
