@@ -156,7 +156,7 @@ def test_colleagues_see_who_has_taken_a_conversation(bobs: Page, carols: Page, t
     page = carols.get(f"/inbox/{talk.pk}/").content.decode()
     assert "assigned to Bob" in page
     assert "Assign to me" in page
-    assert '<span class="taken">Bob</span>' in page
+    assert '<span class="taken" dir="auto">Bob</span>' in page
     assert "assigned to you" in bobs.get(f"/inbox/{talk.pk}/").content.decode()
 
 

@@ -284,7 +284,7 @@ def test_agents_see_the_website_and_choose_one(bobs: Page, shop: Website, club: 
     post_message(content="At the club", website=club)
     everything = bobs.get("/inbox/").content.decode()
     assert "At the shop" in everything
-    assert '<span class="site">Tennis Club</span>' in everything
+    assert '<span class="site" dir="auto">Tennis Club</span>' in everything
     assert 'href="/inbox/?website=club"' in everything
     chosen = bobs.get("/inbox/?website=club").content.decode()
     assert "At the club" in chosen

@@ -214,6 +214,20 @@ def test_an_empty_file_is_refused_before_it_is_sent_and_folders_are_ignored(peop
     expect(problem).to_be_hidden()
 
 
+def test_a_long_name_is_shown_with_its_ending(people: People) -> None:
+    alice = people.customer(viewport={"width": 320, "height": 640})
+    name = f"Invoice of the {'very ' * 9}longest_{'name_' * 9}.pdf"
+    alice.page.set_input_files("input[type=file]", payload(name, b"%PDF"))
+    is_whole = "(name) => name.scrollWidth <= name.clientWidth && name.clientHeight > 40"
+    expect(chips(alice).locator(".name")).to_have_text(name)
+    assert chips(alice).locator(".name").evaluate(is_whole)
+    alice.page.get_by_role("button", name="Send").click()
+    shown = alice.page.locator("#messages a.file .name")
+    expect(shown).to_have_text(name)
+    assert shown.evaluate(is_whole)
+    assert alice.page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+
+
 def test_a_name_with_quotes_is_shown_as_it_is(people: People) -> None:
     alice = people.customer()
     attaches(alice, payload('Price 3" pot.txt', b"x"))

@@ -232,6 +232,72 @@ def test_english_texts_of_a_website_are_laid_out_left_to_right_and_flush_right_o
             assert direction["onTheRight"] or name == "away_text", name  # which is centred
 
 
+BEGINNING = """(element) => {
+    const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+    const range = new Range();
+    range.setStart(text, 0);
+    range.setEnd(text, 1);
+    const [letter, box] = [range.getBoundingClientRect(), element.getBoundingClientRect()];
+    const isCut = element.scrollWidth > element.clientWidth;
+    return { isCut, isSeen: letter.left > box.left - 1 && letter.right < box.right + 1 };
+}"""
+"""Whether a line is cut, and whether its first letter is in sight all the same."""
+
+
+def test_long_english_names_are_cut_at_their_end_on_an_arabic_page(people: People, api: Api, server: Server) -> None:
+    website = "The shop for bread, cakes & coffee!"
+    server.manage("addwebsite", website, "--key", "long-name")
+    name = f"{unique_name()} {'of the long name ' * 3}".strip()
+    api.start_conversation("Hello", name=name, website="long-name")
+    alice = people.customer(locale="ar", viewport={"width": 320, "height": 640})
+    alice.goes("/chat/long-name/")
+    bob = people.agent(locale="ar", viewport={"width": 800, "height": 800})
+    bob.opens(name)
+    row = bob.row(name)
+    title = bob.page.locator(".talk-head h2")
+    for place in (
+        alice.page.locator("h1 bdi"),
+        title,
+        row.locator(".who"),
+        row.locator(".site"),
+    ):
+        assert place.evaluate(BEGINNING) == {"isCut": True, "isSeen": True}, place
+    bob.page.set_viewport_size({"width": 2400, "height": 800})
+    edge = """(title) => {
+        const range = new Range();
+        range.selectNodeContents(title);
+        return range.getBoundingClientRect().right;
+    }"""
+    assert (box := title.bounding_box())
+    assert abs(title.evaluate(edge) - box["x"] - box["width"]) < 1, "flush right"
+    bob.page.locator(".choice summary").click()
+    order = """(words) => [0, words.firstChild.length - 1].map((at) => {
+        const range = new Range();
+        range.setStart(words.firstChild, at);
+        range.setEnd(words.firstChild, at + 1);
+        return range.getBoundingClientRect().left;
+    })"""
+    first, last = bob.page.locator(".choice a bdi").get_by_text(website).evaluate(order)
+    assert first < last, "the exclamation mark is at the end"
+
+
+def test_on_a_phone_an_agents_buttons_stay_together_and_the_bar_has_room(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    for locale in ("en", "es", "de"):
+        bob = people.agent(locale=locale, viewport={"width": 320, "height": 640})
+        bob.is_connected()
+        assert (mine := bob.page.locator(".my-name").bounding_box())
+        assert round(mine["x"] + mine["width"]) <= 304, f"{locale}: inside the bar's padding"
+        bob.opens(name)
+        for width in (320, 360, 390, 430, 600):
+            bob.page.set_viewport_size({"width": width, "height": 640})
+            take, close = (bob.page.locator(button).bounding_box() for button in ("#take", "#close"))
+            assert take
+            assert close
+            assert take["y"] == close["y"], f"{locale}: in one line at {width} pixels"
+
+
 def test_customer_details_are_flush_right_for_an_agent_who_reads_arabic(web: Web) -> None:
     name = unique_name()
     alice = web.customer_on(web.shop.cross_site, web.shop.page())
@@ -295,19 +361,29 @@ def test_both_pages_print_the_whole_conversation_and_nothing_else(people: People
         assert person.page.pdf().count(b"/Type /Page\n") >= 2
 
 
-def test_a_printed_conversation_has_the_author_above_ones_own_answers(people: People, api: Api) -> None:
+def test_a_printed_conversation_has_the_author_above_ones_own_messages(people: People, api: Api) -> None:
     name = unique_name()
-    api.start_conversation("Who answers?", name=name)
-    bob = people.agent()
+    uuid = api.start_conversation("Who answers?", "Please say.", name=name)
+    alice, bob = people.customer(conversation=uuid), people.agent()
     bob.opens(name)
     bob.answers("I do.")
-    bob.sees("I do.")
-    author = bob.page.locator(".own .by .name")
     height = "(author) => author.parentElement.clientHeight"
-    assert author.evaluate(height) == 1  # for screen readers
-    bob.page.emulate_media(media="print")
-    expect(author).to_have_text("bob")
-    assert author.evaluate(height) > 10
+    for person, shown in ((alice, "You"), (bob, "bob")):
+        person.sees("I do.")
+        author = person.page.locator(".own .by .name")
+        assert author.evaluate(height) == 1  # for screen readers
+        person.page.emulate_media(media="print")
+        expect(author).to_have_text(shown)
+        assert author.evaluate(height) > 10
+        expect(person.page.locator("#messages .delivery").first).to_be_hidden()  # printed ones were sent
+        expect(person.page.locator(".message").first).to_have_css(
+            "break-inside", "avoid"
+        )  # the author stays with the text
+    bob.page.set_viewport_size({"width": 700, "height": 900})
+    assert (head := bob.page.locator(".talk-head h2").bounding_box())
+    assert (first := bob.page.locator(".bubble").first.bounding_box())
+    assert head["x"] == first["x"]
+    expect(bob.page.get_by_role("heading", name="Conversations")).to_be_hidden()
 
 
 def test_stacked_marks_stay_inside_their_bubble(people: People, api: Api) -> None:
