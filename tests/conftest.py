@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     if not config.getoption("--only-database"):
         return
-    used = {"db", "transactional_db", "database", "server", "killable_server", "installation"}
+    used = {"db", "transactional_db", "database", "server", "killable_server", "installation", "shops", "prepared"}
     with_database = [
         item
         for item in items

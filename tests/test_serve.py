@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_said(settings: Any, tmp_path: Path) ->
     assert stat.S_IMODE(settings.MEDIA_ROOT.stat().st_mode) == 0o700
     assert list(settings.MEDIA_ROOT.iterdir()) == []
     settings.MEDIA_ROOT = tmp_path / "nowhere" / "files"
-    assert "Let the user" in startup.find_file_problems()[0]
+    assert "nowhere of FILES does not exist. Create it" in startup.find_file_problems()[0]
 
 
 def test_a_database_file_that_cannot_be_written_is_said(tmp_path: Path, django_db_blocker: Any) -> None:
