@@ -383,6 +383,7 @@ def test_a_printed_conversation_has_the_author_above_ones_own_messages(people: P
     assert (head := bob.page.locator(".talk-head h2").bounding_box())
     assert (first := bob.page.locator(".bubble").first.bounding_box())
     assert head["x"] == first["x"]
+    expect(bob.page.locator(".talk-head h2")).to_have_css("white-space", "normal")  # long names are printed whole
     expect(bob.page.get_by_role("heading", name="Conversations")).to_be_hidden()
 
 
@@ -394,6 +395,8 @@ def test_stacked_marks_stay_inside_their_bubble(people: People, api: Api) -> Non
         expect(text).to_be_visible()
     expect(alice.page.locator(".bubble").nth(1)).to_have_css("overflow-y", "clip")
     expect(bob.page.locator(".row .who").first).to_have_css("overflow-y", "hidden")
+    bob.opens(name)
+    expect(bob.page.locator(".details h2")).to_have_css("overflow-y", "clip")
 
 
 def test_a_name_in_the_list_uses_the_room_beside_the_time(web: Web, api: Api) -> None:
