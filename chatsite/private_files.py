@@ -36,7 +36,10 @@ def private_files() -> list[Path]:
 def hide_from_others() -> None:
     """Remove the permissions of other users from private files, which older versions created readable."""
     for path in private_files():
-        status = path.stat()
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process has closed the database, and so deleted its -wal
+            continue
         mode = stat.S_IMODE(status.st_mode)
         if mode & OTHERS:
             try:

@@ -12,6 +12,9 @@ ORIGIN = re.compile(r"([a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\])(:\
 NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 """A label that makes a host an IPv4 address (https://url.spec.whatwg.org/#ends-in-a-number-checker)."""
 
+MAX_LABEL = 63
+"""Characters of a label, which in its xn-- form has no fewer (RFC 1035)."""
+
 
 def serialize_origin(text: str) -> str:
     """Return an origin as browsers serialize it. Raises ValueError if `text` is not an origin."""
@@ -43,7 +46,7 @@ def to_ascii(netloc: str) -> str:
 def _ascii_label(label: str) -> str:
     if label.isascii():
         return label
-    if label.startswith("xn--"):
+    if label.startswith("xn--") or len(label) > MAX_LABEL:  # it takes quadratic time to encode
         raise ValueError(label)
     return f"xn--{label.encode('punycode').decode()}"
 

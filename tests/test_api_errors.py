@@ -1,6 +1,7 @@
 """Every error under /api/ is JSON, and every call is answered with and without its last slash, without a redirect."""
 
 import json
+from base64 import b64encode
 from typing import Any
 from unittest.mock import Mock
 
@@ -160,7 +161,16 @@ def test_a_token_under_another_scheme_does_not_write_as_the_customer(
 ) -> None:
     token = Token.objects.issue(bob, "script", "WRITE")
     body = {"content": "Hello Alice", "conversation": str(talk.uuid)}
-    for sent in (token, f"Token {token}", f"Basic {token}", f"Bearer: {token}"):
+    name, password = (f"Basic {b64encode(pair.encode()).decode()}" for pair in (f"{token}:", f"bob:{token}"))
+    schemes = (
+        token,
+        f"Token {token}",
+        f'Token token="{token}"',
+        f"Basic {token}",
+        f"Bearer: {token}",
+        f"Bearer\t{token}",
+    )
+    for sent in (*schemes, name, password):
         response = client.post("/api/messages/", body, content_type="application/json", headers={"Authorization": sent})
         assert detail(response, 401) == "Unauthorized"
         assert "Authorization: Bearer TOKEN" in response["WWW-Authenticate"]

@@ -9,6 +9,7 @@ import pytest
 from django.utils.html import escape
 
 from conversations.models import Conversation, Message
+from conversations.models.visible_text import INVISIBLE
 from conversations.screen.links import MAX_LINKS, linkify
 from tests.conftest import Page
 
@@ -125,6 +126,15 @@ def test_addresses_end_where_the_sentence_goes_on(text: str, link: str) -> None:
 )
 def test_addresses_become_links_as_they_are_written(text: str, links: list[str]) -> None:
     assert hrefs(text) == links
+
+
+def test_invisible_characters_end_an_address() -> None:
+    invisible = list(filter(INVISIBLE.match, map(chr, range(0x110000))))
+    assert "\u3164" in invisible  # wide as a letter, and ignored by browsers in the name of a host
+    for character in invisible:
+        assert hrefs(f"https://a.example/x{character}y") == ["https://a.example/x"], ascii(character)
+        assert hrefs(f"https://a.example.{character}x.evil.example/") == ["https://a.example"], ascii(character)
+        assert hrefs(f"https://{character}") == [], ascii(character)
 
 
 def test_any_text_stays_the_same_and_every_link_shows_where_it_leads() -> None:

@@ -325,6 +325,16 @@ def test_serve_makes_files_of_older_versions_private(
     assert mode(folder) == 0o750
 
 
+def test_a_file_that_another_process_deletes_meanwhile_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable = tmp_path / "db.sqlite3"
+    readable.touch(0o644)
+    monkeypatch.setattr("chatsite.private_files.private_files", lambda: [tmp_path / "db.sqlite3-wal", readable])
+    hide_from_others()
+    assert mode(readable) == 0o640
+
+
 @pytest.fixture
 def shared(settings: Any, tmp_path: Path) -> Path:
     """A directory that others use as well as Chatsite, such as /srv."""

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -451,6 +452,15 @@ def test_origins_are_normalized_as_browsers_do() -> None:
     for wrong in ("", "shop", "ftp://x.example", "https://", "https://x.example:99999999", "https://x y.example"):
         with pytest.raises(ValidationError):
             normalize_origin(wrong)
+
+
+def test_no_name_takes_long_to_encode() -> None:
+    name = "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))
+    started = time.process_time()
+    for _ in range(5):
+        with pytest.raises(ValidationError):
+            normalize_origin(f"https://{name}.example")
+    assert time.process_time() - started < 0.1
 
 
 # What `new URL(…).origin` is in Chromium.

@@ -1,6 +1,9 @@
 """Authentication of API calls: by a bearer token or a session. Customers need neither."""
 
+import re
+from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,7 @@ from conversations.threshold.origin import explain_origins, is_cross_origin
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+TOKEN = re.compile(rf"{PREFIX}[0-9]+_")
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,21 @@ def identify(request: HttpRequest, content_type: str = JSON) -> Caller:
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return _identify_by_token(request, text.strip())
-    if authorization.rpartition(" ")[2].startswith(PREFIX):  # without the word Bearer: not to write as the customer
+    if _has_token(authorization):  # without the word Bearer: not to write as the customer
         raise AuthenticationError
     if request.method == "POST" and request.content_type != content_type and is_cross_origin(request):
         raise HttpError(403, f"Send this as {content_type}.")
     user: Any = request.user
     return Caller(user, Agent.objects.for_user(user), by_session=True) if user.is_authenticated else Caller()
+
+
+def _has_token(authorization: str) -> bool:
+    """Whether a token is anywhere in a header, also as the name or the password of HTTP Basic authentication."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            authorization += b64decode(encoded).decode("latin1")
+    return TOKEN.search(authorization) is not None
 
 
 def _identify_by_token(request: HttpRequest, text: str) -> Caller:

@@ -21,15 +21,15 @@ BRACKET = re.compile(r"[()\[\]]")
 # belong to an address only after a separator: to https://ja.wikipedia.org/wiki/サクラ, but not to
 # https://example.com/aをご覧ください.
 UNSPACED = (
-    r"\u0e00-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf\u3005-\u3007\u3040-\u318f"
+    r"\u0e00-\u109f\u1100-\u115e\u1161-\u11ff\u1780-\u17b3\u17b6-\u17ff\u1950-\u1aaf\u1b00-\u1b7f\u2e80-\u2fdf\u3005-\u3007\u3040-\u3163\u3165-\u318f"
     r"\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua9ff\uaa60-\uaadf\uac00-\ud7ff\uf900-\ufaff"
     r"\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f\U00020000-\U0003ffff"
 )
 # Punctuation that stands in no word, white space, invisible characters and emoji end an address.
 ENDING = (
-    r"\x80-\xa9\xab-\xb4\xb6\xb8\xb9\xbb-\xbf\xd7\xf7\u0589\u060c\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u1680"
-    r"\u180e\u2000-\u2bff\u2e00-\u2e7f\u3000-\u303f\ud800-\uf8ff\ufe00-\ufe6f\ufeff-\uff20\uff3b-\uff40\uff5b-\uffff"
-    r"\U0001f000-\U0001ffff\U000e0000-\U0010ffff"
+    r"\x80-\xa9\xab-\xb4\xb6\xb8\xb9\xbb-\xbf\xd7\xf7\u034f\u0589\u060c\u061b-\u061f\u066a-\u066d\u06d4\u0964\u0965\u115f\u1160\u1680"
+    r"\u17b4\u17b5\u180b-\u180f\u2000-\u2bff\u2e00-\u2e7f\u3000-\u303f\u3164\ud800-\uf8ff\ufe00-\ufe6f\ufeff-\uff20\uff3b-\uff40\uff5b-\uffff"
+    r"\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U0001f000-\U0001ffff\U000e0000-\U0010ffff"
 )
 # Words after a slash that continue the sentence: no path begins with them. Addresses are often copied with a slash at
 # their end. Japanese particles before a word; Korean ones that stand alone, and those that are nouns too if Korean

@@ -56,14 +56,19 @@ class InboxList extends HTMLElement {
     event.detail.shouldSwap = false;
     event.stopPropagation();
     this.held = true;
+    setTimeout(() => this.fetchHeld(), HOLD);
   }
 
   // The click event follows at once. After it, fetch again what was held back.
   release() {
     this.pressed = 0;
+    setTimeout(() => this.fetchHeld());
+  }
+
+  fetchHeld() {
     if (!this.held) return;
     this.held = false;
-    setTimeout(() => ["inbox", "state"].forEach((name) => document.body.dispatchEvent(new CustomEvent(name))));
+    ["inbox", "state"].forEach((name) => document.body.dispatchEvent(new CustomEvent(name)));
   }
 
   // A ring names its conversation, whose messages are fetched only if it is open. `beside`: nothing in the list changes.

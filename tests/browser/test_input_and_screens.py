@@ -173,6 +173,18 @@ def test_a_click_opens_its_conversation_though_the_list_changes_between_press_an
     expect(bob.row(other)).to_have_count(1)  # what was held back is fetched after the release
 
 
+def test_the_list_is_updated_though_the_browser_reports_no_release(people: People, api: Api) -> None:
+    name, other = unique_name(), unique_name()
+    api.start_conversation("Press me.", name=name)
+    bob = people.agent()
+    bob.is_connected()
+    # As where a dialog or the menu of the browser takes the release
+    bob.row(name).dispatch_event("pointerdown")
+    with bob.page.expect_response(lambda response: "/list/" in response.url):
+        api.start_conversation("I come in between.", name=other)
+    expect(bob.row(other)).to_have_count(1, timeout=8000)  # before the next heartbeat
+
+
 def test_times_and_days_are_in_the_readers_time_zone(people: People, api: Api) -> None:
     uuid = api.start_conversation("What time is it?")
     clock = "() => document.querySelector('#messages .when time').textContent"
