@@ -158,7 +158,7 @@ def test_a_mail_with_a_new_password_waits_for_the_database(chat: Chat, database:
     service.freeze()
     try:
         chat.forgets("bob@example.com")
-        waits_for(lambda: "new password waits for the database" in chat.log)
+        waits_for(lambda: "password reset mail waits for the database" in chat.log)
     finally:
         service.thaw()
     waits_for(lambda: any("bob@example.com" in path.read_text() for path in mails.glob("*")))
