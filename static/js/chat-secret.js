@@ -193,8 +193,8 @@ function allowWriting(isAllowed) {
   const composer = document.querySelector("chat-composer");
   if (!sentence) return;
   sentence.hidden = isAllowed;
-  const greeting = document.querySelector(".greeting p + p:not(:has(bdi))");
-  if (greeting) greeting.hidden = !isAllowed;
+  const greeting = document.querySelector(".greeting p + p"); // no :has(), which Firefox before 121 refuses with an error
+  if (greeting && !greeting.querySelector("bdi")) greeting.hidden = !isAllowed;
   if (!composer) return;
   composer.hidden = !isAllowed;
   composer.resize?.(); // a hidden field has no height

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Error, Route, expect
 
 from tests.browser.people import Api, unique_name
-from tests.browser.websites import Web
+from tests.browser.websites import Site, Web, token
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +32,14 @@ NO_NEWS = f"""{{
     lacks(Object, "groupBy");
     lacks(Document.prototype, "startViewTransition");
     lacks(Array.prototype, "toSorted toReversed toSpliced with findLast findLastIndex");
+    for (const kind of [Document, DocumentFragment, Element])
+        for (const name of ["querySelector", "querySelectorAll", "matches", "closest"]) {{
+            const original = kind.prototype[name];
+            if (original) kind.prototype[name] = function (selector) {{
+                if (/:(has|popover-open|dir)\\b/.test(selector)) throw new DOMException(selector, "SyntaxError");
+                return original.call(this, selector);
+            }};
+        }}
 }}"""
 
 NEW_STYLE = re.compile(r":(?=(has|popover-open|dir)\b)|(?=(color-mix|popover-open)\b)|(?<=overflow:)\s*clip")
@@ -73,6 +81,18 @@ def test_alice_writes_and_bob_answers_in_the_oldest_browsers(web: Web) -> None:
     bob.answers(answer)
     bob.shows(hello, answer)
     alice.shows(hello, answer)
+
+
+def test_a_customer_signs_in_and_writes_in_the_oldest_browsers(web: Web, members: Site) -> None:
+    page = members.page(script=members.script("club"))
+    alice = web.customer_on(members.cross_site, page, context=age(web.browser()))
+    alice.button.click()
+    alice.is_connected_to_host()
+    expect(alice.field).to_be_hidden()
+    alice.calls("identify", token(unique_name()))
+    expect(alice.field).to_be_visible()
+    alice.says("Let me in")
+    alice.shows("Let me in")
 
 
 @pytest.mark.parametrize(("policy", "position"), [("style-src 'nonce-abc'", "fixed"), ("style-src 'self'", "static")])
