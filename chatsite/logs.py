@@ -49,16 +49,24 @@ class SecretMaskingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format the record, with UUIDs masked in its message and traceback."""
-        text = record.getMessage()
-        shown = copy(record)
-        if getattr(record, "hides_traceback", False) and record.exc_info:
+        text, error = record.getMessage(), record.exc_info
+        if getattr(record, "hides_traceback", False) and error:
             if not is_bad_request(record):
-                text = f"{text} {type(record.exc_info[1]).__name__}: {' '.join(str(record.exc_info[1]).split())}"
-            shown.exc_info = shown.exc_text = None
+                text = f"{text} {type(error[1]).__name__}: {' '.join(str(error[1]).split())}"
+            error = None
         if left_out := getattr(record, "left_out", 0):
             text = f"{text} ({left_out} more like this were left out before)"
-        shown.msg, shown.args = CONTROL.sub(lambda character: ascii(character[0])[1:-1], text), ()
-        return UUID.sub("[uuid]", super().format(shown))
+        shown = copy(record)
+        shown.msg, shown.args, shown.exc_info, shown.exc_text = escape(text), (), None, None
+        lines = [super().format(shown)]
+        if error:  # indented, because an error may quote what a client has sent
+            lines += [f"  {escape(line)}" for line in self.formatException(error).split("\n")]
+        return UUID.sub("[uuid]", "\n".join(lines))
+
+
+def escape(text: str) -> str:
+    """A text with its control characters written as in Python's literals."""
+    return CONTROL.sub(lambda character: ascii(character[0])[1:-1], text)
 
 
 @dataclass

@@ -58,6 +58,15 @@ def test_no_client_writes_lines_of_its_own(log: io.StringIO) -> None:
     assert log.getvalue().replace("\n", "").isprintable()
 
 
+def test_an_error_that_quotes_a_client_begins_no_line_either(log: io.StringIO) -> None:
+    try:
+        raise RuntimeError("wrong\nERROR forged\x1b[2J")
+    except RuntimeError:
+        logging.getLogger("django.request").exception("Internal Server Error", extra={"status_code": 500})
+    assert "\n  RuntimeError: wrong\n  ERROR forged\\x1b[2J\n" in log.getvalue()
+    assert [line for line in log.getvalue().splitlines() if line[0] != " "] == ["ERROR Internal Server Error"]
+
+
 def test_a_server_error_has_its_traceback(log: io.StringIO) -> None:
     try:
         raise RuntimeError("broken")
