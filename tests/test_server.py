@@ -773,7 +773,8 @@ def test_a_socket_that_sends_too_fast_is_closed_and_fills_no_memory(server: Serv
         with pytest.raises(ConnectionClosed):  # noqa: PT012 (at some frame, not at a certain one)
             for _ in range(5000):
                 mallory.send("x" * 60_000)
-        assert mallory.protocol.close_code == 1008
+        # 1006: a connection that is closed while more is on its way is reset, and the close frame may be lost.
+        assert mallory.protocol.close_code in {1006, 1008}
     assert process.memory_info().rss - before < 60 * MEGABYTE
     with connect(address, origin=Origin(server.url)) as alice:
         assert json.loads(alice.recv(10))["type"] == "messages"
