@@ -22,8 +22,6 @@ NOT_COPIED = (".git", ".venv", ".env", "build", "files", "db.sqlite3*", "*_cache
 
 REPLACED = ("apt-get", "certbot", "git", "install", "make", "nginx", "runuser", "systemctl", "useradd")
 
-WITHOUT_BROTLI = 'import sys; sys.modules["brotli"] = None; sys.argv[0] = "manage.py"; import manage; manage.main()'
-
 # Debian's /etc/nginx/nginx.conf, with what it needs to run without root and beside another nginx.
 NGINX_CONF = """
 {user}
@@ -166,16 +164,11 @@ class BareMachine:
         return 0
 
     def make(self, args: list[str]) -> int:
-        """`make .venv/run` downloads packages; the environment of the tests has them already.
-
-        collectstatic compresses with gzip only, in 2 seconds instead of 13.
-        """
+        """`make .venv/run` downloads packages; the environment of the tests has them already."""
         assert args == [".venv/run"]
         python = Path(".venv/bin/python")
         python.parent.mkdir(parents=True, exist_ok=True)
-        collect = f"exec {sys.executable} -c '{WITHOUT_BROTLI}' collectstatic --noinput"
-        other = f'exec {sys.executable} "$@"'
-        python.write_text(f'#!/bin/sh\ncase "$2" in collectstatic) {collect} ;; *) {other} ;; esac\n')
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
         return 0
 
