@@ -1,6 +1,7 @@
 """The ASGI application: HTTP goes to the request handler, WebSockets go to the doorbells."""
 
 import os
+import time
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
@@ -18,6 +19,7 @@ from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
 from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
+from conversations.poll_cache import poll_cache, poll_key
 from conversations.threshold.proxies import resolve
 
 protocols: Any = ProtocolTypeRouter(
@@ -31,6 +33,12 @@ protocols: Any = ProtocolTypeRouter(
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
     use_running_loop()
+    if settings.POLL_CACHE and scope["type"] == "http" and (key := poll_key(scope)):
+        if answer := poll_cache.get(key):
+            for message in answer:
+                await send(message)
+            return
+        scope["chatsite.poll"] = key, time.monotonic()
     scope = resolve(scope)
     if scope["type"] == "http" and (response := await early_response(scope)):
         await send_response(response, send)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -14,6 +15,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 from conversations.models import Conversation
+from conversations.poll_cache import poll_cache
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +46,14 @@ def customer_group(conversation_id: int) -> str:
 
 def announce(conversation: Conversation) -> None:
     """After commit, tell the customer and the agents that the conversation has changed."""
-    _send_after_commit([customer_group(conversation.pk), *_agent_groups(conversation)], _ring(conversation))
+    _send_after_commit(
+        conversation, [customer_group(conversation.pk), *_agent_groups(conversation)], _ring(conversation)
+    )
 
 
 def announce_to_agents(conversation: Conversation) -> None:
     """After commit, tell only the agents, for example that a colleague has taken the conversation."""
-    _send_after_commit(_agent_groups(conversation), _ring(conversation))
+    _send_after_commit(conversation, _agent_groups(conversation), _ring(conversation))
 
 
 def announce_customer(conversation: Conversation) -> None:
@@ -57,7 +61,7 @@ def announce_customer(conversation: Conversation) -> None:
 
     `beside` in the ring means that nothing in the list of conversations has changed.
     """
-    _send_after_commit(_agent_groups(conversation), {**_ring(conversation), "beside": True})
+    _send_after_commit(conversation, _agent_groups(conversation), {**_ring(conversation), "beside": True})
 
 
 def announce_renewed_secret(conversation: Conversation) -> None:
@@ -65,7 +69,7 @@ def announce_renewed_secret(conversation: Conversation) -> None:
 
     Sockets that were opened with the old uuid are closed with 4403; those with the new one are rung.
     """
-    _send_after_commit([customer_group(conversation.pk)], {"type": "recheck"})
+    _send_after_commit(conversation, [customer_group(conversation.pk)], {"type": "recheck"})
     announce_to_agents(conversation)
 
 
@@ -95,7 +99,8 @@ def _ring(conversation: Conversation) -> Event:
     return {"type": "ring", "conversation": conversation.pk, "last": conversation.last_message_id}
 
 
-def _send_after_commit(groups: list[str], event: Event) -> None:
+def _send_after_commit(conversation: Conversation, groups: list[str], event: Event) -> None:
+    transaction.on_commit(partial(poll_cache.forget, conversation.pk))
     # robust=True: the request must not fail if a ring fails, because polling finds the messages too.
     # A lambda, not a partial: Django logs the failed function by its __qualname__, which a partial does not have.
     transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)

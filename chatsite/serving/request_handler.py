@@ -30,6 +30,7 @@ from django.utils import timezone, translation
 
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 from chatsite.serving.usage import Usage
+from conversations.poll_cache import keep
 from conversations.threshold.proxies import address_of_scope
 
 Scope = dict[str, Any]
@@ -89,6 +90,7 @@ class RequestHandler(ASGIHandler):
             # In a new task, because only a task can run in the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
         else:
+            keep(scope.get("chatsite.poll"), response, head, content)
             await send(head)
             await send({"type": "http.response.body", "body": content})
 

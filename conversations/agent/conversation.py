@@ -16,6 +16,7 @@ from conversations.agent.access import AgentRequest, agent_required, opened_by_t
 from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
+from conversations.poll_cache import mark_empty
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileUrl
 from conversations.screen.forms import MessageForm
@@ -53,6 +54,8 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     if news and news.messages:
         shown, more = newer_page(news, conversation, request.agent, file_url(conversation))
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
+    else:
+        mark_empty(response, conversation.pk)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
     elif "state" in request.GET and request.GET["state"] != customer_details.state_version(conversation):

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News
 from conversations.models.agent import public_name
+from conversations.poll_cache import mark_empty
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
 BATCH_SIZE = 25
@@ -27,6 +28,8 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
     items, all_fit = _fitting(_read_forwards(key, news, limit), key)
     if all_fit and len(items) < limit and not offset:
         response = _response(items, len(items))
+        if news and not items:
+            mark_empty(response, news.conversation_id)
     else:
         count = Message.objects.of(key).after(since).count()
         response = _response(items, count, more=offset + len(items) < count)

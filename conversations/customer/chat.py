@@ -16,6 +16,7 @@ from conversations.customer import assets
 from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
+from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
@@ -66,6 +67,8 @@ def messages(customer: CustomerRequest) -> HttpResponse:
     if news.messages:
         shown, more = newer_page(news, None, None, file_url(customer))
         response = render(request, "conversations/_newer.html", {"bubbles": shown})
+    else:
+        mark_empty(response, news.conversation_id)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
     elif request.GET.get("state", news.status).partition(" ")[0] != news.status:
