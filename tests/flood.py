@@ -14,16 +14,46 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from uuid import uuid4
 
 from websockets.asyncio.client import connect
 
-from tests.bench.client import Client, Unexpected, get, post_json
+from tests.bench.client import CONNECTIONS, LENGTH, Answer, Unexpected, get, post_json
 from tests.bench.server import Server, run
 
 RETRIED = 0.1
 """The share of messages that are sent a second time, as if the response had been lost."""
+
+
+class Client:
+    """A pool of connections to a server on this machine."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    async def __aenter__(self) -> "Client":
+        for _ in range(CONNECTIONS):
+            self.idle.put_nowait(await asyncio.open_connection("127.0.0.1", self.port))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        while not self.idle.empty():
+            _, writer = self.idle.get_nowait()
+            writer.close()
+            await writer.wait_closed()
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a request on an idle connection, and return its response."""
+        reader, writer = connection = await self.idle.get()
+        began = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        self.idle.put_nowait(connection)
+        now = time.perf_counter()
+        return Answer(int(head[9:12]), body, now, now - began)
 
 
 @dataclass
@@ -181,9 +211,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chatsite-flood-") as where:
-        database = Path(where) / "flood.sqlite3"
-        run("manage.py", "migrate", "--verbosity", "0", database=database)
-        with Server(database) as server:
+        url = f"sqlite:///{where}/flood.sqlite3"
+        run("manage.py", "migrate", "--verbosity", "0", url=url)
+        with Server(url) as server:
             correct = asyncio.run(
                 flood(server, options.listeners, options.conversations, options.writers, options.messages)
             )

@@ -1,77 +1,133 @@
-"""A small HTTP client with persistent connections, which uses little CPU time itself."""
+"""A small HTTP client: many persistent connections in one thread, which need little CPU time themselves."""
 
-import asyncio
 import json
 import re
+import selectors
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 CONNECTIONS = 16
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+TIMEOUT = 60
+"""Seconds without any response after which the server is taken for broken."""
 
 
 class Unexpected(Exception):
-    """The server has sent another response than expected."""
+    """The server has sent another response than expected, or none."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response's status and body."""
+    """A response."""
 
     status: int
     body: bytes
+    at: float  # when all of it was received, by time.perf_counter()
+    seconds: float  # since its request was sent
 
     def json(self) -> Any:
         """The body as JSON."""
         return json.loads(self.body)
 
 
-class Client:
-    """A pool of connections to a server on this machine."""
+class Connection:
+    """A persistent connection to a server on this machine, for one request at a time."""
 
     def __init__(self, port: int) -> None:
-        self.port = port
-        self.idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        """Connect."""
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.received = b""
+        self.sent_at = 0.0
 
-    async def __aenter__(self) -> "Client":
-        for _ in range(CONNECTIONS):
-            self.idle.put_nowait(await asyncio.open_connection("127.0.0.1", self.port))
+    def __enter__(self) -> "Connection":
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        while not self.idle.empty():
-            _, writer = self.idle.get_nowait()
-            writer.close()
-            await writer.wait_closed()
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request on an idle connection, and return its response."""
-        reader, writer = connection = await self.idle.get()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
+    def fileno(self) -> int:
+        """For selectors."""
+        return self.socket.fileno()
+
+    def send(self, request: bytes) -> None:
+        """Send a request."""
+        self.sent_at = time.perf_counter()
+        self.socket.sendall(request)
+
+    def receive(self) -> Answer | None:
+        """Receive once: the response, or None if that was only a part of it."""
+        data = self.socket.recv(1 << 18)
+        if not data:
+            raise Unexpected("The server has closed the connection.")
+        self.received += data
+        head, is_complete, body = self.received.partition(b"\r\n\r\n")
         length = LENGTH.search(head)
-        body = await reader.readexactly(int(length[1])) if length else b""
-        self.idle.put_nowait(connection)
-        return Answer(int(head[9:12]), body)
+        if not is_complete or (length and len(body) < int(length[1])):
+            return None
+        self.received = b""
+        now = time.perf_counter()
+        return Answer(int(head[9:12]), body, now, now - self.sent_at)
 
-    async def ask_all(self, requests: Iterable[bytes], expected: Callable[[Answer], bool]) -> float:
-        """Send the requests over all connections at once, and return the seconds that it took.
+    def ask(self, request: bytes) -> Answer:
+        """Send a request and wait for its response."""
+        self.send(request)
+        while (answer := self.receive()) is None:
+            pass
+        return answer
 
-        Raises Unexpected for a response that is not `expected`: otherwise fast errors would look like a fast server.
-        """
-        waiting = iter(requests)
 
-        async def work() -> None:
-            for request in waiting:
-                answer = await self.ask(request)
-                if not expected(answer):
-                    raise Unexpected(f"{request!r} was answered {answer.status}: {answer.body[:300]!r}")
+@dataclass(frozen=True)
+class Load:
+    """How long many requests took."""
 
+    seconds: float  # all together
+    each: list[float]  # ms, in ascending order
+
+    def percentile(self, percent: float) -> float:
+        """The ms within which so many of a hundred requests were answered."""
+        return self.each[int(percent / 100 * (len(self.each) - 1))]
+
+
+def ask_all(
+    ports: Sequence[int],
+    requests: Iterable[bytes],
+    expected: Callable[[Answer], bool],
+    connections: int = CONNECTIONS,
+) -> Load:
+    """Send requests over so many connections at once, which are divided among the ports.
+
+    Raises Unexpected for a response that is not `expected`: otherwise fast errors would look like a fast server.
+    """
+    waiting, each = iter(requests), list[float]()
+
+    def send_next(connection: Connection) -> bool:
+        if request := next(waiting, None):
+            connection.send(request)
+        return request is not None
+
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        opened = [stack.enter_context(Connection(ports[number % len(ports)])) for number in range(connections)]
+        for connection in opened:
+            selector.register(connection, selectors.EVENT_READ)
         began = time.perf_counter()
-        await asyncio.gather(*[work() for _ in range(CONNECTIONS)])
-        return time.perf_counter() - began
+        busy = sum(map(send_next, opened))
+        while busy:
+            ready = selector.select(TIMEOUT)
+            if not ready:
+                raise Unexpected(f"The server has not answered for {TIMEOUT} seconds.")
+            for key, _ in ready:
+                connection = cast(Connection, key.fileobj)
+                if answer := connection.receive():
+                    if not expected(answer):
+                        raise Unexpected(f"The server has answered {answer.status}: {answer.body[:300]!r}")
+                    each.append(1000 * answer.seconds)
+                    busy += send_next(connection) - 1
+        return Load(time.perf_counter() - began, sorted(each))
 
 
 def get(path: str, *, cookie: str = "", headers: str = "") -> bytes:

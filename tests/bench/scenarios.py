@@ -1,20 +1,38 @@
 """The requests that are measured, and the CPU time that each may take."""
 
-import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle
 from urllib.parse import quote_plus, urlencode
 from uuid import UUID, uuid4
 
-from tests.bench.client import Answer, get, post, post_json
+from tests.bench.client import CONNECTIONS, Answer, get, post, post_json
 from tests.bench.data import Talk
+from tests.bench.databases import LARGE, MAIN, SMALL, Database
 
 NOTHING = b'{"items": [], "count": 0}'
-MAIN, PLAIN, SMALL, LARGE = "10,000", "plain", "1,000", "100,000"
-"""The servers, by number of conversations, and the plain design on the database of the first."""
+PLAIN = "plain"
+"""The server of the plain design, on the database MAIN."""
 
 HTMX = "HX-Request: true\r\nHX-Current-URL: http://127.0.0.1/\r\nReferer: http://127.0.0.1/\r\n"
+
+POLLED = 500
+"""Conversations that are open in pages, which poll again and again."""
+
+OPEN = 20
+"""Conversations that agents look at again and again."""
+
+LOOP = 15.3
+"""Milliseconds of the fixed loop on the machine for which the goals were set."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a scenario may cost on a machine where the fixed loop takes LOOP."""
+
+    cost: float  # ms of CPU time
+    with_server: float | None = None  # the same on a database server, with the database's own CPU time
+    more: str = ""  # what else is demanded
 
 
 @dataclass(frozen=True)
@@ -26,39 +44,117 @@ class Scenario:
     expected: Callable[[Answer], bool]
     share: float = 1.0  # of the requests of a round: less for slow ones
     server: str = MAIN
-    goal: float | None = None  # the maximum of the server's CPU time in ms
-    is_poll: bool = False  # compared with the plain design
+    goal: Goal | None = None
+    plain: str = ""  # the name of the scenario of the plain design to compare with
+    connections: int = CONNECTIONS
 
 
-def scenarios(talks: list[Talk], sessions: dict[str, str]) -> list[Scenario]:
-    """All scenarios. `sessions` has the key of an agent's session on each server."""
-    chance = random.Random(2)
-    session = f"sessionid={sessions[MAIN]}"
+def scenarios(databases: dict[str, Database]) -> list[Scenario]:
+    """All scenarios."""
     # Every fourth conversation gets new messages, the others do not: their polls are empty.
-    quiet, busy = [talk for talk in talks if talk.number % 4], [talk for talk in talks if talk.number % 4 == 0]
-    chance.shuffle(busy)
+    talks, session = databases[MAIN].talks, databases[MAIN].session
+    busy, quiet, panel, page = (talks[rest::4] for rest in range(4))
+    return [
+        Scenario("no work: a redirect, all middleware", cycle([get("/inbox/")]), status(302)),
+        *polls(quiet[:POLLED], quiet[POLLED:] + panel + page, session),
+        *posts(busy),
+        Scenario(PLAIN_OPENING, map(look("page", session), cycle(page)), status(200), 0.06, PLAIN),
+        *openings("panel", 20, panel, session, Goal(7), Goal(4)),
+        *openings("panel", 50, databases[SMALL].talks, databases[SMALL].session, Goal(12), Goal(6)),
+        *openings("page", 20, page, session, Goal(10), Goal(7)),
+        *inboxes(databases),
+    ]
 
-    def each(request: Callable[[Talk], bytes], among: list[Talk]) -> Iterator[bytes]:
-        while True:
-            yield request(chance.choice(among))
+
+def polls(open_in_pages: list[Talk], others: list[Talk], session: str) -> list[Scenario]:
+    """Pages ask whether there is anything new, and there is nothing."""
+    plain = "plain design: empty poll"
+
+    def agents_poll(talk: Talk) -> bytes:
+        return desk_poll(talk, session)
+
+    many = cycle(open_in_pages)
+    goal = Goal(0.3, 0.9, "3,000 a second")
+    return [
+        Scenario(plain, map(api_poll, many), empty, 0.2, PLAIN),
+        Scenario("empty poll, API", map(api_poll, many), empty, goal=goal, plain=plain),
+        Scenario("empty poll, API, unknown uuid", map(unknown_poll, many), empty, plain=plain),
+        Scenario("empty poll, customer's page", map(page_poll, many), status(204), goal=Goal(0.3, 0.9), plain=plain),
+        Scenario("empty poll, agent's page", map(agents_poll, many), status(204), 0.5, goal=Goal(0.6), plain=plain),
+        Scenario("first poll of a conversation, API", map(api_poll, cycle(others)), empty, 0.5, plain=plain),
+    ]
+
+
+def posts(talks: list[Talk]) -> list[Scenario]:
+    """Customers write messages."""
+    plain = "plain design: post"
+    few, many = Widgets(talks), Widgets(talks)
+    goal = Goal(1.2, 2.4, "750 a second, p99 60, worst 120 ms")
+    same = Goal(1.2, 2.4, "as many a second as with 16")
+    return [
+        Scenario(plain, map(api_post, cycle(talks)), status(200), 0.1, PLAIN),
+        Scenario("post, API", few.posts(), few.wrote, 0.4, goal=goal, plain=plain),
+        Scenario("post, API, 64 connections", many.posts(), many.wrote, 0.4, goal=same, plain=plain, connections=64),
+        Scenario("post, customer's page", map(page_post, cycle(talks)), status(204), 0.4, goal=Goal(1.4), plain=plain),
+    ]
+
+
+PLAIN_OPENING = "plain design: opening of 20"
+
+
+def look(what: str, session: str) -> Callable[[Talk], bytes]:
+    """How an agent opens a conversation: in the panel of an inbox that is open, or as a whole page."""
+    headers = HTMX if what == "panel" else "Sec-Fetch-Site: same-origin\r\n"
+    return lambda talk: get(f"/inbox/{talk.number}/", cookie=f"sessionid={session}", headers=headers)
+
+
+def openings(what: str, messages: int, talks: list[Talk], session: str, first: Goal, again: Goal) -> list[Scenario]:
+    """Agents open conversations. A first look may mark messages as read."""
+    name, server = f"opening, {what} of {messages}", MAIN if messages == 20 else SMALL
+    plain = PLAIN_OPENING if messages == 20 else ""
+    seen, new = (map(look(what, session), cycle(some)) for some in (talks[:OPEN], talks[OPEN:]))
+    return [
+        Scenario(f"{name}: first look", new, status(200), 0.06, server, first, plain),
+        Scenario(f"{name}: seen before", seen, status(200), 0.06, server, again, plain),
+    ]
+
+
+def inboxes(databases: dict[str, Database]) -> list[Scenario]:
+    """Agents' pages fetch their list of conversations."""
+    plain = "plain design: inbox of 50"
+
+    def requests(name: str, path: str) -> Iterator[bytes]:
+        return cycle([get(path, cookie=f"sessionid={databases[name].session}", headers=HTMX)])
 
     return [
-        Scenario("plain design: empty poll", each(api_poll, quiet), empty, 0.2, PLAIN),
-        Scenario("no work: a redirect, all middleware", each(lambda _: get("/"), quiet), status(302)),
-        Scenario("empty poll, API", each(api_poll, quiet), empty, goal=0.6, is_poll=True),
-        Scenario("empty poll, API, unknown uuid", each(unknown_poll, quiet), empty, goal=0.6, is_poll=True),
-        Scenario("empty poll, customer's page", each(page_poll, quiet), status(204), goal=0.6, is_poll=True),
-        Scenario("empty poll, agent's page", each(lambda talk: desk_poll(talk, session), quiet), status(204), 0.5),
-        Scenario("post a message, API", written(api_post, busy), status(200), 0.4, goal=1.5),
-        Scenario("post a message, customer's page", written(page_post, busy), status(204), 0.4, goal=1.5),
+        Scenario(plain, requests(MAIN, "/inbox/"), status(200), 0.06, PLAIN),
         *[
             Scenario(
-                f"inbox list of 50 among {server}", inbox(sessions[server]), status(200), 0.2, server=server, goal=4.0
+                f"inbox of 50 among {name}", requests(name, "/inbox/list/"), status(200), 0.2, name, Goal(3, 4), plain
             )
-            for server in (SMALL, MAIN, LARGE)
-            if server in sessions
+            for name in (SMALL, MAIN, LARGE)
         ],
     ]
+
+
+@dataclass
+class Widgets:
+    """Third-party widgets that post messages and know which message they got last."""
+
+    talks: list[Talk]
+    last: dict[str, int] = field(default_factory=dict)  # by uuid
+
+    def posts(self) -> Iterator[bytes]:
+        """Each conversation in turn."""
+        for talk in cycle(self.talks):
+            yield api_post(talk, self.last.get(str(talk.uuid)))
+
+    def wrote(self, answer: Answer) -> bool:
+        """Whether the message was stored; keeps the id of the newest message."""
+        items = answer.json()["items"] if answer.status == 200 else []
+        for item in items:
+            self.last[item["conversation"]] = item["id"]
+        return bool(items)
 
 
 def status(code: int) -> Callable[[Answer], bool]:
@@ -90,30 +186,19 @@ def page_poll(talk: Talk) -> bytes:
 def desk_poll(talk: Talk, session: str) -> bytes:
     """The agent's page polls."""
     state = quote_plus(f"{talk.status} {talk.assignee or ''}")
-    return get(f"/inbox/{talk.number}/messages/?since={talk.last}&state={state}", cookie=session, headers=HTMX)
+    path = f"/inbox/{talk.number}/messages/?since={talk.last}&state={state}"
+    return get(path, cookie=f"sessionid={session}", headers=HTMX)
 
 
-def inbox(session: str) -> Iterator[bytes]:
-    """The agent's page polls its list of conversations."""
-    while True:
-        yield get("/inbox/list/", cookie=f"sessionid={session}", headers=HTMX)
+def api_post(talk: Talk, last: int | None = None) -> bytes:
+    """A third-party widget posts a message and gets the messages after `last` back."""
+    message = {"content": "One more message: is it there?", "conversation": str(talk.uuid), "client_id": str(uuid4())}
+    return post_json(f"/api/messages/?since={last or talk.last}", message)
 
 
-def written(request: Callable[[Talk, int], bytes], among: list[Talk]) -> Iterator[bytes]:
-    """Customers post messages, each once."""
-    for number, talk in enumerate(cycle(among)):
-        yield request(talk, number)
-
-
-def api_post(talk: Talk, number: int) -> bytes:
-    """A third-party widget posts a message and gets new messages back."""
-    message = {"content": f"Message {number}, is it there?", "conversation": str(talk.uuid), "client_id": str(uuid4())}
-    return post_json(f"/api/messages/?since={talk.last}", message)
-
-
-def page_post(talk: Talk, number: int) -> bytes:
+def page_post(talk: Talk) -> bytes:
     """The customer's page posts a message."""
-    form = urlencode({"content": f"Message {number}, is it there?", "client_id": str(uuid4())})
+    form = urlencode({"content": "One more message: is it there?", "client_id": str(uuid4())})
     kind = "application/x-www-form-urlencoded"
-    origin = "Origin: http://127.0.0.1\r\n"
-    return post("/chat/messages/", kind, form, cookie=f"chat={talk.uuid.hex}", headers=HTMX + origin)
+    headers = f"{HTMX}Origin: http://127.0.0.1\r\n"
+    return post("/chat/messages/", kind, form, cookie=f"chat={talk.uuid.hex}", headers=headers)

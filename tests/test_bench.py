@@ -1,0 +1,46 @@
+"""The benchmark still works: each of its scenarios gets the response that it expects."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.bench.client import Unexpected, ask_all, get
+from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
+from tests.bench.rounds import measure, table
+from tests.bench.scenarios import PLAIN, scenarios
+from tests.bench.server import Server
+
+SIZE = (100, 20)
+"""Conversations, and messages in each of them."""
+
+
+@pytest.fixture(scope="module")
+def database(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """A small database."""
+    url = f"sqlite:///{shutil.copy(migrated, tmp_path_factory.mktemp('bench'))}"
+    return Database(*SIZE, url, fill(SIZE, url))
+
+
+@pytest.fixture(scope="module")
+def servers(database: Database) -> Iterator[dict[str, Server]]:
+    """Chatsite and the plain design. With DEBUG they need no collected static files."""
+    with ExitStack() as stack:
+        ours, plain = (stack.enter_context(Server(database.url, plain=plain, DEBUG="on")) for plain in (False, True))
+        yield {SMALL: ours, MAIN: ours, LARGE: ours, PLAIN: plain}
+
+
+def test_each_scenario_is_answered_as_expected(database: Database, servers: dict[str, Server]) -> None:
+    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE], database))
+    figures = measure(asked, servers, 1, 10)
+    assert all(
+        figure.cost > 0 and 0 < figure.p50 <= figure.p99 <= figure.worst for each in figures.values() for figure in each
+    )
+    assert len(table(asked, figures).splitlines()) == len(asked) + 2
+
+
+def test_an_unexpected_answer_ends_the_benchmark(servers: dict[str, Server]) -> None:
+    with pytest.raises(Unexpected, match="404"):
+        ask_all([servers[MAIN].port], [get("/nowhere/")] * 3, lambda answer: answer.status == 200)
