@@ -1,7 +1,6 @@
 """The ASGI application: HTTP goes to the request handler, WebSockets go to the doorbells."""
 
 import os
-import time
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
@@ -34,11 +33,12 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
     use_running_loop()
     if settings.POLL_CACHE and scope["type"] == "http" and (key := poll_key(scope)):
-        if answer := poll_cache.get(key):
+        answer, began = await poll_cache.look_up(key)
+        if answer:
             for message in answer:
                 await send(message)
             return
-        scope["chatsite.poll"] = key, time.monotonic()
+        scope["chatsite.poll"] = (key, began) if began else None
     scope = resolve(scope)
     if scope["type"] == "http" and (response := await early_response(scope)):
         await send_response(response, send)

@@ -132,7 +132,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.redis()
 CHANNEL_LAYERS: dict[str, Any] = {"default": {"BACKEND": "conversations.live.channel_layer.ProcessChannelLayer"}}
 # Whether polls that find nothing new are answered again without Django: conversations/poll_cache.py
-POLL_CACHE = env.flag("POLL_CACHE", default=True) and not REDIS_URL
+POLL_CACHE = env.flag("POLL_CACHE", default=True)
 CACHES: dict[str, Any] = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",

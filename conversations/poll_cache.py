@@ -17,7 +17,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from conversations.shared_changes import SharedChanges
 
 MAX_AGE = 10
 """Seconds after which a poll is answered anew."""
@@ -37,31 +41,60 @@ Answer = tuple[dict[str, Any], dict[str, Any]]
 """The two ASGI messages of a response."""
 
 
+class Moment(NamedTuple):
+    """When a request began, before anything was read for it."""
+
+    here: float  # time.monotonic()
+    shared: int  # by SharedChanges; 0 where only one process writes
+
+
+class Kept(NamedTuple):
+    """An answer."""
+
+    conversation: int
+    began: Moment
+    answer: Answer
+
+
 class PollCache:
     """The answers to the polls of this process."""
 
-    def __init__(self) -> None:
-        """Empty."""
-        self.answers: dict[bytes, tuple[int, float, Answer]] = {}  # conversation, when it began, answer
-        self.changes: dict[int, float] = {}  # by conversation: when it has changed
+    def __init__(self, shared: SharedChanges | None = None) -> None:
+        """Empty. `shared` has the changes of all processes; None if there is only this one."""
+        self.shared = shared
+        self.answers: dict[bytes, Kept] = {}
+        self.changes: dict[int, float] = {}  # by conversation: time.monotonic() when it has changed
         self.lock = Lock()  # for writing both: changes come from threads
 
-    def get(self, key: bytes) -> Answer | None:
-        """The answer to the request with this key, or None if it must be answered anew."""
-        found = self.answers.get(key)
-        if found is None:
-            return None
-        conversation, began, answer = found
-        is_valid = began > time.monotonic() - MAX_AGE and began > self.changes.get(conversation, 0.0)
-        return answer if is_valid else None
+    async def look_up(self, key: bytes) -> tuple[Answer | None, Moment | None]:
+        """The answer to a request with this key, or None if it must be answered anew, and the moment of now.
 
-    def put(self, key: bytes, conversation: int, began: float, answer: Answer) -> None:
-        """Keep the answer to a poll of a conversation. `began` is time.monotonic() before anything was read for it."""
+        There is no moment while nobody knows what other processes change. Then no answer can be kept.
+        """
+        began, kept = Moment(time.monotonic(), 0), self.answers.get(key)
+        if kept and not self.is_valid(kept, began.here):
+            kept = None
+        if self.shared:
+            found = await self.shared.read(kept.conversation if kept else 0)
+            if found is None:
+                return None, None
+            began, changed = Moment(began.here, found[0]), found[1]
+            kept = kept if kept and kept.began.shared > changed and self.is_valid(kept, began.here) else None
+        return kept.answer if kept else None, began
+
+    def is_valid(self, kept: Kept, now: float) -> bool:
+        """Whether an answer is new enough, and this process has not changed its conversation since then."""
+        began = kept.began.here
+        return began > now - MAX_AGE and began > self.changes.get(kept.conversation, 0.0)
+
+    def put(self, key: bytes, kept: Kept) -> None:
+        """Keep an answer."""
+        now = kept.began.here
         with self.lock:
             self.answers.pop(key, None)
-            self.answers[key] = conversation, began, answer
+            self.answers[key] = kept
             oldest = next(iter(self.answers))
-            while len(self.answers) > MAX_ANSWERS or self.answers[oldest][1] < began - MAX_AGE:
+            while len(self.answers) > MAX_ANSWERS or self.answers[oldest].began.here < now - MAX_AGE:
                 del self.answers[oldest]
                 oldest = next(iter(self.answers))
 
@@ -73,9 +106,12 @@ class PollCache:
             self.changes[conversation] = now
             while self.changes[oldest := next(iter(self.changes))] < now - MAX_AGE:  # older than every valid answer
                 del self.changes[oldest]
+        if self.shared:
+            self.shared.add(conversation)
 
 
-poll_cache = PollCache()
+# Redis keeps changes for longer than answers are used.
+poll_cache = PollCache(SharedChanges(settings.REDIS_URL, 2 * MAX_AGE) if settings.REDIS_URL else None)
 
 
 def poll_key(scope: Mapping[str, Any]) -> bytes | None:
@@ -88,7 +124,7 @@ def poll_key(scope: Mapping[str, Any]) -> bytes | None:
     return blake2b(b"\n".join(lines), digest_size=16).digest()
 
 
-def keep(poll: tuple[bytes, float] | None, response: Any, head: Mapping[str, Any], content: bytes) -> None:
+def keep(poll: tuple[bytes, Moment] | None, response: Any, head: Mapping[str, Any], content: bytes) -> None:
     """Keep a response if its view says that it is an answer to an empty poll: see `mark_empty`.
 
     `poll` is the request's key and when it began.
@@ -96,7 +132,8 @@ def keep(poll: tuple[bytes, float] | None, response: Any, head: Mapping[str, Any
     conversation = getattr(response, "empty_poll_of", None)
     if poll is not None and conversation is not None and not response.cookies:
         start = {**head, "headers": [shared(*pair) for pair in head["headers"]]}
-        poll_cache.put(poll[0], conversation, poll[1], (start, {"type": "http.response.body", "body": content}))
+        answer = start, {"type": "http.response.body", "body": content}
+        poll_cache.put(poll[0], Kept(conversation, poll[1], answer))
 
 
 def mark_empty(response: Any, conversation: int) -> None:

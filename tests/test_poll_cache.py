@@ -19,7 +19,7 @@ from conversations import actions, poll_cache
 from conversations.actions import post_message
 from conversations.models import Agent, Contact, Conversation, Website
 from conversations.models.contact import Claim
-from conversations.poll_cache import MAX_AGE, PollCache, poll_key
+from conversations.poll_cache import MAX_AGE, Kept, Moment, PollCache, poll_key
 from tests.conftest import Page
 from tests.test_delivery import histories, reload_and_poll
 
@@ -71,6 +71,8 @@ async def ask(path: str, headers: dict[str, str]) -> Answer:
         await application(scope(path, headers), receive, send)
     finally:
         request_started.disconnect(see)
+        if shared := poll_cache.poll_cache.shared:
+            await shared.close()
     return Answer(sent[0], b"".join(message["body"] for message in sent[1:]), bool(seen))
 
 
@@ -277,22 +279,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_an_answer_is_used_for_ten_seconds(clock: list[float]) -> None:
     cache = PollCache()
-    cache.put(b"alice", 1, clock[0], ANSWER)
+    cache.put(b"alice", Kept(1, Moment(clock[0], 0), ANSWER))
     clock[0] += MAX_AGE - 0.1
-    assert cache.get(b"alice")
+    assert asyncio.run(cache.look_up(b"alice"))[0]
     clock[0] += 0.2
-    assert not cache.get(b"alice")
+    assert not asyncio.run(cache.look_up(b"alice"))[0]
 
 
 def test_memory_is_bounded(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conversations.poll_cache.MAX_ANSWERS", 3)
     cache = PollCache()
     for number in range(10):
-        cache.put(b"%d" % number, number, clock[0], ANSWER)
+        cache.put(b"%d" % number, Kept(number, Moment(clock[0], 0), ANSWER))
         cache.forget(number)
     assert list(cache.answers) == [b"7", b"8", b"9"]
     clock[0] += MAX_AGE + 1
-    cache.put(b"10", 10, clock[0], ANSWER)
+    cache.put(b"10", Kept(10, Moment(clock[0], 0), ANSWER))
     cache.forget(10)
     assert (list(cache.answers), list(cache.changes)) == ([b"10"], [10])
 

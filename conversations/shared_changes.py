@@ -1,0 +1,104 @@
+"""When conversations have changed, in Redis: what several processes must know of each other to use poll_cache.py.
+
+A process writes the time of a change before it answers the request that made it, and every poll reads it, so nobody who
+was told about a change gets an answer from before it, whichever process answers. The times are those of Redis' clock.
+Polls that come while one is being looked up are looked up together afterwards: one round trip for all.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from conversations.breaker import Breaker
+from conversations.redis_client import OPTIONS, PAUSE, TIMEOUT, RedisClient
+
+logger = logging.getLogger(__name__)
+
+
+class SharedChanges:
+    """The times of the latest changes, in microseconds of Redis' clock."""
+
+    ADD = """
+        local time = redis.call('TIME')
+        redis.call('SET', KEYS[1], time[1] * 1000000 + time[2], 'EX', ARGV[1])
+    """
+    READ = """
+        local time = redis.call('TIME')
+        local found = {time[1] * 1000000 + time[2]}
+        for index, key in ipairs(KEYS) do found[index + 1] = tonumber(redis.call('GET', key) or 0) end
+        return found
+    """
+
+    def __init__(self, url: str, seconds: int) -> None:
+        """Connect on the first use. Changes are kept for as many seconds."""
+        self.url, self.seconds = url, seconds
+        writing: Any = RedisClient.from_url(url, **OPTIONS)
+        self.add_script: Any = writing.register_script(self.ADD)
+        self.breaker = Breaker(pause=PAUSE, trial=10)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.client: Any = None
+        self.read_script: Any = None
+        self.waiting: list[tuple[int, asyncio.Future[tuple[int, int] | None]]] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, conversation: int) -> None:
+        """Write that a conversation has changed now. Other processes learn of it later if Redis does not answer."""
+        try:
+            self.add_script(keys=[name(conversation)], args=[self.seconds])
+        except redis.RedisError:  # whoever counts for the rate limits logs the error itself
+            logger.error("Redis does not answer: other processes may repeat answers to polls for some seconds.")
+
+    async def read(self, conversation: int) -> tuple[int, int] | None:
+        """The time, and when this conversation has changed last, or 0. None if Redis does not answer."""
+        if not self.breaker.allows():
+            return None
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            self.loop, self.waiting, self.task = loop, [], None
+            options: Any = {**OPTIONS, "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))}
+            self.client = Redis.from_url(self.url, **options)
+            self.read_script = self.client.register_script(self.READ)
+        future: asyncio.Future[tuple[int, int] | None] = loop.create_future()
+        self.waiting.append((conversation, future))
+        if self.task is None:
+            self.task = loop.create_task(self.read_all())
+        return await future
+
+    async def read_all(self) -> None:
+        """Read for all who wait, until nobody does."""
+        while self.waiting:
+            batch, self.waiting = self.waiting, []
+            found = await self.ask([name(conversation) for conversation, _ in batch])
+            for index, (_, future) in enumerate(batch):
+                if not future.done():
+                    future.set_result((found[0], found[index + 1]) if found else None)
+        self.task = None
+
+    async def ask(self, keys: list[str]) -> list[int] | None:
+        """The time and the values of these keys, or None if Redis does not answer in time."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                found: list[int] = await self.read_script(keys=keys)
+        except Exception as error:  # any error of the library: polls are then answered by the database
+            if not self.breaker.is_open:
+                logger.error("Redis does not answer: the database answers every poll. %r", error)
+            self.breaker.failed()
+            return None
+        self.breaker.succeeded()
+        return found
+
+    async def close(self) -> None:
+        """Close the connection of this event loop."""
+        if self.client is not None:
+            await self.client.aclose()
+        self.loop = self.client = None
+
+
+def name(conversation: int) -> str:
+    """The name of a conversation's key."""
+    return f"changed:{conversation}"
