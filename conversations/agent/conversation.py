@@ -20,6 +20,7 @@ from conversations.poll_cache import mark_empty
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileUrl
 from conversations.screen.forms import MessageForm
+from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
     latest_page,
@@ -53,7 +54,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     response, more = HttpResponse(status=204), False
     if news and news.messages:
         shown, more = newer_page(news, conversation, request.agent, file_url(conversation))
-        response = render(request, "conversations/_newer.html", {"bubbles": shown})
+        response = render(request, "conversations/_newer.html", {"thread": render_messages(shown)})
     else:
         mark_empty(response, conversation.pk)
     if more:
@@ -67,7 +68,7 @@ def _older_context(request: AgentRequest, conversation: Conversation, before: in
     """Return the context of `_older.html`: a page of messages before a message or, for None, the newest page."""
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     parameters = Filters.from_request(request).parameters
-    return {"bubbles": shown, "older": older, "news": request.path, "parameters": parameters}
+    return {"thread": render_messages(shown), "older": older, "news": request.path, "parameters": parameters}
 
 
 @agent_required
@@ -235,7 +236,7 @@ def _render_page(
     context = _state_context(request, conversation) | {
         "details": customer_details.CustomerDetails.of(conversation),
         "website": Website.objects.by_id(conversation.website_id),
-        "bubbles": shown,
+        "thread": render_messages(shown),
         "older": older,
         "before": before,
         "read_up_to": marked,

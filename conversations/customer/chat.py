@@ -21,6 +21,7 @@ from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
 from conversations.screen.forms import CustomerMessageForm
+from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
     latest_page,
@@ -66,7 +67,7 @@ def messages(customer: CustomerRequest) -> HttpResponse:
     response, more = HttpResponse(status=204), False
     if news.messages:
         shown, more = newer_page(news, None, None, file_url(customer))
-        response = render(request, "conversations/_newer.html", {"bubbles": shown})
+        response = render(request, "conversations/_newer.html", {"thread": render_messages(shown)})
     else:
         mark_empty(response, news.conversation_id)
     if more:
@@ -239,7 +240,7 @@ def _page(
         "earlier": customer.earlier,
         "conversation": conversation,
         "shown_state": _shown_state(conversation),
-        "bubbles": shown,
+        "thread": render_messages(shown),
         "older": older,
         "before": before,
         "form": form or CustomerMessageForm(),
@@ -263,4 +264,9 @@ def _older(customer: CustomerRequest, before: int) -> HttpResponse:
 def _older_context(customer: CustomerRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
     """The context of `_older.html`: a page of messages before a message or, for None, the newest page."""
     shown, older = latest_page(conversation, before, None, file_url(customer))
-    return {"bubbles": shown, "older": older, "news": customer.url("messages"), "parameters": customer.parameters}
+    return {
+        "thread": render_messages(shown),
+        "older": older,
+        "news": customer.url("messages"),
+        "parameters": customer.parameters,
+    }

@@ -1,0 +1,78 @@
+"""The messages of a conversation as HTML, for the customer's and the agents' pages."""
+
+from collections.abc import Iterable
+from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
+
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
+
+from conversations.screen.bubbles import Bubble, MessageFile
+from conversations.screen.prepared_templates import PreparedTemplate
+
+MESSAGE = PreparedTemplate(
+    "conversations/_message.html",
+    *("pk", "client_id", "day", "hue", "initials", "name", "text", "files", "moment", "time"),
+)
+
+
+class Kind(NamedTuple):
+    """Which parts a message has on the reader's screen."""
+
+    from_readers_side: bool
+    from_reader: bool
+    starts_group: bool
+    starts_day: bool
+    has_client_id: bool
+    has_text: bool
+    is_emoji: bool
+    has_files: bool
+
+
+def render_messages(bubbles: Iterable[Bubble]) -> SafeString:
+    """The rows of these messages."""
+    return mark_safe("".join(_render_message(bubble) for bubble in bubbles))  # noqa: S308 (each is made by a template)
+
+
+def _render_message(bubble: Bubble) -> SafeString:
+    message, avatar, moment = bubble.message, bubble.avatar, timezone.localtime(bubble.message.created_at)
+    kind = Kind(
+        bubble.from_readers_side,
+        bubble.from_reader,
+        bubble.starts_group,
+        bubble.starts_day,
+        bubble.client_id is not None,
+        bool(message.content),
+        bubble.is_emoji,
+        bool(bubble.files),
+    )
+    values = {
+        "pk": message.pk,
+        "client_id": bubble.client_id,
+        "day": _day(moment.date(), get_language()) if bubble.starts_day else "",
+        "hue": avatar.hue,
+        "initials": avatar.initials,
+        "name": avatar.name,
+        "text": bubble.html,
+        "files": _files(bubble.files) if bubble.files else "",
+        "moment": moment.isoformat(),
+        "time": f"{moment:%H:%M}",
+    }
+    return MESSAGE.render(kind, values)
+
+
+@lru_cache(maxsize=1000)
+def _day(day: date, _language: str | None) -> str:
+    """A day without its year, in the active language, as in “Friday, November 27”."""
+    return f"{date_format(day, 'l')}, {date_format(day, 'MONTH_DAY_FORMAT')}"
+
+
+def _files(files: Iterable[MessageFile]) -> SafeString:
+    shown = [
+        render_to_string("conversations/_file.html", {"file": file, "attachment": file.attachment}) for file in files
+    ]
+    return mark_safe("".join(shown))  # noqa: S308 (rendered by its template)
