@@ -18,7 +18,7 @@ from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
 from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
-from conversations.poll_cache import poll_cache, poll_key
+from conversations.poll_cache import poll_cache, poll_key, send_answer
 from conversations.threshold.proxies import resolve
 
 protocols: Any = ProtocolTypeRouter(
@@ -32,15 +32,15 @@ protocols: Any = ProtocolTypeRouter(
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The ASGI application."""
     use_running_loop()
-    if settings.POLL_CACHE and scope["type"] == "http" and (key := poll_key(scope)):
+    is_http = scope["type"] == "http"
+    if settings.POLL_CACHE and is_http and (key := poll_key(scope)):
         answer, began = await poll_cache.look_up(key)
         if answer:
-            for message in answer:
-                await send(message)
+            await send_answer(answer, send)
             return
         scope["chatsite.poll"] = (key, began) if began else None
     scope = resolve(scope)
-    if scope["type"] == "http" and (response := await early_response(scope)):
+    if is_http and (response := await early_response(scope)):
         await send_response(response, send)
     else:
         await protocols(scope, receive, send)

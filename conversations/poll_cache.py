@@ -26,8 +26,8 @@ from conversations.shared_changes import SharedChanges
 MAX_AGE = 10
 """Seconds after which a poll is answered anew."""
 
-MAX_ANSWERS = 20_000
-"""Answers that are kept. Each takes about 0.5 kB."""
+MAX_ANSWERS = 10_000
+"""Answers that are kept. Each takes 0.6 kB."""
 
 UNREAD = frozenset(
     [
@@ -37,8 +37,8 @@ UNREAD = frozenset(
 )
 """Headers that are different in each request, because proxies number requests. Nothing in Chatsite reads them."""
 
-Answer = tuple[dict[str, Any], dict[str, Any]]
-"""The two ASGI messages of a response."""
+Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
+"""Status, headers and content of a response."""
 
 
 class Moment(NamedTuple):
@@ -131,14 +131,20 @@ def keep(poll: tuple[bytes, Moment] | None, response: Any, head: Mapping[str, An
     """
     conversation = getattr(response, "empty_poll_of", None)
     if poll is not None and conversation is not None and not response.cookies:
-        start = {**head, "headers": [shared(*pair) for pair in head["headers"]]}
-        answer = start, {"type": "http.response.body", "body": content}
+        answer = head["status"], tuple(shared(*pair) for pair in head["headers"]), content
         poll_cache.put(poll[0], Kept(conversation, poll[1], answer))
 
 
 def mark_empty(response: Any, conversation: int) -> None:
     """Mark a response: it answers a poll that has found nothing new in this conversation."""
     response.empty_poll_of = conversation
+
+
+async def send_answer(answer: Answer, send: Any) -> None:
+    """Send a kept answer. `send` is that of the ASGI application."""
+    status, headers, content = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 @lru_cache(maxsize=1000)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from conversations.redis_client import breaker
 from conversations.shared_changes import SharedChanges
 from tests.services import SOON, Service, redis_server
 
-ANSWER: Any = ({"status": 204}, {})
+ANSWER = (204, (), b"")
 TALK, OTHER = 7, 8
 
 
