@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from conversations.breaker import Breaker
-from conversations.redis_client import OPTIONS, PAUSE, TIMEOUT, RedisClient
+from conversations.redis_client import OPTIONS, PAUSE, RedisClient
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class SharedChanges:
         self.url, self.seconds = url, seconds
         writing: Any = RedisClient.from_url(url, **OPTIONS)
         self.add_script: Any = writing.register_script(self.ADD)
+        self.timeout: float = writing.connection_pool.connection_kwargs["socket_timeout"]  # the URL may change it
         self.breaker = Breaker(pause=PAUSE, trial=10)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.client: Any = None
@@ -82,7 +83,7 @@ class SharedChanges:
     async def ask(self, keys: list[str]) -> list[int] | None:
         """The time and the values of these keys, or None if Redis does not answer in time."""
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self.timeout):
                 found: list[int] = await self.read_script(keys=keys)
         except Exception as error:  # any error of the library: polls are then answered by the database
             if not self.breaker.is_open:

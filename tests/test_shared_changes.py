@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from conversations import shared_changes
 from conversations.poll_cache import MAX_AGE, Kept, PollCache
 from conversations.redis_client import breaker
 from conversations.shared_changes import SharedChanges
@@ -28,7 +27,7 @@ def redis() -> Iterator[Service]:
 async def processes(redis: Service) -> AsyncIterator[tuple[PollCache, PollCache]]:
     """The caches of two processes."""
     async with AsyncExitStack() as stack:
-        shared = [SharedChanges(redis.url, 2 * MAX_AGE) for _ in range(2)]
+        shared = [SharedChanges(f"{redis.url}?socket_timeout=5", 2 * MAX_AGE) for _ in range(2)]
         for each in shared:
             stack.push_async_callback(each.close)
         yield PollCache(shared[0]), PollCache(shared[1])
@@ -87,13 +86,13 @@ def test_polls_at_the_same_time_ask_redis_together(redis: Service, monkeypatch: 
 
 
 def test_while_redis_hangs_the_database_answers_and_later_answers_are_kept_again(
-    redis: Service, monkeypatch: pytest.MonkeyPatch
+    redis: Service,
 ) -> None:
-    monkeypatch.setattr(shared_changes, "TIMEOUT", 0.1)
-
     async def go() -> None:
         async with processes(redis) as (here, there):
             assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            assert here.shared is not None
+            here.shared.timeout = 0.1
             redis.freeze()
             try:
                 assert not await poll(here, TALK)
@@ -103,6 +102,7 @@ def test_while_redis_hangs_the_database_answers_and_later_answers_are_kept_again
                 assert time.monotonic() - began < SOON  # it is asked once a second
             finally:
                 redis.thaw()
+                here.shared.timeout = 5
                 breaker.succeeded()
             deadline = time.monotonic() + SOON
             while not await poll(here, TALK):
