@@ -10,7 +10,6 @@ import django
 django.setup()
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.sessions import SessionMiddlewareStack
 from django.conf import settings
 
 from chatsite.serving.early_responses import early_response, send_response
@@ -24,7 +23,7 @@ from conversations.threshold.proxies import resolve
 protocols: Any = ProtocolTypeRouter(
     {
         "http": RequestHandler(settings.THREADS, initializer=defer_rings, after_results=send_deferred_rings),
-        "websocket": OriginCheck(SessionMiddlewareStack(URLRouter(urlpatterns))),
+        "websocket": OriginCheck(URLRouter(urlpatterns)),
     }
 )
 

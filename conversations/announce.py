@@ -20,16 +20,15 @@ from conversations.poll_cache import poll_cache
 logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-"""A message to the consumers of a group. Channels calls the method of each consumer that its `type` names."""
+"""What the sockets of a group are told: a ring, or a recheck of their access."""
 
 AGENTS = "agents"
 """The inboxes of agents who see every website."""
 
 TIMEOUT = 10
-"""Seconds that the channel layer may take to send one event to all of its groups."""
+"""Seconds that the channel layer may take to send one event of a command to all of its groups."""
 
 _loop: asyncio.AbstractEventLoop | None = None
-_sending: "set[asyncio.Future[None]]" = set()
 _deferred: deque[tuple[list[str], Event]] = deque()
 _thread = threading.local()
 
@@ -74,7 +73,7 @@ def announce_renewed_secret(conversation: Conversation) -> None:
 
 
 def use_running_loop() -> None:
-    """Remember the server's event loop: a channel layer's queues belong to the loop in which they are read."""
+    """Remember the server's event loop, in which the sockets are."""
     global _loop
     if _loop is None or not _loop.is_running():
         _loop = asyncio.get_running_loop()
@@ -116,18 +115,15 @@ def _send_from_thread(groups: list[str], event: Event) -> None:
 
 
 def _send_soon(groups: list[str], event: Event) -> None:
-    sending = asyncio.ensure_future(_send(groups, event))
-    _sending.add(sending)  # the event loop itself keeps only a weak reference
-    sending.add_done_callback(_log_failure)
+    """Send an event in the server's event loop. Nothing waits for it, and no task is needed."""
+    layer: Any = get_channel_layer()
+    try:
+        layer.send_soon(groups, event)
+    except Exception:
+        logger.exception("A ring could not be sent; polling will find the messages.")
 
 
 async def _send(groups: list[str], event: Event) -> None:
     layer: Any = get_channel_layer()
     async with asyncio.timeout(TIMEOUT):
         await asyncio.gather(*(layer.group_send(group, event) for group in groups))  # concurrently, in one round trip
-
-
-def _log_failure(sending: "asyncio.Future[None]") -> None:
-    _sending.discard(sending)
-    if not sending.cancelled() and (error := sending.exception()):
-        logger.error("A ring could not be sent; polling will find the messages.", exc_info=error)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conversations.live import channel_layer
-from conversations.live.channel_layer import MAX_WAITING, RECHECK, ProcessChannelLayer, RedisChannelLayer
+from conversations.live.channel_layer import MAX_WAITING, RECHECK, SLICE, Event, ProcessChannelLayer, RedisChannelLayer
 from tests.services import Service, redis_server
 
 RING = {"type": "ring", "conversation": 7, "last": 42}
@@ -43,14 +43,25 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(channel_layer, name, seconds)
 
 
+class Socket:
+    """A member of groups that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def tell(self, event: Event) -> None:
+        """Keep an event."""
+        self.events.put_nowait(event)
+
+
 class Process(RedisChannelLayer):
     """The layer of one server process, with one socket in the group of agents."""
 
-    name: str
+    socket: Socket
 
     async def next(self, timeout: float = 5) -> dict[str, Any]:
         """The next event of its socket."""
-        return await asyncio.wait_for(self.receive(self.name), timeout)
+        return await asyncio.wait_for(self.socket.events.get(), timeout)
 
     async def hears_nothing(self) -> bool:
         """Whether no event comes for 0.2 s."""
@@ -66,8 +77,8 @@ async def processes(*urls: str) -> AsyncIterator[list[Process]]:
     """Processes with these Redis URLs that are connected."""
     layers = [Process(url) for url in urls]
     for layer in layers:
-        layer.name = await layer.new_channel()
-        await layer.group_add("agents", layer.name)
+        layer.socket = Socket()
+        layer.join("agents", layer.socket)
     for layer in layers:
         await eventually(partial(is_connected, layer))
     yield layers
@@ -89,13 +100,13 @@ async def eventually(condition: Callable[[], Any]) -> None:
 
 async def test_a_ring_reaches_each_socket_of_its_group_once_in_all_processes(redis: Service) -> None:
     async with processes(*[redis.url] * 3) as (one, two, three):
-        other = await two.new_channel()
-        await two.group_add("website-1", other)
+        other = Socket()
+        two.join("website-1", other)
         await one.group_send("agents", RING)
         for process in (one, two, three):
             assert await process.next() == RING
             assert await process.hears_nothing()
-        assert two.channels[other].events.empty()
+        assert other.events.empty()
 
 
 async def test_installations_on_different_databases_of_one_redis_do_not_ring_each_other(redis: Service) -> None:
@@ -110,12 +121,11 @@ async def test_joining_and_leaving_needs_no_redis(redis: Service) -> None:
     redis.freeze()
     layer, began = RedisChannelLayer(redis.url), time.monotonic()
     for number in range(2000):
-        name = await layer.new_channel()
-        await layer.group_add(f"conversation-{number}-customer", name)
-        layer.remove_channel(name)
+        socket = Socket()
+        layer.join(f"conversation-{number}-customer", socket)
+        layer.leave(f"conversation-{number}-customer", socket)
     assert time.monotonic() - began < 1
     assert not layer.groups
-    assert not layer.channels
     await layer.close()
 
 
@@ -137,7 +147,6 @@ async def test_an_outage_of_redis_keeps_nobody_waiting_and_heals_by_itself(
             await one.group_send("agents", RING)
         assert time.monotonic() - began < 1
         assert await one.next() == RING  # sockets of the same process
-        assert one.channels[one.name].events.qsize() < MAX_WAITING
         (redis.start if fault == "killed" else redis.thaw)()
         while await one.next() != RECHECK:
             pass
@@ -187,14 +196,53 @@ def test_a_management_command_rings_the_sockets_of_the_server(redis: Service) ->
     asyncio.run(serve())
 
 
-async def test_a_socket_that_takes_no_events_keeps_only_the_newest() -> None:
+async def test_a_large_group_is_told_in_slices_so_that_others_do_not_wait() -> None:
+    layer, small, order = ProcessChannelLayer(), Socket(), []
+
+    class Large(Socket):
+        def tell(self, event: Event) -> None:
+            order.append(event["last"])
+
+    large = [Large() for _ in range(3 * SLICE)]
+    for socket in large:
+        layer.join("agents", socket)
+    layer.join("conversation-1-customer", small)
+    await layer.group_send("agents", {"type": "ring", "last": 1})
+    assert len(order) == SLICE
+    await layer.group_send("conversation-1-customer", RING)
+    assert small.events.get_nowait() == RING
+    layer.leave("agents", large[-1])  # it has lost access meanwhile
+    await eventually(lambda: len(order) == 3 * SLICE - 1)
+    await layer.group_send("agents", {"type": "ring", "last": 2})
+    await eventually(lambda: order.count(2) == 3 * SLICE - 1)
+
+
+async def test_rings_that_come_faster_than_a_large_group_is_told_replace_each_other() -> None:
     layer = ProcessChannelLayer()
-    name = await layer.new_channel()
-    await layer.group_add("agents", name)
-    for last in range(2 * MAX_WAITING):
-        await layer.group_send("agents", {"type": "ring", "last": last})
-    assert layer.channels[name].events.qsize() == MAX_WAITING
-    assert await layer.receive(name) == {"type": "ring", "last": MAX_WAITING}
+    sockets = [Socket() for _ in range(2 * SLICE)]
+    for socket in sockets:
+        layer.join("agents", socket)
+    for last in range(1000):
+        layer.send_soon(["agents"], {"type": "ring", "conversation": last % 2, "last": last})
+    for number in range(2 * MAX_WAITING):
+        layer.send_soon(["agents"], {"type": "ring", "conversation": 10 + number, "last": 2000 + number})
+    await eventually(lambda: not layer.is_telling)
+    for socket in sockets:
+        told = [socket.events.get_nowait()["last"] for _ in range(socket.events.qsize())]
+        assert told == [0, *range(2000 + MAX_WAITING, 2000 + 2 * MAX_WAITING)]  # the newest
+
+
+async def test_a_socket_that_fails_does_not_keep_others_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Socket):
+        def tell(self, event: Event) -> None:
+            raise RuntimeError("broken")
+
+    layer, socket = ProcessChannelLayer(), Socket()
+    for member in (Broken(), socket):
+        layer.join("agents", member)
+    await layer.group_send("agents", RING)
+    assert socket.events.get_nowait() == RING
+    assert "broken" in caplog.text
 
 
 async def test_a_link_that_is_cancelled_while_it_ends_leaves_no_task_and_no_error_behind() -> None:

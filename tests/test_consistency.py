@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from conversations.live import doorbell
+from conversations.live import rounds
 from conversations.models import message, validation
 from conversations.screen import paging
 from tests.conftest import ROOT
@@ -27,8 +27,8 @@ def test_templates_and_docs_state_the_real_maximum_lengths() -> None:
 def test_scripts_and_docs_state_the_real_heartbeat() -> None:
     script = (ROOT / "static/js/door-bell.js").read_text()
     text = (ROOT / "docs/api.md").read_text()
-    assert f"every {doorbell.HEARTBEAT} seconds" in text
-    assert f"server rings every {doorbell.HEARTBEAT} s" in script
+    assert f"every {rounds.HEARTBEAT} seconds" in text
+    assert f"server rings every {rounds.HEARTBEAT} s" in script
 
 
 def test_the_docs_state_the_real_rate_limits(settings: Any) -> None:

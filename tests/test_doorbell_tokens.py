@@ -9,7 +9,7 @@ from channels.testing import WebsocketCommunicator
 
 from chatsite.asgi import protocols
 from conversations.actions import post_message
-from conversations.live import doorbell
+from conversations.live import rounds
 from conversations.models import Agent, Conversation, Token, Website
 from conversations.presence import agents
 from tests.conftest import Page
@@ -110,7 +110,7 @@ async def test_a_token_opens_no_other_socket_of_other_origins(token: str, desk: 
 async def test_a_socket_is_closed_within_a_heartbeat_after_its_token_is_revoked(
     token: str, talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(rounds, "HEARTBEAT", 0.05)
     async with socket(bearer=token) as bell:
         await bell.connect()
         await ring_of(bell)

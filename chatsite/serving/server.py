@@ -33,6 +33,7 @@ from chatsite.serving.shutdown import end_in_time
 from chatsite.serving.twisted_log import TwistedLog
 from chatsite.serving.usage import Usage
 from chatsite.serving.websocket import WebSocketConnection
+from chatsite.serving.writing import do_nothing, write_now
 
 LARGEST_FRAME = 64 * 1024
 """Bytes of the largest socket frame; a larger one closes the socket with 1009 before it is in memory."""
@@ -116,20 +117,6 @@ class Backpressure:
         self.writable.set()
 
 
-def do_nothing() -> None:
-    """Replaces `startWriting` until `write_now`."""
-
-
-def write_now(transport: Any) -> None:
-    """Write what the transport has buffered to its socket at once, and wait until the socket is writable for the rest.
-
-    Twisted would first wait until the socket is writable, in another iteration of the event loop and with two more
-    system calls for each response. It nearly always is.
-    """
-    if transport.connected and (transport.doWrite() is not None or transport.dataBuffer or transport.disconnecting):
-        transport.startWriting()
-
-
 class ChatsiteServer(Server):
     """daphne's server, which keeps no large body in memory in either direction and shuts down gracefully."""
 
@@ -183,6 +170,7 @@ class ChatsiteServer(Server):
         """
         scope["root_path"] = ""
         if not isinstance(protocol, WebRequest):
+            scope["chatsite.socket"] = protocol
             return super().create_application(protocol, scope)
         scope["chatsite.body"], protocol.content = protocol.content, io.BytesIO()
         scope["chatsite.refusal"] = protocol.refusal

@@ -1,16 +1,20 @@
 """A WebSocket connection: daphne's, with bounds on what one client can make the server do and keep."""
 
 import re
+import struct
 import sys
+from functools import lru_cache
 from typing import Any
 
 from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 from django.conf import settings
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
 from chatsite.serving.usage import Usage
+from chatsite.serving.writing import do_nothing, write_now
 from conversations.threshold.proxies import client_address
 
 MAX_QUEUED_MESSAGES = 16
@@ -33,6 +37,15 @@ usage = Usage(settings.SOCKETS["sockets of one address"] + MAX_REFUSED, sys.maxs
 # Close codes (https://www.iana.org/assignments/websocket)
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
+
+
+@lru_cache(100)
+def text_frame(text: str) -> bytes:
+    """The bytes of a message from a server (RFC 6455, 5.2). Many sockets are sent the same, so they are kept."""
+    payload = text.encode()
+    if len(payload) < 126:
+        return struct.pack("!BB", 0x81, len(payload)) + payload
+    return struct.pack("!BBH", 0x81, 126, len(payload)) + payload
 
 
 @implementer(IPushProducer)
@@ -107,6 +120,24 @@ class WebSocketConnection(WebSocketProtocol):
 
     # Output
 
+    def send_text(self, text: str) -> None:
+        """Write a message of at most 64 kB to the socket at once. Drop it if the connection is not open.
+
+        No extension is ever agreed on, so the message is not compressed.
+        """
+        if self.state != self.STATE_OPEN:
+            return
+        transport = self.transport
+        if not isinstance(transport, Connection):
+            transport.write(text_frame(text))
+            return
+        transport.startWriting = do_nothing  # type: ignore[method-assign]
+        try:
+            transport.write(text_frame(text))
+        finally:
+            del transport.startWriting
+            write_now(transport)
+
     def serverSend(self, content: Any, binary: bool = False) -> None:
         """Send a message. Drop it if the connection is closing, where autobahn raises."""
         if self.state == self.STATE_OPEN:
@@ -123,6 +154,11 @@ class WebSocketConnection(WebSocketProtocol):
         """Do nothing: the transport is closed."""
 
     # End
+
+    def close_with(self, code: int) -> None:
+        """Close with this code, unless it is closing already."""
+        if self.state == self.STATE_OPEN:
+            self.sendCloseFrame(code=code)
 
     def serverClose(self, code: int | None = None) -> None:
         """Close with this code. daphne calls a method that refuses registered codes such as 1013."""

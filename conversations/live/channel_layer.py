@@ -3,6 +3,9 @@
 The layers of channels_redis subscribe for each socket and each of its groups, one round trip after the other: when
 2,000 sockets reconnected at once, only 411 were open after two minutes. Here each process has one subscription, and
 joining or leaving a group needs no round trip. Every process receives every event, which has about 100 bytes.
+
+Of the interface of Channels' layers these have `group_send`. Sockets have no queues in them: a queue, a task that waits
+for it and the dispatch of Channels take several times as long as writing the ring to the socket.
 """
 
 import asyncio
@@ -10,10 +13,9 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from itertools import count
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from itertools import islice
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -21,10 +23,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 Event = dict[str, Any]
-"""A message to the consumers of a group. Channels calls the method of each consumer that its `type` names."""
+"""What the members of a group are told: a ring or a recheck. All get the same object, which nobody may change."""
 
-MAX_WAITING = 100
-"""Events that may wait for one socket. The oldest are dropped: a heartbeat makes up for them."""
+SLICE = 50
+"""Members that are told before the event loop does something else, so that a large group delays nobody for long."""
+
+MAX_WAITING = 1000
+"""Events that may wait until a large group has been told an earlier one. The oldest are dropped: a heartbeat makes up
+for them."""
 
 MAX_UNSENT = 10_000
 """Events that may wait to be published, about 1 MB. Further ones are dropped."""
@@ -42,83 +48,99 @@ SPREAD = 10
 """Seconds over which sockets check whether they have missed an event, once Redis answers again."""
 
 RECHECK: Event = {"type": "recheck"}
-"""Sent to sockets that may have missed an event: see Doorbell.recheck."""
+"""Sent to sockets that may have missed an event: see Doorbell.tell."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Channel:
-    """The events that wait for one consumer, and the groups that it is in."""
+class Member(Protocol):
+    """A socket in groups."""
 
-    events: "asyncio.Queue[Event]" = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
-    groups: set[str] = field(default_factory=set)
-
-    def put(self, event: Event) -> None:
-        """Add an event. If too many wait, drop the oldest."""
-        if self.events.full():
-            self.events.get_nowait()
-        self.events.put_nowait(event)
+    def tell(self, event: Event) -> None:
+        """Pass on an event to the client, without waiting."""
 
 
 class ProcessChannelLayer:
-    """A channel layer for one process. All consumers of a group get the same event object, which nobody may change."""
+    """A channel layer for one process."""
 
     def __init__(self) -> None:
-        """No channels and no groups."""
-        self.channels: dict[str, Channel] = {}
-        self.groups: dict[str, dict[str, Channel]] = {}
-        self.numbers = count(1)
+        """No groups."""
+        self.groups: dict[str, dict[Member, None]] = {}
+        self.waiting: dict[tuple[Any, ...], tuple[str, Event]] = {}
+        self.is_telling = False
+        self.recent: dict[str, Event] | None = None
 
-    async def new_channel(self, prefix: str = "socket") -> str:
-        """Create a channel and return its name. It exists until `remove_channel`."""
-        name = f"{prefix}{next(self.numbers)}"
-        self.channels[name] = Channel()
-        return name
+    def join(self, group: str, member: Member) -> None:
+        """Add a member to a group."""
+        self.groups.setdefault(group, {})[member] = None
 
-    def remove_channel(self, name: str) -> None:
-        """Remove a channel from its groups and forget it. Does nothing if there is none."""
-        channel = self.channels.pop(name, None)
-        for group in channel.groups if channel else ():
-            self._leave(group, name)
-
-    async def receive(self, name: str) -> Event:
-        """The next event of a channel."""
-        return await self.channels[name].events.get()
-
-    async def send(self, name: str, event: Event) -> None:
-        """Send an event to one channel of this process. Dropped if there is none."""
-        if channel := self.channels.get(name):
-            channel.put(event)
-
-    async def group_add(self, group: str, name: str) -> None:
-        """Add a channel to a group. Raises KeyError if the channel does not exist."""
-        channel = self.channels[name]
-        channel.groups.add(group)
-        self.groups.setdefault(group, {})[name] = channel
-
-    async def group_discard(self, group: str, name: str) -> None:
-        """Remove a channel from a group, if it is in it."""
-        if (channel := self.channels.get(name)) and group in channel.groups:
-            channel.groups.remove(group)
-            self._leave(group, name)
+    def leave(self, group: str, member: Member) -> None:
+        """Remove a member from a group, if it is in it."""
+        members = self.groups.get(group, {})
+        members.pop(member, None)
+        if not members:
+            self.groups.pop(group, None)
 
     async def group_send(self, group: str, event: Event) -> None:
-        """Send an event to all channels of a group."""
-        self.deliver(group, event)
+        """Send an event to all members of a group, as Channels calls it."""
+        self.send_soon([group], event)
+
+    def send_soon(self, groups: Iterable[str], event: Event) -> None:
+        """Send an event to all members of these groups, without waiting for other processes."""
+        for group in groups:
+            self.deliver(group, event)
 
     def deliver(self, group: str, event: Event) -> None:
-        """Put an event into the queues of all channels of a group in this process."""
-        for channel in self.groups.get(group, {}).values():
-            channel.put(event)
+        """Tell all members of a group in this process: at once if they are few, otherwise in slices.
+
+        All events pass here, also those of other processes, in the event loop.
+        """
+        if self.recent is not None:
+            self.recent[group] = event
+        members = self.groups.get(group)
+        if members is None:
+            return
+        if len(members) <= SLICE:
+            tell(list(members), event)
+            return
+        # A newer ring of the same conversation replaces one that still waits.
+        self.waiting[group, event.get("type"), event.get("conversation"), event.get("beside")] = (group, event)
+        if len(self.waiting) > MAX_WAITING:
+            del self.waiting[next(iter(self.waiting))]
+        if not self.is_telling:
+            self.is_telling = True
+            self.tell_next()
+
+    def tell_next(self) -> None:
+        """Begin with the event that has waited for longest."""
+        if self.waiting:
+            group, event = self.waiting.pop(next(iter(self.waiting)))
+            self.tell_slice(group, event, iter(list(self.groups.get(group, {}))))
+        else:
+            self.is_telling = False
+
+    def tell_slice(self, group: str, event: Event, members: Iterable[Member]) -> None:
+        """Tell the next SLICE members, and the others after whatever else the event loop has to do."""
+        some = list(islice(members, SLICE))
+        left = self.groups.get(group, {})
+        tell([member for member in some if member in left], event)
+        loop = asyncio.get_running_loop()
+        if some:
+            loop.call_soon(self.tell_slice, group, event, members)
+        else:
+            self.tell_next()
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _leave(self, group: str, name: str) -> None:
-        del self.groups[group][name]
-        if not self.groups[group]:
-            del self.groups[group]
+
+def tell(members: Iterable[Member], event: Event) -> None:
+    """Tell members an event. An error of one is logged and does not concern the others."""
+    for member in members:
+        try:
+            member.tell(event)
+        except Exception:
+            logger.exception("A socket could not be told an event.")
 
 
 class RedisChannelLayer(ProcessChannelLayer):
@@ -135,15 +157,22 @@ class RedisChannelLayer(ProcessChannelLayer):
         self.link: Link | None = None
         self.is_catching_up = False
 
-    async def new_channel(self, prefix: str = "socket") -> str:
-        """Create a channel, and begin to listen to the other processes."""
+    def join(self, group: str, member: Member) -> None:
+        """Add a member to a group, and begin to listen to the other processes."""
         self.open_link()
-        return await super().new_channel(prefix)
+        super().join(group, member)
 
     async def group_send(self, group: str, event: Event) -> None:
-        """Send an event to all channels of a group in all processes. Returns when it is published or given up."""
+        """Send an event to all members of a group in all processes. Returns when it is published or given up."""
         self.deliver(group, event)
         await self.open_link().send(group, event)
+
+    def send_soon(self, groups: Iterable[str], event: Event) -> None:
+        """Send an event to all members of these groups, without waiting until it is published."""
+        link = self.open_link()
+        for group in groups:
+            self.deliver(group, event)
+            link.put(group, event)
 
     def open_link(self) -> "Link":
         """The link of the running event loop. A management command may run several loops, one after the other."""
@@ -158,23 +187,18 @@ class RedisChannelLayer(ProcessChannelLayer):
             await end(link.task)
 
     def receive_from_others(self, group: str | None, event: Event) -> None:
-        """Deliver an event to a group, or, within SPREAD seconds, to all channels of this process."""
+        """Deliver an event to a group, or, within SPREAD seconds, to all members of this process."""
         if group is not None:
             self.deliver(group, event)
         elif not self.is_catching_up:
             self.is_catching_up = True
             loop = asyncio.get_running_loop()
-            for name, channel in self.channels.items():
-                loop.call_later(random.uniform(0, SPREAD), self.put, name, channel, event)  # noqa: S311
+            for member in {member for members in self.groups.values() for member in members}:
+                loop.call_later(random.uniform(0, SPREAD), tell, [member], event)  # noqa: S311
             loop.call_later(SPREAD, self.has_caught_up)
 
-    def put(self, name: str, channel: Channel, event: Event) -> None:
-        """Put an event into the queue of a channel, if it still exists."""
-        if self.channels.get(name) is channel:
-            channel.put(event)
-
     def has_caught_up(self) -> None:
-        """All channels have got the event."""
+        """All members have been told."""
         self.is_catching_up = False
 
 
@@ -195,12 +219,17 @@ class Link:
         self.task = asyncio.create_task(self.run())
 
     async def send(self, group: str | None, event: Event) -> None:
-        """Publish an event, together with others that wait. It is dropped while Redis does not answer."""
+        """Publish an event, and return when it is published or given up."""
+        if self.put(group, event):
+            await asyncio.shield(self.sent)
+
+    def put(self, group: str | None, event: Event) -> bool:
+        """Let an event be published soon, together with others. False if it is dropped: Redis does not answer."""
         if self.is_lost or len(self.unsent) >= MAX_UNSENT:
-            return
+            return False
         self.unsent.append((group, event))
         self.has_unsent.set()
-        await asyncio.shield(self.sent)
+        return True
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection has failed, until cancelled."""
@@ -287,10 +316,7 @@ class Link:
 
 
 def is_known(event: Event, group: str | None) -> bool:
-    """Whether an event from Redis is one that this version sends. Others may be of a later version, or of strangers.
-
-    Channels would call whatever method of a socket the event names, also those for what its client sends.
-    """
+    """Whether an event from Redis is one that this version sends. Others may be of a later version, or of strangers."""
     if event.get("type") == "ring":
         return group is not None and type(event.get("last")) is int  # and no bool
     return bool(event.get("type") == "recheck")

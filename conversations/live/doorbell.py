@@ -2,237 +2,327 @@
 
 import asyncio
 import json
-import logging
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
+from uuid import UUID
 
-from channels.auth import get_user
-from channels.consumer import get_handler_name
-from channels.db import database_sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
 from django.conf import settings
+from django.contrib.auth import get_user
+from django.http import HttpRequest, parse_cookie
 
 from conversations.announce import AGENTS, customer_group, website_group
-from conversations.live.open_sockets import TooManySockets, counted
+from conversations.live.channel_layer import Event
+from conversations.live.open_sockets import Place, TooManySockets, free_place, take_place
 from conversations.live.origin_check import TOKEN_ONLY, WEBSITE_ORIGIN, bearer_token
+from conversations.live.rounds import Found, Rounds, Subscription, rounds_of_loop
 from conversations.models import Agent, Conversation, Token, Website
-from conversations.models.conversation import parse_uuid
+from conversations.models.conversation import KnownConversation, parse_uuid
 from conversations.models.website import DEFAULT
 from conversations.presence import agents
 from conversations.threshold import customer_secret
 from conversations.threshold.origin import speaks_for
 from conversations.threshold.proxies import address_of_scope
 
-logger = logging.getLogger(__name__)
-
-HEARTBEAT = 25
-"""Seconds between heartbeats. Each sends `last`, which makes up for a lost ring, and checks access again."""
-
-TIMEOUT = 25
-"""Seconds that the database and the channel layer together may take to open a socket, or for one heartbeat."""
-
-Subscription = tuple[tuple[str, ...], int]
-"""The groups that a socket joins, and the id of the last message in their conversations."""
-
 PROTOCOL = "chat"
 """A page without a cookie offers two subprotocols: this one, and the conversation's secret or the agent's token."""
 
-EVENTS = {"websocket.connect", "websocket.receive", "websocket.disconnect", "ring", "recheck"}
-"""The types of events that sockets get: from their clients, and from the groups that they are in."""
+SOCKET = "chatsite.socket"
+"""The key in a socket's scope for the connection, where the server is ours: see Socket."""
 
 # Close codes
+INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 REVOKED = 4403
 NOT_FOUND = 4404
 
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
-class Doorbell(AsyncWebsocketConsumer):
-    """Checks access, rings at once and with every ring of its groups, and checks access again with every heartbeat."""
 
-    heartbeat_task: "asyncio.Task[None] | None" = None
-    channel_name: str | None = None  # Channels sets it
-    joined: tuple[str, ...] = ()  # and not `groups`, which Channels itself joins and leaves
-    subprotocol: str | None = None
+class Socket(Protocol):
+    """A connection that is written to without a task: chatsite/serving/websocket.py has one."""
+
+    def send_text(self, text: str) -> None:
+        """Send a message."""
+
+    def close_with(self, code: int) -> None:
+        """Close with a code."""
+
+
+class AsgiSocket:
+    """A Socket for other servers, which offer only `send`: each message is sent in a task."""
+
+    def __init__(self, send: Send) -> None:
+        """`send` is the server's."""
+        self.send = send
+        self.sending: set[asyncio.Future[None]] = set()  # the event loop itself keeps only weak references
+
+    def send_soon(self, message: Mapping[str, Any]) -> None:
+        """Send a message; tasks start in the order in which they were made."""
+        task = asyncio.ensure_future(self.send(message))
+        self.sending.add(task)
+        task.add_done_callback(self.sending.discard)
+
+    def send_text(self, text: str) -> None:
+        """Send a message."""
+        self.send_soon({"type": "websocket.send", "text": text})
+
+    def close_with(self, code: int) -> None:
+        """Close with a code."""
+        self.send_soon({"type": "websocket.close", "code": code})
+
+
+def look_up(bells: "Sequence[Doorbell]") -> list[Found]:
+    """In a thread: what each of these doorbells may hear. All conversations are found by one query."""
+    conversations = Conversation.objects.by_uuids({bell.secret for bell in bells if bell.secret})
+    found: list[Found] = []
+    for bell in bells:
+        try:
+            found.append(bell.subscription(conversations))
+        except Exception as error:  # it concerns only this one
+            found.append(error)
+    return found
+
+
+class Doorbell:
+    """Checks access, rings at once and with each ring of its groups, and checks access again after each HEARTBEAT.
+
+    Thousands may be open, so each keeps only what it needs after the handshake, and has no task or timer of its own.
+    """
+
+    __slots__ = ("groups", "is_open", "is_rung", "places", "rounds", "slot", "socket")
+
+    secret: UUID | None = None
+    accepts_protocol = True
     limited_per_conversation = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Channels makes one instance for each socket."""
-        super().__init__(*args, **kwargs)
-        self.counts = ExitStack()
-        self.recheck_requested = asyncio.Event()
+    def __init__(self, scope: Scope, socket: Socket) -> None:
+        """Read from the scope what the lookups need."""
+        self.socket = socket
+        self.rounds: Rounds = rounds_of_loop(look_up)
+        self.groups: tuple[str, ...] = ()
+        self.places: tuple[Place, ...] = ()
+        self.slot: int | None = None
+        self.is_open = True
+        self.is_rung = False
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle one socket. At its end, also after an error: stop counting it, end its heartbeat, leave its groups."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self.counts.close()
-            if self.heartbeat_task:
-                self.heartbeat_task.cancel()
-            if self.channel_name:
-                self.channel_layer.remove_channel(self.channel_name)
+    def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
+        """In a thread: the groups that this client may join and the last message there; None without access.
 
-    async def subscription(self) -> Subscription | None:
-        """The groups that this client may join and the id of the last message there; None without access."""
+        `conversations` has those of all secrets that exist.
+        """
         raise NotImplementedError
 
-    async def connect(self) -> None:
-        """Accept the socket. Close it with 1013 if there are too many, and with 4404 if it has access to nothing."""
-        await self.accept(self.subprotocol)
+    def open(self, address: str) -> None:
+        """Begin, after the socket is accepted. Close it with 1013 if its address has too many."""
         try:
-            async with asyncio.timeout(TIMEOUT):
-                self.counts.enter_context(counted("sockets of one address", address_of_scope(self.scope)))
-                found = await self.subscription()
-                if found is None:
-                    return await self.close(NOT_FOUND)
-                if self.limited_per_conversation:
-                    self.counts.enter_context(counted("sockets of one conversation", found[0][0]))
-                # Join before the first heartbeat reads `last`: a message in between rings twice, but is never missed.
-                await self.join(found[0])
+            self.places += (take_place("sockets of one address", address),)
         except TooManySockets:
-            return await self.close(TRY_AGAIN_LATER)
-        self.heartbeat_task = asyncio.create_task(self.heartbeat())
-        return None
+            self.close(TRY_AGAIN_LATER)
+        else:
+            self.rounds.look_up([self])
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
-        """Call the method for this event. Channels would close old database connections first, in another thread.
-
-        During an upgrade, processes of a later version may send events that this one does not know: they are ignored.
-        """
-        if message.get("type") in EVENTS:
-            await getattr(self, get_handler_name(message))(message)
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Ignore everything that a client sends."""
-
-    async def heartbeat(self) -> None:
-        """Ring now, then every 25 seconds and on `recheck`, until access is lost: then close with 4403."""
-        while True:
-            self.recheck_requested.clear()
+    def hear(self, found: Found) -> None:
+        """Join the groups that were found and ring. Close with 4404 or, later, 4403 if it has access to nothing."""
+        if not self.is_open:
+            return
+        if isinstance(found, Exception):  # the next heartbeat tries again
+            if not self.is_rung:
+                self.close(INTERNAL_ERROR)
+            return
+        if found is None:
+            self.close(REVOKED if self.is_rung else NOT_FOUND)
+            return
+        groups, last = found
+        if not self.is_rung:
             try:
-                async with asyncio.timeout(TIMEOUT):
-                    found = await self.subscription()
-                    if found is None:
-                        return await self.close(REVOKED)
-                    await self.ring({"last": found[1]})
-                    await self.join(found[0])
-            except Exception:  # any error of the database or channel layer: the next heartbeat tries again
-                logger.exception("The heartbeat of a doorbell failed; the next one is in %s seconds.", HEARTBEAT)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT):
-                    await self.recheck_requested.wait()
+                if self.limited_per_conversation:
+                    self.places += (take_place("sockets of one conversation", groups[0]),)
+            except TooManySockets:
+                self.close(TRY_AGAIN_LATER)
+                return
+            self.is_rung = True
+            self.rounds.enter(self)
+        self.ring({"last": last})
+        self.join(groups)
 
-    async def join(self, groups: tuple[str, ...]) -> None:
-        """Join these groups and leave all others.
+    def join(self, groups: tuple[str, ...]) -> None:
+        """Be in these groups and no others, and ring for what came between the query and now."""
+        if groups == self.groups:
+            return
+        layer: Any = get_channel_layer()
+        for group in set(self.groups) - set(groups):
+            layer.leave(group, self)
+        for group in set(groups) - set(self.groups):
+            layer.join(group, self)
+            if layer.recent and group in layer.recent:
+                self.tell(layer.recent[group])
+        self.groups = groups
 
-        Repeated with every heartbeat, because access changes.
-        """
-        left, self.joined = set(self.joined) - set(groups), groups
-        for group in left:
-            await self.channel_layer.group_discard(group, self.channel_name)
-        for group in groups:
-            await self.channel_layer.group_add(group, self.channel_name)
+    def tell(self, event: Event) -> None:
+        """Take an event of a group. Processes of a later version may send others, which are ignored."""
+        kind = event.get("type")
+        if kind == "ring":
+            self.ring(event)
+        elif kind == "recheck":
+            self.rounds.look_up([self])
 
-    async def ring(self, event: dict[str, Any]) -> None:
-        """Tell the client that there are messages up to `last`. Channels calls this for a group's "ring" events."""
-        await self.send(json.dumps({"type": "messages", "last": event["last"]}))
+    def ring(self, event: Event) -> None:
+        """Tell the client that there are messages up to `last`."""
+        self.socket.send_text(_ring_of_customer(event["last"]))
 
-    async def recheck(self, event: dict[str, Any]) -> None:
-        """Check access at once. Channels calls this for a group's "recheck" events."""
-        self.recheck_requested.set()
+    def close(self, code: int) -> None:
+        """Close the socket."""
+        self.stop()
+        self.socket.close_with(code)
+
+    def stop(self) -> None:
+        """Ring no more."""
+        self.is_open = False
+        self.rounds.leave(self)
+        if self.groups:
+            self.join(())
+
+    def end(self) -> None:
+        """The connection is closed: count it no more."""
+        for place in self.places:
+            free_place(place)
+        self.places = ()
+        self.stop()
 
 
 class CustomerDoorbell(Doorbell):
     """Rings on the customer's page, for the conversation of the secret in its cookie or its subprotocols."""
 
-    secret: str | None = None
+    __slots__ = ("secret",)
 
-    async def connect(self) -> None:
-        """Read the secret from the subprotocols: scripts cannot set any other header of a socket."""
-        offered = self.scope["subprotocols"]
-        if PROTOCOL in offered:
-            self.subprotocol = PROTOCOL
-            self.secret = next((protocol for protocol in offered if protocol != PROTOCOL), None)
-        await super().connect()
-
-    async def subscription(self) -> Subscription | None:
-        """The conversation of the secret."""
-        key = self.scope["url_route"]["kwargs"].get("key", DEFAULT)
-        [host] = parse_qs(self.scope["query_string"].decode("latin1")).get("host", [""])[:1]
+    def __init__(self, scope: Scope, socket: Socket) -> None:
+        """Read the secret from the subprotocols if it is there: scripts cannot set any other header of a socket."""
+        super().__init__(scope, socket)
+        key = scope["url_route"]["kwargs"].get("key", DEFAULT)
+        [host] = parse_qs(scope["query_string"].decode("latin1")).get("host", [""])[:1]
         name = customer_secret.cookie_name(key, host)
-        return await _customer_subscription(customer_secret.read(self.scope["cookies"], name, self.secret))
+        self.secret = customer_secret.read(_cookies(scope), name, _second_protocol(scope))
+
+    def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
+        """The conversation of the secret."""
+        return _subscription_to(conversations.get(self.secret)) if self.secret else None
 
 
 class WidgetDoorbell(Doorbell):
     """Rings for third-party widgets, which know the conversation's uuid."""
 
-    async def subscription(self) -> Subscription | None:
+    __slots__ = ("secret", "website_origin")
+
+    accepts_protocol = False
+
+    def __init__(self, scope: Scope, socket: Socket) -> None:
+        """Read the uuid, and the origin of the page if it is not ours."""
+        super().__init__(scope, socket)
+        self.secret = parse_uuid(scope["url_route"]["kwargs"]["uuid"])
+        self.website_origin: str | None = scope.get(WEBSITE_ORIGIN)
+
+    def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
         """The conversation of the uuid, if the page that opens the socket is ours or of the conversation's website."""
-        uuid = parse_uuid(self.scope["url_route"]["kwargs"]["uuid"])
-        return await _customer_subscription(uuid, self.scope.get(WEBSITE_ORIGIN))
+        conversation = conversations.get(self.secret) if self.secret else None
+        origin = self.website_origin
+        if conversation and origin and not speaks_for(origin, Website.objects.by_id(conversation.website_id)):
+            return None
+        return _subscription_to(conversation)
 
 
 class AgentDoorbell(Doorbell):
     """Rings in an agent's inbox and in their programs, for all conversations that the agent may see."""
 
+    __slots__ = ("session_key", "token")
+
     limited_per_conversation = False
-    token = ""
 
-    async def connect(self) -> None:
+    def __init__(self, scope: Scope, socket: Socket) -> None:
         """Read a token from the header Authorization, or from the subprotocols: scripts of pages cannot set headers."""
-        offered = self.scope["subprotocols"]
-        self.token = bearer_token(self.scope)
-        if PROTOCOL in offered:
-            self.subprotocol = PROTOCOL
-            self.token = self.token or next((protocol for protocol in offered if protocol != PROTOCOL), "")
-        await super().connect()
+        super().__init__(scope, socket)
+        self.token = bearer_token(scope) or _second_protocol(scope) or ""
+        by_token = self.token or TOKEN_ONLY in scope
+        self.session_key = None if by_token else _cookies(scope).get(settings.SESSION_COOKIE_NAME, "")
 
-    async def subscription(self) -> Subscription | None:
+    def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
         """All conversations, or those of the agent's websites, while the session or the token is an agent's."""
-        if self.token or TOKEN_ONLY in self.scope:
-            return await _token_subscription(self.token)
-        session = import_module(settings.SESSION_ENGINE).SessionStore(self.scope["session"].session_key)
-        return await _agent_subscription(await get_user({"session": session}))
+        if self.session_key is None:
+            return _subscription_of_token(self.token)
+        request = HttpRequest()
+        request.session = import_module(settings.SESSION_ENGINE).SessionStore(self.session_key)
+        agent = Agent.objects.for_user(get_user(request))
+        if agent is None:
+            return None
+        agents.mark_online(agent)
+        return _subscription_of(agent)
 
-    async def ring(self, event: dict[str, Any]) -> None:
+    def ring(self, event: Event) -> None:
         """Tell the inbox which conversation has changed; a heartbeat names none."""
-        await self.send(json.dumps({**event, "type": "messages"}))
+        self.socket.send_text(_ring_of_agent(tuple(event.items())))
 
 
-@database_sync_to_async
-def _customer_subscription(uuid: Any, website_origin: str | None = None) -> Subscription | None:
-    conversation = Conversation.objects.by_uuid(uuid)
-    if conversation is None:
-        return None
-    if website_origin and not speaks_for(website_origin, Website.objects.by_id(conversation.website_id)):
-        return None
-    return (customer_group(conversation.pk),), conversation.last_message_id
+@lru_cache(100)
+def _ring_of_customer(last: int) -> str:
+    return json.dumps({"type": "messages", "last": last})
 
 
-@database_sync_to_async
-def _agent_subscription(user: Any) -> Subscription | None:
-    agent = Agent.objects.for_user(user)
-    if agent is None:
-        return None
-    agents.mark_online(agent)
-    return _visible_to(agent)
+@lru_cache(100)
+def _ring_of_agent(event: tuple[tuple[str, Any], ...]) -> str:
+    return json.dumps({**dict(event), "type": "messages"})
 
 
-@database_sync_to_async
-def _token_subscription(text: str) -> Subscription | None:
+def _second_protocol(scope: Scope) -> str | None:
+    """The subprotocol that is offered beside PROTOCOL: a secret or a token."""
+    offered = scope["subprotocols"]
+    return next((protocol for protocol in offered if protocol != PROTOCOL), None) if PROTOCOL in offered else None
+
+
+def _cookies(scope: Scope) -> dict[str, str]:
+    found = next((value for name, value in scope["headers"] if name == b"cookie"), b"")
+    return parse_cookie(found.decode("latin1"))
+
+
+def _subscription_to(conversation: KnownConversation | None) -> Subscription | None:
+    return ((customer_group(conversation.pk),), conversation.last_message_id) if conversation else None
+
+
+def _subscription_of_token(text: str) -> Subscription | None:
     token = Token.objects.authenticate(text)
     agent = Agent.objects.for_user(token.agent) if token else None
     if token is None or agent is None:
         return None
     if token.scope == Token.Scope.WRITE:  # a program that can answer; others only listen
         agents.mark_online(agent)
-    return _visible_to(agent)
+    return _subscription_of(agent)
 
 
-def _visible_to(agent: Agent) -> Subscription:
+def _subscription_of(agent: Agent) -> Subscription:
     groups: tuple[str, ...] = (AGENTS,)
     if agent.is_limited:
         groups = tuple(website_group(website.pk) for website in Website.objects.visible_to(agent))
     return groups, agent.visible_conversations().last_message_id()
+
+
+def served_by(kind: type[Doorbell]) -> Any:
+    """An ASGI application for sockets that are doorbells of this class."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        """Accept the socket, and ignore everything that the client sends until the socket is closed."""
+        await receive()
+        bell = kind(scope, scope.get(SOCKET) or AsgiSocket(send))
+        accepted = PROTOCOL if kind.accepts_protocol and PROTOCOL in scope["subprotocols"] else None
+        await send({"type": "websocket.accept", "subprotocol": accepted})
+        try:
+            bell.open(address_of_scope(scope))
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+        finally:
+            bell.end()
+
+    return application

@@ -4,28 +4,30 @@ They are counted in this process: several processes allow as many each.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.conf import settings
 
-_open: Counter[tuple[str, str]] = Counter()
+Place = tuple[str, str]
+"""A limit and who uses it."""
+
+_open: Counter[Place] = Counter()
 
 
 class TooManySockets(Exception):
     """The limit is reached. The client polls, and tries again later."""
 
 
-@contextmanager
-def counted(limit: str, who: str) -> Iterator[None]:
-    """Count one open socket of `who` until the context ends. Raises TooManySockets if the limit is reached."""
-    key = (limit, who)
-    if settings.RATE_LIMITS and _open[key] >= settings.SOCKETS[limit]:
+def take_place(limit: str, who: str) -> Place:
+    """Count one more open socket of `who`, until `free_place`. Raises TooManySockets if the limit is reached."""
+    place = (limit, who)
+    if settings.RATE_LIMITS and _open[place] >= settings.SOCKETS[limit]:
         raise TooManySockets
-    _open[key] += 1
-    try:
-        yield
-    finally:
-        _open[key] -= 1
-        if not _open[key]:
-            del _open[key]
+    _open[place] += 1
+    return place
+
+
+def free_place(place: Place) -> None:
+    """Count one less."""
+    _open[place] -= 1
+    if not _open[place]:
+        del _open[place]

@@ -5,7 +5,6 @@ from io import BytesIO
 from typing import Any
 
 from channels.db import database_sync_to_async
-from channels.security.websocket import WebsocketDenier
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
@@ -58,7 +57,13 @@ class OriginCheck:
         log_refusal(origin, scope["path"], reason)
         with suppress(DisallowedHost):
             explain_mismatch(request)
-        return await WebsocketDenier()(scope, receive, send)
+        return await refuse(scope, receive, send)
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (an ASGI application)
+    """Refuse a socket at the handshake, with 403."""
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 def bearer_token(scope: Any) -> str:

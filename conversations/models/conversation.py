@@ -2,9 +2,10 @@
 
 import hashlib
 import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection, models
@@ -39,8 +40,21 @@ INBOX_COLUMNS = (
 """The columns that the inbox shows."""
 
 
+class KnownConversation(NamedTuple):
+    """What the customer's sockets need to know of a conversation."""
+
+    pk: int
+    website_id: int
+    last_message_id: int
+
+
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     """The queries on conversations."""
+
+    def by_uuids(self, uuids: Iterable[uuid.UUID]) -> dict[uuid.UUID, KnownConversation]:
+        """The conversations with these uuids, by one query."""
+        found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
+        return {key: KnownConversation(*values) for key, *values in found}
 
     def by_uuid(self, value: str | uuid.UUID | None) -> "Conversation | None":
         """The conversation with a uuid, written with dashes or without; None if it is unknown or malformed."""
