@@ -262,11 +262,11 @@ class Environment:
         if engine == "mysql":
             for name in OPTION_FLAGS & config.get("OPTIONS", {}).keys():
                 config["OPTIONS"][name] = str(config["OPTIONS"][name]).lower() in ON
-        if engine in DATABASE_LIMITS:
-            config["ENGINE"] = f"chatsite.databases.{engine}"
-            options = config["OPTIONS"] = {**DATABASE_LIMITS[engine], **config.get("OPTIONS", {})}
-            for name in DATABASE_LIMITS[engine]:
-                options[name] = self._limit(name, options[name])
+        config["ENGINE"] = f"chatsite.databases.{engine}"
+        limits = DATABASE_LIMITS.get(engine, {})
+        options = config["OPTIONS"] = {**limits, **config.get("OPTIONS", {})}
+        for name in limits:
+            options[name] = self._limit(name, options[name])
         return config
 
     def _check_option(self, engine: str, name: str, value: Any) -> None:

@@ -10,8 +10,8 @@ Statements of commands such as `migrate` may take any time: only connecting, and
 """
 
 import logging
-import sqlite3
 import time
+from sqlite3 import SQLITE_ERROR
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, OperationalError
@@ -57,7 +57,7 @@ def is_read_only(error: BaseException | None) -> bool:
 
 def is_outage(error: BaseException | None) -> bool:
     """Whether an exception means that the database does not work at the moment, and not that our code is wrong."""
-    if getattr(error.__cause__ if error else None, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+    if getattr(error.__cause__ if error else None, "sqlite_errorcode", None) == SQLITE_ERROR:
         return False  # wrong SQL
     return isinstance(error, OperationalError | InterfaceError) or is_read_only(error)
 

@@ -1,0 +1,81 @@
+"""Django's backend for SQLite, where the transactions of this process write in the order in which they began.
+
+SQLite has one lock for all who write. Who finds it taken sleeps for up to 100 ms and tries again, so that others who
+come later may take it first, again and again: of requests that post at the same moment, some waited for ten times as
+long as most (docs/performance.md). So the threads of this process queue up for it here. Other processes still find the
+lock as SQLite offers it.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.backends.sqlite3 import base
+
+from chatsite.databases.sqlite3.fair_lock import FairLock
+
+locks: defaultdict[str, FairLock] = defaultdict(FairLock)
+"""By the name of the database."""
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's backend. A transaction holds the lock of its database from its beginning to its end."""
+
+    @property
+    def write_lock(self) -> FairLock:
+        """The lock that the threads of this process queue up for."""
+        return locks[str(self.settings_dict["NAME"])]
+
+    def _start_transaction_under_autocommit(self) -> None:
+        """Begin a transaction. Raises OperationalError if others write for longer than SQLite's time limit.
+
+        The time in the queue counts for the limit.
+        """
+        if self.write_lock.acquire(self, 0):
+            self._begin()
+            return
+        limit = self._busy_timeout()
+        began = time.monotonic()
+        if not self.write_lock.acquire(self, limit / 1000):
+            with self.wrap_database_errors:
+                raise self.Database.OperationalError("database is locked")
+        with self._limited(limit, limit - int(1000 * (time.monotonic() - began))):
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs lack it
+        except BaseException:
+            self.write_lock.release(self)
+            raise
+
+    def _busy_timeout(self) -> int:
+        milliseconds: int = self.connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        return milliseconds
+
+    @contextmanager
+    def _limited(self, limit: int, left: int) -> Iterator[None]:
+        self.connection.execute(f"PRAGMA busy_timeout = {max(left, 1)}")
+        try:
+            yield
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {limit}")
+
+    def _commit(self) -> Any:
+        # If it fails, Django rolls back, and closes the connection if that fails too.
+        result = super()._commit()  # type: ignore[misc]  # the stubs lack it
+        self.write_lock.release(self)
+        return result
+
+    def _rollback(self) -> Any:
+        result = super()._rollback()  # type: ignore[misc]  # the stubs lack it
+        self.write_lock.release(self)
+        return result
+
+    def _close(self) -> Any:
+        try:
+            return super()._close()  # type: ignore[misc]  # the stubs lack it
+        finally:
+            self.write_lock.release(self)
