@@ -123,8 +123,11 @@ def running(arguments: list[str], port: int, url: str, ready: Callable[[], objec
 
 
 @contextmanager
-def postgresql() -> Iterator[Service]:
-    """An own PostgreSQL with a database `chat`. It does not run as root, so it then runs as the user postgres."""
+def postgresql(durable: bool = False) -> Iterator[Service]:
+    """An own PostgreSQL with a database `chat`. It does not run as root, so it then runs as the user postgres.
+
+    Only with `durable` does a commit wait for the disk.
+    """
     initdb, postgres, port = program("initdb"), program("postgres"), free_port()
     more: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="chatsite-postgresql-", ignore_cleanup_errors=True) as where:
@@ -139,14 +142,15 @@ def postgresql() -> Iterator[Service]:
             with psycopg.connect(f"postgres://postgres@127.0.0.1:{port}/postgres", autocommit=True) as connection:
                 connection.execute("CREATE DATABASE chat")
 
-        arguments = [postgres, "-D", data, "-p", str(port), "-k", "", "-F", "-c", "listen_addresses=127.0.0.1"]
+        arguments = [postgres, "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
+        arguments += [] if durable else ["-F"]
         with running(arguments, port, url, ready, cwd=where, **more) as service:
             yield service
 
 
 @contextmanager
-def mariadb() -> Iterator[Service]:
-    """An own MariaDB with a database `chat`."""
+def mariadb(durable: bool = False) -> Iterator[Service]:
+    """An own MariaDB with a database `chat`. Only with `durable` does a commit wait for the disk."""
     install, server, port = program("mariadb-install-db"), program("mariadbd"), free_port()
     more = ["--user=root"] if os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory(prefix="chatsite-mariadb-", ignore_cleanup_errors=True) as where:
@@ -160,7 +164,11 @@ def mariadb() -> Iterator[Service]:
                 connection.cursor().execute("CREATE DATABASE chat CHARACTER SET utf8mb4")
 
         arguments = [server, "--no-defaults", data, f"--port={port}", "--bind-address=127.0.0.1", *more]
-        arguments += [f"--socket={where}/socket", f"--pid-file={where}/pid", "--innodb-flush-log-at-trx-commit=2"]
+        arguments += [
+            f"--socket={where}/socket",
+            f"--pid-file={where}/pid",
+            f"--innodb-flush-log-at-trx-commit={1 if durable else 2}",
+        ]
         with running(arguments, port, f"mysql://root@127.0.0.1:{port}/chat", ready) as service:
             yield service
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import sockets
 from tests.bench.client import Unexpected, ask_all, get
 from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
 from tests.bench.rounds import measure, table
@@ -44,3 +45,13 @@ def test_each_scenario_is_answered_as_expected(database: Database, servers: dict
 def test_an_unexpected_answer_ends_the_benchmark(servers: dict[str, Server]) -> None:
     with pytest.raises(Unexpected, match="404"):
         ask_all([servers[MAIN].port], [get("/nowhere/")] * 3, lambda answer: answer.status == 200)
+
+
+def test_all_sockets_ring(database: Database, servers: dict[str, Server]) -> None:
+    ours, plain, talks = servers[MAIN], servers[PLAIN], database.talks[:20]
+    results = [
+        *sockets.rings(ours, plain, talks, 5, 2),
+        *sockets.posts(ours, talks, 2),
+        *sockets.idle(ours, plain, talks, seconds=0.1),
+    ]
+    assert all(result.name in str(result) for result in results)

@@ -5,11 +5,12 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from tests.bench import screens
+from tests.bench import screens, sockets
 from tests.bench.databases import MAIN, SIZES, Database, in_files, on_service
 from tests.bench.rounds import fixed_loop, measure, table, timed
 from tests.bench.scenarios import PLAIN, Scenario, scenarios
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--no-browser", action="store_true", help="leave out the delay from screen to screen")
     parser.add_argument("--pin", action="store_true", help="all servers on one core, the client on the others")
+    parser.add_argument("--sockets", type=int, default=5000, help="how many sockets are idle")
     parser.add_argument("--pg", action="store_true", help="on an own PostgreSQL, with Redis")
     parser.add_argument("--mysql", action="store_true", help="on an own MariaDB, with Redis")
     options = parser.parse_args()
@@ -39,7 +41,7 @@ def main() -> None:
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatsite-bench-")))
         start = postgresql if options.pg else mariadb if options.mysql else None
-        service = stack.enter_context(start()) if start else None
+        service = stack.enter_context(start(durable=True)) if start else None
         redis = stack.enter_context(redis_server()).url if start else ""
 
         planned = scenarios({name: Database(*size) for name, size in SIZES.items()})
@@ -61,11 +63,29 @@ def main() -> None:
             figures = measure(asked, servers, rounds, requests, service)
             print(f"\nMedians of {rounds} rounds of up to {requests:,} requests over 16 connections:\n")
             print(table(asked, figures, service is not None), flush=True)
+        if not options.quick:
+            for result in socket_results(databases[MAIN], redis, options.sockets, is_chosen):
+                print(result, flush=True)
         if is_chosen("memory"):
             print(f"\n{memory(asked, servers, 2_000 if options.quick else 10_000)}", flush=True)
         if is_chosen("screens") and not (options.no_browser or options.quick):
             print(f"\n{from_screen_to_screen(servers[MAIN], databases[MAIN].session, 60)}", flush=True)
         print(f"\nThe fixed loop takes {fixed_loop():.1f} ms in the end, load {os.getloadavg()[0]:.1f}")
+
+
+def socket_results(
+    database: Database, redis: str, idle: int, is_chosen: Callable[[str], bool]
+) -> Iterator[sockets.Result]:
+    """The results of the measurements with sockets, on servers of their own."""
+    sockets.allow_open_files()
+    talks = database.talks
+    with Server(database.url, redis) as server, Server(database.url, redis, plain=True) as plain:
+        if is_chosen("sockets, idle"):
+            yield from sockets.idle(server, plain, talks[:idle])
+        if is_chosen("sockets, a ring to many"):
+            yield from sockets.rings(server, plain, talks, 1000, 15)
+        if is_chosen("sockets, posts"):
+            yield from sockets.posts(server, talks[:1000], 3)
 
 
 def pin() -> set[int]:

@@ -37,6 +37,8 @@ class Answer:
 class Connection:
     """A persistent connection to a server on this machine, for one request at a time."""
 
+    answer: Answer  # the latest
+
     def __init__(self, port: int) -> None:
         """Connect."""
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -71,7 +73,8 @@ class Connection:
             return None
         self.received = b""
         now = time.perf_counter()
-        return Answer(int(head[9:12]), body, now, now - self.sent_at)
+        self.answer = Answer(int(head[9:12]), body, now, now - self.sent_at)
+        return self.answer
 
     def ask(self, request: bytes) -> Answer:
         """Send a request and wait for its response."""

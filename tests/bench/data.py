@@ -68,7 +68,8 @@ def fill(total: int, each: int) -> str:
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import User
     from django.contrib.sessions.backends.db import SessionStore
-    from django.db import transaction
+    from django.core.management.color import no_style
+    from django.db import connection, transaction
     from django.utils import timezone
 
     from conversations.models import Agent, Author, Conversation, Message, Reading, Website
@@ -133,6 +134,12 @@ def fill(total: int, each: int) -> str:
         session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = agents[0].get_session_auth_hash()
         session.create()
+        with connection.cursor() as cursor:
+            for sql in connection.ops.sequence_reset_sql(no_style(), [Conversation, Message]):
+                cursor.execute(sql)
+    if connection.vendor == "postgresql":  # now, and not while something is measured
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
     return str(session.session_key)
 
 

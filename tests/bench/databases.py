@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import sqlite3
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ class Database:
         return [Talk(number, self.total, self.each) for number in range(1, self.total + 1)]
 
 
-def in_files(names: Iterable[str], where: Path) -> dict[str, Database]:
+def in_files(names: list[str], where: Path) -> dict[str, Database]:
     """Databases of SQLite in the directory `where`."""
 
     def make(name: str) -> Database:
@@ -56,7 +55,6 @@ def in_files(names: Iterable[str], where: Path) -> dict[str, Database]:
     for old in KEPT.iterdir():
         if not old.name.startswith(key()):
             old.unlink(missing_ok=True)
-    names = list(names)
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(names, pool.map(make, names), strict=True))
 
@@ -68,14 +66,17 @@ def key() -> str:
     return f"{date.today()}-{hashlib.sha256(text).hexdigest()[:12]}"
 
 
-def on_service(names: Iterable[str], service: Service) -> dict[str, Database]:
+def on_service(names: list[str], service: Service) -> dict[str, Database]:
     """Databases on a database server."""
-    found = {}
-    for name in names:
+
+    def make(name: str) -> Database:
         total, each = SIZES[name]
         service.sql(f"CREATE DATABASE bench{total}")
         url = service.url.replace("/chat", f"/bench{total}")
-        found[name] = Database(total, each, url, fill(SIZES[name], url))
+        return Database(total, each, url, fill(SIZES[name], url))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = dict(zip(names, pool.map(make, names), strict=True))
     if service.url.startswith("postgres"):
         service.sql("CHECKPOINT")  # otherwise it happens while something is measured
     return found

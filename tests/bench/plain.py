@@ -6,8 +6,10 @@ database connection for each request. Middleware and tables are Chatsite's. daph
 """
 
 # ruff: noqa: E402 (the settings must be changed before Django reads them)
+import json
 import os
 from datetime import datetime
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -113,21 +115,29 @@ urlpatterns = [path("api/", api.urls), path("inbox/", inbox), path("inbox/<int:p
 sockets: set[Any] = set()
 """The `send` of each open socket."""
 
+rings = count(1)
+
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Serve HTTP by Django. Accept every socket; a request of /ring/ sends one message to all of them."""
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": '{"type": "messages", "last": 0}'})
+        await send(ring(0))
         sockets.add(send)
         while (await receive())["type"] != "websocket.disconnect":
             pass
         sockets.discard(send)
     elif scope["path"] == "/ring/":
+        number = next(rings)
         for each in list(sockets):
-            await each({"type": "websocket.send", "text": '{"type": "messages", "last": 1}'})
+            await each(ring(number))
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
     else:
         await http(scope, receive, send)
+
+
+def ring(last: int) -> dict[str, str]:
+    """The message to a socket."""
+    return {"type": "websocket.send", "text": json.dumps({"type": "messages", "last": last})}
