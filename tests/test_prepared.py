@@ -1,8 +1,10 @@
 """Prepared queries find and write the same as the ORM, within what an agent may see."""
 
+from typing import Any
+
 import pytest
 
-from conversations.actions import close, post_message
+from conversations.actions import close, post_message, take
 from conversations.models import Agent, Conversation, Message
 from conversations.models.prepared import insert, prepared, update
 
@@ -42,3 +44,30 @@ def test_insert_and_update_write_the_same_row_as_the_orm(talk: Conversation, bob
     talk.customer_name, talk.status = "Alice %s", Conversation.Status.CLOSED
     update(talk, "customer_name")
     assert Conversation.objects.values_list("customer_name", "status").get() == ("Alice %s", "OPEN")
+
+
+def test_a_prepared_query_returns_related_objects(
+    talk: Conversation, bob: Agent, django_assert_num_queries: Any
+) -> None:
+    take(conversation=talk, by=bob)
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            found = Conversation.objects.by_id(talk.pk, "website", "assignee", "contact")
+            assert found
+            assert (found.website, found.contact) == (talk.website, None)
+            assert found.assignee
+            assert (found.assignee.pk, found.assignee.get_full_name()) == (bob.pk, "Bob")
+
+
+def test_the_latest_messages_have_their_agents(talk: Conversation, bob: Agent, django_assert_num_queries: Any) -> None:
+    other = post_message(content="In another conversation").conversation
+    for number in range(4):
+        post_message(content=f"{number}", conversation=talk, agent=bob if number % 2 else None)
+    first, *_, last = Message.objects.of(talk.pk).order_by("pk")
+    for _ in range(2):
+        with django_assert_num_queries(1):
+            found = Message.objects.newest(talk.pk, 4, since=first.pk, before=last.pk)
+            names = [(message.content, str(message.agent and message.agent.first_name)) for message in found]
+            assert names == [("0", "None"), ("1", "Bob"), ("2", "None")]
+        assert [message.content for message in Message.objects.newest(talk.pk, 4)] == ["0", "1", "2", "3"]
+        assert [message.content for message in Message.objects.newest(other.pk, 4)] == ["In another conversation"]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from conversations.models import Author, Conversation, Reading
+from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
     from conversations.models import Agent
@@ -13,16 +14,20 @@ if TYPE_CHECKING:
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
     """Store that the agent has read up to the message id `last`. It never goes back, nor past the last message."""
     last = min(last, conversation.last_message_id)
-    if Reading.objects.is_past(last, agent, conversation.pk):
+    reading = Reading.objects.of(agent, conversation.pk)
+    if reading and reading.last_message_id >= last:
         return
     with transaction.atomic():
         # Again under the lock: a message may arrive meanwhile, and another tab may have read further.
         conversation = Conversation.objects.lock(conversation.pk)
-        if Reading.objects.is_past(last, agent, conversation.pk):
+        reading = Reading.objects.of(agent, conversation.pk) or Reading(conversation=conversation, agent_id=agent.pk)
+        if reading.last_message_id >= last:
             return
-        unread = conversation.messages.after(last).filter(author=Author.CUSTOMER).count()
-        Reading.objects.update_or_create(
-            conversation=conversation,
-            agent_id=agent.pk,
-            defaults={"last_message_id": last, "customer_messages": conversation.customer_messages - unread},
-        )
+        unread = 0
+        if last < conversation.last_message_id:
+            unread = conversation.messages.after(last).filter(author=Author.CUSTOMER).count()
+        reading.last_message_id, reading.customer_messages = last, conversation.customer_messages - unread
+        if reading.pk:
+            update(reading, "last_message_id", "customer_messages")
+        else:
+            insert(reading)

@@ -17,6 +17,8 @@ from conversations.agent.inbox import Filters, assignee_name, list_context
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
 from conversations.poll_cache import mark_empty
+from conversations.presence import visitor
+from conversations.presence.visitor import Visitor
 from conversations.screen import files
 from conversations.screen.bubbles import Avatar, FileUrl
 from conversations.screen.forms import MessageForm
@@ -31,12 +33,15 @@ from conversations.screen.paging import (
     restored_page,
 )
 
+RELATED = ("website", "contact", "assignee")
+"""The foreign keys of a conversation whose objects its page shows."""
+
 
 @agent_required
 @require_GET
 def page(request: AgentRequest, pk: int) -> HttpResponse:
     """The inbox page with this conversation open, or the conversation alone for htmx."""
-    return _render_page(request, _get_or_404(request, pk))
+    return _render_page(request, _get_or_404(request, pk, *RELATED))
 
 
 @agent_required
@@ -59,7 +64,9 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         mark_empty(response, conversation.pk)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
-    elif "state" in request.GET and request.GET["state"] != customer_details.state_version(conversation):
+    elif "state" in request.GET and request.GET["state"] != customer_details.state_version(
+        conversation, visitor.get(pk)
+    ):
         response["HX-Trigger"] = "state"
     return response
 
@@ -88,16 +95,17 @@ def file_url(conversation: Conversation) -> FileUrl:
 @require_GET
 def state(request: AgentRequest, pk: int) -> HttpResponse:
     """The header: assignee and status, with the buttons that change them."""
-    return render(request, "agent/_state.html", _state_context(request, _get_or_404(request, pk)))
+    conversation = _get_or_404(request, pk, "assignee")
+    return render(request, "agent/_state.html", _state_context(request, conversation, visitor.get(pk)))
 
 
 @agent_required
 @require_GET
 def details(request: AgentRequest, pk: int) -> HttpResponse:
     """The panel with the customer's details."""
-    conversation = _get_or_404(request, pk)
+    conversation = _get_or_404(request, pk, *RELATED)
     context = {
-        "details": customer_details.CustomerDetails.of(conversation),
+        "details": customer_details.CustomerDetails.of(conversation, visitor.get(pk)),
         "conversation": conversation,
         "filters": Filters.from_request(request),
     }
@@ -155,8 +163,8 @@ def reopen(request: AgentRequest, pk: int) -> HttpResponse:
     return _state_response(request, actions.reopen(conversation=_get_or_404(request, pk)))
 
 
-def _get_or_404(request: AgentRequest, pk: int) -> Conversation:
-    conversation = request.agent.visible_conversations().by_id(pk)
+def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
+    conversation = request.agent.visible_conversations().by_id(pk, *related)
     if conversation is None:
         raise Http404
     return conversation
@@ -192,8 +200,9 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
 def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
     """The response to a change: the new header for htmx, otherwise the page."""
     if request.htmx:
-        conversation = _get_or_404(request, conversation.pk)
-        response = render(request, "agent/_state.html", _state_context(request, conversation) | {"notice": notice})
+        conversation = _get_or_404(request, conversation.pk, "assignee")
+        context = _state_context(request, conversation, visitor.get(conversation.pk)) | {"notice": notice}
+        response = render(request, "agent/_state.html", context)
         response["HX-Trigger"] = "inbox"
         return response
     if notice:
@@ -205,10 +214,10 @@ def _page_url(request: AgentRequest, conversation: Conversation) -> str:
     return reverse("agent:conversation", args=[conversation.pk]) + Filters.from_request(request).query
 
 
-def _state_context(request: AgentRequest, conversation: Conversation) -> dict[str, Any]:
+def _state_context(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
     return {
         "conversation": conversation,
-        "state": customer_details.state_version(conversation),
+        "state": customer_details.state_version(conversation, seen),
         "avatar": Avatar.of(str(conversation)),
         "assignee": assignee_name(conversation, request.agent),
         "mine": conversation.assignee_id == request.agent.pk,
@@ -233,16 +242,17 @@ def _render_page(
         with optional_write("which messages an agent has read"):
             actions.mark_read(conversation=conversation, agent=request.agent, last=last)
             marked = last
-    context = _state_context(request, conversation) | {
-        "details": customer_details.CustomerDetails.of(conversation),
-        "website": Website.objects.by_id(conversation.website_id),
+    seen = visitor.get(conversation.pk)
+    context = _state_context(request, conversation, seen) | {
+        "details": customer_details.CustomerDetails.of(conversation, seen),
+        "website": conversation.website,
         "thread": render_messages(shown),
         "older": older,
         "before": before,
         "read_up_to": marked,
         "last_seen": max([read_up_to, *(bubble.message.pk for bubble in shown)]),
         "first_unread": _first_unread(shown, read_up_to),
-        "form": form or MessageForm(),
+        "form": form,
         "error": error,
         "client_id": uuid.uuid4(),
         "agent": request.agent,

@@ -9,7 +9,6 @@ from django.utils import timezone, translation
 from ua_parser import BasicResolver, Domain, Parser, load_lazy_builtins
 
 from conversations.models import Contact, Conversation, Website
-from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Avatar
 
@@ -38,13 +37,13 @@ class CustomerDetails:
     left_at: datetime | None  # when they left the page they were on last; None while they are on it
 
     @classmethod
-    def of(cls, conversation: Conversation) -> "CustomerDetails":
-        """Collect the details of a conversation's customer."""
-        contact, seen = conversation.contact, visitor.get(conversation.pk)
+    def of(cls, conversation: Conversation, seen: Visitor | None) -> "CustomerDetails":
+        """Collect the details of a conversation's customer; `seen` is what their browser has reported."""
+        contact = conversation.contact
         by_token = contact is not None and contact.proof == Contact.Proof.TOKEN
         return cls(
             avatar=Avatar.of(str(conversation)),
-            website=Website.objects.by_id(conversation.website_id),
+            website=conversation.website,
             contact=contact,
             name_is_verified=contact is not None and contact.name == conversation.customer_name,
             email_is_verified=bool(by_token and contact and contact.email == conversation.customer_email),
@@ -57,9 +56,11 @@ class CustomerDetails:
         )
 
 
-def state_version(conversation: Conversation) -> str:
-    """Return a string that differs when anything above or beside the messages has changed."""
-    seen = visitor.get(conversation.pk)
+def state_version(conversation: Conversation, seen: Visitor | None) -> str:
+    """Return a string that differs when anything above or beside the messages has changed.
+
+    `seen` is what the customer's browser has reported.
+    """
     return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}"
 
 

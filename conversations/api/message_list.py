@@ -60,7 +60,7 @@ def _read_forwards(key: Key, news: News | None, limit: int) -> Iterator[Message]
 
 def _read_backwards(conversation: Conversation, since: int) -> Iterator[Message]:
     before = None
-    while batch := conversation.messages.after(since).latest_before(before, BATCH_SIZE):
+    while batch := Message.objects.newest(conversation.pk, BATCH_SIZE, since=since, before=before):
         yield from reversed(batch)
         before = batch[0].pk
 

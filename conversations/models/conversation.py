@@ -66,11 +66,16 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         values = {prepare(placeholder, connection): prepare(key, connection)}
         return next(iter(prepared(self, "conversation by uuid", lambda: self.filter(uuid=placeholder), values)), None)
 
-    def by_id(self, pk: int) -> "Conversation | None":
-        """The conversation with this primary key, or None."""
+    def by_id(self, pk: int, *related: str) -> "Conversation | None":
+        """The conversation with this primary key and the objects of these foreign keys, by one query; or None."""
         if pk >= 2**63:  # overflows the databases' integers
             return None
-        return next(iter(prepared(self, "by id", lambda: self.filter(pk=-1), {-1: pk})), None)
+
+        def build() -> "ConversationQuerySet":
+            found = self.filter(pk=-1)
+            return found.select_related(*related) if related else found
+
+        return next(iter(prepared(self, ("by id", related), build, {-1: pk})), None)
 
     def lock(self, pk: int, secret: uuid.UUID | None = None) -> "Conversation":
         """Get a conversation and lock its row until the transaction ends.

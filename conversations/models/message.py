@@ -9,11 +9,16 @@ from django.db.models import prefetch_related_objects
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
+from conversations.models.prepared import prepared
+
 if TYPE_CHECKING:
     from conversations.models.attachment import Attachment, AttachmentQuerySet
 
 MAX_LENGTH = 20_480
 """The most characters of a message."""
+
+MAX_ID = 2**63 - 1
+"""The highest number of a BigAutoField."""
 
 
 class Author(models.TextChoices):
@@ -48,12 +53,18 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """The messages that agents wrote."""
         return self.filter(author=Author.AGENT)
 
-    def latest_before(self, before: int | None, most: int) -> "list[Message]":
-        """The newest `most` messages (with ids below `before`, unless it is None), oldest first, with their files."""
-        messages = self.select_related("agent").order_by("-id")
-        if before is not None:
-            messages = messages.filter(id__lt=before)
-        return prefetch_files(list(messages[:most])[::-1])
+    def newest(self, conversation_id: int, most: int, *, since: int = 0, before: int | None = None) -> "list[Message]":
+        """The newest `most` messages of a conversation, oldest first, with their agents and files.
+
+        since, before: only those with ids above, and below, these.
+        """
+
+        def build() -> "MessageQuerySet":
+            found = self.filter(conversation_id=-1, id__gt=-2, id__lt=-3)
+            return found.select_related("agent").order_by("-id")[:most]
+
+        values = {-1: conversation_id, -2: since, -3: MAX_ID if before is None else before}
+        return prefetch_files(prepared(self, ("newest messages", most), build, values)[::-1])
 
 
 class Message(models.Model):

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connection
 from django.db.models import Model, QuerySet
+from django.db.models.query import get_related_populators
 
 M = TypeVar("M", bound=Model)
 
@@ -20,7 +21,7 @@ def prepared(
     The ORM takes several times as long to compile a query as the database to run it, so each query is compiled once
     for each `key`. The key must name everything that varies besides the values, such as a LIMIT. `build` filters
     `queryset` with placeholders in place of the values: unique ones such as -1, which nothing else in the query equals.
-    `values` maps each placeholder to its value. Annotations are set on the objects; `select_related` is not supported.
+    `values` maps each placeholder to its value. Annotations and `select_related` work as usual.
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
         return PreparedQuery(build()).fetch(values)
@@ -44,6 +45,7 @@ class PreparedQuery(Generic[M]):
         columns: Any = self.compiler.klass_info
         self.fields = [select[column][0].target.attname for column in columns["select_fields"]]
         self.annotations: Any = self.compiler.annotation_col_map
+        self.related: list[Any] = get_related_populators(columns, select, connection.alias)  # type: ignore[call-arg]  # stubs of Django 6
 
     def fetch(self, values: Mapping[Any, Any]) -> list[M]:
         """Run the query with these values in place of its placeholders."""
@@ -56,6 +58,8 @@ class PreparedQuery(Generic[M]):
 
     def _object(self, row: Any) -> M:
         found: M = self.model.from_db(connection.alias, self.fields, row[: len(self.fields)])
+        for related in self.related:
+            related.populate(row, found)
         for name, column in self.annotations.items():
             setattr(found, name, row[column])
         return found

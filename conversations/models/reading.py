@@ -1,9 +1,12 @@
 """Read receipts: how far each agent has read each conversation."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
+
+from conversations.models.prepared import prepared
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -14,12 +17,9 @@ class ReadingQuerySet(models.QuerySet["Reading"]):
 
     def of(self, agent: "Agent", conversation_id: int) -> "Reading | None":
         """The agent's reading of a conversation, or None if they have never opened it."""
-        return self.filter(agent_id=agent.pk, conversation_id=conversation_id).first()
-
-    def is_past(self, last: int, agent: "Agent", conversation_id: int) -> bool:
-        """Whether the agent has read the message with the id `last`, or a newer one."""
-        reading = self.of(agent, conversation_id)
-        return reading is not None and reading.last_message_id >= last
+        values = {-1: agent.pk, -2: conversation_id}
+        query = partial(self.filter, agent_id=-1, conversation_id=-2)
+        return next(iter(prepared(self, "reading", query, values)), None)
 
 
 class Reading(models.Model):

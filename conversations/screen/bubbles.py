@@ -80,7 +80,7 @@ class MessageFile:
 
 @dataclass(frozen=True)
 class Bubble:
-    """One message on one reader's screen: all that `_message.html` may show."""
+    """One message on one reader's screen: all that its row may show."""
 
     message: Message
     html: SafeString  # the content with links

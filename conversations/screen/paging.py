@@ -36,7 +36,7 @@ def latest_page(
 
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
-    found = conversation.messages.latest_before(before, PAGE_SIZE + 1)
+    found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
     fit = _fitting(reversed(found[-PAGE_SIZE:]))[::-1]
     previous = found[-len(fit) - 1] if len(fit) < len(found) else None
     shown = make_bubbles(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
