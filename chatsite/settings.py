@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pymysql
 from whitenoise.compress import Compressor
 
 from chatsite.environment import Environment
@@ -112,7 +111,6 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 # Data ----------------------------------------------------------------------------------------------------------------
-pymysql.install_as_MySQLdb()
 DATABASES = {"default": env.database(default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 DATABASE = DATABASES["default"]
 # The threads of chatsite/serving/request_handler.py live as long as the process, and so do their connections.

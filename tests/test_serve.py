@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+import pymysql
 import pytest
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler, Error, OperationalError, ProgrammingError
@@ -230,6 +231,7 @@ def own_database(url: str, create: str, drop: str) -> Iterator[Any]:
 @pytest.fixture
 def utf8mb3(django_db_blocker: Any) -> Iterator[Any]:
     """A MariaDB database with the character set utf8mb3."""
+    pymysql.install_as_MySQLdb()
     with django_db_blocker.unblock():
         yield from own_database(
             "mysql://root@127.0.0.1:3306/mysql", "CREATE DATABASE {} CHARACTER SET utf8mb3", "DROP DATABASE {}"

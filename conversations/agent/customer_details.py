@@ -1,16 +1,20 @@
 """The panel beside a conversation: who the customer is, which page they are on, and their earlier conversations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.utils import timezone, translation
-from ua_parser import BasicResolver, Domain, Parser, load_lazy_builtins
 
 from conversations.models import Contact, Conversation, Website
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Avatar
+
+if TYPE_CHECKING:
+    from ua_parser import PartialResult
 
 CHINESE = {"zh": "zh-hans"}  # Django names zh-hans and zh-hant, not zh
 VARIANTS = {"Mobile", "iOS", "WebView", "UI/WKWebView"}
@@ -71,7 +75,7 @@ def browser_and_system(user_agent: str) -> str:
     Systems have no version: browsers no longer send the real one ("Windows NT 10.0" also means Windows 11).
     The time is quadratic in the length, so `visitor.MAX_LENGTH` bounds it: at most 4 ms, for 500 characters.
     """
-    found = _user_agents()(user_agent, Domain.USER_AGENT | Domain.OS)
+    found = _user_agents()(user_agent)
     summary = []
     if found.user_agent:
         name = " ".join(word for word in found.user_agent.family.split() if word not in VARIANTS)
@@ -82,9 +86,12 @@ def browser_and_system(user_agent: str) -> str:
 
 
 @cache
-def _user_agents() -> Parser:
-    """Load the patterns of ua-parser. This takes 40 ms and 5 MB, so it is done when they are first needed."""
-    return Parser(BasicResolver(load_lazy_builtins()))
+def _user_agents() -> "Callable[[str], PartialResult]":
+    """Load ua-parser and its patterns. This takes 70 ms and 5 MB, so it is done when they are first needed."""
+    from ua_parser import BasicResolver, Domain, Parser, load_lazy_builtins
+
+    parser = Parser(BasicResolver(load_lazy_builtins()))
+    return lambda user_agent: parser(user_agent, Domain.USER_AGENT | Domain.OS)
 
 
 def language_name(code: str) -> str:
