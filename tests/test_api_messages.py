@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from conversations.actions import close, post_message
 from conversations.api import message_list
 from conversations.api.message_list import BATCH_SIZE
-from conversations.models import Agent, Attachment, Conversation, Message, News
+from conversations.models import Agent, Attachment, Conversation, Message, News, Token
 from conversations.screen.paging import MAX_BYTES
 from tests.conftest import UNKNOWN, Page
 
@@ -208,6 +208,26 @@ def test_a_widget_notices_that_the_database_was_restored(talk: Conversation) -> 
 def test_posting_with_since_returns_only_newer_messages(talk: Conversation) -> None:
     response = post(Client(), since=talk.last_message_id, content="And then?", conversation=talk.uuid.hex)
     assert contents(response) == ["And then?"]
+
+
+@pytest.mark.parametrize("by_agent", [False, True])
+def test_the_only_new_message_is_returned_as_a_poll_returns_it(talk: Conversation, bob: Agent, by_agent: bool) -> None:
+    bot = Client(headers={"Authorization": f"Bearer {Token.objects.issue(bob, 'a bot', 'WRITE')}"})
+    widget, address = Client(), f"/api/messages/{talk.uuid}/"
+    if by_agent:
+        widget, address = bot, f"/api/conversation/{talk.pk}/messages/"
+    last, text = talk.last_message_id, 'Grüße aus Gdańsk 🌱\n"<b>" & so on'
+    with CaptureQueriesContext(connection) as queries:
+        if by_agent:
+            posted = bot.post(f"{address}?since={last}", {"content": text}, "application/json")
+        else:
+            posted = post(widget, since=last, content=text, conversation=str(talk.uuid))
+    polled = widget.get(f"{address}?since={last}")
+    assert contents(polled) == [text]
+    assert posted.content == polled.content
+    assert not [query["sql"] for query in queries if "JOIN conversations_message" in query["sql"]]
+    seen = post(Client(), since=2**40, content="And then?", conversation=str(talk.uuid))
+    assert contents(seen) == []
 
 
 @pytest.mark.parametrize("name", [None, "", "nonsense", str(UNKNOWN), 7, ["x"], {"a": 1}, True])

@@ -161,6 +161,7 @@ def _write(
         client_id=client_id,
         files=len(attachments),
     )
+    message.follows = conversation.last_message_id
     insert(message)
     for attachment in attachments:
         attachment.message = message

@@ -163,7 +163,7 @@ def send_answer(request: HttpRequest, id: int, body: AnswerIn, since: Since = 0)
     agent = agent_of(request)
     conversation = _get_conversation(agent, id)
     message = post_message(content=body.content, conversation=conversation, agent=agent, client_id=body.client_id)
-    return message_list.up_to_newest(message.conversation, conversation.pk, since)
+    return message_list.up_to_newest(message, conversation.pk, since)
 
 
 def authenticate_upload(request: HttpRequest) -> Caller:
@@ -199,7 +199,7 @@ def send_answer_with_files(
         client_id=body.client_id,
         attachments=process_uploads(request, website, by_agent=True),
     )
-    return message_list.up_to_newest(message.conversation, conversation.pk, since)
+    return message_list.up_to_newest(message, conversation.pk, since)
 
 
 @router.get(

@@ -39,11 +39,17 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
     return response
 
 
-def up_to_newest(conversation: Conversation, key: Key, since: int) -> HttpResponse:
-    """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do."""
+def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
+    """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do.
+
+    `posted` is the message that this request has written: if it is the only new one, nothing need be read again.
+    """
+    if posted.follows is not None and posted.follows <= since < posted.pk:
+        return _response([_as_json(posted, key)], 1)
     items, all_fit = _fitting(_read_forwards(key, News.after(key, since, BATCH_SIZE), MAX_NUMBER), key)
     if all_fit:
         return _response(items, len(items))
+    conversation = posted.conversation
     items, _ = _fitting(_read_backwards(conversation, since), key)
     return _response(items[::-1], conversation.messages.after(since).count(), more=True)
 

@@ -80,7 +80,7 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
         website=website,
         claim=claim,
     )
-    return message_list.up_to_newest(message.conversation, message.conversation.uuid, since)
+    return message_list.up_to_newest(message, message.conversation.uuid, since)
 
 
 def _find_website(key: str | None) -> Website:
@@ -163,7 +163,7 @@ def send_files(
         claim=claim,
         attachments=process_uploads(request, website, by_agent=caller.agent is not None),
     )
-    return message_list.up_to_newest(message.conversation, message.conversation.uuid, since)
+    return message_list.up_to_newest(message, message.conversation.uuid, since)
 
 
 @router.get(

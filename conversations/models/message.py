@@ -83,6 +83,9 @@ class Message(models.Model):
 
     objects = MessageQuerySet.as_manager()
 
+    follows: int | None = None
+    """The id of the message before it in the conversation, 0 for none. Only known when it has just been posted."""
+
     if TYPE_CHECKING:
         attachments: AttachmentQuerySet
         conversation_id: int

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
 
@@ -67,46 +67,57 @@ class PreparedQuery(Generic[M]):
 
 def insert(instance: Model) -> None:
     """INSERT an object and set its primary key, like `instance.save()` but without signals and with cached SQL."""
-    meta, ops = _meta_and_ops(instance)
-    fields = [field for field in meta.local_concrete_fields if not field.primary_key]
-    with connection.cursor() as cursor:
-        cursor.execute(_insert_sql(type(instance), connection.vendor), _values(instance, fields))
-        if connection.features.can_return_columns_from_insert:
-            [instance.pk] = ops.fetch_returned_insert_columns(cursor, ())
+    database = _database()
+    sql, fields = _insert_sql(type(instance), database.vendor)
+    with database.cursor() as cursor:
+        cursor.execute(sql, _values(instance, fields, database))
+        if database.features.can_return_columns_from_insert:
+            [instance.pk] = database.ops.fetch_returned_insert_columns(cursor, ())
         else:
-            instance.pk = ops.last_insert_id(cursor, meta.db_table, meta.pk.column)
-    instance._state.adding, instance._state.db = False, connection.alias
+            meta: Any = instance._meta
+            instance.pk = database.ops.last_insert_id(cursor, meta.db_table, meta.pk.column)
+    instance._state.adding, instance._state.db = False, database.alias
 
 
 def update(instance: Model, *names: str) -> None:
     """UPDATE these fields of an object, like `instance.save(update_fields=names)` without signals, with cached SQL."""
-    meta, _ = _meta_and_ops(instance)
-    fields = [meta.get_field(name) for name in names]
-    with connection.cursor() as cursor:
-        sql = _update_sql(type(instance), connection.vendor, names)
-        cursor.execute(sql, [*_values(instance, fields), instance.pk])
+    database = _database()
+    sql, fields = _update_sql(type(instance), database.vendor, names)
+    with database.cursor() as cursor:
+        cursor.execute(sql, [*_values(instance, fields, database), instance.pk])
 
 
-def _meta_and_ops(model: Model | type[Model]) -> tuple[Any, Any]:
+def _database() -> Any:
+    """This thread's connection. `django.db.connection` looks it up again for every attribute."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def _meta_and_ops(model: type[Model]) -> tuple[Any, Any]:
     # Typed as Any: the stubs lack much of what Django's models and backends have.
     return model._meta, connection.ops
 
 
-def _values(instance: Model, fields: list[Any]) -> list[Any]:
-    return [field.get_db_prep_save(getattr(instance, field.attname), connection) for field in fields]
+def _values(instance: Model, fields: list[Any], database: Any) -> list[Any]:
+    return [field.get_db_prep_save(getattr(instance, field.attname), database) for field in fields]
 
 
 @cache
-def _insert_sql(model: type[Model], _vendor: str) -> str:
+def _insert_sql(model: type[Model], _vendor: str) -> tuple[str, list[Any]]:
+    """The statement, and the fields whose values it takes."""
     meta, ops = _meta_and_ops(model)
-    columns = [ops.quote_name(field.column) for field in meta.local_concrete_fields if not field.primary_key]
+    fields = [field for field in meta.local_concrete_fields if not field.primary_key]
+    columns = [ops.quote_name(field.column) for field in fields]
     returning = ops.return_insert_columns([meta.pk])[0] if connection.features.can_return_columns_from_insert else ""
     placeholders = ", ".join(["%s"] * len(columns))
-    return f"INSERT INTO {ops.quote_name(meta.db_table)} ({', '.join(columns)}) VALUES ({placeholders}) {returning}"
+    sql = f"INSERT INTO {ops.quote_name(meta.db_table)} ({', '.join(columns)}) VALUES ({placeholders}) {returning}"
+    return sql, fields
 
 
 @cache
-def _update_sql(model: type[Model], _vendor: str, names: tuple[str, ...]) -> str:
+def _update_sql(model: type[Model], _vendor: str, names: tuple[str, ...]) -> tuple[str, list[Any]]:
+    """The statement, and the fields whose values it takes, before the primary key."""
     meta, ops = _meta_and_ops(model)
-    assignments = ", ".join(f"{ops.quote_name(meta.get_field(name).column)} = %s" for name in names)
-    return f"UPDATE {ops.quote_name(meta.db_table)} SET {assignments} WHERE {ops.quote_name(meta.pk.column)} = %s"
+    fields = [meta.get_field(name) for name in names]
+    assignments = ", ".join(f"{ops.quote_name(field.column)} = %s" for field in fields)
+    sql = f"UPDATE {ops.quote_name(meta.db_table)} SET {assignments} WHERE {ops.quote_name(meta.pk.column)} = %s"
+    return sql, fields

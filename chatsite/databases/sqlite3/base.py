@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -20,6 +21,24 @@ locks: defaultdict[str, FairLock] = defaultdict(FairLock)
 """By the name of the database."""
 
 
+@lru_cache(300)
+def with_question_marks(query: str) -> str:
+    """A query with the placeholders of SQLite, ?, in place of Django's, %s."""
+    converted: str = base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
+    return converted
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """Django's cursor, but it converts each query once: the same ones come again and again."""
+
+    def convert_query(self, query: str, *, param_names: Any = None) -> str:
+        """The query as SQLite takes it. Long ones, with very many values, are not kept."""
+        if param_names is None and len(query) < 10_000:
+            return with_question_marks(query)
+        converted: str = super().convert_query(query, param_names=param_names)
+        return converted
+
+
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's backend. A transaction holds the lock of its database from its beginning to its end."""
 
@@ -27,6 +46,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def write_lock(self) -> FairLock:
         """The lock that the threads of this process queue up for."""
         return locks[str(self.settings_dict["NAME"])]
+
+    def create_cursor(self, name: Any = None) -> Any:  # noqa: ARG002 (as in other backends)
+        """A cursor."""
+        return self.connection.cursor(factory=Cursor)
 
     def _start_transaction_under_autocommit(self) -> None:
         """Begin a transaction. Raises OperationalError if others write for longer than SQLite's time limit.
