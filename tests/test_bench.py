@@ -10,6 +10,7 @@ import pytest
 from tests.bench import sockets
 from tests.bench.client import Unexpected, ask_all, get
 from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
+from tests.bench.processes import compare
 from tests.bench.rounds import measure, table
 from tests.bench.scenarios import PLAIN, scenarios
 from tests.bench.server import Server
@@ -40,6 +41,11 @@ def test_each_scenario_is_answered_as_expected(database: Database, servers: dict
         figure.cost > 0 and 0 < figure.p50 <= figure.p99 <= figure.worst for each in figures.values() for figure in each
     )
     assert len(table(asked, figures).splitlines()) == len(asked) + 2
+
+
+def test_servers_are_compared_with_one(database: Database, servers: dict[str, Server]) -> None:
+    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE], database))[:2]
+    assert len(list(compare(asked, [servers[MAIN]] * 2, 1, 5))) == 2
 
 
 def test_an_unexpected_answer_ends_the_benchmark(servers: dict[str, Server]) -> None:

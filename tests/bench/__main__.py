@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from statistics import median
 
 from tests.bench import screens, sockets
 from tests.bench.databases import MAIN, SIZES, Database, in_files, on_service
+from tests.bench.processes import COMPARED, compare
 from tests.bench.rounds import fixed_loop, measure, table, timed
 from tests.bench.scenarios import PLAIN, Scenario, scenarios
 from tests.bench.server import ROOT, Server, Size, run
@@ -44,8 +46,8 @@ def main() -> None:
         service = stack.enter_context(start(durable=True)) if start else None
         redis = stack.enter_context(redis_server()).url if start else ""
 
-        planned = scenarios({name: Database(*size) for name, size in SIZES.items()})
-        needed = {scenario.server for scenario in planned if is_chosen(scenario.name)} | {MAIN}
+        unused = {name: Database(*size) for name, size in SIZES.items()}
+        needed = {scenario.server for scenario in scenarios(unused) if is_chosen(scenario.name)} | {MAIN}
         print("Making databases ...", flush=True)
         names = [name for name in SIZES if name in needed]
         databases = on_service(names, service) if service else in_files(names, where)
@@ -56,14 +58,16 @@ def main() -> None:
             servers[PLAIN] = stack.enter_context(Server(databases[MAIN].url, redis, plain=True, cores=cores))
         print(machine(where), flush=True)
 
-        empty = {name: Database(*size) for name, size in SIZES.items()}
-        asked = [scenario for scenario in scenarios(empty | databases) if is_chosen(scenario.name)]
+        databases = unused | databases
+        asked = [scenario for scenario in scenarios(databases) if is_chosen(scenario.name)]
         if asked:
             measure(asked, servers, 1, requests // 5)
             figures = measure(asked, servers, rounds, requests, service)
             print(f"\nMedians of {rounds} rounds of up to {requests:,} requests over 16 connections:\n")
             print(table(asked, figures, service is not None), flush=True)
         if not options.quick:
+            for line in process_results(databases, redis, requests, is_chosen):
+                print(line, flush=True)
             for result in socket_results(databases[MAIN], redis, options.sockets, is_chosen):
                 print(result, flush=True)
         if is_chosen("memory"):
@@ -71,6 +75,20 @@ def main() -> None:
         if is_chosen("screens") and not (options.no_browser or options.quick):
             print(f"\n{from_screen_to_screen(servers[MAIN], databases[MAIN].session, 60)}", flush=True)
         print(f"\nThe fixed loop takes {fixed_loop():.1f} ms in the end, load {os.getloadavg()[0]:.1f}")
+
+
+def process_results(
+    databases: dict[str, Database], redis: str, requests: int, is_chosen: Callable[[str], bool]
+) -> Iterator[str]:
+    """The results of two processes against one. They need Redis: one is started if `redis` is no URL."""
+    asked = [each for each in scenarios(databases) if each.name in COMPARED and is_chosen("processes")]
+    if asked and not redis and not shutil.which("redis-server"):
+        yield "There is no redis-server: two processes are not measured."
+    elif asked:
+        with ExitStack() as stack:
+            redis = redis or stack.enter_context(redis_server()).url
+            pair = [stack.enter_context(Server(databases[MAIN].url, redis)) for _ in range(2)]
+            yield from compare(asked, pair, 3, requests)
 
 
 def socket_results(
@@ -82,9 +100,9 @@ def socket_results(
     with Server(database.url, redis) as server, Server(database.url, redis, plain=True) as plain:
         if is_chosen("sockets, idle"):
             yield from sockets.idle(server, plain, talks[:idle])
-        if is_chosen("sockets, a ring to many"):
+        if is_chosen("sockets, ring"):
             yield from sockets.rings(server, plain, talks, 1000, 15)
-        if is_chosen("sockets, posts"):
+        if is_chosen("sockets, many conversations"):
             yield from sockets.posts(server, talks[:1000], 3)
 
 
