@@ -7,10 +7,12 @@ import time
 
 import pytest
 from django.utils.html import escape
+from hypothesis import given
+from hypothesis.strategies import lists, sampled_from
 
 from conversations.models import Conversation, Message
 from conversations.models.visible_text import INVISIBLE
-from conversations.screen.links import MAX_LINKS, linkify
+from conversations.screen.links import IN_ADDRESSES, MAX_LINKS, addresses, linkify
 from tests.conftest import Page
 
 LONGEST = 20_480
@@ -263,3 +265,8 @@ def test_a_page_of_the_longest_messages_is_not_slow(alice: Page, talk: Conversat
     before = time.process_time()
     assert alice.get("/chat/").content.count(b'<a href="mailto:') >= MAX_LINKS  # as many messages as fit
     assert time.process_time() - before < 2  # 0.05 s on the machine where this was written
+
+
+@given(lists(sampled_from(["http://a", "HTTPS://中", "www.é", "a@com", "a.com", ".", ":", "@", "/", " "])).map("".join))
+def test_the_quick_check_misses_no_address(text: str) -> None:
+    assert IN_ADDRESSES.search(text) or not addresses().search(text)

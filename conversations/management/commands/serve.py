@@ -1,6 +1,7 @@
 """`manage.py serve`: the one process that serves pages, the API and sockets."""
 
 import sys
+import threading
 from typing import Any
 
 from django.conf import settings
@@ -26,11 +27,18 @@ class Command(BaseCommand):
         from chatsite.serving.server import serve
 
         try:
-            serve(settings.HOST, settings.PORT, self.say_addresses)
+            serve(settings.HOST, settings.PORT, self.ready)
         except CannotListen as error:
             refuse([str(error)])
         except DatabaseLost as error:
             sys.exit(str(error))
+
+    def ready(self) -> None:
+        """Prepare for requests in a thread, as it listens already."""
+        from chatsite.serving.warm_up import warm_up
+
+        self.say_addresses()
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
 
     def say_addresses(self) -> None:
         """Print where it listens, and the addresses as people reach them."""
