@@ -29,9 +29,12 @@ def compare(asked: list[Scenario], servers: list[Server], rounds: int, requests:
         for turn in range(rounds + 1):
             rates, costs = [], []
             for some in servers[:1], servers:
+                ports = [server.port for server in some]
+                for port in ports:
+                    ask_all([port], islice(scenario.requests, scenario.repeated), scenario.expected)
                 own, client = sum(server.cpu() for server in some), time.process_time()
                 some_requests = islice(scenario.requests, number)
-                load = ask_all([server.port for server in some], some_requests, scenario.expected, CONNECTIONS)
+                load = ask_all(ports, some_requests, scenario.expected, CONNECTIONS)
                 costs.append((sum(server.cpu() for server in some) - own, time.process_time() - client))
                 rates.append(number / load.seconds)
             if turn:  # the first one warms the servers
