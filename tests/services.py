@@ -208,12 +208,17 @@ class Line:
 
     def pass_on(self, source: socket.socket, target: socket.socket, number: int) -> None:
         """Pass on one direction, until the connection is closed or cut."""
-        with suppress(OSError):
+        try:
             while data := source.recv(65536):
                 if number <= self.cut_before:
                     return
                 target.sendall(data)
+        except OSError:  # reset: then both directions end
             if number > self.cut_before:
+                with suppress(OSError):
+                    source.shutdown(socket.SHUT_RDWR)
+        if number > self.cut_before:
+            with suppress(OSError):
                 target.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:

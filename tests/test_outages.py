@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pymysql
@@ -283,7 +284,7 @@ def test_databases_on_servers_have_limits_that_the_url_overrides(monkeypatch: py
         assert not environment.problems
         return config.get("OPTIONS")
 
-    assert options("sqlite:///x") is None
+    assert not options("sqlite:///x")
     for engine, url in (("postgresql", "postgres://u@h/n"), ("mysql", "mysql://u@h/n")):
         assert options(url) == DATABASE_LIMITS[engine]
         for name in DATABASE_LIMITS[engine]:
@@ -291,3 +292,49 @@ def test_databases_on_servers_have_limits_that_the_url_overrides(monkeypatch: py
     assert options("postgres://u@h/n?sslmode=require")["sslmode"] == "require"
     for limits in DATABASE_LIMITS.values():
         assert (limits["connect_timeout"], limits["read_timeout"]) == (5, 10)
+
+
+def test_a_connection_that_has_just_answered_is_not_asked_again(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Mock(wraps=connection.is_usable)
+    monkeypatch.setattr(connection, "is_usable", asked)
+    run(connection, "SELECT 1")
+    connection.close_if_unusable_or_obsolete()  # the next request
+    run_all(connection, ["SELECT 2", "SELECT 3"])
+    assert asked.call_count == 0
+    connection.answered_at -= databases.FRESH
+    connection.close_if_unusable_or_obsolete()
+    run_all(connection, ["SELECT 2", "SELECT 3"])
+    assert asked.call_count == 1
+
+
+@pytest.mark.parametrize("first", ["reads", "writes", "locks"])
+def test_a_request_does_not_see_that_its_connection_has_ended(
+    connection: Any, database: tuple[str, Service, Line], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    name, service, _ = database
+    run(connection, "SELECT 1")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS note (line INT)")
+        cursor.execute("DELETE FROM note")
+    connection.close_if_unusable_or_obsolete()  # the next request
+    connection.answered_at = time.monotonic()
+    monkeypatch.setattr(databases, "FRESH", 60)
+    end_connections(name, service)
+    write = "INSERT INTO note VALUES (7)"
+    if first == "reads":
+        run(connection, "SELECT 1")
+    elif first == "writes":
+        with connection.cursor() as cursor:
+            cursor.execute(write)
+    else:
+        connection.set_autocommit(False)
+        run(connection, "SELECT line FROM note FOR UPDATE")
+        with connection.cursor() as cursor:
+            cursor.execute(write)
+        connection.commit()
+        connection.set_autocommit(True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM note")
+        assert cursor.fetchone()[0] == (first != "reads")

@@ -22,6 +22,9 @@ from conversations.breaker import Breaker
 HANGS = 0.3
 """A connection that fails after as many seconds was not refused: the server, or the line to it, hangs."""
 
+FRESH = 1
+"""Seconds after an answer in which a connection is not asked `SELECT 1` at the beginning of the next request."""
+
 READ_ONLY = {1290, 1792, 1836}
 """MariaDB's and MySQL's error numbers for writing to a read-only server or in a read-only transaction."""
 
@@ -69,6 +72,8 @@ class LimitedDatabase(BaseDatabaseWrapper):
     opened_at = 0.0
     waited = 0.0  # seconds that the current request has waited for the database
     is_checking = False
+    answered_at = float("-inf")  # time.monotonic() of the last answer
+    health_check_done: bool  # by Django: whether the connection is known to be alive in this request
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Django's protocol for backends."""
@@ -93,13 +98,39 @@ class LimitedDatabase(BaseDatabaseWrapper):
         return error
 
     def watch(self, execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
-        """Execute a statement; if it is refused because the connection is read-only, see to a new connection."""
+        """Execute a statement.
+
+        If it is the first one of a request, on a connection that was not asked whether it is alive, and the connection
+        is dead: execute it on a new one, if it only reads. Before anything else the connection is asked now.
+
+        If the statement is refused because the connection is read-only, see to a new connection.
+        """
+        is_check = not self.health_check_done and sql.lstrip()[:6].upper() == "SELECT"
+        if not self.health_check_done and not is_check:
+            self.check_health()
+            if self.connection is None:
+                self.replace(context)
         try:
-            return execute(sql, parameters, many, context)
+            result = self.answer(execute, sql, parameters, many, context)
         except DatabaseError as error:
             if is_read_only(error):
                 distrust("The database refuses writes on an open connection")
-            raise
+            if not is_check or not is_outage(error) or self.is_usable():
+                raise
+            self.close()
+            self.replace(context)
+            result = self.answer(execute, sql, parameters, many, context)
+        self.health_check_done = True
+        return result
+
+    def answer(self, execute: Any, *arguments: Any) -> Any:
+        """Execute a statement within the time that is left for the request."""
+        return execute(*arguments)
+
+    def replace(self, context: Any) -> None:
+        """Open a connection, and let the cursor of a statement use it. `context` is that of Django's wrappers."""
+        self.ensure_connection()
+        context["cursor"].cursor = self.create_cursor()
 
     def connect(self) -> None:
         """Open a connection, or raise the driver's OperationalError at once while others hang."""
@@ -133,6 +164,23 @@ class LimitedDatabase(BaseDatabaseWrapper):
         if not usable:
             distrust("The database does not answer on an open connection")
         return usable
+
+    def close_if_health_check_failed(self) -> None:
+        """Django calls this before each statement. The first one of a request then has to ask whether we are connected.
+
+        A connection that has just answered is not asked: `watch` notices when it is dead.
+        """
+        if time.monotonic() - self.answered_at >= FRESH:
+            self.check_health()
+
+    def check_health(self) -> None:
+        """Ask the database on this connection (SELECT 1), once in each request; close the connection if it is dead."""
+        super().close_if_health_check_failed()
+
+    def set_autocommit(self, *arguments: Any, **options: Any) -> None:
+        """Begin or end a transaction. It begins on a connection that is alive: it cannot be moved to another one."""
+        self.check_health()
+        super().set_autocommit(*arguments, **options)
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Django calls this before and after each request, and before and after each access of a socket."""

@@ -45,13 +45,15 @@ class DatabaseWrapper(LimitedDatabase, base.DatabaseWrapper):
             with self.cursor() as cursor:
                 cursor.execute("SET SESSION " + ", ".join(f"{name} = {self.option(name):g}" for name in names))
 
-    def watch(self, execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+    def answer(self, execute: Any, *arguments: Any) -> Any:
         """Execute a statement within the time that is left for the request."""
         if not self.limit_reading():
             raise OperationalError(*self.timed_out().args)
         started = time.monotonic()
         try:
-            return super().watch(execute, sql, parameters, many, context)
+            result = super().answer(execute, *arguments)
+            self.answered_at = time.monotonic()
+            return result
         finally:
             self.waited += time.monotonic() - started
 

@@ -32,7 +32,9 @@ class Connection(psycopg.Connection[Any]):
             raise self.database.timed_out()
         started = time.monotonic()
         try:
-            return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+            result = super().wait(gen, interval, left if timeout is None else min(left, timeout))
+            self.database.answered_at = time.monotonic()
+            return result
         except psycopg.OperationalError:
             if time.monotonic() - started < left:
                 raise
