@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import post_message
+from conversations.agent.panel import HEADER, PANEL
 from conversations.models import Agent, Conversation, Message
 from conversations.screen.message_rows import MESSAGE
 from tests.conftest import Page, texts
@@ -46,14 +47,23 @@ def talk(bob: Agent, carol: Agent, alice: Page) -> Conversation:
 def test_each_reader_sees_the_same_as_from_a_fresh_template(
     alice: Page, bobs: Page, carols: Page, talk: Conversation
 ) -> None:
-    pages = [(bobs, f"/inbox/{talk.pk}/"), (carols, f"/inbox/{talk.pk}/"), (alice, "/chat/")]
+    here = f"/inbox/{talk.pk}/"
+    pages = [
+        (bobs, here),
+        (carols, here),
+        (bobs, f"{here}?whose=mine&write=1"),
+        (bobs, f"{here}state/"),
+        (alice, "/chat/"),
+    ]
     readings = [(*page, language) for page in pages for language in ("en", "de", "ar")]
-    for _ in range(2):  # the second time everything is read
+    for change in ("read", "take", "close"):
+        bobs.post(f"{here}{change}/", {"last": talk.last_message_id})
         prepared = [html(*reading) for reading in readings]
         for number, reading in enumerate(readings):
-            MESSAGE.rendered.clear()
+            for template in (MESSAGE, HEADER, PANEL):
+                template.rendered.clear()
             assert html(*reading) == prepared[number], reading
-    assert len(set(prepared)) == len(readings)
+        assert len(set(prepared)) == len(readings)
 
 
 def test_texts_are_printed_as_they_are(alice: Page, bobs: Page, talk: Conversation) -> None:
@@ -92,3 +102,15 @@ def test_few_patterns_are_kept(alice: Page, bobs: Page, talk: Conversation) -> N
         html(alice, "/chat/")
         html(bobs, f"/inbox/{talk.pk}/")
     assert len(MESSAGE.rendered) < 30
+    assert len(PANEL.rendered) < 10
+
+
+def test_agents_see_names_and_numbers_of_the_conversation_that_they_open(bobs: Page, talk: Conversation) -> None:
+    for name in ("Alice %s", "Mallory <b>"):
+        other = post_message(content="Hi", name=name).conversation
+        page = html(bobs, f"/inbox/{other.pk}/")
+        shown = name.replace("<", "&lt;").replace(">", "&gt;")
+        assert f'aria-label="Conversation with {shown}"' in page
+        assert f'<h2 tabindex="-1">{shown}</h2>' in page
+        assert f'data-conversation="{other.pk}"' in page
+        assert f'hx-post="/inbox/{other.pk}/take/"' in page

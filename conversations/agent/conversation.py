@@ -14,13 +14,13 @@ from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenMessag
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, list_context
+from conversations.agent.panel import render_details, render_header, render_panel
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
-from conversations.presence.visitor import Visitor
 from conversations.screen import files
-from conversations.screen.bubbles import Avatar, FileUrl
+from conversations.screen.bubbles import FileUrl
 from conversations.screen.forms import MessageForm
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
@@ -96,7 +96,7 @@ def file_url(conversation: Conversation) -> FileUrl:
 def state(request: AgentRequest, pk: int) -> HttpResponse:
     """The header: assignee and status, with the buttons that change them."""
     conversation = _get_or_404(request, pk, "assignee")
-    return render(request, "agent/_state.html", _state_context(request, conversation, visitor.get(pk)))
+    return HttpResponse(render_header(request, conversation))
 
 
 @agent_required
@@ -104,12 +104,7 @@ def state(request: AgentRequest, pk: int) -> HttpResponse:
 def details(request: AgentRequest, pk: int) -> HttpResponse:
     """The panel with the customer's details."""
     conversation = _get_or_404(request, pk, *RELATED)
-    context = {
-        "details": customer_details.CustomerDetails.of(conversation, visitor.get(pk)),
-        "conversation": conversation,
-        "filters": Filters.from_request(request),
-    }
-    return render(request, "agent/_details.html", context)
+    return HttpResponse(render_details(request, conversation, visitor.get(pk)))
 
 
 @agent_required
@@ -201,10 +196,7 @@ def _state_response(request: AgentRequest, conversation: Conversation, notice: s
     """The response to a change: the new header for htmx, otherwise the page."""
     if request.htmx:
         conversation = _get_or_404(request, conversation.pk, "assignee")
-        context = _state_context(request, conversation, visitor.get(conversation.pk)) | {"notice": notice}
-        response = render(request, "agent/_state.html", context)
-        response["HX-Trigger"] = "inbox"
-        return response
+        return HttpResponse(render_header(request, conversation, notice), headers={"HX-Trigger": "inbox"})
     if notice:
         return _render_page(request, conversation, error=notice, status=409)
     return redirect(_page_url(request, conversation))
@@ -212,17 +204,6 @@ def _state_response(request: AgentRequest, conversation: Conversation, notice: s
 
 def _page_url(request: AgentRequest, conversation: Conversation) -> str:
     return reverse("agent:conversation", args=[conversation.pk]) + Filters.from_request(request).query
-
-
-def _state_context(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
-    return {
-        "conversation": conversation,
-        "state": customer_details.state_version(conversation, seen),
-        "avatar": Avatar.of(str(conversation)),
-        "assignee": assignee_name(conversation, request.agent),
-        "mine": conversation.assignee_id == request.agent.pk,
-        "filters": Filters.from_request(request),
-    }
 
 
 def _render_page(
@@ -242,26 +223,22 @@ def _render_page(
         with optional_write("which messages an agent has read"):
             actions.mark_read(conversation=conversation, agent=request.agent, last=last)
             marked = last
-    seen = visitor.get(conversation.pk)
-    context = _state_context(request, conversation, seen) | {
-        "details": customer_details.CustomerDetails.of(conversation, seen),
-        "website": conversation.website,
-        "thread": render_messages(shown),
-        "older": older,
-        "before": before,
-        "read_up_to": marked,
-        "last_seen": max([read_up_to, *(bubble.message.pk for bubble in shown)]),
-        "first_unread": _first_unread(shown, read_up_to),
-        "form": form,
-        "error": error,
-        "client_id": uuid.uuid4(),
-        "agent": request.agent,
-    }
+    panel = render_panel(
+        request,
+        conversation,
+        shown,
+        older=older,
+        before=before,
+        form=form,
+        error=error,
+        read_up_to=marked,
+        first_unread=str(_first_unread(shown, read_up_to)),
+        last_seen=max([read_up_to, *(bubble.message.pk for bubble in shown)]),
+    )
     if request.htmx and not request.htmx.history_restore_request:
-        response = render(request, "agent/_conversation.html", context, status=status)
-        response["HX-Trigger-After-Swap"] = "inbox"
-        return response
-    return render(request, "agent/inbox.html", context | list_context(request, chosen=conversation), status=status)
+        return HttpResponse(panel, status=status, headers={"HX-Trigger-After-Swap": "inbox"})
+    context = {"panel": panel, "error": error, **list_context(request, chosen=conversation)}
+    return render(request, "agent/inbox.html", context, status=status)
 
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:

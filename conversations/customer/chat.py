@@ -225,6 +225,8 @@ def _page(
     customer.activate_language()
     website, conversation = customer.website, customer.conversation
     shown, older = latest_page(conversation, before, None, file_url(customer)) if conversation else ([], None)
+    form = form or CustomerMessageForm()
+    writes = bool(customer.request.GET.get("write"))
     context = {
         **assets.urls(website),
         "customer": customer,
@@ -243,7 +245,12 @@ def _page(
         "thread": render_messages(shown),
         "older": older,
         "before": before,
-        "form": form or CustomerMessageForm(),
+        "form": form,
+        "content": form["content"].value() or "",
+        "megabytes": website.attachment_megabytes if website.attachments else "",
+        "writes": writes,
+        "reloads": conversation is not None and not error and not writes,
+        "write_query": f"{customer.query}{'&' if customer.query else '?'}write=1",
         "error": error,
         "client_id": uuid.uuid4(),
     }

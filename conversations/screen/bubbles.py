@@ -4,7 +4,8 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from zlib import crc32
 
 from django.utils import timezone
@@ -46,6 +47,7 @@ class Avatar:
     hue: int  # 0 to 7
 
     @classmethod
+    @lru_cache(maxsize=1000)
     def of(cls, name: str) -> "Avatar":
         """The avatar for a name; the same name has the same colour everywhere."""
         words = [word for word in one_line(name).split() if word[0].isalnum()]
@@ -89,6 +91,7 @@ class Bubble:
     avatar: Avatar
     starts_group: bool
     starts_day: bool
+    moment: datetime  # in the reader's time zone
     client_id: uuid.UUID | None  # None unless it is the reader's own message
     files: tuple[MessageFile, ...] = ()
 
@@ -112,8 +115,12 @@ def make_bubbles(
     a page that grew by polling looks like one that was just loaded. Agents see the name of the `conversation`.
     """
     customer = Avatar.of(str(conversation) if reader else _("You"))
+    zone = timezone.get_current_timezone()
+    before = previous.created_at.astimezone(zone) if previous else None
     made = []
     for message in messages:
+        moment = message.created_at.astimezone(zone)
+        starts_day = before is None or before.date() != moment.date()
         by_agent = message.author == Author.AGENT
         from_readers_side = by_agent if reader else not by_agent
         from_reader = message.agent_id == reader.pk if reader else from_readers_side
@@ -124,13 +131,14 @@ def make_bubbles(
                 from_readers_side=from_readers_side,
                 from_reader=from_reader,
                 avatar=agent_avatar(message, reader) if by_agent else customer,
-                starts_group=previous is None or not _same_group(previous, message),
-                starts_day=previous is None or _day(previous.created_at) != _day(message.created_at),
+                starts_group=starts_day or previous is None or not _same_group(previous, message),
+                starts_day=starts_day,
+                moment=moment,
                 client_id=message.client_id if from_reader else None,
                 files=tuple(MessageFile(file, file_url(file.uuid)) for file in message.attached),
             )
         )
-        previous = message
+        previous, before = message, moment
     return made
 
 
@@ -145,9 +153,4 @@ def _same_group(message: Message, following: Message) -> bool:
         message.author == following.author
         and message.agent_id == following.agent_id
         and following.created_at - message.created_at < GROUP_INTERVAL
-        and _day(message.created_at) == _day(following.created_at)
     )
-
-
-def _day(moment: datetime) -> date:
-    return timezone.localdate(moment)

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
@@ -21,16 +20,12 @@ MESSAGE = PreparedTemplate(
 
 
 class Kind(NamedTuple):
-    """Which parts a message has on the reader's screen."""
+    """What decides how a message looks on the reader's screen, besides which of its values are empty."""
 
     from_readers_side: bool
     from_reader: bool
     starts_group: bool
-    starts_day: bool
-    has_client_id: bool
-    has_text: bool
     is_emoji: bool
-    has_files: bool
 
 
 def render_messages(bubbles: Iterable[Bubble]) -> SafeString:
@@ -39,17 +34,8 @@ def render_messages(bubbles: Iterable[Bubble]) -> SafeString:
 
 
 def _render_message(bubble: Bubble) -> SafeString:
-    message, avatar, moment = bubble.message, bubble.avatar, timezone.localtime(bubble.message.created_at)
-    kind = Kind(
-        bubble.from_readers_side,
-        bubble.from_reader,
-        bubble.starts_group,
-        bubble.starts_day,
-        bubble.client_id is not None,
-        bool(message.content),
-        bubble.is_emoji,
-        bool(bubble.files),
-    )
+    message, avatar, moment = bubble.message, bubble.avatar, bubble.moment
+    kind = Kind(bubble.from_readers_side, bubble.from_reader, bubble.starts_group, bubble.is_emoji)
     values = {
         "pk": message.pk,
         "client_id": bubble.client_id,

@@ -1,0 +1,145 @@
+"""The HTML of an open conversation: its header, and the panel with header, messages, composer and details."""
+
+import uuid
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from django.middleware.csrf import get_token
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from conversations.agent import customer_details
+from conversations.agent.access import AgentRequest
+from conversations.agent.inbox import Filters, assignee_name
+from conversations.models import Conversation
+from conversations.presence import visitor
+from conversations.presence.visitor import Visitor
+from conversations.screen.bubbles import Bubble
+from conversations.screen.forms import MessageForm
+from conversations.screen.message_rows import render_messages
+from conversations.screen.prepared_templates import PreparedTemplate
+
+HEADER_VALUES = (
+    "here",  # the conversation's URL
+    "query",  # the query string of the list's filters
+    "list_url",
+    "csrf_token",
+    "name",  # the customer's
+    "state",  # its version: see customer_details.state_version
+    "assignee",  # their name
+    "assignee_id",
+    "notice",
+    "last_seen",  # the id of the newest message on the screen, for browsers without script
+)
+HEADER = PreparedTemplate("agent/_state.html", *HEADER_VALUES)
+PANEL = PreparedTemplate(
+    "agent/_conversation.html",
+    *HEADER_VALUES,
+    *("pk", "thread", "details", "read_up_to", "first_unread"),
+    *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),  # of the composer
+)
+
+
+class HeaderKind(NamedTuple):
+    """What decides how the header looks."""
+
+    is_open: bool
+    mine: bool
+
+
+class PanelKind(NamedTuple):
+    """What decides how the panel looks."""
+
+    is_open: bool
+    mine: bool
+    before: bool  # whether it shows older messages, and no composer
+    writes: bool  # see templates/conversations/_composer.html
+    reloads: bool
+
+
+def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
+    """The header: assignee and status, with the buttons that change them, and a notice below."""
+    values = _header_values(request, conversation, visitor.get(conversation.pk))
+    return HEADER.render(HeaderKind(conversation.is_open, _is_mine(request, conversation)), values | {"notice": notice})
+
+
+def render_details(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> SafeString:
+    """The customer's details; `seen` is what their browser has reported."""
+    context = {
+        "details": customer_details.CustomerDetails.of(conversation, seen),
+        "conversation": conversation,
+        "filters": Filters.from_request(request),
+    }
+    return render_to_string("agent/_details.html", context)
+
+
+def render_panel(
+    request: AgentRequest,
+    conversation: Conversation,
+    shown: Iterable[Bubble],
+    *,
+    older: int | None,
+    before: int | None,
+    form: MessageForm | None,
+    error: str,
+    **values: Any,
+) -> SafeString:
+    """The whole conversation.
+
+    older, before: the ids below which there are older messages, and below which all shown ones are.
+    form, error: an answer that was not accepted, and why.
+    values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
+    """
+    filters, seen = Filters.from_request(request), visitor.get(conversation.pk)
+    header = _header_values(request, conversation, seen)
+    here, writes, website = header["here"], bool(request.GET.get("write")), conversation.website
+    kind = PanelKind(
+        is_open=conversation.is_open,
+        mine=_is_mine(request, conversation),
+        before=before is not None,
+        writes=writes,
+        reloads=not error and not writes,
+    )
+    thread = {
+        "thread": render_messages(shown),
+        "older": older,
+        "news": f"{here}messages/",
+        "parameters": filters.parameters if older else None,
+    }
+    composer = {
+        "to": f"{here}messages/{filters.query}",
+        "draft": conversation.pk,
+        "agent_pk": request.agent.pk,
+        "client_id": uuid.uuid4(),
+        "content": form["content"].value() if form else "",
+        "error": error,
+        "megabytes": website.attachment_megabytes if website.attachments else "",
+        "write_query": f"{filters.query}{'&' if filters.query else '?'}write=1",
+    }
+    more = {
+        "pk": conversation.pk,
+        "thread": render_to_string("conversations/_older.html", thread),
+        "details": render_details(request, conversation, seen),
+    }
+    return PANEL.render(kind, header | composer | more | values)
+
+
+def _header_values(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
+    query = Filters.from_request(request).query
+    return {
+        "here": reverse("agent:conversation", args=[conversation.pk]),
+        "query": query,
+        "list_url": reverse("agent:inbox") + query,
+        "csrf_token": get_token(request),
+        "name": str(conversation),
+        "state": customer_details.state_version(conversation, seen),
+        "assignee": assignee_name(conversation, request.agent),
+        "assignee_id": conversation.assignee_id,
+        "notice": "",
+        "last_seen": "",
+    }
+
+
+def _is_mine(request: AgentRequest, conversation: Conversation) -> bool:
+    return conversation.assignee_id == request.agent.pk
