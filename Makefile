@@ -5,8 +5,7 @@ BIN := .venv/bin
 .PHONY: run test lint format messages lock bench flood soak
 
 run: .venv/run .env
-	@$(BIN)/python manage.py migrate --verbosity 0
-	@$(BIN)/python manage.py demo
+	@$(BIN)/python manage.py demo --migrate
 	@$(BIN)/python manage.py serve
 
 # All tests of a module run in the same process. Browser tests run separately, because they share browsers and servers.

@@ -34,7 +34,7 @@ def main() -> None:
     except (DatabaseError, InterfaceError) as error:
         from chatsite.startup import explain
 
-        sentence = explain(error, migrating="migrate" in sys.argv[1:2])
+        sentence = explain(error, migrating=bool({"migrate", "--migrate"}.intersection(sys.argv)))
         if not sentence:
             raise
         sys.exit(sentence)

@@ -1,6 +1,7 @@
 """Management commands."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,11 @@ def test_the_demo_fills_an_empty_database_in_debug_mode_once(capsys: Printed, se
     assert made > 2
     call_command("demo")
     assert (Conversation.objects.count(), capsys.readouterr().out) == (made, "")
+
+
+def test_the_demo_makes_the_tables_too_if_it_is_asked_to(tmp_path: Path) -> None:
+    server = Server({"DEBUG": "on", "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"})
+    assert "A demo has been made" in server.manage("demo", "--migrate")
 
 
 def test_addwebsite_prints_a_secret_for_each_kind_of_proof_once(capsys: Printed) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
 from conversations.actions import close, post_message, take
@@ -46,11 +47,20 @@ class Command(BaseCommand):
         "In debug mode, list the demo shop's origin, and fill an empty database with an agent and some conversations."
     )
 
-    @transaction.atomic
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the option --migrate."""
+        parser.add_argument("--migrate", action="store_true", help="migrate first: faster than two commands")
+
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make the examples and print how to sign in."""
-        if not settings.DEBUG:
-            return
+        """Migrate, if that is asked for, in any mode. In debug mode make the examples and print how to sign in."""
+        if options["migrate"]:
+            call_command("migrate", verbosity=0)
+        if settings.DEBUG:
+            self.make_examples()
+
+    @transaction.atomic
+    def make_examples(self) -> None:
+        """Make what is missing."""
         website = Website.objects.default()
         for host in ("localhost", "127.0.0.1"):  # also if an earlier demo was on another port
             website.origins.get_or_create(origin=f"http://{host}:{settings.PORT}")
