@@ -243,3 +243,41 @@ async def test_a_job_that_is_cancelled_before_it_begins_is_not_run(make_pool: Ma
     await slow
     assert await one.run(lambda: "next", ignore) == "next"
     assert not ran
+
+
+class Transactions:
+    """A connection that commits several jobs together, unless it `fails`."""
+
+    def __init__(self, log: list[str], fails: bool) -> None:
+        self.log, self.fails, self.may_share = log, fails, False
+
+    def hold_commits(self) -> None:
+        self.may_share = True
+
+    def commit_held(self) -> bool:
+        self.log.append("commit")
+        self.may_share = False
+        return not self.fails
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_jobs_that_wait_share_a_commit_and_have_their_results_after_it(make_pool: MakePool, fails: bool) -> None:
+    log: list[str] = []
+    one = make_pool(1, connection=lambda: Transactions(log, fails))
+    go = threading.Event()
+    running = asyncio.create_task(one.run(go.wait, ignore))
+
+    async def job(name: str, *, shares_commit: bool) -> None:
+        await one.run(partial(log.append, name), ignore, name, shares_commit=shares_commit)
+        log.append(f"{name} done")
+
+    names = {"alice posts": True, "bob polls": False, "carol posts": True}
+    jobs = [asyncio.create_task(job(name, shares_commit=shares)) for name, shares in names.items()]
+    while sum(map(len, one.jobs.values())) < len(jobs):
+        await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(running, *jobs)
+    again = ["alice posts", "carol posts"] if fails else []
+    done = ["alice posts done", "carol posts done"]
+    assert [line for line in log if "bob" not in line] == ["alice posts", "carol posts", "commit", *again, *done]
+    assert log.index("bob polls") > log.index("commit")

@@ -8,6 +8,7 @@ keeps its database connection. `make bench` compares the two.
 
 import asyncio
 import logging
+import re
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.db import close_old_connections, connections
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
@@ -41,6 +42,9 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Result = tuple[Any, dict[str, Any], Any]
 END = object()
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+
+POSTS = re.compile(r"/api/messages/?|/chat/([^/]+/)?messages/?")
+"""The paths of customers' messages."""
 
 UPLOAD_THREADS = 4
 """Requests with files that are handled at the same time, in separate threads: they may take long."""
@@ -68,7 +72,8 @@ class RequestHandler(ASGIHandler):
         """
         super(ASGIHandler, self).__init__()
         self.load_middleware(is_async=False)
-        self.pool = ThreadPool(threads, initializer, after_results)
+        can_share = hasattr(connections[DEFAULT_DB_ALIAS], "hold_commits")  # SQLite; servers do it by themselves
+        self.pool = ThreadPool(threads, initializer, after_results, database if can_share else None)
         self.upload_pool = ThreadPool(UPLOAD_THREADS, initializer, after_results)
         self.uploads = Usage(MAX_UPLOADS_OF_ADDRESS, MAX_UPLOADS)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
@@ -96,8 +101,16 @@ class RequestHandler(ASGIHandler):
 
     async def run(self, scope: Scope, body: IO[bytes]) -> Result:
         """Handle a request in a thread."""
-        result: Result = await self.pool.run(partial(self.respond, scope, body), close_unsent, address_of_scope(scope))
+        is_post = posts_message(scope)
+        respond = self.repeatable(scope, body) if is_post else partial(self.respond, scope, body)
+        result: Result = await self.pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
         return result
+
+    def repeatable(self, scope: Scope, body: IO[bytes]) -> Callable[[], Result]:
+        """A function that handles a request, and may be called again: see ThreadPool.run_together."""
+        content = body.read()
+        body.close()
+        return lambda: self.respond(scope, BytesIO(content))
 
     async def run_upload(self, scope: Scope, body: IO[bytes]) -> Result:
         """Handle a request with files in a thread for uploads, or answer 503 if there are too many."""
@@ -207,6 +220,16 @@ class RequestHandler(ASGIHandler):
         if pool is not self.files:
             pool.submit(connections.close_all)
             pool.shutdown(wait=False)
+
+
+def database() -> Any:
+    """The connection of this thread to the database."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
+def posts_message(scope: Scope) -> bool:
+    """Whether a customer's page or widget posts a message without files."""
+    return scope["method"] == "POST" and POSTS.fullmatch(scope["path"]) is not None and not is_upload(scope)
 
 
 def is_upload(scope: Scope) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 MAX_UNDELIVERED = 16
 """Finished results after which the event loop is woken up although jobs are waiting in the queue."""
@@ -33,7 +33,28 @@ logger = logging.getLogger(__name__)
 
 Callback = Callable[[], None]
 Discard = Callable[[Any], None]
-Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard]
+Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard, bool]
+"""A function, the future of its result, what to do with a result that nobody awaits, and whether it shares a commit."""
+
+Done = tuple[Job, Any, BaseException | None]
+"""A job with its result or exception."""
+
+MAX_SHARING = 0.05
+"""Seconds after which no job is added to those that share a commit: meanwhile no other process can write."""
+
+
+class Connection(Protocol):
+    """A thread's connection to a database, as in chatsite/databases/sqlite3/shared_commit.py."""
+
+    @property
+    def may_share(self) -> bool:
+        """Whether a commit waits, to which other transactions may be added."""
+
+    def hold_commits(self) -> None:
+        """From now on let commits wait."""
+
+    def commit_held(self) -> bool:
+        """Commit what waits. False if that failed: then nothing of it is stored."""
 
 
 def do_nothing() -> None:
@@ -48,23 +69,47 @@ def guard(function: Callable[..., object], *args: Any) -> None:
         logger.exception("A callback of the thread pool failed.")
 
 
+def run(job: Job) -> Done:
+    """Run a job, unless its caller was cancelled."""
+    function, future, discard, _ = job
+    result = None
+    try:
+        if not future.cancelled():
+            result = function()
+            if future.cancelled():
+                discard(result)
+        if future.cancelled():
+            raise asyncio.CancelledError
+    except BaseException as error:
+        return job, result, error
+    return job, result, None
+
+
 class ThreadPool:
     """A pool of threads. One does all jobs; another joins only if it waits for something or a job takes long."""
 
-    def __init__(self, threads: int, initializer: Callback = do_nothing, after_results: Callback = do_nothing) -> None:
+    def __init__(
+        self,
+        threads: int,
+        initializer: Callback = do_nothing,
+        after_results: Callback = do_nothing,
+        connection: Callable[[], Connection] | None = None,
+    ) -> None:
         """`threads` is the largest number of jobs that run at the same time.
 
         `initializer` is called once in each thread. `after_results` is called in the event loop whenever results have
         been delivered: what jobs have queued for the event loop need not wake it up a second time.
+        `connection` returns the connection of the thread that calls it; None if jobs cannot share a commit.
         """
         self.threads = threads
         self.after_results = after_results
+        self.connection = connection
         self.executor = ThreadPoolExecutor(
             threads, thread_name_prefix="request", initializer=partial(guard, initializer)
         )
         self.loop: asyncio.AbstractEventLoop | None = None
         self.jobs: dict[str, deque[Job]] = {}  # by client; the first client's turn is next
-        self.results: deque[tuple[Job, Any, BaseException | None]] = deque()
+        self.results: deque[Done] = deque()
         self.lock = threading.Lock()  # for `jobs` and `active`
         self.active = 0  # threads that work through the queue
         self.delivery_scheduled = False
@@ -73,10 +118,15 @@ class ThreadPool:
         self.next_poll: asyncio.TimerHandle | None = None
         self.last_poll = (0.0, 0.0)  # the time, and the CPU time that the process had used
 
-    async def run(self, function: Callable[[], Any], discard: Discard, client: str = "") -> Any:
+    async def run(
+        self, function: Callable[[], Any], discard: Discard, client: str = "", *, shares_commit: bool = False
+    ) -> Any:
         """Call the function in a thread; return its result or raise its exception.
 
         Clients take turns, one job each, so a client with many jobs does not delay the others for long.
+
+        `shares_commit`: what the function writes may be committed together with what others write, if the pool has a
+        connection that can. The function may be called twice: the first call then has changed nothing in the database.
 
         A function that has begun runs to its end even if the caller is cancelled: then `discard` is called with the
         result, in a thread.
@@ -86,7 +136,9 @@ class ThreadPool:
             self.loop, self.delivery_scheduled, self.undelivered, self.next_poll = loop, False, 0, None
         future = loop.create_future()
         with self.lock:
-            self.jobs.setdefault(client, deque()).append((function, future, discard))
+            self.jobs.setdefault(client, deque()).append(
+                (function, future, discard, shares_commit and self.connection is not None)
+            )
         self.undelivered += 1
         self.start_thread(limit=1)
         if self.next_poll is None:
@@ -120,32 +172,53 @@ class ThreadPool:
                 self.jobs[client] = jobs  # at the end
             return job
 
+    def next_sharing_job(self) -> Job | None:
+        """Take a job that shares its commit with others, of the client whose turn it is next; None if there is none."""
+        with self.lock:
+            for client, jobs in self.jobs.items():
+                if jobs[0][-1]:
+                    del self.jobs[client]
+                    job = jobs.popleft()
+                    if jobs:
+                        self.jobs[client] = jobs
+                    return job
+            return None
+
     def work(self) -> None:
         """In a thread: run jobs until the queue is empty."""
         while job := self.next_job():
-            function, future, discard = job
-            result, error = None, None
-            try:
-                if not future.cancelled():
-                    result = function()
-                    if future.cancelled():
-                        discard(result)
-                if future.cancelled():
-                    raise asyncio.CancelledError
-            except BaseException as raised:
-                error = raised
-            self.results.append((job, result, error))
+            done = self.run_together(job, self.connection()) if job[-1] and self.connection else [run(job)]
+            self.results.extend(done)
+            future = job[1]
             if not self.delivery_scheduled and (not self.jobs or len(self.results) >= MAX_UNDELIVERED):
                 self.delivery_scheduled = True
                 with suppress(RuntimeError):  # the event loop is closed
                     future.get_loop().call_soon_threadsafe(self.deliver)
+
+    def run_together(self, first: Job, connection: Connection) -> list[Done]:
+        """Run a job that writes, and such jobs that wait; commit what they have written, at once.
+
+        They have their results after the commit. If it fails, each is run again by itself.
+        """
+        done: list[Done] = []
+        job: Job | None = first
+        ends = time.monotonic() + MAX_SHARING
+        connection.hold_commits()
+        try:
+            while job:
+                done.append(run(job))
+                goes_on = connection.may_share and len(done) < MAX_UNDELIVERED and time.monotonic() < ends
+                job = self.next_sharing_job() if goes_on else None
+        finally:
+            is_stored = connection.commit_held()
+        return done if is_stored else [run(job) for job, _, _ in done]
 
     def deliver(self) -> None:
         """In the event loop: set the results of the futures that wait for them."""
         self.delivery_scheduled = False  # before the loop, so that a result that comes during it schedules another
         self.idle_polls = 0
         while self.results:
-            (_, future, discard), result, error = self.results.popleft()
+            (_, future, discard, _), result, error = self.results.popleft()
             self.undelivered -= 1
             if future.cancelled():
                 if error is None:

@@ -16,6 +16,7 @@ from typing import Any
 from django.db.backends.sqlite3 import base
 
 from chatsite.databases.sqlite3.fair_lock import FairLock
+from chatsite.databases.sqlite3.shared_commit import SharedCommit
 
 locks: defaultdict[str, FairLock] = defaultdict(FairLock)
 """By the name of the database."""
@@ -39,7 +40,7 @@ class Cursor(base.SQLiteCursorWrapper):
         return converted
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(SharedCommit):
     """Django's backend. A transaction holds the lock of its database from its beginning to its end."""
 
     @property
@@ -69,10 +70,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _begin(self) -> None:
         try:
-            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs lack it
+            super()._start_transaction_under_autocommit()
         except BaseException:
-            self.write_lock.release(self)
+            self._release()
             raise
+
+    def _release(self) -> None:
+        if not self.is_shared:
+            self.write_lock.release(self)
 
     def _busy_timeout(self) -> int:
         milliseconds: int = self.connection.execute("PRAGMA busy_timeout").fetchone()[0]
@@ -88,17 +93,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _commit(self) -> Any:
         # If it fails, Django rolls back, and closes the connection if that fails too.
-        result = super()._commit()  # type: ignore[misc]  # the stubs lack it
-        self.write_lock.release(self)
+        result = super()._commit()
+        self._release()
         return result
 
     def _rollback(self) -> Any:
-        result = super()._rollback()  # type: ignore[misc]  # the stubs lack it
-        self.write_lock.release(self)
+        result = super()._rollback()
+        self._release()
         return result
 
     def _close(self) -> Any:
         try:
-            return super()._close()  # type: ignore[misc]  # the stubs lack it
+            return super()._close()
         finally:
             self.write_lock.release(self)
