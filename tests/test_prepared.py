@@ -71,3 +71,13 @@ def test_the_latest_messages_have_their_agents(talk: Conversation, bob: Agent, d
             assert names == [("0", "None"), ("1", "Bob"), ("2", "None")]
         assert [message.content for message in Message.objects.newest(talk.pk, 4)] == ["0", "1", "2", "3"]
         assert [message.content for message in Message.objects.newest(other.pk, 4)] == ["In another conversation"]
+
+
+def test_a_prepared_query_returns_tuples(talk: Conversation, bob: Agent) -> None:
+    take(conversation=talk, by=bob)
+    for _ in range(2):
+        [entry] = Conversation.objects.all().inbox(bob, "OPEN", bob.pk, 10)
+        with_unread = Conversation.objects.with_unread(bob.pk).with_assignee()
+        assert entry == with_unread.values_list(*entry._fields).get()
+        assert (entry.pk, entry.customer_name, entry.assignee_name, entry.unread) == (talk.pk, "Alice", "Bob", 1)
+        assert entry.last_message_at == talk.last_message_at

@@ -8,6 +8,8 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import post_message
+from conversations.agent import inbox
+from conversations.agent.inbox import ROW
 from conversations.agent.panel import HEADER, PANEL
 from conversations.models import Agent, Conversation, Message
 from conversations.screen.message_rows import MESSAGE
@@ -114,3 +116,17 @@ def test_agents_see_names_and_numbers_of_the_conversation_that_they_open(bobs: P
         assert f'<h2 tabindex="-1">{shown}</h2>' in page
         assert f'data-conversation="{other.pk}"' in page
         assert f'hx-post="/inbox/{other.pk}/take/"' in page
+
+
+def test_rows_of_the_list_are_the_same_as_from_a_fresh_template(bobs: Page, carols: Page, talk: Conversation) -> None:
+    post_message(content="Hi", name="Mallory <b> %s")
+    for change in ("read", "take", "messages"):
+        bobs.post(f"/inbox/{talk.pk}/{change}/", {"last": talk.last_message_id, "content": "100% %(line)s"})
+        for page, language in ((bobs, "en"), (bobs, "de"), (carols, "ar")):
+            for query in ("", f"?chosen={talk.pk}", "?whose=mine"):
+                prepared = html(page, f"/inbox/list/{query}", language)
+                ROW.rendered.clear()
+                inbox._render_row.cache_clear()
+                assert html(page, f"/inbox/list/{query}", language) == prepared
+    assert '<span class="who">Mallory &lt;b&gt; %s</span>' in html(bobs, "/inbox/list/")
+    assert "100% %(line)s</span>" in html(bobs, "/inbox/list/")

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
-from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
@@ -16,8 +17,10 @@ from django.views.decorators.http import require_GET
 
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.models import Agent, Author, Conversation, Website
+from conversations.models.conversation import InboxEntry
 from conversations.screen.bubbles import Avatar
 from conversations.screen.paging import query_number
+from conversations.screen.prepared_templates import PreparedTemplate
 
 ROWS = 50
 """Rows at first, and how many each "Show more" adds."""
@@ -103,19 +106,18 @@ class Filters:
         chosen = all(getattr(self, field) == value for field, value in choice.items())
         return {"name": name, "query": self.query_string(rows=ROWS, **choice), "chosen": chosen}
 
-    def conversations(self, agent: Agent, websites: list[Website]) -> list[Conversation]:
+    def conversations(self, agent: Agent, websites: list[Website]) -> list[InboxEntry]:
         """Find the conversations, and one more than shown if there are more, in one query."""
         whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
         website = next((each.pk for each in websites if each.key == self.website), None)
         return agent.visible_conversations().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A conversation in the list: everything its template shows, as the key of a cache of rendered rows."""
 
-    pk: str
-    avatar: Avatar
+    pk: int
+    name: str
     at: datetime
     line: str
     answered: bool
@@ -124,33 +126,42 @@ class Row:
     unread: int
     chosen: bool
     query: str
-    language: str | None
     website: str  # its name; "" if the agent sees only one website
+    language: str | None
 
-    @classmethod
-    def of(cls, conversation: Any, reader: Agent, filters: Filters, chosen: int | None, website: str) -> "Row":
-        """Make the row of a conversation that `ConversationQuerySet.inbox` found."""
-        name = conversation.assignee_name or conversation.assignee_username or ""
-        return cls(
-            pk=str(conversation.pk),
-            avatar=Avatar.of(str(conversation)),
-            at=conversation.last_message_at,
-            line=conversation.last_line,
-            answered=conversation.last_author == Author.AGENT,
-            urgency=conversation.urgency,
-            assignee=_("You") if conversation.assignee_id == reader.pk else name,
-            unread=conversation.unread,
-            chosen=conversation.pk == chosen,
-            query=filters.query,
-            language=get_language(),
-            website=website,
-        )
+
+class RowKind(NamedTuple):
+    """What decides how a row looks, besides which of its values are empty."""
+
+    answered: bool
+    urgency: str
+    chosen: bool
+
+
+ROW = PreparedTemplate(
+    "agent/_row.html",
+    *("pk", "query", "hue", "initials", "name", "moment", "time", "line", "website", "assignee", "unread"),
+)
 
 
 @lru_cache(maxsize=10_000)
 def _render_row(row: Row) -> SafeString:
     """Render a row. Rendered rows are cached, because most rows are the same in the next request."""
-    return render_to_string("agent/_row.html", {"row": row})
+    avatar, at = Avatar.of(row.name), timezone.localtime(row.at)
+    values = {
+        "pk": row.pk,
+        "query": row.query,
+        "hue": avatar.hue,
+        "initials": avatar.initials,
+        "name": avatar.name,
+        "moment": at.isoformat(),
+        "time": f"{date_format(at, 'MONTH_DAY_FORMAT')} {at:%H:%M}",
+        "line": row.line,
+        "website": row.website,
+        "assignee": row.assignee,
+        "unread": row.unread or "",
+    }
+    return ROW.render(RowKind(row.answered, row.urgency, row.chosen), values)
 
 
 def list_context(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
@@ -161,9 +172,25 @@ def list_context(request: AgentRequest, chosen: Conversation | None = None) -> d
     found = filters.conversations(request.agent, websites)
     more = filters.query_string(rows=filters.rows + ROWS) if len(found) > filters.rows < MAX_ROWS else ""
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
+    now, language, you = timezone.now(), get_language(), _("You")
     shown = [
-        Row.of(conversation, request.agent, filters, chosen_id, names.get(conversation.website_id, ""))
-        for conversation in found[: filters.rows]
+        Row(
+            pk=entry.pk,
+            name=str(entry),
+            at=entry.last_message_at,
+            line=entry.last_line,
+            answered=entry.last_author == Author.AGENT,
+            urgency=entry.urgency(now),
+            assignee=you
+            if entry.assignee_id == request.agent.pk
+            else entry.assignee_name or entry.assignee_username or "",
+            unread=entry.unread,
+            chosen=entry.pk == chosen_id,
+            query=filters.query,
+            website=names.get(entry.website_id, ""),
+            language=language,
+        )
+        for entry in found[: filters.rows]
     ]
     unread = sum(row.unread > 0 for row in shown)
     html = mark_safe("".join(_render_row(row) for row in shown))  # noqa: S308 (each is rendered by its template)

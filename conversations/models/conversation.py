@@ -26,18 +26,33 @@ if TYPE_CHECKING:
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
 
-INBOX_COLUMNS = (
-    "website",
-    "status",
-    "customer_name",
-    "customer_email",
-    "assignee",
-    "last_message_id",
-    "last_message_at",
-    "last_line",
-    "last_author",
-)
-"""The columns that the inbox shows."""
+
+class InboxEntry(NamedTuple):
+    """A conversation in an agent's list. Objects of the model would take a fifth of the time of the whole list."""
+
+    pk: int
+    website_id: int
+    status: str
+    customer_name: str
+    customer_email: str
+    assignee_id: int | None
+    assignee_name: str
+    assignee_username: str | None
+    last_message_at: datetime
+    last_line: str
+    last_author: str
+    unread: int
+
+    def __str__(self) -> str:
+        """What the list calls the customer."""
+        return name_of_customer(self.customer_name, self.customer_email, self.pk)
+
+    def urgency(self, now: datetime) -> str:
+        """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
+        if self.status != "OPEN" or self.last_author != "CUS":
+            return ""
+        waited = now - self.last_message_at
+        return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
 
 
 class KnownConversation(NamedTuple):
@@ -170,28 +185,29 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         assignee: int | EllipsisType | None,
         most: int,
         website_id: int | None = None,
-    ) -> "list[Conversation]":
-        """The newest `most` conversations of this status, `with_unread()` and `with_assignee()`, for an agent's list.
+    ) -> list[InboxEntry]:
+        """The newest `most` conversations of this status, for an agent's list.
 
         `assignee` is an agent's id, None for unassigned ones, or ... for all. `website_id` None means all websites.
         """
 
-        def build() -> "ConversationQuerySet":
+        def build() -> "models.QuerySet[Conversation, tuple[Any, ...]]":
             found = self.filter(status="?").newest_first().with_unread(-1).with_assignee()
             if assignee is not ...:
                 found = found.filter(assignee=None if assignee is None else -2)
             if website_id is not None:
                 found = found.filter(website_id=-3)
-            return found[:most]
+            return found.values_list(*InboxEntry._fields)[:most]
 
         assigned = "all" if assignee is ... else "nobody" if assignee is None else "one"
         key = ("inbox", most, assigned, website_id is not None)
-        return list(prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee, -3: website_id}))
+        rows = prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee, -3: website_id})
+        return [InboxEntry._make(row) for row in rows]
 
     def with_assignee(self) -> "ConversationQuerySet":
-        """Annotate the assignee's names, and load only the columns that the inbox shows."""
+        """Annotate the assignee's names."""
         full_name = Concat("assignee__first_name", Value(" "), "assignee__last_name")
-        return self.only(*INBOX_COLUMNS).annotate(
+        return self.annotate(
             assignee_name=Trim(Coalesce(full_name, Value(""))), assignee_username=F("assignee__username")
         )
 
@@ -259,8 +275,7 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         """The customer's name or e-mail address, or a number if they gave neither."""
-        # Translators: the number must stand last, apart.
-        return self.customer_name or self.customer_email or _("Visitor %(number)s") % {"number": self.pk}
+        return name_of_customer(self.customer_name, self.customer_email, self.pk)
 
     def save_changes(self, *names: str) -> None:
         """Save these fields and `updated_at`."""
@@ -294,18 +309,11 @@ class Conversation(models.Model):
         others = Conversation.objects.filter(contact_id=self.contact_id).exclude(pk=self.pk)
         return list(others.newest_first()[:most])
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it is open and the last message is the customer's."""
-        return self.is_open and self.last_author == "CUS"
 
-    @property
-    def urgency(self) -> str:
-        """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
-        if not self.is_waiting:
-            return ""
-        waited = timezone.now() - self.last_message_at
-        return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
+def name_of_customer(name: str, email: str, pk: int) -> str:
+    """What agents call a conversation's customer: by their name or e-mail address, or a number if they gave neither."""
+    # Translators: the number must stand last, apart.
+    return name or email or _("Visitor %(number)s") % {"number": pk}
 
 
 def identified_uuid(secret: uuid.UUID) -> uuid.UUID:

@@ -8,34 +8,35 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
 
-M = TypeVar("M", bound=Model)
+Row = TypeVar("Row")
+"""What a query returns: objects or, after `values_list`, tuples."""
 
 _compiled: dict[tuple[str, Hashable], "PreparedQuery[Any]"] = {}
 
 
 def prepared(
-    queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[M]], values: Mapping[Any, Any]
-) -> list[M]:
-    """The objects that the query of `build()` finds, with `values` in place of its placeholders.
+    queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Row]], values: Mapping[Any, Any]
+) -> list[Row]:
+    """What the query of `build()` finds, objects or tuples, with `values` in place of its placeholders.
 
     The ORM takes several times as long to compile a query as the database to run it, so each query is compiled once
     for each `key`. The key must name everything that varies besides the values, such as a LIMIT. `build` filters
     `queryset` with placeholders in place of the values: unique ones such as -1, which nothing else in the query equals.
-    `values` maps each placeholder to its value. Annotations and `select_related` work as usual.
+    `values` maps each placeholder to its value. Annotations, `select_related` and `values_list` work as usual.
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
         return PreparedQuery(build()).fetch(values)
     cache_key = (connection.vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
-    found: list[M] = _compiled[cache_key].fetch(values)
+    found: list[Row] = _compiled[cache_key].fetch(values)
     return found
 
 
-class PreparedQuery(Generic[M]):
+class PreparedQuery(Generic[Row]):
     """A compiled query, and how its rows become objects: the steps of `django.db.models.query.ModelIterable`."""
 
-    def __init__(self, queryset: QuerySet[M]) -> None:
+    def __init__(self, queryset: QuerySet[Any, Row]) -> None:
         """Compile the query."""
         self.model = queryset.model
         self.compiler = queryset.query.get_compiler(connection=connection)
@@ -43,26 +44,29 @@ class PreparedQuery(Generic[M]):
         select: Any = self.compiler.select
         self.converters = self.compiler.get_converters([expression for expression, _, _ in select])
         columns: Any = self.compiler.klass_info
+        self.makes_objects = queryset._fields is None  # type: ignore[attr-defined]  # set by values_list
+        if not self.makes_objects:
+            return
         self.fields = [select[column][0].target.attname for column in columns["select_fields"]]
         self.annotations: Any = self.compiler.annotation_col_map
         self.related: list[Any] = get_related_populators(columns, select, connection.alias)  # type: ignore[call-arg]  # stubs of Django 6
 
-    def fetch(self, values: Mapping[Any, Any]) -> list[M]:
+    def fetch(self, values: Mapping[Any, Any]) -> list[Row]:
         """Run the query with these values in place of its placeholders."""
         with connection.cursor() as cursor:
             cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
             rows: Any = cursor.fetchall()
         if self.converters:
             rows = self.compiler.apply_converters(rows, self.converters)
-        return [self._object(row) for row in rows]
+        return [self._object(row) for row in rows] if self.makes_objects else list(rows)
 
-    def _object(self, row: Any) -> M:
-        found: M = self.model.from_db(connection.alias, self.fields, row[: len(self.fields)])
+    def _object(self, row: Any) -> Row:
+        found: Any = self.model.from_db(connection.alias, self.fields, row[: len(self.fields)])
         for related in self.related:
             related.populate(row, found)
         for name, column in self.annotations.items():
             setattr(found, name, row[column])
-        return found
+        return found  # type: ignore[no-any-return]
 
 
 def insert(instance: Model) -> None:
