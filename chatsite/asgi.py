@@ -15,6 +15,7 @@ from django.conf import settings
 from chatsite.serving.early_responses import early_response, send_response
 from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
+from conversations.live.doorbell import stay_open
 from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
 from conversations.poll_cache import poll_cache, poll_key, send_answer
@@ -42,4 +43,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if is_http and (response := await early_response(scope)):
         await send_response(response, send)
     else:
-        await protocols(scope, receive, send)
+        doorbell = await protocols(scope, receive, send)
+        if doorbell is not None:  # a socket is open, and this function keeps nothing of its handshake
+            del scope
+            await stay_open(doorbell, receive)

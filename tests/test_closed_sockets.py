@@ -9,7 +9,7 @@ import pytest
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 
-from chatsite.asgi import protocols
+from chatsite.asgi import application
 from conversations.actions import post_message
 from conversations.live import channel_layer, open_sockets, rounds
 from conversations.models import Agent
@@ -45,7 +45,7 @@ def redis(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 async def opened(path: str, cookie: str) -> WebsocketCommunicator:
     """An open socket that has been rung once."""
     headers = [(b"host", b"testserver"), (b"origin", OURS), (b"cookie", cookie.encode())]
-    bell = WebsocketCommunicator(protocols, path, headers=headers)
+    bell = WebsocketCommunicator(application, path, headers=headers)
     assert (await bell.connect(timeout=10))[0]
     await ring_of(bell)
     return bell

@@ -15,7 +15,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 
-from chatsite.asgi import protocols
+from chatsite.asgi import application
 from chatsite.sessions import SessionStore
 from conversations.actions import close, post_message, renew_secret, take
 from conversations.announce import AGENTS, customer_group
@@ -37,7 +37,7 @@ async def socket(path: str, *, cookies: str = "", origin: bytes | None = OURS) -
     headers = [(b"host", b"testserver"), (b"cookie", cookies.encode())]
     if origin is not None:
         headers.append((b"origin", origin))
-    bell = WebsocketCommunicator(protocols, path, headers=headers)
+    bell = WebsocketCommunicator(application, path, headers=headers)
     yield bell
     await bell.disconnect()
 
@@ -384,7 +384,7 @@ async def test_a_socket_leaves_no_task_and_no_count_behind_whatever_fails(
     before = asyncio.all_tasks()
     cookies = f"chat={talk.uuid.hex}; {session(bobs)}"
     headers = [(b"host", b"testserver"), (b"origin", OURS), (b"cookie", cookies.encode())]
-    bell = WebsocketCommunicator(protocols, path.format(uuid=talk.uuid), headers=headers)
+    bell = WebsocketCommunicator(application, path.format(uuid=talk.uuid), headers=headers)
     await bell.connect()
     await ring_of(bell)
     original = getattr(doorbell.Doorbell, failing)
@@ -486,11 +486,11 @@ async def test_a_page_without_cookies_sends_its_secret_as_a_subprotocol(shop: We
     theirs = (await in_thread(post_message)(content="Hi", website=shop)).conversation
     headers = [(b"host", b"testserver"), (b"origin", OURS)]
     path = "/ws/chat/shop/?host=https%3A%2F%2Fshop.example"
-    bell = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", theirs.uuid.hex])
+    bell = WebsocketCommunicator(application, path, headers=headers, subprotocols=["chat", theirs.uuid.hex])
     assert await bell.connect(timeout=5) == (True, "chat")
     assert (await ring_of(bell))["last"] == theirs.last_message_id
     await bell.disconnect()
-    wrong = WebsocketCommunicator(protocols, path, headers=headers, subprotocols=["chat", "0" * 32])
+    wrong = WebsocketCommunicator(application, path, headers=headers, subprotocols=["chat", "0" * 32])
     await wrong.connect(timeout=5)
     assert await closed_with(wrong) == doorbell.NOT_FOUND
     await wrong.disconnect()

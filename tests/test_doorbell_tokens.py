@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from channels.testing import WebsocketCommunicator
 
-from chatsite.asgi import protocols
+from chatsite.asgi import application
 from conversations.actions import post_message
 from conversations.live import rounds
 from conversations.models import Agent, Conversation, Token, Website
@@ -27,7 +27,7 @@ async def socket(
     headers = {"host": "testserver", "origin": origin, "cookie": cookies}
     headers["authorization"] = f"Bearer {bearer}" if bearer else ""
     encoded = [(name.encode(), value.encode()) for name, value in headers.items() if value]
-    bell = WebsocketCommunicator(protocols, path, headers=encoded, subprotocols=list(offered))
+    bell = WebsocketCommunicator(application, path, headers=encoded, subprotocols=list(offered))
     yield bell
     await bell.disconnect()
 

@@ -1,5 +1,6 @@
 """WebSockets of a real server: odd handshakes, bounds for each socket, and how many sockets there may be."""
 
+import asyncio
 import base64
 import json
 import os
@@ -9,18 +10,28 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 from daphne.ws_protocol import WebSocketFactory
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from chatsite.serving.websocket import CLOSE_TIMEOUT, MAX_FRAMES, MAX_REFUSED, WebSocketConnection
+from chatsite.serving.websocket import (
+    CLOSE_TIMEOUT,
+    HANDSHAKE,
+    MAX_FRAMES,
+    MAX_REFUSED,
+    Messages,
+    WebSocketConnection,
+)
 from tests.conftest import PASSWORD, Server, server_database
 from tests.test_server import serving, until
 
@@ -220,6 +231,17 @@ def test_odd_handshakes_leave_no_connection_behind(observed: ObservedServer, uui
     observed.forgets_all_connections()
 
 
+def test_compression_that_browsers_offer_is_not_agreed_on(observed: ObservedServer, uuid: str) -> None:
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+    with handshake(observed.port, f"/ws/messages/{uuid}/", offer) as client:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(1)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in head.lower()
+        assert client.recv(2)[:1] == b"\x81"  # a message that is not compressed
+
+
 # Limits ---------------------------------------------------------------------------------------------------------------
 
 
@@ -323,12 +345,64 @@ def test_a_client_that_does_not_read_fills_no_memory(tmp_path: Path) -> None:
 def connection() -> Any:
     """A connection without a server, whose clock a test can advance."""
     factory = WebSocketFactory(None)
-    factory.protocol = WebSocketConnection
+    factory.setProtocolOptions(failByDrop=False)
+    factory.protocol = WebSocketConnection.with_options_of(factory)
     factory.reactor = Clock()
     connection, transport = factory.buildProtocol(None), StringTransport()  # type: ignore[no-untyped-call]
     transport.producer = connection  # as the HTTP request that is upgraded
     connection.makeConnection(transport)
     return connection
+
+
+def test_an_open_connection_keeps_little_and_still_does_all_that_clients_may_ask_of_it(connection: Any) -> None:
+    before = set(vars(connection))
+    connection.state, connection.application_queue = connection.STATE_OPEN, Messages()
+    connection.server = SimpleNamespace(protocol_disconnected=lambda _protocol: None)
+    connection.last_ping = time.time()
+    connection.forget_handshake()
+    assert len(vars(connection)) < 12
+    assert {name for name in before if not hasattr(connection, name)} <= HANDSHAKE
+    sent = frame(TEXT, "é".encode()[:1], fin=False) + frame(PING, b"x") + frame(CONTINUATION, "é".encode()[1:])
+    for data in (sent[:9], sent[9:], frame(TEXT, b"two") + frame(BINARY, b"\xff")):
+        connection.dataReceived(data)
+    connection.send_text("x" * 200)
+    connection._sendAutoPing()
+    ping = connection.autoPingPending
+    connection.dataReceived(frame(PONG, bytes(12)))
+    assert connection.autoPingPending == ping
+    key = os.urandom(4)
+    masked = bytes(byte ^ key[number % 4] for number, byte in enumerate(ping))
+    connection.server.ping_interval = 20
+    connection.dataReceived(bytes([0x80 | PONG, 0x80 | 12]) + key + masked)
+    assert connection.autoPingPending is None
+    assert connection.due == connection.last_ping + 20
+    connection.dataReceived(frame(TEXT, b"\xff"))
+    connection.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+    received = [message.get("text") or message.get("bytes") for message in connection.application_queue.waiting]
+    assert received == ["é", "two", b"\xff", None]
+    pong, message = b"\x8a\x01x", b"\x81\x7e\x00\xc8" + b"x" * 200
+    invalid = struct.pack("!H", 1007)
+    assert connection.transport.value().startswith(pong + message + b"\x89\x0c" + ping + b"\x88")
+    assert invalid in connection.transport.value()
+
+
+async def test_messages_of_a_socket_wait_for_its_application() -> None:
+    messages = Messages()
+    messages.put_nowait({"type": "one"})
+    assert messages.qsize() == 1
+    assert await messages.get() == {"type": "one"}
+    waiting = asyncio.ensure_future(messages.get())
+    await asyncio.sleep(0)
+    messages.put_nowait({"type": "two"})
+    messages.put_nowait({"type": "three"})
+    assert await waiting == {"type": "two"}
+    waiting = asyncio.ensure_future(messages.get())
+    assert await waiting == {"type": "three"}
+    cancelled = asyncio.ensure_future(messages.get())
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    messages.put_nowait({"type": "four"})
+    assert await messages.get() == {"type": "four"}
 
 
 def test_a_closed_connection_does_not_wait_for_ever_for_its_client_to_read(connection: Any) -> None:

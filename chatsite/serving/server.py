@@ -32,7 +32,7 @@ from chatsite.serving.listening import CannotListen, endpoint, explain
 from chatsite.serving.shutdown import end_in_time
 from chatsite.serving.twisted_log import TwistedLog
 from chatsite.serving.usage import Usage
-from chatsite.serving.websocket import WebSocketConnection
+from chatsite.serving.websocket import Messages, WebSocketConnection
 from chatsite.serving.writing import do_nothing, write_now
 
 LARGEST_FRAME = 64 * 1024
@@ -128,6 +128,7 @@ class ChatsiteServer(Server):
         self.database_file: DatabaseFile | None = None
         self.is_database_lost = False
         self.http_connections: set[HttpConnection] = set()
+        self.unchecked: set[Any] = set()
         self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
         self.upload_bytes = Usage(MAX_UPLOAD_BYTES_OF_ADDRESS, MAX_UPLOAD_BYTES)
 
@@ -143,9 +144,12 @@ class ChatsiteServer(Server):
         self.http_factory.log = lambda _request: None  # it would format an access log line and drop it
         self.http_factory.protocol = HttpConnection
         # With failByDrop a client that sends too large a frame would be disconnected without a close code.
-        self.ws_factory.protocol = WebSocketConnection
-        # OriginCheck refuses the origin null with 403 like any other; autobahn would answer 400.
-        self.ws_factory.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True)
+        # OriginCheck refuses the origin null with 403 like any other; autobahn would answer 400. `check_timeouts`
+        # disconnects clients that do not answer pings, without a timer for each.
+        self.ws_factory.setProtocolOptions(
+            failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True, autoPingTimeout=0
+        )
+        self.ws_factory.protocol = WebSocketConnection.with_options_of(self.ws_factory)
         self.ready()
         return port
 
@@ -170,17 +174,26 @@ class ChatsiteServer(Server):
         """
         scope["root_path"] = ""
         if not isinstance(protocol, WebRequest):
-            scope["chatsite.socket"] = protocol
-            return super().create_application(protocol, scope)
+            return self.create_socket_application(protocol, scope)
         scope["chatsite.body"], protocol.content = protocol.content, io.BytesIO()
         scope["chatsite.refusal"] = protocol.refusal
         scope["chatsite.disconnected"] = protocol.is_disconnected
         queue = super().create_application(protocol, scope)
-        self.connections[protocol]["application_instance"].add_done_callback(partial(self.abort_incomplete, protocol))
+        self.connections[protocol]["application_instance"].add_done_callback(partial(self.end_request, protocol))
         return queue
 
-    def abort_incomplete(self, protocol: Any, _task: "asyncio.Task[None]") -> None:
+    def create_socket_application(self, protocol: Any, scope: dict[str, Any]) -> Messages:
+        """Start the application of a socket, which may write to the connection itself. Returns its messages."""
+        scope |= {"asgi": {"version": "3.0"}, "chatsite.socket": protocol}
+        messages = Messages()
+        application = self.application(scope=scope, receive=messages.get, send=partial(self.handle_reply, protocol))
+        self.connections[protocol]["application_instance"] = task = asyncio.ensure_future(application)
+        task.add_done_callback(lambda _task: self.unchecked.add(protocol))
+        return messages
+
+    def end_request(self, protocol: Any, _task: "asyncio.Task[None]") -> None:
         """Abort the connection of a response that failed half-way, so that the client does not take it for complete."""
+        self.unchecked.add(protocol)
         if protocol._response_started and not protocol.finished and protocol.channel is not None:
             self.abort(protocol)
 
@@ -216,10 +229,14 @@ class ChatsiteServer(Server):
     # Checks of all connections. An exception of one connection closes that one and ends no loop. ----------------------
 
     def application_checker(self) -> None:
-        """Every second: forget finished applications, close failed ones and cancel those without a client."""
+        """Every second: forget finished applications, close failed ones and cancel those without a client.
+
+        Only connections where something has ended since the last check are looked at: thousands of sockets are idle.
+        """
         call_later(1, self.application_checker)
         now = time.time()
-        for protocol in list(self.connections):
+        unchecked, self.unchecked = self.unchecked, set()
+        for protocol in unchecked & self.connections.keys():
             self.guard(protocol, partial(self.check_application, protocol, now))
 
     def check_application(self, protocol: Any, now: float) -> None:
@@ -237,13 +254,16 @@ class ChatsiteServer(Server):
             task.cancel()
         if disconnected and "application_instance" not in details:
             del self.connections[protocol]
+        elif disconnected:
+            self.unchecked.add(protocol)
 
     def timeout_checker(self) -> None:
         """Every few seconds: ping WebSockets, and disconnect clients that take too long or keep too much in memory."""
         call_later(CHECK_INTERVAL, self.timeout_checker)
-        now = time.monotonic()
+        now, clock = time.monotonic(), time.time()
         for protocol in list(self.connections):
-            self.guard(protocol, protocol.check_timeouts)
+            if isinstance(protocol, WebSocketConnection) and protocol.due <= clock:
+                self.guard(protocol, protocol.check_timeouts)
         for connection in list(self.http_connections):
             self.guard(connection, partial(connection.check_pace, now))
         self.check_database_file()
@@ -279,6 +299,7 @@ class ChatsiteServer(Server):
     def protocol_disconnected(self, protocol: Any) -> None:
         """Store when a connection was closed. daphne's method raises KeyError for a removed one."""
         if protocol in self.connections:
+            self.unchecked.add(protocol)
             super().protocol_disconnected(protocol)
 
     # Shutdown ---------------------------------------------------------------------------------------------------------

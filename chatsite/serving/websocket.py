@@ -1,14 +1,19 @@
 """A WebSocket connection: daphne's, with bounds on what one client can make the server do and keep."""
 
+import asyncio
 import re
 import struct
 import sys
-from functools import lru_cache
+import time
+from functools import cached_property, lru_cache
 from typing import Any
 
+from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.types import ConnectionDeny
+from autobahn.websocket.utf8validator import Utf8Validator
 from daphne.ws_protocol import WebSocketProtocol
 from django.conf import settings
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
 from zope.interface import implementer
@@ -32,11 +37,53 @@ CLOSE_TIMEOUT = 10
 SUBPROTOCOLS = re.compile(r"[\w!#$&'*+.^`|~-]+(\s*,\s*[\w!#$&'*+.^`|~-]+){0,9}", re.ASCII)
 """Up to ten tokens (RFC 6455, 4.1), without "%": daphne decodes %63hat to chat, and autobahn does not."""
 
+PONG_HEAD = b"\x8a\x8c"
+"""How a masked pong with the 12 bytes of autobahn's pings begins."""
+
+HANDSHAKE = {
+    *("_raw_query_string", "_transport_details", "_valid_events", "_results", "_wskey", "application_deferred"),
+    *("clean_headers", "client_addr", "http_headers", "http_request_data", "http_request_host", "http_request_params"),
+    *("http_request_path", "http_request_uri", "http_response_data", "http_status_line", "is_closed", "is_open"),
+    *("path", "peer", "protocol_to_accept", "request", "root_path", "send_queue", "server_addr", "trafficStats"),
+    *("utf8validator", "websocket_extensions", "websocket_extensions_in_use", "websocket_origin"),
+    *("websocket_protocol_in_use", "websocket_protocols"),
+}
+"""What autobahn and daphne keep in each connection, and need only for the handshake or can make anew. See
+`forget_handshake`."""
+
 usage = Usage(settings.SOCKETS["sockets of one address"] + MAX_REFUSED, sys.maxsize)
 
 # Close codes (https://www.iana.org/assignments/websocket)
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
+
+
+class Messages:
+    """What waits for the application of one socket. An asyncio.Queue for it takes 3 kB."""
+
+    __slots__ = ("getter", "waiting")
+
+    def __init__(self) -> None:
+        """Nothing waits."""
+        self.waiting: list[dict[str, Any]] = []
+        self.getter: asyncio.Future[None] | None = None
+
+    def put_nowait(self, message: dict[str, Any]) -> None:
+        """Add a message."""
+        self.waiting.append(message)
+        if self.getter is not None and not self.getter.done():
+            self.getter.set_result(None)
+
+    def qsize(self) -> int:
+        """How many messages wait."""
+        return len(self.waiting)
+
+    async def get(self) -> dict[str, Any]:
+        """The next message."""
+        while not self.waiting:
+            self.getter = asyncio.get_running_loop().create_future()
+            await self.getter
+        return self.waiting.pop(0)
 
 
 @lru_cache(100)
@@ -60,6 +107,31 @@ class WebSocketConnection(WebSocketProtocol):
     address: str | None = None  # if it is counted in `usage`
     frames = 0
     last_ping: float
+    due = 0.0  # when `check_timeouts` has something to do, as time.time()
+
+    # What most connections have, so that none needs to keep it: see `forget_handshake`.
+    _parsePOSTFormSubmission = triggered = inside_message = False  # noqa: N815
+    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = wasClean = False  # noqa: N815
+    closedByMe = failedByMe = droppedByMe = wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = False  # noqa: N815
+    wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False  # noqa: N815
+    _perMessageCompress = trackedTimings = wasNotCleanReason = localCloseCode = localCloseReason = None  # noqa: N815
+    remoteCloseCode = remoteCloseReason = openHandshakeTimeoutCall = closeHandshakeTimeoutCall = None  # noqa: N815
+    autoPingTimeoutCall = autoPingPending = autoPingPendingCall = autoPingPendingSent = current_frame = None  # noqa: N815
+    client_addr = path = None
+    send_state = autoPingPendingSeq = 0  # noqa: N815
+    websocket_version = 13
+    data = b""
+    send_queue = ()  # only autobahn's tests fill it
+    trafficStats = TrafficStats()  # noqa: N815  # nobody reads it
+    utf8validator = cached_property(lambda _self: Utf8Validator())
+    is_closed: Any = cached_property(lambda _self: Deferred())
+
+    @classmethod
+    def with_options_of(cls, factory: Any) -> "type[WebSocketConnection]":
+        """This class with a factory's options, which autobahn would copy into each connection, and format for a log."""
+        options = {name: getattr(factory, name) for name in cls.CONFIG_ATTRS}
+        options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+        return type(cls.__name__, (cls,), {**options, "CONFIG_ATTRS": ()})
 
     def connectionMade(self) -> None:
         """Have the transport call `pauseProducing` of this connection and not of the HTTP request before it."""
@@ -82,6 +154,24 @@ class WebSocketConnection(WebSocketProtocol):
             self.address = address
         return super().onConnect(request)
 
+    def serverAccept(self, subprotocol: str | None = None) -> None:
+        """Complete the handshake."""
+        super().serverAccept(subprotocol)
+        if self.state == self.STATE_OPEN:
+            self.forget_handshake()
+
+    def forget_handshake(self) -> None:
+        """Keep only what an open connection needs, which is a tenth: thousands may be open."""
+        mine, common = vars(self), type(self)
+        self.__dict__ = {
+            name: value
+            for name, value in mine.items()
+            if name not in HANDSHAKE and getattr(common, name, mine) is not value
+        }
+
+    def onOpen(self) -> None:
+        """Do nothing: daphne would only log."""
+
     def consumeData(self) -> None:
         """Parse what has been received. What follows a handshake waits until it is accepted."""
         if self.state != self.STATE_CONNECTING or not hasattr(self, "server"):
@@ -91,9 +181,23 @@ class WebSocketConnection(WebSocketProtocol):
 
     # Frames
 
+    def dataReceived(self, data: bytes) -> None:
+        """Take what a client sends: mostly the answer to a ping, which autobahn needs a long time for."""
+        pending = self.autoPingPending
+        if pending is None or len(data) != 18 or data[:2] != PONG_HEAD or self.data or self.current_frame is not None:
+            super().dataReceived(data)
+            return
+        key, *words = struct.unpack("!4I", data[2:])
+        if struct.pack("!3I", *(word ^ key for word in words)) == pending:
+            self.autoPingPending = None
+            self.due = self.last_ping + self.server.ping_interval
+        else:
+            super().dataReceived(data)
+
     def onFrameBegin(self) -> None:
         """Count a frame; close the socket, and disconnect a client that goes on, if there are too many."""
         self.frames += 1
+        self.due = 0.0
         if self.frames > 2 * MAX_FRAMES:
             self.dropConnection(abort=True)
             return
@@ -113,10 +217,21 @@ class WebSocketConnection(WebSocketProtocol):
         self.last_ping = last_ping  # daphne would not ping clients that send messages
 
     def check_timeouts(self) -> None:
-        """Send pings and reset the count of frames. daphne calls this every two seconds."""
+        """Ping, disconnect a client that does not answer, and reset the count of frames.
+
+        The server calls this every two seconds, if it is due. daphne's method sends the pings.
+        """
         if self.state == self.STATE_OPEN and not self.inside_message:
             self.frames = 0
-        super().check_timeouts()
+        is_unanswered = self.autoPingPending is not None
+        if self.state == self.STATE_OPEN and is_unanswered:
+            if time.time() - self.last_ping > self.server.ping_timeout:
+                self.onAutoPingTimeout()
+        else:
+            super().check_timeouts()
+        if self.state == self.STATE_OPEN and not self.inside_message:
+            limit = self.server.ping_timeout if self.autoPingPending is not None else self.server.ping_interval
+            self.due = self.last_ping + limit
 
     # Output
 
@@ -189,7 +304,9 @@ class WebSocketConnection(WebSocketProtocol):
             self.address = None
         super().connectionLost(*reason)
 
-    def onClose(self, wasClean: bool, code: int, reason: str) -> None:
+    def onClose(self, _was_clean: bool, code: int, _reason: str) -> None:
         """Tell the application. There is none if the handshake was refused before `onConnect`."""
         if hasattr(self, "server"):
-            super().onClose(wasClean, code, reason)
+            self.server.protocol_disconnected(self)
+        if hasattr(self, "application_queue"):
+            self.application_queue.put_nowait({"type": "websocket.disconnect", "code": code})

@@ -310,19 +310,27 @@ def _subscription_of(agent: Agent) -> Subscription:
 
 
 def served_by(kind: type[Doorbell]) -> Any:
-    """An ASGI application for sockets that are doorbells of this class."""
+    """An ASGI application for the handshakes of sockets that are doorbells of this class.
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        """Accept the socket, and ignore everything that the client sends until the socket is closed."""
+    It returns the Doorbell, for `stay_open`, so that nothing of the handshake is kept until the socket is closed.
+    """
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> Doorbell:
+        """Accept the socket."""
         await receive()
         bell = kind(scope, scope.get(SOCKET) or AsgiSocket(send))
         accepted = PROTOCOL if kind.accepts_protocol and PROTOCOL in scope["subprotocols"] else None
         await send({"type": "websocket.accept", "subprotocol": accepted})
-        try:
-            bell.open(address_of_scope(scope))
-            while (await receive())["type"] != "websocket.disconnect":
-                pass
-        finally:
-            bell.end()
+        bell.open(address_of_scope(scope))
+        return bell
 
     return application
+
+
+async def stay_open(bell: Doorbell, receive: Receive) -> None:
+    """Ignore everything that the client sends, until the socket is closed."""
+    try:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+    finally:
+        bell.end()

@@ -42,8 +42,7 @@ class OriginCheck:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Pass the socket on or refuse it."""
-        request = handshake(scope)
-        if is_same_origin(request):
+        if is_same_origin(handshake(scope)):
             return await self.inner(scope, receive, send)
         origin = dict(scope["headers"]).get(b"origin", b"").decode("latin1")
         # No script of a page can set the header Authorization of a socket, so this is a program.
@@ -56,7 +55,7 @@ class OriginCheck:
             reason = "only pages of Chatsite itself may open it."
         log_refusal(origin, scope["path"], reason)
         with suppress(DisallowedHost):
-            explain_mismatch(request)
+            explain_mismatch(handshake(scope))
         return await refuse(scope, receive, send)
 
 

@@ -6,6 +6,7 @@ Each socket by itself would need a timer, a task, a change of threads and a quer
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from itertools import islice
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -85,7 +86,8 @@ class Rounds:
         """Look up these sockets as soon as possible. Those that come meanwhile are the next batch."""
         self.waiting.update(dict.fromkeys(listeners))
         if self.waiting and self.task is None:
-            self.task = asyncio.create_task(self.work())
+            # Not in the context of whoever rings: asgiref refuses to start a thread in that of another thread's call.
+            self.task = asyncio.get_running_loop().create_task(self.work(), context=Context())
             self.task.add_done_callback(self.rest)
 
     def rest(self, _task: "asyncio.Task[None]") -> None:
