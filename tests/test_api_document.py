@@ -258,3 +258,13 @@ def test_an_invalid_field_is_named_as_the_client_has_sent_it(talk: Conversation)
     [(loc, _)] = errors(Client().post(path, {"files": [SimpleUploadedFile("a", b"a")], "client_id": "x"}))
     assert loc == ["body", "client_id"]
     assert errors(Client().get(f"/api/messages/{talk.uuid}/?since=x"))[0][0] == ["query", "since"]
+
+
+def test_the_document_is_made_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/api/openapi.json").content
+
+    def make(self: object, **options: object) -> None:
+        raise AssertionError("It was made again.")
+
+    monkeypatch.setattr("ninja.NinjaAPI.get_openapi_schema", make)
+    assert client.get("/api/openapi.json").content == first
