@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -281,3 +282,20 @@ async def test_jobs_that_wait_share_a_commit_and_have_their_results_after_it(mak
     done = ["alice posts done", "carol posts done"]
     assert [line for line in log if "bob" not in line] == ["alice posts", "carol posts", "commit", *again, *done]
     assert log.index("bob polls") > log.index("commit")
+
+
+async def test_no_other_thread_joins_while_jobs_make_progress_and_wait_for_their_commit(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, started = make_pool(2), list[int]()
+    monkeypatch.setattr(thread_pool, "BUSY_CPU_SHARE", 0)
+    monkeypatch.setattr(two, "start_thread", lambda limit: started.append(limit))
+    loop = asyncio.get_running_loop()
+    two.jobs["alice"] = deque([(str, loop.create_future(), ignore, False)])
+    for _ in range(10):
+        two.finished += 1
+        two.poll(loop)
+    assert not started
+    for _ in range(thread_pool.MAX_IDLE_POLLS):
+        two.poll(loop)
+    assert started

@@ -24,7 +24,7 @@ POLL_INTERVAL = 0.005
 """Seconds after which the event loop checks for results by itself: none waits for a slow job behind it."""
 
 MAX_IDLE_POLLS = 2
-"""Polls in a row without a result after which another thread is started."""
+"""Polls in a row without a finished job after which another thread is started."""
 
 BUSY_CPU_SHARE = 0.5
 """The share of one core from which on the process counts as busy, so that another thread would not help."""
@@ -114,6 +114,8 @@ class ThreadPool:
         self.active = 0  # threads that work through the queue
         self.delivery_scheduled = False
         self.undelivered = 0  # jobs whose result has not been delivered
+        self.finished = 0  # jobs that share a commit and wait for it, so far
+        self.last_finished = 0
         self.idle_polls = 0
         self.next_poll: asyncio.TimerHandle | None = None
         self.last_poll = (0.0, 0.0)  # the time, and the CPU time that the process had used
@@ -207,6 +209,7 @@ class ThreadPool:
         try:
             while job:
                 done.append(run(job))
+                self.finished += 1
                 goes_on = connection.may_share and len(done) < MAX_UNDELIVERED and time.monotonic() < ends
                 job = self.next_sharing_job() if goes_on else None
         finally:
@@ -239,8 +242,9 @@ class ThreadPool:
         self.next_poll = None
         if self.results:
             guard(self.deliver)
-        else:
+        elif self.finished == self.last_finished:
             self.idle_polls += 1
+        self.last_finished = self.finished
         then, cpu_then = self.last_poll
         self.last_poll = now, cpu_now = loop.time(), time.process_time()
         idle = cpu_now - cpu_then < BUSY_CPU_SHARE * (now - then)
