@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--pg", action="store_true", help="on an own PostgreSQL, with Redis")
     parser.add_argument("--mysql", action="store_true", help="on an own MariaDB, with Redis")
     options = parser.parse_args()
+    began = time.monotonic()
     cores = pin() if options.pin else None
     rounds, requests = options.rounds or (2 if options.quick else 5), 300 if options.quick else 1000
 
@@ -71,10 +72,13 @@ def main() -> None:
             for result in socket_results(databases[MAIN], redis, options.sockets, is_chosen):
                 print(result, flush=True)
         if is_chosen("memory"):
-            print(f"\n{memory(asked, servers, 2_000 if options.quick else 10_000)}", flush=True)
+            print(f"\n{memory(asked, servers, 1_000 if options.quick else 5_000)}", flush=True)
         if is_chosen("screens") and not (options.no_browser or options.quick):
             print(f"\n{from_screen_to_screen(servers[MAIN], databases[MAIN].session, 60)}", flush=True)
-        print(f"\nThe fixed loop takes {fixed_loop():.1f} ms in the end, load {os.getloadavg()[0]:.1f}")
+        print(
+            f"\nThe fixed loop takes {fixed_loop():.1f} ms in the end, load {os.getloadavg()[0]:.1f}; "
+            f"all took {time.monotonic() - began:.0f} s"
+        )
 
 
 def process_results(
@@ -144,7 +148,7 @@ def memory(asked: list[Scenario], servers: dict[str, Server], more: int) -> str:
     own = [scenario for scenario in asked if scenario.server == MAIN]
     share = sum(scenario.share for scenario in own)
     if own:
-        measure(own, servers, 10, int(more / 10 / share))
+        measure(own, servers, 5, int(more / 5 / share))
     return (
         f"Memory of the server of 10,000, fresh {server.fresh}\n"
         f"after these rounds (goal: 130 MB)     {after}\n"

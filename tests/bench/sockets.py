@@ -81,14 +81,12 @@ class Bell:
 class Bells(AbstractContextManager["Bells"]):
     """Many sockets and some HTTP connections to one server, in one thread."""
 
-    def __init__(self, server: Server, connections: int = CONNECTIONS) -> None:
-        """Open the HTTP connections."""
+    def __init__(self, server: Server) -> None:
+        """Nothing is open."""
         self.port = server.port
         self.selector = selectors.DefaultSelector()
         self.bells: list[Bell] = []
-        self.connections = [Connection(self.port) for _ in range(connections)]
-        for connection in self.connections:
-            self.selector.register(connection, selectors.EVENT_READ)
+        self.connections: list[Connection] = []
 
     def __exit__(self, *error: object) -> None:
         self.selector.close()
@@ -133,6 +131,13 @@ class Bells(AbstractContextManager["Bells"]):
                 opening += open_next() - 1
         return after
 
+    def connect(self, number: int) -> None:
+        """Open HTTP connections. Not before the sockets are open: the server closes connections that are idle."""
+        for _ in range(number):
+            connection = Connection(self.port)
+            self.connections.append(connection)
+            self.selector.register(connection, selectors.EVENT_READ)
+
     def idle(self, seconds: float) -> None:
         """Do nothing but answer pings."""
         end = time.perf_counter() + seconds
@@ -175,8 +180,9 @@ def percentile(values: list[float], percent: float) -> float:
 def rings(server: Server, plain: Server | None, talks: list[Talk], sockets: int, number: int) -> list[Result]:
     """Rings to many sockets of one conversation; then again while another visitor polls."""
     room, visitor = talks[:2]
-    with Bells(server, 2) as bells:
+    with Bells(server) as bells:
         bells.open([doorbell(room)] * sockets)
+        bells.connect(2)
         first = bells.bells[0]
         before, cpu = fixed_loop(), server.cpu()
         delays = [ring(bells, api_post(room, first.last)) for _ in range(number)]
@@ -221,8 +227,9 @@ def ring(bells: Bells, post: bytes, poll: bytes = b"", polls: list[float] | None
 
 def bare_ring(plain: Server, sockets: int, number: int) -> float:
     """The CPU time in ms of a ring for each bare socket of daphne."""
-    with Bells(plain, 2) as bells:
+    with Bells(plain) as bells:
         bells.open(["/bare/"] * sockets)
+        bells.connect(2)
         cpu = plain.cpu()
         for _ in range(number):
             ring(bells, get("/ring/"))
@@ -234,6 +241,7 @@ def posts(server: Server, talks: list[Talk], rounds: int) -> list[Result]:
     delays, rates = [], []
     with Bells(server) as bells:
         bells.open(map(doorbell, talks))
+        bells.connect(CONNECTIONS)
         bell_of = {bell.path: bell for bell in bells.bells}
         for _ in range(rounds):
             began = time.perf_counter()
