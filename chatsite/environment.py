@@ -50,8 +50,8 @@ MYSQL_OPTIONS = """
 """
 """The options of PyMySQL and of Django's backend that DATABASE_URL may have, besides DATABASE_LIMITS."""
 
-OPTION_FLAGS = {"ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
-"""Options of PyMySQL that are true or false: it would take any text for true."""
+OPTION_FLAGS = {"prepared_statements", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
+"""Options of our backend for PostgreSQL, and of PyMySQL, that are on or off: PyMySQL would take any text for true."""
 
 OPTION_FILES = {"ssl_ca", "ssl_cert", "ssl_key", "read_default_file"}
 """Options of PyMySQL that name files."""
@@ -118,6 +118,7 @@ def known_options(engine: str) -> set[str]:
 
         known |= {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
         known |= {"assume_role", "isolation_level", "prepare_threshold"}  # of Django's backend
+        known |= {"prepared_statements"}  # of ours: chatsite/databases/postgresql
     return known | set(MYSQL_OPTIONS.split()) if engine == "mysql" else known
 
 
@@ -259,9 +260,8 @@ class Environment:
         engine = config["ENGINE"].rpartition(".")[2]
         for name, value in config.get("OPTIONS", {}).items():
             self._check_option(engine, name, value)
-        if engine == "mysql":
-            for name in OPTION_FLAGS & config.get("OPTIONS", {}).keys():
-                config["OPTIONS"][name] = str(config["OPTIONS"][name]).lower() in ON
+        for name in OPTION_FLAGS & config.get("OPTIONS", {}).keys():
+            config["OPTIONS"][name] = str(config["OPTIONS"][name]).lower() in ON
         config["ENGINE"] = f"chatsite.databases.{engine}"
         limits = DATABASE_LIMITS.get(engine, {})
         options = config["OPTIONS"] = {**limits, **config.get("OPTIONS", {})}
@@ -278,8 +278,8 @@ class Environment:
             self.problems.append(f"DATABASE_URL has the option {name}, which {engine} does not know.{advice}")
         elif engine == "mysql" and name == "charset" and value != "utf8mb4":
             self.problems.append(f"{has} Chatsite needs utf8mb4, for 😀 and many other characters. Leave it out.")
-        elif engine == "mysql" and name in OPTION_FLAGS and str(value).lower() not in ON | OFF:
-            self.problems.append(f"{has} it takes only true or false.")
+        elif name in OPTION_FLAGS and str(value).lower() not in ON | OFF:
+            self.problems.append(f"{has} it takes only on or off.")
         elif engine == "mysql" and name in OPTION_FILES and not os.access(str(value), os.R_OK):
             self.problems.append(f"DATABASE_URL has {name}={value}, a file that cannot be read.")
 

@@ -89,11 +89,11 @@ class Service:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
-    def sql(self, statement: str) -> None:
-        """Execute a statement as the administrator."""
+    def sql(self, statement: str, database: str = "postgres") -> None:
+        """Execute a statement as the administrator. `database` is that of PostgreSQL."""
         connection: Any
         if self.url.startswith("postgres"):
-            connection = psycopg.connect(self.url.replace("/chat", "/postgres"), autocommit=True)
+            connection = psycopg.connect(self.url.replace("/chat", f"/{database}"), autocommit=True)
         else:
             connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
         with closing(connection):

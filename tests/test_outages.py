@@ -5,6 +5,7 @@ sensitive to how fast the machine is: without limits the requests would take min
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -338,3 +339,87 @@ def test_a_request_does_not_see_that_its_connection_has_ended(
     with connection.cursor() as cursor:
         cursor.execute("SELECT COUNT(*) FROM note")
         assert cursor.fetchone()[0] == (first != "reads")
+
+
+# Prepared statements --------------------------------------------------------------------------------------------------
+
+FIND = "SELECT line FROM note WHERE line = %s"
+
+
+@pytest.fixture
+def on_postgresql(connection: Any, database: tuple[str, Service, Line]) -> Any:
+    """A connection to PostgreSQL, and a table with one row."""
+    if database[0] != "postgresql":
+        pytest.skip("Only PostgreSQL prepares statements.")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS note; CREATE TABLE note (line INT); INSERT INTO note VALUES (7)")
+    return connection
+
+
+def find(connection: Any) -> list[tuple[int]]:
+    """Read a row by a frequent statement."""
+    with connection.prepared_cursor() as cursor:
+        cursor.execute(FIND, [7])
+        rows: list[tuple[int]] = cursor.fetchall()
+        return rows
+
+
+def plans(connection: Any) -> list[tuple[int, int]]:
+    """How often the server has executed the statement by a kept plan, and by one of its own, on this connection."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%FROM note%'"
+        )
+        rows: list[tuple[int, int]] = cursor.fetchall()
+        return rows
+
+
+def test_frequent_statements_are_planned_once(on_postgresql: Any) -> None:
+    assert [find(on_postgresql) for _ in range(3)] == [[(7,)]] * 3
+    assert plans(on_postgresql) == [(3, 0)]
+
+
+def test_a_table_that_a_migration_has_changed_is_read_at_once(on_postgresql: Any, database: Any) -> None:
+    find(on_postgresql)
+    driver = on_postgresql.connection
+    database[1].sql("ALTER TABLE note ALTER line TYPE BIGINT", "chat")
+    assert find(on_postgresql) == find(on_postgresql) == [(7,)]
+    on_postgresql.close_if_unusable_or_obsolete()  # the next request
+    assert find(on_postgresql) == [(7,)]
+    assert on_postgresql.connection is not driver
+    assert plans(on_postgresql) == [(1, 0)]
+
+
+def test_a_transaction_that_a_migration_ends_is_an_outage_once(on_postgresql: Any, database: Any) -> None:
+    find(on_postgresql)
+    database[1].sql("ALTER TABLE note ALTER line TYPE BIGINT", "chat")
+    on_postgresql.set_autocommit(False)
+    with pytest.raises(DatabaseError) as error:
+        find(on_postgresql)
+    assert databases.is_outage(error.value)
+    on_postgresql.rollback()
+    on_postgresql.set_autocommit(True)
+    on_postgresql.close_if_unusable_or_obsolete()
+    on_postgresql.set_autocommit(False)
+    assert find(on_postgresql) == [(7,)]
+    on_postgresql.rollback()
+
+
+@pytest.mark.parametrize(("option", "prepares"), [("", False), ("&prepared_statements=on", True)])
+def test_behind_a_pooler_statements_are_prepared_only_on_request(
+    on_postgresql: Any, monkeypatch: pytest.MonkeyPatch, option: str, prepares: bool
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", os.environ["DATABASE_URL"] + option)
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)  # a pooler tells a number of its own
+    pooled = make_connection()
+    assert find(pooled) == [(7,)]
+    assert bool(plans(pooled)) is prepares
+    pooled.close()
+
+
+def test_prepared_statements_can_be_switched_off(on_postgresql: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", os.environ["DATABASE_URL"] + "&prepared_statements=off")
+    unprepared = make_connection()
+    assert find(unprepared) == [(7,)]
+    assert plans(unprepared) == []
+    unprepared.close()

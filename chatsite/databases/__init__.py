@@ -28,6 +28,9 @@ FRESH = 1
 READ_ONLY = {1290, 1792, 1836}
 """MariaDB's and MySQL's error numbers for writing to a read-only server or in a read-only transaction."""
 
+STALE = {"0A000", "26000"}
+"""PostgreSQL's error codes for prepared statements that do not fit a changed table any more, or are unknown."""
+
 logger = logging.getLogger(__name__)
 breaker = Breaker(pause=1, trial=10)
 
@@ -62,7 +65,8 @@ def is_outage(error: BaseException | None) -> bool:
     """Whether an exception means that the database does not work at the moment, and not that our code is wrong."""
     if getattr(error.__cause__ if error else None, "sqlite_errorcode", None) == SQLITE_ERROR:
         return False  # wrong SQL
-    return isinstance(error, OperationalError | InterfaceError) or is_read_only(error)
+    is_stale = getattr(error.__cause__ if error else None, "sqlstate", None) in STALE
+    return isinstance(error, OperationalError | InterfaceError) or is_read_only(error) or is_stale
 
 
 class LimitedDatabase(BaseDatabaseWrapper):

@@ -11,6 +11,7 @@ from django.db import connection
 
 from conversations.models.conversation import Conversation
 from conversations.models.message import Message, prefetch_files
+from conversations.models.prepared import prepared_cursor
 
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
 # gives one row with NULL for the message; no row means that there is no such conversation.
@@ -79,7 +80,7 @@ class News:
         else:
             value = UUID.get_db_prep_value(key, connection)
             query, values = (BY_UUID, (value,)) if website is None else (ON_WEBSITE, (website, value))
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             cursor.execute(query, [lowest, *values, limit, offset])
             rows = cursor.fetchall()
         if not rows:

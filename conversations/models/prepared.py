@@ -53,7 +53,7 @@ class PreparedQuery(Generic[Row]):
 
     def fetch(self, values: Mapping[Any, Any]) -> list[Row]:
         """Run the query with these values in place of its placeholders."""
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
             rows: Any = cursor.fetchall()
         if self.converters:
@@ -73,7 +73,7 @@ def insert(instance: Model) -> None:
     """INSERT an object and set its primary key, like `instance.save()` but without signals and with cached SQL."""
     database = _database()
     sql, fields = _insert_sql(type(instance), database.vendor)
-    with database.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(sql, _values(instance, fields, database))
         if database.features.can_return_columns_from_insert:
             [instance.pk] = database.ops.fetch_returned_insert_columns(cursor, ())
@@ -87,8 +87,17 @@ def update(instance: Model, *names: str) -> None:
     """UPDATE these fields of an object, like `instance.save(update_fields=names)` without signals, with cached SQL."""
     database = _database()
     sql, fields = _update_sql(type(instance), database.vendor, names)
-    with database.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(sql, [*_values(instance, fields, database), instance.pk])
+
+
+def prepared_cursor() -> Any:
+    """A cursor for a statement that runs all the time. Where the database can, it is parsed and planned only once.
+
+    Its rows must be fetched before the next statement.
+    """
+    database = _database()
+    return getattr(database, "prepared_cursor", database.cursor)()
 
 
 def _database() -> Any:
