@@ -13,7 +13,7 @@ from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenMessage
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
-from conversations.agent.inbox import Filters, assignee_name, list_context
+from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
@@ -237,8 +237,7 @@ def _render_page(
     )
     if request.htmx and not request.htmx.history_restore_request:
         return HttpResponse(panel, status=status, headers={"HX-Trigger-After-Swap": "inbox"})
-    context = {"panel": panel, "error": error, **list_context(request, chosen=conversation)}
-    return render(request, "agent/inbox.html", context, status=status)
+    return HttpResponse(render_inbox(request, conversation, panel, error), status=status)
 
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:

@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.middleware.csrf import get_token
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
@@ -33,7 +37,7 @@ MAX_ROWS = 500
 @require_GET
 def page(request: AgentRequest) -> HttpResponse:
     """The inbox page with no conversation open."""
-    return render(request, "agent/inbox.html", list_context(request))
+    return HttpResponse(render_inbox(request))
 
 
 @agent_required
@@ -99,8 +103,11 @@ class Filters:
         """The tabs for websites, in the same form; none if the agent sees only one website."""
         if len(websites) < 2:
             return []
-        tabs = [self._tab(website.name, website=website.key) for website in websites]
-        return [self._tab(_("All websites"), website=""), *tabs]
+        tabs = [
+            self._tab(_("All websites"), website=""),
+            *(self._tab(site.name, website=site.key) for site in websites),
+        ]
+        return [tab | {"name": format_html("<bdi>{}</bdi>", tab["name"])} for tab in tabs]
 
     def _tab(self, name: str, **choice: str) -> dict[str, Any]:
         chosen = all(getattr(self, field) == value for field, value in choice.items())
@@ -141,6 +148,28 @@ class RowKind(NamedTuple):
 ROW = PreparedTemplate(
     "agent/_row.html",
     *("pk", "query", "hue", "initials", "name", "moment", "time", "line", "website", "assignee", "unread"),
+)
+
+
+class TabKind(NamedTuple):
+    """What decides how a tab looks."""
+
+    chosen: bool
+
+
+TAB = PreparedTemplate("agent/_tab.html", "url", "name")
+
+
+class InboxKind(NamedTuple):
+    """What decides how the page looks."""
+
+    reloads: bool  # by itself, without scripts
+
+
+INBOX = PreparedTemplate(
+    "agent/inbox.html",
+    *("agent", "csrf_token", "query", "unread", "status_tabs", "assignee_tabs", "website", "website_tabs"),
+    *("list", "panel"),
 )
 
 
@@ -199,9 +228,36 @@ def list_context(request: AgentRequest, chosen: Conversation | None = None) -> d
         "rows": html,
         "more": more,
         "unread": unread,
-        "agent": request.agent,
-        "websites": filters.website_tabs(websites),
+        "websites": websites,
     }
+
+
+def render_inbox(
+    request: AgentRequest, chosen: Conversation | None = None, panel: SafeString | None = None, error: str = ""
+) -> SafeString:
+    """The whole page: the list and, if one is chosen, the panel of a conversation. `error` is shown in it."""
+    context = list_context(request, chosen)
+    filters: Filters = context["filters"]
+    website_tabs = filters.website_tabs(context["websites"])
+    values = {
+        "agent": request.agent,
+        "csrf_token": get_token(request),
+        "query": filters.query,
+        "unread": context["unread"] or "",
+        "status_tabs": _render_tabs(filters.status_tabs()),
+        "assignee_tabs": _render_tabs(filters.assignee_tabs()),
+        "website": next((tab["name"] for tab in website_tabs if tab["chosen"]), ""),
+        "website_tabs": _render_tabs(website_tabs),
+        "list": render_to_string("agent/_list.html", context),
+        "panel": panel,
+    }
+    return INBOX.render(InboxKind(reloads=not error and not request.GET.get("write")), values)
+
+
+def _render_tabs(tabs: list[dict[str, Any]]) -> SafeString:
+    inbox = reverse("agent:inbox")
+    shown = [TAB.render(TabKind(tab["chosen"]), {"url": f"{inbox}{tab['query']}", "name": tab["name"]}) for tab in tabs]
+    return mark_safe("".join(shown))  # noqa: S308 (each is rendered by its template)
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:
