@@ -85,6 +85,8 @@ def test_a_holder_that_is_gone_holds_nothing() -> None:
     waiting = in_thread(lambda: lock.acquire(bob, 30))
     wait_for_waiters(lock, 1)
     alice.clear()
+    mallory = Owner()
+    assert not lock.acquire(mallory, 0)  # bob has waited
     waiting.join(30)
     assert lock.holder is not None
     assert lock.holder() is bob
