@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from conversations.actions import post_message
 from conversations.agent import inbox
-from conversations.agent.inbox import ROW
+from conversations.agent.inbox import INBOX, ROW, TAB
 from conversations.agent.panel import HEADER, PANEL
 from conversations.models import Agent, Conversation, Message
 from conversations.screen.message_rows import MESSAGE
@@ -62,7 +62,7 @@ def test_each_reader_sees_the_same_as_from_a_fresh_template(
         bobs.post(f"{here}{change}/", {"last": talk.last_message_id})
         prepared = [html(*reading) for reading in readings]
         for number, reading in enumerate(readings):
-            for template in (MESSAGE, HEADER, PANEL):
+            for template in (MESSAGE, HEADER, PANEL, INBOX, TAB):
                 template.rendered.clear()
             assert html(*reading) == prepared[number], reading
         assert len(set(prepared)) == len(readings)
@@ -104,7 +104,7 @@ def test_few_patterns_are_kept(alice: Page, bobs: Page, talk: Conversation) -> N
         html(alice, "/chat/")
         html(bobs, f"/inbox/{talk.pk}/")
     assert len(MESSAGE.rendered) < 30
-    assert len(PANEL.rendered) < 10
+    assert len(PANEL.rendered) + len(INBOX.rendered) < 20
 
 
 def test_agents_see_names_and_numbers_of_the_conversation_that_they_open(bobs: Page, talk: Conversation) -> None:
