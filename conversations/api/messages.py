@@ -53,10 +53,10 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
     """
     caller = authenticate(request)
     visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
-    conversation = visible.by_uuid(body.conversation)
+    conversation = visible.by_uuid(body.conversation, "website")
     if conversation is None and caller.agent is None:
         conversation = find_identified(parse_uuid(body.conversation), body.identity)
-    website = Website.objects.by_id(conversation.website_id) if conversation else _find_website(body.website)
+    website = conversation.website if conversation else _find_website(body.website)
     require_listed_origin(request, website)
     is_hidden = caller.agent and not conversation and website not in Website.objects.visible_to(caller.agent)
     if is_hidden:

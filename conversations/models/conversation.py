@@ -71,15 +71,23 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
         return {key: KnownConversation(*values) for key, *values in found}
 
-    def by_uuid(self, value: str | uuid.UUID | None) -> "Conversation | None":
-        """The conversation with a uuid, written with dashes or without; None if it is unknown or malformed."""
+    def by_uuid(self, value: str | uuid.UUID | None, *related: str) -> "Conversation | None":
+        """The conversation with a uuid, written with dashes or without; None if it is unknown or malformed.
+
+        The objects of the foreign keys `related` are read by the same query.
+        """
         key = parse_uuid(value)
         if key is None:
             return None
         placeholder = uuid.UUID(int=0)
         prepare = Conversation._meta.get_field("uuid").get_db_prep_value
         values = {prepare(placeholder, connection): prepare(key, connection)}
-        return next(iter(prepared(self, "conversation by uuid", lambda: self.filter(uuid=placeholder), values)), None)
+
+        def build() -> "ConversationQuerySet":
+            found = self.filter(uuid=placeholder)
+            return found.select_related(*related) if related else found
+
+        return next(iter(prepared(self, ("conversation by uuid", related), build, values)), None)
 
     def by_id(self, pk: int, *related: str) -> "Conversation | None":
         """The conversation with this primary key and the objects of these foreign keys, by one query; or None."""
