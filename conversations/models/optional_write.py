@@ -4,14 +4,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 
 logger = logging.getLogger(__name__)
 
-# SQL to read and to set the lock timeout, and the timeout to set.
+# SQL to read and to set the lock timeout of the connection, and the timeout to set.
 LOCK_TIMEOUT = {
     "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 200),  # milliseconds
-    "postgresql": ("SHOW lock_timeout", "SET lock_timeout = '{}'", "200ms"),
     "mysql": ("SELECT @@innodb_lock_wait_timeout", "SET innodb_lock_wait_timeout = {}", 1),  # seconds, the least
 }
 """Short, because the page is not sent meanwhile and a request thread is blocked."""
@@ -33,6 +32,13 @@ def optional_write(what: str) -> Iterator[None]:
 @contextmanager
 def short_lock_timeout() -> Iterator[None]:
     """Wait for locks no longer than LOCK_TIMEOUT says, outside of transactions. Raises the database's errors."""
+    if connection.vendor == "postgresql":
+        # Only in this transaction: behind a pooler such as PgBouncer the connection's next statement may reach another
+        # process of the server, so this one would keep the short timeout, for the requests of others.
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '200ms'")
+            yield
+        return
     ask, change, value = LOCK_TIMEOUT[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(ask)
