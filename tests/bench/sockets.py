@@ -110,8 +110,8 @@ class Bells(AbstractContextManager["Bells"]):
                     raise Unexpected(f"The server has answered {each.answer.status}: {each.answer.body[:300]!r}")
                 yield each
 
-    def open(self, paths: Iterable[str]) -> list[float]:
-        """Open a socket for each path. Returns the seconds after which each was open and had rung once."""
+    def open(self, paths: Iterable[str]) -> None:
+        """Open a socket for each path. Returns when all are open and have rung once."""
         waiting = iter(paths)
 
         def open_next() -> bool:
@@ -122,14 +122,10 @@ class Bells(AbstractContextManager["Bells"]):
             self.selector.register(bell, selectors.EVENT_READ)
             return True
 
-        began = time.perf_counter()
         opening = sum(open_next() for _ in range(OPENING))
-        after: list[float] = []
         while opening:
-            for bell in self.events():
-                after.append(cast(Bell, bell).rung_at - began)
+            for _ in self.events():
                 opening += open_next() - 1
-        return after
 
     def connect(self, number: int) -> None:
         """Open HTTP connections. Not before the sockets are open: the server closes connections that are idle."""
@@ -281,22 +277,35 @@ def post_to_all(bells: Bells, talks: list[Talk]) -> dict[str, float]:
 
 def idle(server: Server, plain: Server | None, talks: list[Talk], seconds: float = HEARTBEAT) -> list[Result]:
     """Many sockets of different conversations, which nothing rings."""
+    name, some = f"sockets, {len(talks):,} idle:", len(talks) // 10
     with Bells(server) as bells:
         bells.open([doorbell(talks[0])] * 50)  # the first ones load modules, for example
         empty = server.size().memory
-        after = bells.open(map(doorbell, talks))
+        first = opening(f"{name} opening the first {some}", server, bells, talks[:some])
+        bells.open(map(doorbell, talks[some:-some]))
+        last = opening(f"{name} opening the last {some}", server, bells, talks[-some:])
         memory = (server.size().memory - empty) * 1e6 / 1024 / len(talks)
         bells.idle(min(3, seconds))
         cpu = server.cpu()
         bells.idle(seconds)
         share = 100 * (server.cpu() - cpu) / seconds
     bare = bare_memory(plain, len(talks) // 5) if plain else None
-    name, some = f"sockets, {len(talks):,} idle:", len(talks) // 10
     return [
         Result(f"{name} memory each", memory, "KiB", 20, plain=bare),
         Result(f"{name} CPU of all", share, "% of a core", 3),
-        Result(f"{name} opening, the first {some}", some / after[some - 1], "a second", 400),
-        Result(f"{name} opening, the last {some}", some / (after[-1] - after[-1 - some]), "a second", 400),
+        *first,
+        *last,
+    ]
+
+
+def opening(name: str, server: Server, bells: Bells, talks: list[Talk]) -> list[Result]:
+    """Open sockets, at full speed."""
+    loop, cpu, began = fixed_loop(), server.cpu(), time.perf_counter()
+    bells.open(map(doorbell, talks))
+    seconds, cpu = time.perf_counter() - began, server.cpu() - cpu
+    return [
+        Result(f"{name}, CPU each", 1000 * cpu / len(talks), "ms", 1000 / 400, mean([loop, fixed_loop()])),
+        Result(f"{name}", len(talks) / seconds, "a second", 400),
     ]
 
 
