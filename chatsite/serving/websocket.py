@@ -1,6 +1,7 @@
 """A WebSocket connection: daphne's, with bounds on what one client can make the server do and keep."""
 
 import asyncio
+import os
 import re
 import struct
 import sys
@@ -37,8 +38,8 @@ CLOSE_TIMEOUT = 10
 SUBPROTOCOLS = re.compile(r"[\w!#$&'*+.^`|~-]+(\s*,\s*[\w!#$&'*+.^`|~-]+){0,9}", re.ASCII)
 """Up to ten tokens (RFC 6455, 4.1), without "%": daphne decodes %63hat to chat, and autobahn does not."""
 
-PONG_HEAD = b"\x8a\x8c"
-"""How a masked pong with the 12 bytes of autobahn's pings begins."""
+PING_HEAD, PONG_HEAD = b"\x89\x0c", b"\x8a\x8c"
+"""How a ping with 12 bytes begins, and the masked pong that answers it."""
 
 HANDSHAKE = {
     *("_raw_query_string", "_transport_details", "_valid_events", "_results", "_wskey", "application_deferred"),
@@ -240,15 +241,23 @@ class WebSocketConnection(WebSocketProtocol):
 
         No extension is ever agreed on, so the message is not compressed.
         """
-        if self.state != self.STATE_OPEN:
-            return
+        if self.state == self.STATE_OPEN:
+            self.write_at_once(text_frame(text))
+
+    def _sendAutoPing(self) -> None:
+        """Ping at once: autobahn's method needs most of the CPU time of idle sockets. daphne calls this when due."""
+        self.autoPingPending = os.urandom(12)
+        self.write_at_once(PING_HEAD + self.autoPingPending)
+
+    def write_at_once(self, frame: bytes) -> None:
+        """Write a frame, without waiting until the socket is writable. It nearly always is."""
         transport = self.transport
         if not isinstance(transport, Connection):
-            transport.write(text_frame(text))
+            transport.write(frame)
             return
         transport.startWriting = do_nothing  # type: ignore[method-assign]
         try:
-            transport.write(text_frame(text))
+            transport.write(frame)
         finally:
             del transport.startWriting
             write_now(transport)
