@@ -253,7 +253,7 @@ def run(
 ) -> Outcome:
     """Start two servers and Redis, and run a storm. `fault` is terminate (SIGTERM) or kill.
 
-    `debug` saves half a minute for collectstatic, but then each query costs twice as much.
+    `debug` saves the time of collectstatic, but then each query costs twice as much.
     """
     allow_open_files()
     with tempfile.TemporaryDirectory(prefix="chatsite-storm-") as where, redis_server() as redis:
