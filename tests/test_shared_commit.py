@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http.client import HTTPConnection
+from io import BytesIO
 from json import dumps, loads
 from pathlib import Path
 from shutil import copy
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.db.backends.sqlite3 import base
 
@@ -21,7 +23,7 @@ from chatsite.databases.sqlite3.base import locks
 from chatsite.serving import thread_pool
 from chatsite.serving.request_handler import RequestHandler
 from conversations.actions import post_message
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, Message, Website
 from tests.conftest import Server
 
 Commit = Callable[[], None]
@@ -113,6 +115,38 @@ def test_if_what_waits_is_lost_all_of_it_must_be_repeated(sqlite: Any, lost: str
     assert stored() == []
     assert post_message(content="three").pk
     assert stored() == ["three"]
+
+
+def test_what_sqlite_has_rolled_back_by_itself_is_not_acknowledged(sqlite: Any) -> None:
+    sqlite.hold_commits()
+    post_message(content="one")
+    connection.connection.rollback()  # at a statement that only reads
+    assert not sqlite.commit_held()
+    assert stored() == []
+
+
+def test_a_connection_that_is_opened_meanwhile_writes_as_usual(sqlite: Any) -> None:
+    sqlite.hold_commits()
+    post_message(content="one")
+    connection.close()
+    assert not Message.objects.exists()
+    assert not sqlite.commit_held()
+    Conversation.objects.create(website=Website.objects.default())
+    assert not connection.connection.in_transaction
+
+
+def test_a_hook_that_fails_harms_no_other(sqlite: Any) -> None:
+    heard: list[str] = []
+
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    sqlite.hold_commits()
+    for hook in (broken, lambda: heard.append("two")):
+        post_message(content="Hello?")
+        transaction.on_commit(hook)
+    assert sqlite.commit_held()
+    assert (len(stored()), heard) == (2, ["two"])
 
 
 class Posts:
@@ -252,3 +286,28 @@ def test_what_was_acknowledged_outlives_a_killed_server(migrated: Path, tmp_path
     assert len(acknowledged) >= 60
     assert set(acknowledged) <= set(kept)
     assert len(kept) == len(set(kept))
+
+
+class CountedBody(BytesIO):
+    """A body that counts how much of it is read at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Count."""
+        found = super().read(size)
+        self.most = max(self.most, len(found))
+        return found
+
+
+def test_a_body_that_is_too_large_for_a_form_is_not_read_into_memory() -> None:
+    posts, body, sent = Posts(), CountedBody(bytes(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)), list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"testserver"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/chat/messages/", "query_string": b"", "headers": headers}
+    asyncio.run(posts.app({**scope, "chatsite.body": body}, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 413
+    assert body.most == 0

@@ -101,13 +101,15 @@ class RequestHandler(ASGIHandler):
 
     async def run(self, scope: Scope, body: IO[bytes]) -> Result:
         """Handle a request in a thread."""
-        is_post = posts_message(scope)
+        # Django refuses a larger body without reading it.
+        is_post = posts_message(scope) and body.seek(0, SEEK_END) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         respond = self.repeatable(scope, body) if is_post else partial(self.respond, scope, body)
         result: Result = await self.pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
         return result
 
     def repeatable(self, scope: Scope, body: IO[bytes]) -> Callable[[], Result]:
         """A function that handles a request, and may be called again: see ThreadPool.run_together."""
+        body.seek(0)
         content = body.read()
         body.close()
         return lambda: self.respond(scope, BytesIO(content))

@@ -104,6 +104,6 @@ class DatabaseWrapper(SharedCommit):
 
     def _close(self) -> Any:
         try:
-            return super()._close()
+            return super()._close()  # type: ignore[misc]  # the stubs lack it
         finally:
             self.write_lock.release(self)

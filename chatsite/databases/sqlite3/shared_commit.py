@@ -20,8 +20,6 @@ class SharedCommit(base.DatabaseWrapper):
     is_holding = False
     is_shared = False
     """Whether a commit waits."""
-    is_lost = False
-    """Whether SQLite has rolled back what waited, or the connection was closed."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Django's protocol for backends."""
@@ -40,11 +38,19 @@ class SharedCommit(base.DatabaseWrapper):
         """Whether a commit waits, to which other transactions may be added."""
         return self.is_shared and not self.is_lost
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether what waited is not there any more.
+
+        SQLite rolls back by itself if it has no room or memory, at any statement; or the connection was closed.
+        """
+        return self.connection is None or not self.connection.in_transaction
+
     def commit_held(self) -> bool:
         """Commit what waits, and hold no more. False if that failed: then nothing of it is stored."""
         hooks, self.held_hooks = self.held_hooks, []
         was_shared, is_lost = self.is_shared, self.is_lost
-        self.is_holding = self.is_shared = self.is_lost = False
+        self.is_holding = self.is_shared = False
         if not was_shared:
             return True
         try:
@@ -55,8 +61,11 @@ class SharedCommit(base.DatabaseWrapper):
             logger.warning("Transactions that could not be committed together are run one by one: %s", error)
             self._drop()
             return False
-        self.run_on_commit = hooks
-        self.run_and_clear_commit_hooks()
+        for _, hook, _ in hooks:
+            try:
+                hook()
+            except Exception:  # all of it is stored, and the other hooks belong to other requests
+                logger.exception("What was to happen after a commit has failed.")
         self.close_if_unusable_or_obsolete()
         return True
 
@@ -67,7 +76,6 @@ class SharedCommit(base.DatabaseWrapper):
             self.close()
 
     def _in_shared(self, *statements: str) -> None:
-        self.is_lost = self.is_lost or self.connection is None or not self.connection.in_transaction
         with self.wrap_database_errors:
             if self.is_lost:
                 raise self.Database.OperationalError("the transactions that share a commit were rolled back")
@@ -93,12 +101,8 @@ class SharedCommit(base.DatabaseWrapper):
             return self._in_shared("ROLLBACK TO shared", "RELEASE shared")
         return super()._rollback()  # type: ignore[misc]  # the stubs lack it
 
-    def _close(self) -> Any:
-        self.is_lost = self.is_shared
-        return super()._close()  # type: ignore[misc]  # the stubs lack it
-
     def _set_autocommit(self, autocommit: bool) -> None:
-        if not self.is_shared:  # sqlite3 would commit
+        if not self.may_share:  # sqlite3 would commit
             super()._set_autocommit(autocommit)  # type: ignore[misc]  # the stubs lack it
 
     def on_commit(self, func: Any, robust: bool = False) -> None:
