@@ -13,6 +13,7 @@ What is not announced is noticed after MAX_AGE: that a session has ended, for ex
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
@@ -63,7 +64,9 @@ class PollCache:
         """Empty. `shared` has the changes of all processes; None if there is only this one."""
         self.shared = shared
         self.answers: dict[bytes, Kept] = {}
-        self.changes: dict[int, float] = {}  # by conversation: time.monotonic() when it has changed
+        # By conversation: time.monotonic() when it has changed. `look_up` reads it while a thread writes it, so an entry is
+        # moved and not taken out meanwhile.
+        self.changes: OrderedDict[int, float] = OrderedDict()
         self.lock = Lock()  # for writing both: changes come from threads
 
     async def look_up(self, key: bytes) -> tuple[Answer | None, Moment | None]:
@@ -100,10 +103,10 @@ class PollCache:
 
     def forget(self, conversation: int) -> None:
         """Answer the polls of a conversation anew: it has changed. May be called in any thread."""
-        now = time.monotonic()
         with self.lock:
-            self.changes.pop(conversation, None)
+            now = time.monotonic()  # read under the lock: otherwise it could replace that of a later change
             self.changes[conversation] = now
+            self.changes.move_to_end(conversation)
             while self.changes[oldest := next(iter(self.changes))] < now - MAX_AGE:  # older than every valid answer
                 del self.changes[oldest]
         if self.shared:

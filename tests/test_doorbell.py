@@ -18,7 +18,7 @@ from django.db import DatabaseError, InterfaceError
 from chatsite.asgi import application
 from chatsite.sessions import SessionStore
 from conversations.actions import close, post_message, renew_secret, take
-from conversations.announce import AGENTS, customer_group
+from conversations.announce import AGENTS, announce_customer, customer_group
 from conversations.live import doorbell, open_sockets, rounds
 from conversations.live.channel_layer import RedisChannelLayer
 from conversations.models import Agent, Conversation, Website
@@ -314,6 +314,68 @@ async def test_a_message_that_is_written_while_a_socket_opens_rings_it(
         await bell.connect()
         while (await ring_of(bell))["last"] != written[0]:
             pass
+
+
+async def test_all_that_is_written_while_an_inbox_opens_rings_it(
+    talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = doorbell.look_up
+    written: list[int] = []
+
+    def write_after_the_query(bells: Any) -> Any:
+        found = look_up(bells)
+        if not written:
+            message = post_message(content="Just now", conversation=talk)
+            other = post_message(content="I am somebody else.")
+            announce_customer(other.conversation)
+            written.extend([message.pk, other.pk, other.pk])
+        return found
+
+    monkeypatch.setattr(doorbell, "look_up", write_after_the_query)
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
+        await bell.connect()
+        await ring_of(bell)
+        assert [(await ring_of(bell))["last"] for _ in written] == written
+
+
+async def test_a_secret_that_is_renewed_before_a_message_while_a_socket_opens_closes_it_at_once(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = doorbell.look_up
+    renewed: list[Conversation] = []
+
+    def renew_after_the_query(bells: Any) -> Any:
+        found = look_up(bells)
+        if not renewed:
+            renewed.append(renew_secret(conversation=talk))
+            post_message(content="Just now", conversation=renewed[0])
+        return found
+
+    monkeypatch.setattr(doorbell, "look_up", renew_after_the_query)
+    async with socket(f"/ws/messages/{talk.uuid}/") as bell:
+        await bell.connect()
+        assert await closed_with(bell) == doorbell.REVOKED
+
+
+class Listener:
+    """A socket that does something when it hears."""
+
+    slot: int | None = None
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self.then = then
+
+    def hear(self, _found: object) -> None:
+        """Do it."""
+        self.then()
+
+
+async def test_a_socket_that_opens_when_the_others_have_just_been_looked_up_is_looked_up_too() -> None:
+    every = rounds.Rounds(lambda listeners: [None] * len(listeners))
+    heard = asyncio.Event()
+    late = Listener(heard.set)
+    every.look_up([Listener(lambda: asyncio.get_running_loop().call_soon(every.look_up, [late]))])
+    await asyncio.wait_for(heard.wait(), 5)
 
 
 async def test_whatever_a_client_sends_is_ignored(talk: Conversation) -> None:

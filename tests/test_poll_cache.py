@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -92,7 +93,7 @@ def _empty_cache(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     if shared := poll_cache.poll_cache.shared:
         monkeypatch.setattr(shared, "timeout", 10)  # on a busy machine Redis may not answer in time
     monkeypatch.setattr(poll_cache.poll_cache, "answers", {})
-    monkeypatch.setattr(poll_cache.poll_cache, "changes", {})
+    monkeypatch.setattr(poll_cache.poll_cache, "changes", OrderedDict())
 
 
 @pytest.fixture
@@ -286,6 +287,53 @@ def test_an_answer_is_used_for_ten_seconds(clock: list[float]) -> None:
     assert asyncio.run(cache.look_up(b"alice"))[0]
     clock[0] += 0.2
     assert not asyncio.run(cache.look_up(b"alice"))[0]
+
+
+class Overtaken:
+    """A lock. The first who asks for it has to wait while somebody else holds it."""
+
+    def __init__(self, other: Callable[[], None]) -> None:
+        self.lock = threading.Lock()
+        self.others = [other]
+
+    def __enter__(self) -> None:
+        if self.others:
+            self.others.pop()()
+        self.lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self.lock.release()
+
+
+def test_a_change_is_not_replaced_by_an_earlier_one(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PollCache()
+
+    def change_and_poll() -> None:
+        began = Moment(clock[0] + 0.1, 0)
+        clock[0] += 0.2
+        cache.forget(1)
+        cache.put(b"alice", Kept(1, began, ANSWER))  # does not have that change
+
+    monkeypatch.setattr(cache, "lock", Overtaken(change_and_poll))
+    cache.forget(1)
+    assert not asyncio.run(cache.look_up(b"alice"))[0]
+
+
+def test_a_change_counts_while_the_next_one_is_written(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PollCache()
+    seen: list[Any] = []
+
+    class Changes(OrderedDict[int, float]):
+        def __setitem__(self, conversation: int, moment: float) -> None:
+            seen.append(asyncio.run(cache.look_up(b"alice"))[0])
+            super().__setitem__(conversation, moment)
+
+    monkeypatch.setattr(cache, "changes", Changes())
+    cache.put(b"alice", Kept(1, Moment(clock[0], 0), ANSWER))
+    for _ in range(3):
+        clock[0] += 1
+        cache.forget(1)
+    assert seen == [ANSWER, None, None]
 
 
 def test_memory_is_bounded(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ MAX_WAITING = 1000
 """Events that may wait until a large group has been told an earlier one. The oldest are dropped: a heartbeat makes up
 for them."""
 
+MAX_RECENT = 100
+"""Events of one group that are kept for sockets that join it meanwhile. The oldest are dropped, as above."""
+
 MAX_UNSENT = 10_000
 """Events that may wait to be published, about 1 MB. Further ones are dropped."""
 
@@ -68,7 +71,7 @@ class ProcessChannelLayer:
         self.groups: dict[str, dict[Member, None]] = {}
         self.waiting: dict[tuple[Any, ...], tuple[str, Event]] = {}
         self.is_telling = False
-        self.recent: dict[str, Event] | None = None
+        self.recent: dict[str, dict[tuple[Any, ...], Event]] | None = None
 
     def join(self, group: str, member: Member) -> None:
         """Add a member to a group."""
@@ -95,8 +98,12 @@ class ProcessChannelLayer:
 
         All events pass here, also those of other processes, in the event loop.
         """
+        subject = (event.get("type"), event.get("conversation"), event.get("beside"))
         if self.recent is not None:
-            self.recent[group] = event
+            recent = self.recent.setdefault(group, {})
+            recent[subject] = event
+            if len(recent) > MAX_RECENT:
+                del recent[next(iter(recent))]
         members = self.groups.get(group)
         if members is None:
             return
@@ -104,7 +111,7 @@ class ProcessChannelLayer:
             tell(list(members), event)
             return
         # A newer ring of the same conversation replaces one that still waits.
-        self.waiting[group, event.get("type"), event.get("conversation"), event.get("beside")] = (group, event)
+        self.waiting[group, *subject] = (group, event)
         if len(self.waiting) > MAX_WAITING:
             del self.waiting[next(iter(self.waiting))]
         if not self.is_telling:

@@ -160,8 +160,8 @@ class Doorbell:
             layer.leave(group, self)
         for group in set(groups) - set(self.groups):
             layer.join(group, self)
-            if layer.recent and group in layer.recent:
-                self.tell(layer.recent[group])
+            for event in list((layer.recent or {}).get(group, {}).values()):
+                self.tell(event)
         self.groups = groups
 
     def tell(self, event: Event) -> None:

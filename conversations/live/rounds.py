@@ -90,9 +90,11 @@ class Rounds:
             self.task = asyncio.get_running_loop().create_task(self.work(), context=Context())
             self.task.add_done_callback(self.rest)
 
-    def rest(self, _task: "asyncio.Task[None]") -> None:
-        """Nobody waits any more."""
+    def rest(self, task: "asyncio.Task[None]") -> None:
+        """Nobody waits any more, except those that have come since the task has looked for the last time."""
         self.task = None
+        if not task.cancelled():
+            self.look_up(())
 
     async def work(self) -> None:
         """Look up all that wait, a batch at a time."""
