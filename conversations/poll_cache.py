@@ -47,6 +47,7 @@ class Moment(NamedTuple):
 
     here: float  # time.monotonic()
     shared: int  # by SharedChanges; 0 where only one process writes
+    era: int = 0  # likewise
 
 
 class Kept(NamedTuple):
@@ -64,8 +65,8 @@ class PollCache:
         """Empty. `shared` has the changes of all processes; None if there is only this one."""
         self.shared = shared
         self.answers: dict[bytes, Kept] = {}
-        # By conversation: time.monotonic() when it has changed. `look_up` reads it while a thread writes it, so an entry is
-        # moved and not taken out meanwhile.
+        # By conversation: time.monotonic() when it has changed. `look_up` reads it while a thread writes it, so an
+        # entry is moved and not taken out meanwhile.
         self.changes: OrderedDict[int, float] = OrderedDict()
         self.lock = Lock()  # for writing both: changes come from threads
 
@@ -81,8 +82,10 @@ class PollCache:
             found = await self.shared.read(kept.conversation if kept else 0)
             if found is None:
                 return None, None
-            began, changed = Moment(began.here, found[0]), found[1]
-            kept = kept if kept and kept.began.shared > changed and self.is_valid(kept, began.here) else None
+            era, now, changed = found
+            began = Moment(began.here, now, era)
+            is_current = kept and kept.began.era == era and kept.began.shared > changed
+            kept = kept if kept and is_current and self.is_valid(kept, began.here) else None
         return kept.answer if kept else None, began
 
     def is_valid(self, kept: Kept, now: float) -> bool:

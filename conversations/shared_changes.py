@@ -44,8 +44,10 @@ class SharedChanges:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.client: Any = None
         self.read_script: Any = None
-        self.waiting: list[tuple[int, asyncio.Future[tuple[int, int] | None]]] = []
+        self.waiting: list[tuple[int, asyncio.Future[tuple[int, int, int] | None]]] = []
         self.task: asyncio.Task[None] | None = None
+        self.era = 0
+        self.latest = 0
 
     def add(self, conversation: int) -> None:
         """Write that a conversation has changed now. Other processes learn of it later if Redis does not answer."""
@@ -54,17 +56,21 @@ class SharedChanges:
         except redis.RedisError:  # whoever counts for the rate limits logs the error itself
             logger.error("Redis does not answer: other processes may repeat answers to polls for some seconds.")
 
-    async def read(self, conversation: int) -> tuple[int, int] | None:
-        """The time, and when this conversation has changed last, or 0. None if Redis does not answer."""
+    async def read(self, conversation: int) -> tuple[int, int, int] | None:
+        """The era, the time, and when this conversation has changed last, or 0. None if Redis does not answer.
+
+        Nothing is known of changes in an earlier era: Redis was started again, another server has taken over, or the
+        clock was set back.
+        """
         if not self.breaker.allows():
             return None
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
             self.loop, self.waiting, self.task = loop, [], None
             options: Any = {**OPTIONS, "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))}
-            self.client = Redis.from_url(self.url, **options)
+            self.client = Redis.from_url(self.url, **options, redis_connect_func=self.connected)
             self.read_script = self.client.register_script(self.READ)
-        future: asyncio.Future[tuple[int, int] | None] = loop.create_future()
+        future: asyncio.Future[tuple[int, int, int] | None] = loop.create_future()
         self.waiting.append((conversation, future))
         if self.task is None:
             self.task = loop.create_task(self.read_all())
@@ -77,7 +83,7 @@ class SharedChanges:
             found = await self.ask([name(conversation) for conversation, _ in batch])
             for index, (_, future) in enumerate(batch):
                 if not future.done():
-                    future.set_result((found[0], found[index + 1]) if found else None)
+                    future.set_result((self.era, found[0], found[index + 1]) if found else None)
         self.task = None
 
     async def ask(self, keys: list[str]) -> list[int] | None:
@@ -91,7 +97,14 @@ class SharedChanges:
             self.breaker.failed()
             return None
         self.breaker.succeeded()
+        self.era += found[0] < self.latest
+        self.latest = found[0]
         return found
+
+    async def connected(self, connection: Any) -> None:
+        """Redis' client has opened a connection: a new era begins."""
+        self.era += 1
+        await connection.on_connect()
 
     async def close(self) -> None:
         """Close the connection of this event loop."""

@@ -65,6 +65,40 @@ def test_an_answer_that_another_process_has_outdated_meanwhile_is_not_used(redis
     asyncio.run(go())
 
 
+def test_no_answer_outlives_what_redis_knows_of_changes(redis: Service) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            there.forget(TALK)
+            redis.kill()
+            redis.start()  # without its data
+            deadline = time.monotonic() + SOON
+            while (await here.look_up(b"8"))[1] is None:
+                assert time.monotonic() < deadline, "Redis is not asked again."
+                await asyncio.sleep(0.05)
+            breaker.succeeded()
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+
+    asyncio.run(go())
+
+
+def test_no_answer_is_used_after_the_clock_of_redis_was_set_back(
+    redis: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert here.shared is not None
+            with monkeypatch.context() as early:
+                early.setattr(SharedChanges, "READ", SharedChanges.READ.replace("+ time[2]}", "+ time[2] + 5e6}"))
+                assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            there.forget(TALK)
+            here.shared.read_script.script = SharedChanges.READ
+            here.shared.read_script.sha = here.shared.client.register_script(SharedChanges.READ).sha
+            assert not await poll(here, TALK)
+
+    asyncio.run(go())
+
+
 def test_polls_at_the_same_time_ask_redis_together(redis: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     original = SharedChanges.ask
