@@ -13,7 +13,8 @@ from channels.db import database_sync_to_async
 from channels.layers import channel_layers, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
-from django.db import DatabaseError, InterfaceError
+from django.contrib.sessions.backends import db
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from chatsite.asgi import application
 from chatsite.sessions import SessionStore
@@ -219,6 +220,20 @@ async def test_a_socket_is_closed_when_its_agent_loses_access(
         assert await closed_with(bell) == 4403
     page_answer = await in_thread(bobs.get)("/api/conversation/")
     assert page_answer.status_code == 401
+
+
+async def test_a_socket_is_closed_also_if_its_ended_session_cannot_be_deleted(
+    bobs: Page, bob: Agent, quick_heartbeat: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_arguments: Any) -> None:
+        raise OperationalError("database is locked")
+
+    async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
+        await bell.connect()
+        await ring_of(bell)
+        monkeypatch.setattr(db.SessionStore, "delete", locked)
+        await in_thread(change_the_password)(bobs, bob)
+        assert await closed_with(bell) == 4403
 
 
 def test_revocation_takes_less_than_thirty_seconds() -> None:

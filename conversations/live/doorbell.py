@@ -255,7 +255,8 @@ class AgentDoorbell(Doorbell):
         if self.session_key is None:
             return _subscription_of_token(self.token)
         request = HttpRequest()
-        request.session = import_module(settings.SESSION_ENGINE).SessionStore(self.session_key)
+        request.session = found = import_module(settings.SESSION_ENGINE).SessionStore(self.session_key)
+        found.is_optional = True  # a session that a new password has ended gives no access, deleted or not
         agent = Agent.objects.for_user(get_user(request))
         if agent is None:
             return None
