@@ -183,7 +183,7 @@ def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number
             with connection.execute_wrapper(Failure(statements)):
                 migrate(name)
         except DatabaseError:
-            connection.connection.close()  # as when the process is killed: SQLite and PostgreSQL undo
+            connection.close()  # as when the process is killed: SQLite and PostgreSQL undo
             del connections["default"]
             if number < "0005":
                 begin(first, "in between")
