@@ -14,7 +14,7 @@ from channels.layers import channel_layers, get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends import db
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from chatsite.asgi import application
 from chatsite.sessions import SessionStore
@@ -41,6 +41,7 @@ async def socket(path: str, *, cookies: str = "", origin: bytes | None = OURS) -
     bell = WebsocketCommunicator(application, path, headers=headers)
     yield bell
     await bell.disconnect()
+    await in_thread(connections.close_all)()  # the communicator of Channels keeps old ones open
 
 
 async def ring_of(bell: Any) -> dict[str, Any]:
@@ -471,6 +472,7 @@ async def test_a_socket_leaves_no_task_and_no_count_behind_whatever_fails(
     with suppress(ConnectionError):
         await bell.send_to(text_data="{}")
         await bell.disconnect()
+    await get_channel_layer().close()  # ends the link to Redis
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left or not (await asyncio.wait(left, timeout=5))[1]
     assert not open_sockets._open

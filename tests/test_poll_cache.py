@@ -5,11 +5,12 @@ import json
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from channels.layers import get_channel_layer
 from django.core.signals import request_started
 from django.db import connections
 from hypothesis import HealthCheck, given
@@ -72,28 +73,36 @@ async def ask(path: str, headers: dict[str, str]) -> Answer:
         await application(scope(path, headers), receive, send)
     finally:
         request_started.disconnect(see)
-        if shared := poll_cache.poll_cache.shared:
-            await shared.close()
     return Answer(sent[0], b"".join(message["body"] for message in sent[1:]), bool(seen))
 
 
 class Browser(Page):
     """A browser whose GETs go through the whole ASGI application."""
 
+    runner: asyncio.Runner
+    """The event loop of a test. In each new one Redis' client would connect anew, and know of no change before."""
+
     def get(self, path: str, **more: Any) -> Any:  # type: ignore[override]  # takes no data
         """Send its cookies with a GET."""
         cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
         headers = {"Cookie": cookies, "HX-Request": "true", **more.get("headers", {})}
-        return asyncio.run(ask(path, headers))
+        return self.runner.run(ask(path, headers))
 
 
 @pytest.fixture(autouse=True)
-def _empty_cache(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def _server(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
+    """An event loop, and an empty cache."""
     settings.POLL_CACHE = True
-    if shared := poll_cache.poll_cache.shared:
+    shared = poll_cache.poll_cache.shared
+    if shared:
         monkeypatch.setattr(shared, "timeout", 10)  # on a busy machine Redis may not answer in time
     monkeypatch.setattr(poll_cache.poll_cache, "answers", {})
     monkeypatch.setattr(poll_cache.poll_cache, "changes", OrderedDict())
+    with asyncio.Runner() as Browser.runner:
+        yield
+        if shared:
+            Browser.runner.run(shared.close())
+        Browser.runner.run(get_channel_layer().close())
 
 
 @pytest.fixture
@@ -381,6 +390,6 @@ def test_no_message_is_missed_while_six_threads_write_and_polls_never_pause(talk
                 return seen
 
     with ThreadPoolExecutor(writers) as pool:
-        seen = asyncio.run(poll([pool.submit(write, number) for number in range(writers)]))
+        seen = Browser.runner.run(poll([pool.submit(write, number) for number in range(writers)]))
     assert seen == list(talk.messages.order_by("id").values_list("pk", flat=True))
     assert len(seen) == 1 + writers * each
