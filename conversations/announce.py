@@ -7,7 +7,6 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -99,9 +98,9 @@ def _ring(conversation: Conversation) -> Event:
 
 
 def _send_after_commit(conversation: Conversation, groups: list[str], event: Event) -> None:
-    transaction.on_commit(partial(poll_cache.forget, conversation.pk))
     # robust=True: the request must not fail if a ring fails, because polling finds the messages too.
     # A lambda, not a partial: Django logs the failed function by its __qualname__, which a partial does not have.
+    transaction.on_commit(lambda: poll_cache.forget(conversation.pk), robust=True)
     transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)
 
 

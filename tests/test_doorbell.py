@@ -313,19 +313,24 @@ async def test_an_error_of_one_socket_does_not_concern_those_that_are_checked_wi
             await ring_of(bob_socket)
 
 
+def after_the_query(monkeypatch: pytest.MonkeyPatch, write: Callable[[], object]) -> None:
+    """Write once when a socket that opens has been looked up, and before it has joined its groups."""
+    look_up, left = doorbell.look_up, [write]
+
+    def look_up_and_write(bells: Any) -> Any:
+        found = look_up(bells)
+        if left:
+            left.pop()()
+        return found
+
+    monkeypatch.setattr(doorbell, "look_up", look_up_and_write)
+
+
 async def test_a_message_that_is_written_while_a_socket_opens_rings_it(
     talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_up = doorbell.look_up
     written: list[int] = []
-
-    def write_after_the_query(bells: Any) -> Any:
-        found = look_up(bells)
-        if not written:
-            written.append(post_message(content="Just now", conversation=talk).pk)
-        return found
-
-    monkeypatch.setattr(doorbell, "look_up", write_after_the_query)
+    after_the_query(monkeypatch, lambda: written.append(post_message(content="Just now", conversation=talk).pk))
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
         while (await ring_of(bell))["last"] != written[0]:
@@ -335,19 +340,15 @@ async def test_a_message_that_is_written_while_a_socket_opens_rings_it(
 async def test_all_that_is_written_while_an_inbox_opens_rings_it(
     talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_up = doorbell.look_up
     written: list[int] = []
 
-    def write_after_the_query(bells: Any) -> Any:
-        found = look_up(bells)
-        if not written:
-            message = post_message(content="Just now", conversation=talk)
-            other = post_message(content="I am somebody else.")
-            announce_customer(other.conversation)
-            written.extend([message.pk, other.pk, other.pk])
-        return found
+    def write() -> None:
+        message = post_message(content="Just now", conversation=talk)
+        other = post_message(content="I am somebody else.")
+        announce_customer(other.conversation)
+        written.extend([message.pk, other.pk, other.pk])
 
-    monkeypatch.setattr(doorbell, "look_up", write_after_the_query)
+    after_the_query(monkeypatch, write)
     async with socket("/ws/inbox/", cookies=session(bobs)) as bell:
         await bell.connect()
         await ring_of(bell)
@@ -357,17 +358,7 @@ async def test_all_that_is_written_while_an_inbox_opens_rings_it(
 async def test_a_secret_that_is_renewed_before_a_message_while_a_socket_opens_closes_it_at_once(
     talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_up = doorbell.look_up
-    renewed: list[Conversation] = []
-
-    def renew_after_the_query(bells: Any) -> Any:
-        found = look_up(bells)
-        if not renewed:
-            renewed.append(renew_secret(conversation=talk))
-            post_message(content="Just now", conversation=renewed[0])
-        return found
-
-    monkeypatch.setattr(doorbell, "look_up", renew_after_the_query)
+    after_the_query(monkeypatch, lambda: post_message(content="Just now", conversation=renew_secret(conversation=talk)))
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
         assert await closed_with(bell) == doorbell.REVOKED
@@ -476,6 +467,7 @@ async def test_a_socket_leaves_no_task_and_no_count_behind_whatever_fails(
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     assert not left or not (await asyncio.wait(left, timeout=5))[1]
     assert not open_sockets._open
+    assert not get_channel_layer().groups
     monkeypatch.setattr(doorbell.Doorbell, failing, original)
 
 

@@ -21,8 +21,8 @@ from conversations import actions, poll_cache
 from conversations.actions import post_message
 from conversations.models import Agent, Contact, Conversation, Website
 from conversations.models.contact import Claim
-from conversations.poll_cache import MAX_AGE, Kept, Moment, PollCache, poll_key
-from tests.conftest import Page
+from conversations.poll_cache import MAX_AGE, UNREAD, Kept, Moment, PollCache, poll_key
+from tests.conftest import ROOT, Page
 from tests.test_delivery import histories, reload_and_poll
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -204,6 +204,16 @@ def test_the_page_that_the_customer_is_on_is_a_change(polls: Polls, alices: Brow
     assert polls["agent"]().is_anew
 
 
+def test_a_change_that_cannot_be_noted_fails_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_conversation: int) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(poll_cache.poll_cache, "forget", fail)
+    assert Page().post("/api/messages/", {"content": "Hi"}, content_type="application/json").status_code == 200
+
+
 def test_messages_of_another_conversation_change_nothing(polls: Polls) -> None:
     polls["widget"]()
     post_message(content="I am somebody else.")
@@ -255,6 +265,13 @@ def test_numbers_of_requests_make_no_difference(talk: Conversation) -> None:
     path = f"/api/messages/{talk.uuid}/?since={talk.last_message_id}"
     Browser().get(path, headers={"X-Request-Id": "1"})
     assert not Browser().get(path, headers={"X-Request-Id": "2"}).is_anew
+
+
+def test_nothing_reads_the_headers_that_make_no_difference() -> None:
+    for path in [*ROOT.glob("chatsite/**/*.py"), *ROOT.glob("conversations/**/*.py")]:
+        text = path.read_text().lower()
+        if path.name != "poll_cache.py":
+            assert not [name for name in UNREAD if name.decode() in text], path
 
 
 def test_only_empty_polls_are_kept(talk: Conversation, alices: Browser, bobs: Browser) -> None:

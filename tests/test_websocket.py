@@ -358,7 +358,6 @@ def test_an_open_connection_keeps_little_and_still_does_all_that_clients_may_ask
     before = set(vars(connection))
     connection.state, connection.application_queue = connection.STATE_OPEN, Messages()
     connection.server = SimpleNamespace(protocol_disconnected=lambda _protocol: None)
-    connection.last_ping = time.time()
     connection.forget_handshake()
     assert len(vars(connection)) < 12
     assert {name for name in before if not hasattr(connection, name)} <= HANDSHAKE
@@ -375,7 +374,7 @@ def test_an_open_connection_keeps_little_and_still_does_all_that_clients_may_ask
     connection.server.ping_interval = 20
     connection.dataReceived(bytes([0x80 | PONG, 0x80 | 12]) + key + masked)
     assert connection.autoPingPending is None
-    assert connection.due == connection.last_ping + 20
+    assert connection.due == connection.pinged_at + 20
     connection.dataReceived(frame(TEXT, b"\xff"))
     connection.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
     received = [message.get("text") or message.get("bytes") for message in connection.application_queue.waiting]
@@ -384,6 +383,31 @@ def test_an_open_connection_keeps_little_and_still_does_all_that_clients_may_ask
     invalid = struct.pack("!H", 1007)
     assert connection.transport.value().startswith(pong + message + b"\x89\x0c" + ping + b"\x88")
     assert invalid in connection.transport.value()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_pings_do_not_depend_on_the_clock_of_the_system(
+    connection: Any, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    now, clock = [1000.0], [1.8e9]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    connection.state, connection.application_queue = connection.STATE_OPEN, Messages()
+    connection.server = SimpleNamespace(ping_interval=20, ping_timeout=30, websocket_timeout=86400)
+    connection.server.protocol_disconnected = lambda _protocol: None
+    connection.socket_opened, connection.pinged_at = clock[0], now[0]
+    clock[0] += 3600 * hours  # it is set, and no time passes
+    connection.check_timeouts()
+    assert connection.autoPingPending is None
+    now[0] += 21
+    connection.check_timeouts()
+    assert connection.autoPingPending is not None
+    clock[0] -= 7200 * hours
+    connection.check_timeouts()
+    assert not connection.transport.disconnecting
+    now[0] += 31
+    connection.check_timeouts()
+    assert connection.transport.disconnecting or connection.transport.disconnected
 
 
 async def test_messages_of_a_socket_wait_for_its_application() -> None:

@@ -260,9 +260,9 @@ class ChatsiteServer(Server):
     def timeout_checker(self) -> None:
         """Every few seconds: ping WebSockets, and disconnect clients that take too long or keep too much in memory."""
         call_later(CHECK_INTERVAL, self.timeout_checker)
-        now, clock = time.monotonic(), time.time()
+        now = time.monotonic()
         for protocol in list(self.connections):
-            if isinstance(protocol, WebSocketConnection) and protocol.due <= clock:
+            if isinstance(protocol, WebSocketConnection) and protocol.due <= now:
                 self.guard(protocol, protocol.check_timeouts)
         for connection in list(self.http_connections):
             self.guard(connection, partial(connection.check_pace, now))

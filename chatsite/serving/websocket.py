@@ -108,7 +108,8 @@ class WebSocketConnection(WebSocketProtocol):
     address: str | None = None  # if it is counted in `usage`
     frames = 0
     last_ping: float
-    due = 0.0  # when `check_timeouts` has something to do, as time.time()
+    pinged_at = 0.0  # time.monotonic() of the last ping, or of the handshake
+    due = 0.0  # when `check_timeouts` has something to do, likewise
 
     # What most connections have, so that none needs to keep it: see `forget_handshake`.
     _parsePOSTFormSubmission = triggered = inside_message = False  # noqa: N815
@@ -159,6 +160,7 @@ class WebSocketConnection(WebSocketProtocol):
         """Complete the handshake."""
         super().serverAccept(subprotocol)
         if self.state == self.STATE_OPEN:
+            self.pinged_at = time.monotonic()
             self.forget_handshake()
 
     def forget_handshake(self) -> None:
@@ -191,7 +193,7 @@ class WebSocketConnection(WebSocketProtocol):
         key, *words = struct.unpack("!4I", data[2:])
         if struct.pack("!3I", *(word ^ key for word in words)) == pending:
             self.autoPingPending = None
-            self.due = self.last_ping + self.server.ping_interval
+            self.due = self.pinged_at + self.server.ping_interval
         else:
             super().dataReceived(data)
 
@@ -213,26 +215,27 @@ class WebSocketConnection(WebSocketProtocol):
         if self.application_queue.qsize() >= MAX_QUEUED_MESSAGES:
             self.sendCloseFrame(code=POLICY_VIOLATION)
             return
-        last_ping = self.last_ping
         super().onMessage(payload, isBinary)
-        self.last_ping = last_ping  # daphne would not ping clients that send messages
 
     def check_timeouts(self) -> None:
         """Ping, disconnect a client that does not answer, and reset the count of frames.
 
-        The server calls this every two seconds, if it is due. daphne's method sends the pings.
+        The server calls this every two seconds, if it is due. daphne's method pings. It takes a client's messages for
+        pings, and it goes by the system's clock, which may be set. So it is told when the last ping was.
         """
+        since = time.monotonic() - self.pinged_at
         if self.state == self.STATE_OPEN and not self.inside_message:
             self.frames = 0
         is_unanswered = self.autoPingPending is not None
         if self.state == self.STATE_OPEN and is_unanswered:
-            if time.time() - self.last_ping > self.server.ping_timeout:
+            if since > self.server.ping_timeout:
                 self.onAutoPingTimeout()
         else:
+            self.last_ping = time.time() - since
             super().check_timeouts()
         if self.state == self.STATE_OPEN and not self.inside_message:
             limit = self.server.ping_timeout if self.autoPingPending is not None else self.server.ping_interval
-            self.due = self.last_ping + limit
+            self.due = self.pinged_at + limit
 
     # Output
 
@@ -246,7 +249,7 @@ class WebSocketConnection(WebSocketProtocol):
 
     def _sendAutoPing(self) -> None:
         """Ping at once: autobahn's method needs most of the CPU time of idle sockets. daphne calls this when due."""
-        self.autoPingPending = os.urandom(12)
+        self.pinged_at, self.autoPingPending = time.monotonic(), os.urandom(12)
         self.write_at_once(PING_HEAD + self.autoPingPending)
 
     def write_at_once(self, frame: bytes) -> None:

@@ -156,13 +156,13 @@ class Doorbell:
         if groups == self.groups:
             return
         layer: Any = get_channel_layer()
-        for group in set(self.groups) - set(groups):
+        before, self.groups = self.groups, groups  # first: `stop` leaves them all, also if an event cannot be told
+        for group in set(before) - set(groups):
             layer.leave(group, self)
-        for group in set(groups) - set(self.groups):
+        for group in set(groups) - set(before):
             layer.join(group, self)
             for event in list((layer.recent or {}).get(group, {}).values()):
                 self.tell(event)
-        self.groups = groups
 
     def tell(self, event: Event) -> None:
         """Take an event of a group. Processes of a later version may send others, which are ignored."""
