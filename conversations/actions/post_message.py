@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
 from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce
-from conversations.models import Attachment, Author, Contact, Conversation, Message, Website
+from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import LAST_LINE_LENGTH, identified_uuid
 from conversations.models.prepared import insert, update
 
@@ -22,7 +23,6 @@ UPDATED = (
     "status",
     "customer_name",
     "customer_email",
-    "last_message_id",
     "last_message_at",
     "last_line",
     "last_author",
@@ -31,7 +31,7 @@ UPDATED = (
     "first_answer_after",
     "updated_at",
 )
-"""The columns of the conversation that a message changes."""
+"""The columns of the conversation that a message changes, besides `last_message_id`."""
 
 PLACEHOLDERS = {uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")}
 """Values that clients send as client_id without making one: nil, max, and the example of Swagger UI. They are ignored.
@@ -78,6 +78,12 @@ def post_message(
     try:
         for attachment in attachments:
             attachment.store()
+        if conversation and not claim and not attachments and one_statement.is_possible():
+            changed = copy(conversation)
+            message = _compose(changed, content, agent, name, email, client_id, attachments)
+            if one_statement.write(message, changed, conversation, UPDATED):
+                announce(changed)
+                return message
         with transaction.atomic():
             locked = _lock(conversation, agent, claim) if conversation else None
             if locked is None or (claim and not Contact.objects.may_continue(claim, locked)):
@@ -146,13 +152,34 @@ def _write(
     claim: "Claim | None",
     attachments: Sequence[Attachment],
 ) -> Message:
-    author = Author.AGENT if agent else Author.CUSTOMER
     if conversation.pk is None:
         if claim:
             conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
         insert(conversation)
     elif claim:
         assign_to_contact(conversation, claim)
+    message = _compose(conversation, content, agent, name, email, client_id, attachments)
+    insert(message)
+    for attachment in attachments:
+        attachment.message = message
+        attachment.save()
+    conversation.last_message_id = message.pk
+    update(conversation, "last_message_id", *UPDATED)
+    announce(conversation)
+    return message
+
+
+def _compose(
+    conversation: Conversation,
+    content: str,
+    agent: "User | None",
+    name: str,
+    email: str,
+    client_id: uuid.UUID | None,
+    attachments: Sequence[Attachment],
+) -> Message:
+    """Make an unsaved message, and set the fields UPDATED of its conversation."""
+    author = Author.AGENT if agent else Author.CUSTOMER
     message = Message(
         conversation=conversation,
         author=author,
@@ -162,11 +189,6 @@ def _write(
         files=len(attachments),
     )
     message.follows = conversation.last_message_id
-    insert(message)
-    for attachment in attachments:
-        attachment.message = message
-        attachment.save()
-    conversation.last_message_id = message.pk
     conversation.last_message_at = conversation.updated_at = message.created_at
     line = content or "📎 " + ", ".join(attachment.name for attachment in attachments)
     conversation.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
@@ -183,6 +205,4 @@ def _write(
         conversation.status = Conversation.Status.OPEN
         conversation.customer_name = name or conversation.customer_name
         conversation.customer_email = email or conversation.customer_email
-    update(conversation, *UPDATED)
-    announce(conversation)
     return message

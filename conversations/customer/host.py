@@ -80,18 +80,18 @@ def sign_out(request: HttpRequest, key: str) -> HttpResponse:
 
 def _read(request: HttpRequest, key: str) -> tuple[CustomerRequest, dict[str, Any]]:
     """The customer and the body of a request. Raises PermissionDenied unless its page may embed this chat."""
-    customer = CustomerRequest(request, key)
-    origin = request.headers.get("Origin")
-    is_ours = origin == own_origin(request)
-    if not is_ours and (origin != customer.host or not customer.website.allows_origin(origin or "")):
-        raise PermissionDenied("This origin is not one of the website's.")
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):
         body = None
     body = body if isinstance(body, dict) else {}
+    customer = CustomerRequest(request, key)
     if isinstance(body.get("chat"), str):
         customer.secret = parse_uuid(body["chat"])
+    origin = request.headers.get("Origin")
+    is_ours = origin == own_origin(request)
+    if not is_ours and (origin != customer.host or not customer.website.allows_origin(origin or "")):
+        raise PermissionDenied("This origin is not one of the website's.")
     return customer, body
 
 

@@ -16,7 +16,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from conversations.models.prepared import prepared
+from conversations.models.prepared import current_connection, prepared
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -80,8 +80,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         if key is None:
             return None
         placeholder = uuid.UUID(int=0)
-        prepare = Conversation._meta.get_field("uuid").get_db_prep_value
-        values = {prepare(placeholder, connection): prepare(key, connection)}
+        prepare, database = Conversation._meta.get_field("uuid").get_db_prep_value, current_connection()
+        values = {prepare(placeholder, database): prepare(key, database)}
 
         def build() -> "ConversationQuerySet":
             found = self.filter(uuid=placeholder)
@@ -109,8 +109,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
-        locked = self.select_for_update() if connection.features.has_select_for_update else self
-        found = next(iter(prepared(self, "lock", lambda: locked.filter(pk=-1), {-1: pk})), None)
+
+        def build() -> "ConversationQuerySet":
+            locked = self.select_for_update() if connection.features.has_select_for_update else self
+            return locked.filter(pk=-1)
+
+        found = next(iter(prepared(self, "lock", build, {-1: pk})), None)
         if found is None or (secret and secret != found.uuid):
             raise Conversation.DoesNotExist
         return found

@@ -26,7 +26,7 @@ def prepared(
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
         return PreparedQuery(build()).fetch(values)
-    cache_key = (connection.vendor, key)
+    cache_key = (current_connection().vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
     found: list[Row] = _compiled[cache_key].fetch(values)
@@ -61,7 +61,7 @@ class PreparedQuery(Generic[Row]):
         return [self._object(row) for row in rows] if self.makes_objects else list(rows)
 
     def _object(self, row: Any) -> Row:
-        found: Any = self.model.from_db(connection.alias, self.fields, row[: len(self.fields)])
+        found: Any = self.model.from_db(DEFAULT_DB_ALIAS, self.fields, row[: len(self.fields)])
         for related in self.related:
             related.populate(row, found)
         for name, column in self.annotations.items():
@@ -71,10 +71,10 @@ class PreparedQuery(Generic[Row]):
 
 def insert(instance: Model) -> None:
     """INSERT an object and set its primary key, like `instance.save()` but without signals and with cached SQL."""
-    database = _database()
+    database = current_connection()
     sql, fields = _insert_sql(type(instance), database.vendor)
     with prepared_cursor() as cursor:
-        cursor.execute(sql, _values(instance, fields, database))
+        cursor.execute(sql, values_of(instance, fields, database))
         if database.features.can_return_columns_from_insert:
             [instance.pk] = database.ops.fetch_returned_insert_columns(cursor, ())
         else:
@@ -85,10 +85,10 @@ def insert(instance: Model) -> None:
 
 def update(instance: Model, *names: str) -> None:
     """UPDATE these fields of an object, like `instance.save(update_fields=names)` without signals, with cached SQL."""
-    database = _database()
+    database = current_connection()
     sql, fields = _update_sql(type(instance), database.vendor, names)
     with prepared_cursor() as cursor:
-        cursor.execute(sql, [*_values(instance, fields, database), instance.pk])
+        cursor.execute(sql, [*values_of(instance, fields, database), instance.pk])
 
 
 def prepared_cursor() -> Any:
@@ -96,11 +96,11 @@ def prepared_cursor() -> Any:
 
     Its rows must be fetched before the next statement.
     """
-    database = _database()
+    database = current_connection()
     return getattr(database, "prepared_cursor", database.cursor)()
 
 
-def _database() -> Any:
+def current_connection() -> Any:
     """This thread's connection. `django.db.connection` looks it up again for every attribute."""
     return connections[DEFAULT_DB_ALIAS]
 
@@ -110,7 +110,8 @@ def _meta_and_ops(model: type[Model]) -> tuple[Any, Any]:
     return model._meta, connection.ops
 
 
-def _values(instance: Model, fields: list[Any], database: Any) -> list[Any]:
+def values_of(instance: Model, fields: list[Any], database: Any) -> list[Any]:
+    """The values of these fields as parameters of a statement."""
     return [field.get_db_prep_save(getattr(instance, field.attname), database) for field in fields]
 
 
