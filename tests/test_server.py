@@ -425,6 +425,12 @@ def test_a_connection_serves_many_requests(running: Running) -> None:
     client.close()
 
 
+def test_an_answered_request_is_forgotten_at_once(own: Running) -> None:
+    for path in ("/hello/", "/nowhere/", "/one-piece/", "/mirror/", "/hello/"):
+        own.get(path)
+        assert own.counts()["requests"] == 1, path  # that which asks
+
+
 def test_pipelined_requests_are_answered_in_order(running: Running) -> None:
     paths = ["/parts/sync/", "/mirror/?a=1", "/one-piece/", "/mirror/?a=2", "/parts/async/"]
     lines = [f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" for path in paths]

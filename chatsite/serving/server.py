@@ -191,8 +191,15 @@ class ChatsiteServer(Server):
         task.add_done_callback(lambda _task: self.unchecked.add(protocol))
         return messages
 
-    def end_request(self, protocol: Any, _task: "asyncio.Task[None]") -> None:
-        """Abort the connection of a response that failed half-way, so that the client does not take it for complete."""
+    def end_request(self, protocol: Any, task: "asyncio.Task[None]") -> None:
+        """Forget a request that is answered: in a second, thousands may come, and each keeps several kB.
+
+        Abort the connection of a response that failed half-way, so that the client does not take it for complete.
+        """
+        if protocol.finished and not task.cancelled() and task.exception() is None:
+            self.connections.pop(protocol, None)
+            self.unchecked.discard(protocol)
+            return
         self.unchecked.add(protocol)
         if protocol._response_started and not protocol.finished and protocol.channel is not None:
             self.abort(protocol)
