@@ -38,6 +38,32 @@ class AddIndex(migrations.AddIndex):
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
 
 
+class DropIndexOfField(migrations.AlterField):
+    """Drop the index of a foreign key that now has `db_index=False`, in a transaction of its own, if there is one.
+
+    Django's AlterField would copy the whole table on SQLite, without the defaults that only the database knows. InnoDB
+    has no such index where another one begins with the same column.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Drop the index of this column alone."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        connection, column = schema_editor.connection, model._meta.get_field(self.name).column
+        with connection.cursor() as cursor:
+            known = connection.introspection.get_constraints(cursor, model._meta.db_table)
+        for name, found in known.items():
+            if found["columns"] == [column] and found["index"] and not found["unique"] and not found["primary_key"]:
+                with transaction_of(schema_editor):
+                    schema_editor.execute(schema_editor._delete_index_sql(model, name))
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Create the index again."""
+        model = to_state.apps.get_model(app_label, self.model_name)
+        for statement in schema_editor._field_indexes_sql(model, model._meta.get_field(self.name)):
+            with transaction_of(schema_editor):
+                schema_editor.execute(statement)
+
+
 class CreateModel(migrations.CreateModel):
     """Django's CreateModel, which replaces a table without rows: an earlier attempt may have failed half-way."""
 

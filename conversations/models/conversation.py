@@ -213,7 +213,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
         assigned = "all" if assignee is ... else "nobody" if assignee is None else "one"
         key = ("inbox", most, assigned, website_id is not None)
-        rows = prepared(self, key, build, {"?": status, -1: agent.pk, -2: assignee, -3: website_id})
+        values = {"?": status, -1: agent.pk, -2: assignee, -3: website_id}
+        rows = prepared(self, key, build, values, is_planned_once=False)
         return [InboxEntry._make(row) for row in rows]
 
     def with_assignee(self) -> "ConversationQuerySet":
@@ -243,14 +244,17 @@ class Conversation(models.Model):
         CLOSED = "CLOSED", gettext_lazy("closed")
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    website = models.ForeignKey("Website", models.PROTECT, related_name="conversations")
+    # db_index=False: an index of Meta begins with the same column, and each index makes every message dearer.
+    website = models.ForeignKey("Website", models.PROTECT, related_name="conversations", db_index=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     status = models.CharField(max_length=6, choices=Status, default=Status.OPEN)
     customer = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="conversations"
     )
     # Set if the website's server has proven who the customer is.
-    contact = models.ForeignKey("Contact", models.SET_NULL, null=True, blank=True, related_name="conversations")
+    contact = models.ForeignKey(
+        "Contact", models.SET_NULL, null=True, blank=True, related_name="conversations", db_index=False
+    )
     customer_name = models.CharField(max_length=80, blank=True)
     customer_email = models.EmailField(blank=True)
     assignee = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")

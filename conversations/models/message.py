@@ -70,7 +70,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
 class Message(models.Model):
     """A message. It is never changed after it was posted."""
 
-    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="messages")
+    # Its index is `message_order`.
+    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="messages", db_index=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     author = models.CharField(max_length=3, choices=Author)
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")

@@ -25,7 +25,8 @@ class ReadingQuerySet(models.QuerySet["Reading"]):
 class Reading(models.Model):
     """How far one agent has read one conversation."""
 
-    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="readings")
+    # Its index is that of the constraint.
+    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="readings", db_index=False)
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="readings")
     last_message_id = models.BigIntegerField(default=0)
     # How many of the messages up to last_message_id the customer wrote.
