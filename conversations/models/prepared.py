@@ -15,7 +15,12 @@ _compiled: dict[tuple[str, Hashable], "PreparedQuery[Any]"] = {}
 
 
 def prepared(
-    queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Row]], values: Mapping[Any, Any]
+    queryset: QuerySet[Any],
+    key: Hashable,
+    build: Callable[[], QuerySet[Any, Row]],
+    values: Mapping[Any, Any],
+    *,
+    is_planned_once: bool = True,
 ) -> list[Row]:
     """What the query of `build()` finds, objects or tuples, with `values` in place of its placeholders.
 
@@ -23,13 +28,16 @@ def prepared(
     for each `key`. The key must name everything that varies besides the values, such as a LIMIT. `build` filters
     `queryset` with placeholders in place of the values: unique ones such as -1, which nothing else in the query equals.
     `values` maps each placeholder to its value. Annotations, `select_related` and `values_list` work as usual.
+
+    `is_planned_once`: whether PostgreSQL may plan it once for all values. Not where the values decide which index is
+    the best one: few conversations may be open among very many, for example.
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
-        return PreparedQuery(build()).fetch(values)
+        return PreparedQuery(build()).fetch(values, is_planned_once=is_planned_once)
     cache_key = (current_connection().vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
-    found: list[Row] = _compiled[cache_key].fetch(values)
+    found: list[Row] = _compiled[cache_key].fetch(values, is_planned_once=is_planned_once)
     return found
 
 
@@ -51,9 +59,9 @@ class PreparedQuery(Generic[Row]):
         self.annotations: Any = self.compiler.annotation_col_map
         self.related: list[Any] = get_related_populators(columns, select, connection.alias)  # type: ignore[call-arg]  # stubs of Django 6
 
-    def fetch(self, values: Mapping[Any, Any]) -> list[Row]:
+    def fetch(self, values: Mapping[Any, Any], *, is_planned_once: bool = True) -> list[Row]:
         """Run the query with these values in place of its placeholders."""
-        with prepared_cursor() as cursor:
+        with prepared_cursor() if is_planned_once else current_connection().cursor() as cursor:
             cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
             rows: Any = cursor.fetchall()
         if self.converters:
