@@ -18,6 +18,7 @@ from conversations.announce import defer_rings, send_deferred_rings, use_running
 from conversations.live.doorbell import stay_open
 from conversations.live.origin_check import OriginCheck
 from conversations.live.urls import urlpatterns
+from conversations.metrics import numbers
 from conversations.poll_cache import poll_cache, poll_key, send_answer
 from conversations.threshold.proxies import resolve
 
@@ -36,6 +37,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if settings.POLL_CACHE and is_http and (key := poll_key(scope)):
         answer, began = await poll_cache.look_up(key)
         if answer:
+            numbers.polls_from_memory += 1
             await send_answer(answer, send)
             return
         scope["chatsite.poll"] = (key, began) if began else None

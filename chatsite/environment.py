@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from difflib import get_close_matches
 from io import StringIO
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,19 @@ class Environment:
             except ValueError:
                 self.problems.append(f"{name} has “{origin}”, but an origin looks like https://shop.example.")
         return origins
+
+    def networks(self, name: str, default: str) -> list[IPv4Network | IPv6Network]:
+        """A list of IP addresses and networks in CIDR notation, as in 10.0.0.0/8."""
+        networks = []
+        for word in self.text(name, default).replace(",", " ").split():
+            try:
+                networks.append(ip_network(word, strict=False))
+            except ValueError:
+                self.problems.append(f"{name} has “{word}”, but it takes addresses and networks such as 10.0.0.0/8.")
+                continue
+            if "/" in word and networks[-1].network_address != ip_interface(word).ip:
+                self.problems.append(f"{name} has “{word}”. Write {networks[-1]}, or {ip_interface(word).ip} alone.")
+        return networks
 
     def hosts(self, name: str) -> list[str]:
         """A list of host names without scheme, port and path, for ALLOWED_HOSTS."""

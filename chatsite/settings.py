@@ -248,6 +248,8 @@ if HOST.startswith("unix:") and not TRUSTED_PROXIES and not DEBUG:
     env.problems.append("HOST is a Unix socket, so only a proxy can reach it: set TRUSTED_PROXIES=1.")
 PORT = env.number("PORT", 8000, least=1, most=65535)
 THREADS = env.number("THREADS", 4, least=1, most=256)
+# Who may read /metrics: chatsite/metrics.py
+METRICS_FROM = env.networks("METRICS_FROM", default="127.0.0.0/8 ::1")
 
 LOGGING = {
     "version": 1,

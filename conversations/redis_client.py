@@ -8,6 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from conversations.breaker import Breaker
+from conversations.metrics import redis_seconds, timed
 
 TIMEOUT = 0.25
 """Seconds to wait for a connection or an answer. The query part of REDIS_URL may say otherwise: ?socket_timeout=1."""
@@ -36,7 +37,8 @@ class RedisClient(redis.Redis):
         if not breaker.allows():
             raise redis.ConnectionError(f"Redis is not asked again yet after this error: {RedisClient.failure}")
         try:
-            answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            with timed(redis_seconds):
+                answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (redis.ConnectionError, redis.TimeoutError) as error:
             RedisClient.failure = error
             breaker.failed()

@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from conversations.breaker import Breaker
+from conversations.metrics import redis_seconds, timed
 from conversations.redis_client import OPTIONS, PAUSE, RedisClient
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,9 @@ class SharedChanges:
     async def ask(self, keys: list[str]) -> list[int] | None:
         """The time and the values of these keys, or None if Redis does not answer in time."""
         try:
-            async with asyncio.timeout(self.timeout):
-                found: list[int] = await self.read_script(keys=keys)
+            with timed(redis_seconds):
+                async with asyncio.timeout(self.timeout):
+                    found: list[int] = await self.read_script(keys=keys)
         except Exception as error:  # any error of the library: polls are then answered by the database
             if not self.breaker.is_open:
                 logger.error("Redis does not answer: the database answers every poll. %r", error)

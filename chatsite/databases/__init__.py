@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from conversations.breaker import Breaker
+from conversations.metrics import commit_seconds, statement_seconds, timed
 
 HANGS = 0.3
 """A connection that fails after as many seconds was not refused: the server, or the line to it, hangs."""
@@ -109,6 +110,11 @@ class LimitedDatabase(BaseDatabaseWrapper):
 
         If the statement is refused because the connection is read-only, see to a new connection.
         """
+        with timed(statement_seconds):
+            return self.execute_watched(execute, sql, parameters, many, context)
+
+    def execute_watched(self, execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        """What `watch` does, without measuring how long it takes."""
         is_check = not self.health_check_done and sql.lstrip()[:6].upper() == "SELECT"
         if not self.health_check_done and not is_check:
             self.check_health()
@@ -185,6 +191,10 @@ class LimitedDatabase(BaseDatabaseWrapper):
         """Begin or end a transaction. It begins on a connection that is alive: it cannot be moved to another one."""
         self.check_health()
         super().set_autocommit(*arguments, **options)
+
+    def _commit(self) -> Any:
+        with timed(commit_seconds):
+            return super()._commit()  # type: ignore[misc]  # the stubs lack it
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Django calls this before and after each request, and before and after each access of a socket."""

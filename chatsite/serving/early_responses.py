@@ -1,4 +1,4 @@
-"""Responses that are sent before Django sees the request: health, and refusals of proxies that are set up wrongly."""
+"""Responses that are sent before Django sees the request: health, metrics, and refusals of wrong proxies."""
 
 import json
 import re
@@ -6,8 +6,9 @@ from typing import Any
 
 from django.conf import settings
 
+from chatsite import metrics
 from chatsite.health import Readiness
-from conversations.threshold.proxies import SECURE, hops, warn_once
+from conversations.threshold.proxies import PROXY_SIGNS, SECURE, hops, warn_once
 
 Scope = dict[str, Any]
 # Status, content type and content
@@ -17,9 +18,6 @@ TEXT = "text/plain; charset=utf-8"
 readiness = Readiness()
 
 THIS_MACHINE = re.compile(rb"(localhost|[\w-]+\.localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
-
-PROXY_SIGNS = {b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via"}
-"""Headers with which proxies say that there is one."""
 
 SET_TRUSTED_PROXIES = (
     "A proxy in front of Chatsite says that this request came by https, but Chatsite may not believe it. "
@@ -44,6 +42,8 @@ async def early_response(scope: Scope) -> Response | None:
     if scope["path"] == "/readyz":
         problem = await readiness.find_problem()
         return (503, TEXT, f"{problem}\n") if problem else (200, TEXT, "ready\n")
+    if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD") and metrics.may_read(scope):
+        return 200, *metrics.exposition(scope)
     sentence = proxy_problem(scope)
     if not sentence:
         return None

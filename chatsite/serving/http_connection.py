@@ -20,6 +20,7 @@ from daphne.http_protocol import WebRequest
 from django.conf import settings
 from twisted.web.http import RESPONSES, HTTPChannel
 
+from chatsite.metrics import refused_connections
 from chatsite.serving.usage import Usage
 from conversations.threshold.proxies import client_address
 
@@ -211,10 +212,12 @@ class HttpConnection(HTTPChannel):
         if not settings.RATE_LIMITS:
             return True
         address = self.client_address()
-        if not self.server.clients.take(address, 1):
-            return False
-        self.address = address
-        return self.server.clients.of[address] <= settings.CONNECTIONS or self.close_idle()
+        if self.server.clients.take(address, 1):
+            self.address = address
+            if self.server.clients.of[address] <= settings.CONNECTIONS or self.close_idle():
+                return True
+        refused_connections.inc()
+        return False
 
     def close_idle(self) -> bool:
         """Close the connection of this address that has been idle for longest. False if none is idle."""

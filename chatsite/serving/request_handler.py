@@ -16,6 +16,7 @@ from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
 from io import SEEK_END, BytesIO
+from time import perf_counter
 from typing import IO, Any
 
 from asgiref.sync import sync_to_async
@@ -29,6 +30,7 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
+from chatsite.metrics import observe_request
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 from chatsite.serving.usage import Usage
 from conversations.poll_cache import keep
@@ -87,10 +89,12 @@ class RequestHandler(ASGIHandler):
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
         try:
             body = await self.receive_body(scope, receive)
+            began = perf_counter()
             run = self.run_upload if is_upload(scope) else self.run
             response, head, content = await run(scope, body)
         except RequestAborted:
             return
+        observe_request(scope, head["status"], perf_counter() - began)
         if response.streaming:
             # In a new task, because only a task can run in the context of the view.
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 
+from conversations import metrics
 from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
@@ -32,6 +33,9 @@ UPDATED = (
     "updated_at",
 )
 """The columns of the conversation that a message changes, besides `last_message_id`."""
+
+COUNTED = {Author.CUSTOMER: metrics.messages.labels("customer"), Author.AGENT: metrics.messages.labels("agent")}
+"""The counters of messages."""
 
 PLACEHOLDERS = {uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")}
 """Values that clients send as client_id without making one: nil, max, and the example of Swagger UI. They are ignored.
@@ -82,7 +86,7 @@ def post_message(
             changed = copy(conversation)
             message = _compose(changed, content, agent, name, email, client_id, attachments)
             if one_statement.write(message, changed, conversation, UPDATED):
-                announce(changed)
+                _announce(changed, message)
                 return message
         with transaction.atomic():
             locked = _lock(conversation, agent, claim) if conversation else None
@@ -165,8 +169,14 @@ def _write(
         attachment.save()
     conversation.last_message_id = message.pk
     update(conversation, "last_message_id", *UPDATED)
-    announce(conversation)
+    _announce(conversation, message)
     return message
+
+
+def _announce(conversation: Conversation, message: Message) -> None:
+    """After commit, tell everybody who may know of the message, and count it."""
+    announce(conversation)
+    transaction.on_commit(COUNTED[Author(message.author)].inc, robust=True)
 
 
 def _compose(

@@ -16,9 +16,10 @@ from django.http import HttpRequest, parse_cookie
 
 from conversations.announce import AGENTS, customer_group, website_group
 from conversations.live.channel_layer import Event
-from conversations.live.open_sockets import Place, TooManySockets, free_place, take_place
+from conversations.live.open_sockets import OF_ADDRESS, Place, TooManySockets, free_place, take_place
 from conversations.live.origin_check import TOKEN_ONLY, WEBSITE_ORIGIN, bearer_token
 from conversations.live.rounds import Found, Rounds, Subscription, rounds_of_loop
+from conversations.metrics import numbers
 from conversations.models import Agent, Conversation, Token, Website
 from conversations.models.conversation import KnownConversation, parse_uuid
 from conversations.models.website import DEFAULT
@@ -121,7 +122,7 @@ class Doorbell:
     def open(self, address: str) -> None:
         """Begin, after the socket is accepted. Close it with 1013 if its address has too many."""
         try:
-            self.places += (take_place("sockets of one address", address),)
+            self.places += (take_place(OF_ADDRESS, address),)
         except TooManySockets:
             self.close(TRY_AGAIN_LATER)
         else:
@@ -174,6 +175,7 @@ class Doorbell:
 
     def ring(self, event: Event) -> None:
         """Tell the client that there are messages up to `last`."""
+        numbers.rings += 1
         self.socket.send_text(_ring_of_customer(event["last"]))
 
     def close(self, code: int) -> None:
@@ -265,6 +267,7 @@ class AgentDoorbell(Doorbell):
 
     def ring(self, event: Event) -> None:
         """Tell the inbox which conversation has changed; a heartbeat names none."""
+        numbers.rings += 1
         self.socket.send_text(_ring_of_agent(tuple(event.items())))
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import ngettext
 
+from conversations.metrics import rate_limited
 from conversations.threshold.proxies import client_address
 from conversations.threshold.sliding_window import MemoryStore, RedisStore
 
@@ -48,6 +49,7 @@ def enforce(limit: str, who: str | int) -> Use:
     if settings.RATE_LIMITS:
         most, seconds = settings.LIMITS[limit]
         if wait := store().use(use.counter, most, seconds, use.time):
+            rate_limited.labels(limit).inc()
             raise RateLimitExceeded(limit, math.ceil(wait))
     return use
 

@@ -17,9 +17,14 @@ from django.conf import settings
 ADDRESS = re.compile(r"\[([^\[\]]+)\](?::\d+)?|([\d.]+)(?::\d+)?|([^\[\]]+)")
 """An IP address as proxies write it: `[IPv6]`, `[IPv6]:port`, `IPv4`, `IPv4:port` or a bare IPv6 address."""
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 HOST = b"host"
 PROTO = b"x-forwarded-proto"
 FORWARDED_HOST = b"x-forwarded-host"
+
+PROXY_SIGNS = {b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"forwarded", b"via"}
+"""Headers with which proxies say that there is one."""
 
 SECURE = {b"https", b"wss"}
 """Values of X-Forwarded-Proto. Some proxies write wss for WebSockets."""
@@ -81,17 +86,38 @@ def client_address(peer: str | None, forwarded_for: str | None) -> str:
     return network(written.strip())
 
 
+def exact_address(scope: Mapping[str, Any]) -> Address | None:
+    """Return the client's own address of an ASGI scope. None if it is unclear, so it may be anybody's.
+
+    It is unclear if a proxy has passed on the request that is not among TRUSTED_PROXIES: then the connection's address
+    is the proxy's, usually 127.0.0.1, for all clients.
+    """
+    headers = scope["headers"]
+    forwarded = hops(value for name, value in headers if name == b"x-forwarded-for")
+    if settings.TRUSTED_PROXIES and len(forwarded) >= settings.TRUSTED_PROXIES:
+        return parse_address(forwarded[-settings.TRUSTED_PROXIES].decode("latin1"))
+    if any(name in PROXY_SIGNS for name, _ in headers):
+        return None
+    return parse_address((scope.get("client") or [""])[0] or "")
+
+
 @lru_cache(1000)
 def network(written: str) -> str:
     """Return `client_address` for the address of a client as it is written."""
+    ip = parse_address(written)
+    if ip is None:
+        return "unknown"
+    return str(ip if ip.version == 4 else ipaddress.ip_network((int(ip), 64), strict=False))
+
+
+def parse_address(written: str) -> Address | None:
+    """Return an address as proxies write it, IPv4 also where it is mapped to IPv6; None if it is none."""
     match = ADDRESS.fullmatch(written)
     try:
         ip = ipaddress.ip_address((match[1] or match[2] or match[3]) if match else "")
     except ValueError:
-        return "unknown"
-    if ip.version == 4:
-        return str(ip)
-    return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 # Scheme and host ------------------------------------------------------------------------------------------------------

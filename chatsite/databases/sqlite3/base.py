@@ -17,6 +17,7 @@ from django.db.backends.sqlite3 import base
 
 from chatsite.databases.sqlite3.fair_lock import FairLock
 from chatsite.databases.sqlite3.shared_commit import SharedCommit
+from conversations.metrics import commit_seconds, lock_seconds, statement_seconds, timed
 
 locks: defaultdict[str, FairLock] = defaultdict(FairLock)
 """By the name of the database."""
@@ -30,7 +31,17 @@ def with_question_marks(query: str) -> str:
 
 
 class Cursor(base.SQLiteCursorWrapper):
-    """Django's cursor, but it converts each query once: the same ones come again and again."""
+    """Django's cursor, but it converts each query once: the same ones come again and again. It measures their time."""
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        """Execute a statement."""
+        with timed(statement_seconds):
+            return super().execute(query, params)
+
+    def executemany(self, query: str, param_list: Any) -> Any:
+        """Execute a statement several times."""
+        with timed(statement_seconds):
+            return super().executemany(query, param_list)
 
     def convert_query(self, query: str, *, param_names: Any = None) -> str:
         """The query as SQLite takes it. Long ones, with very many values, are not kept."""
@@ -57,6 +68,10 @@ class DatabaseWrapper(SharedCommit):
 
         The time in the queue counts for the limit.
         """
+        with timed(lock_seconds):
+            self._begin_in_turn()
+
+    def _begin_in_turn(self) -> None:
         if self.write_lock.acquire(self, 0):
             self._begin()
             return
@@ -93,7 +108,10 @@ class DatabaseWrapper(SharedCommit):
 
     def _commit(self) -> Any:
         # If it fails, Django rolls back, and closes the connection if that fails too.
+        began = time.monotonic()
         result = super()._commit()
+        if not self.is_shared:
+            commit_seconds.observe(time.monotonic() - began)
         self._release()
         return result
 
