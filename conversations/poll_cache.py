@@ -30,7 +30,7 @@ MAX_AGE = 10
 MAX_ANSWERS = 10_000
 """Answers that are kept. Each takes 0.6 kB."""
 
-UNREAD = frozenset(
+IGNORED_HEADERS = frozenset(
     [
         *(b"x-request-id", b"x-correlation-id", b"request-id", b"x-amzn-trace-id", b"x-cloud-trace-context", b"cf-ray"),
         *(b"traceparent", b"tracestate", b"x-b3-traceid", b"x-b3-spanid", b"sentry-trace", b"baggage"),
@@ -126,7 +126,7 @@ def poll_key(scope: Mapping[str, Any]) -> bytes | None:
         return None
     # No header has a line break in it.
     lines = [scope["scheme"].encode(), scope["raw_path"], scope["query_string"]]
-    lines += [name + b":" + value for name, value in scope["headers"] if name not in UNREAD]
+    lines += [name + b":" + value for name, value in scope["headers"] if name not in IGNORED_HEADERS]
     return blake2b(b"\n".join(lines), digest_size=16).digest()
 
 
@@ -137,7 +137,7 @@ def keep(poll: tuple[bytes, Moment] | None, response: Any, head: Mapping[str, An
     """
     conversation = getattr(response, "empty_poll_of", None)
     if poll is not None and conversation is not None and not response.cookies:
-        answer = head["status"], tuple(shared(*pair) for pair in head["headers"]), content
+        answer = head["status"], tuple(kept_once(*pair) for pair in head["headers"]), content
         poll_cache.put(poll[0], Kept(conversation, poll[1], answer))
 
 
@@ -154,6 +154,6 @@ async def send_answer(answer: Answer, send: Any) -> None:
 
 
 @lru_cache(maxsize=1000)
-def shared(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+def kept_once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """A header. Equal headers are kept in memory once."""
     return name, value

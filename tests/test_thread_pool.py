@@ -293,7 +293,7 @@ async def test_no_other_thread_joins_while_jobs_make_progress_and_wait_for_their
     loop = asyncio.get_running_loop()
     two.jobs["alice"] = deque([(str, loop.create_future(), ignore, False)])
     for _ in range(10):
-        two.finished += 1
+        two.run_together_count += 1
         two.poll(loop)
     assert not started
     for _ in range(thread_pool.MAX_IDLE_POLLS):

@@ -4,6 +4,8 @@ Only one thread runs Python at a time. If the event loop woke up for every resul
 both would take the GIL from each other several times per request, and each time another core would wake up: that cost
 more than Django's own work (docs/performance.md). So one thread works through the whole queue while the event loop
 sleeps, and another thread joins in only when the first one waits for something other than the GIL.
+
+Jobs that write and wait at the same moment may also share one commit of the database: see `run_together`.
 """
 
 import asyncio
@@ -26,6 +28,9 @@ POLL_INTERVAL = 0.005
 MAX_IDLE_POLLS = 2
 """Polls in a row without a finished job after which another thread is started."""
 
+MAX_SHARING = 0.05
+"""Seconds after which no job is added to those that share a commit: meanwhile no other process can write."""
+
 BUSY_CPU_SHARE = 0.5
 """The share of one core from which on the process counts as busy, so that another thread would not help."""
 
@@ -38,9 +43,6 @@ Job = tuple[Callable[[], Any], "asyncio.Future[Any]", Discard, bool]
 
 Done = tuple[Job, Any, BaseException | None]
 """A job with its result or exception."""
-
-MAX_SHARING = 0.05
-"""Seconds after which no job is added to those that share a commit: meanwhile no other process can write."""
 
 
 class Connection(Protocol):
@@ -114,8 +116,10 @@ class ThreadPool:
         self.active = 0  # threads that work through the queue
         self.delivery_scheduled = False
         self.undelivered = 0  # jobs whose result has not been delivered
-        self.finished = 0  # jobs that share a commit and wait for it, so far
-        self.last_finished = 0
+        # Jobs that have run and then waited for a common commit, since the start. `poll` sees by it that a thread does
+        # not hang, although there are no results yet.
+        self.run_together_count = 0
+        self.last_run_together_count = 0
         self.idle_polls = 0
         self.next_poll: asyncio.TimerHandle | None = None
         self.last_poll = (0.0, 0.0)  # the time, and the CPU time that the process had used
@@ -198,7 +202,7 @@ class ThreadPool:
                     future.get_loop().call_soon_threadsafe(self.deliver)
 
     def run_together(self, first: Job, connection: Connection) -> list[Done]:
-        """Run a job that writes, and such jobs that wait; commit what they have written, at once.
+        """Run a job that writes, then others that write and are waiting in the queue, and commit all of it together.
 
         They have their results after the commit. If it fails, each is run again by itself.
         """
@@ -209,7 +213,7 @@ class ThreadPool:
         try:
             while job:
                 done.append(run(job))
-                self.finished += 1
+                self.run_together_count += 1
                 goes_on = connection.may_share and len(done) < MAX_UNDELIVERED and time.monotonic() < ends
                 job = self.next_sharing_job() if goes_on else None
         finally:
@@ -242,9 +246,9 @@ class ThreadPool:
         self.next_poll = None
         if self.results:
             guard(self.deliver)
-        elif self.finished == self.last_finished:
+        elif self.run_together_count == self.last_run_together_count:
             self.idle_polls += 1
-        self.last_finished = self.finished
+        self.last_run_together_count = self.run_together_count
         then, cpu_then = self.last_poll
         self.last_poll = now, cpu_now = loop.time(), time.process_time()
         idle = cpu_now - cpu_then < BUSY_CPU_SHARE * (now - then)

@@ -100,8 +100,8 @@ def text_frame(text: str) -> bytes:
 class WebSocketConnection(WebSocketProtocol):
     """One WebSocket.
 
-    A client must read: Twisted's transport keeps at most 64 KiB for it, and it must
-    answer pings, even while it sends messages. It may send a few frames, which wait in a short queue.
+    A client must read: Twisted's transport keeps at most 64 KiB for it. It must answer pings, even while it sends
+    messages. It may send a few frames, which wait in a short queue.
     """
 
     autoPingRestartOnAnyTraffic = False  # noqa: N815  # an option of autobahn: only a pong proves that a client reads

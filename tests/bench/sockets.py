@@ -21,7 +21,7 @@ OPENING = 32
 """Sockets that are opened at the same time."""
 
 HEARTBEAT = 25
-"""Seconds between two heartbeats of a socket (conversations/live/doorbell.py): so long, idle ones are watched."""
+"""Seconds between two heartbeats of a socket (conversations/live/rounds.py): so long, idle ones are watched."""
 
 TEXT, PING = 1, 9
 """Kinds of frames (RFC 6455, 5.2)."""

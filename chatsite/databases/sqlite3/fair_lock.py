@@ -5,8 +5,8 @@ import time
 import weakref
 from collections import deque
 
-LOOK = 0.1
-"""Seconds after which a waiter looks whether the holder still exists."""
+CHECK_INTERVAL = 0.1
+"""Seconds between two checks of a waiter whether the holder still exists."""
 
 
 class Waiter:
@@ -66,7 +66,7 @@ class FairLock:
     def _wait(self, waiter: Waiter, deadline: float) -> bool:
         is_done = False
         try:
-            while not waiter.turn.wait(max(0, min(LOOK, deadline - time.monotonic()))):
+            while not waiter.turn.wait(max(0, min(CHECK_INTERVAL, deadline - time.monotonic()))):
                 with self.guard:
                     if self._is_free():  # the holder was deleted
                         self._pass_on()
