@@ -250,6 +250,8 @@ PORT = env.number("PORT", 8000, least=1, most=65535)
 THREADS = env.number("THREADS", 4, least=1, most=256)
 # Who may read /metrics: chatsite/metrics.py
 METRICS_FROM = env.networks("METRICS_FROM", default="127.0.0.0/8 ::1")
+# Whether `serve` deletes old conversations by itself: chatsite/serving/cleaning.py
+CLEANING = env.flag("CLEANING", default=True)
 
 LOGGING = {
     "version": 1,

@@ -1,9 +1,8 @@
 """Every change of conversations, messages and files: one verb per file, keyword-only arguments."""
 
 from conversations.actions.assign import assign
+from conversations.actions.clean import CLEANING
 from conversations.actions.close import UnseenMessage, close
-from conversations.actions.delete_expired_conversations import delete_expired_conversations
-from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
 from conversations.actions.post_message import AlreadySent, post_message
@@ -12,13 +11,12 @@ from conversations.actions.reopen import reopen
 from conversations.actions.take import TakenBySomebodyElse, take
 
 __all__ = [
+    "CLEANING",
     "AlreadySent",
     "TakenBySomebodyElse",
     "UnseenMessage",
     "assign",
     "close",
-    "delete_expired_conversations",
-    "delete_orphaned_files",
     "identify",
     "mark_read",
     "post_message",

@@ -1,6 +1,8 @@
 """Delete stored files that belong to no message."""
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
@@ -17,16 +19,19 @@ NAME = re.compile("[0-9a-f]{32}")
 """The names that `random_name` makes. Other files in the folder are left alone."""
 
 
-def delete_orphaned_files() -> int:
-    """Delete the files of messages that were never written because the process was killed; return how many."""
+def delete_orphaned_files() -> Iterator[Counter[str]]:
+    """Delete the files of messages that were never written, or are deleted, because the process was killed meanwhile.
+
+    Yields after each folder how many. It may be interrupted, and run twice at once.
+    """
     before = timezone.now() - MIN_AGE
-    deleted = 0
     folders = default_storage.listdir("")[0] if default_storage.exists("") else []
     for folder in filter(FOLDER.fullmatch, folders):
+        deleted = 0
         names = {f"{folder}/{name}" for name in default_storage.listdir(folder)[1] if NAME.fullmatch(name)}
-        for name in names - Attachment.objects.stored_names(f"{folder}/"):
+        for name in names - Attachment.objects.stored_names(f"{folder}/") if names else ():
             with suppress(FileNotFoundError):  # its conversation is being deleted at this moment
                 if default_storage.get_modified_time(name) < before:
                     default_storage.delete(name)
                     deleted += 1
-    return deleted
+        yield Counter({"files that belong to no message": deleted})

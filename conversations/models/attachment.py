@@ -4,11 +4,14 @@ import errno
 import logging
 import secrets
 import uuid
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.core import signing
 from django.core.files.base import File
 from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
@@ -107,8 +110,9 @@ class AttachmentQuerySet(models.QuerySet["Attachment"]):
 
     def stored_names(self, folder: str) -> set[str]:
         """The paths of all stored files in a folder that belong to an attachment."""
-        queries = [self.filter(**{f"{name}__startswith": folder}).values_list(name, flat=True) for name in FILE_FIELDS]
-        return {path for query in queries for path in query}
+        queries = [Q(**{f"{name}__startswith": folder}) for name in FILE_FIELDS]
+        rows = self.filter(reduce(or_, queries)).order_by().values_list(*FILE_FIELDS)
+        return {path for row in rows for path in row if path}
 
 
 class Attachment(models.Model):
@@ -214,7 +218,7 @@ def _delete(storage: Any, name: str) -> None:
     try:
         storage.delete(name)
     except OSError as error:
-        logger.error("A file cannot be deleted: %s. “manage.py forgetold” will try again.", error)
+        logger.error("A file cannot be deleted: %s. It is tried again at the next cleaning.", error)
 
 
 @receiver(post_delete, sender=Attachment)

@@ -2,9 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import models
+from django.db import connection, models
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -14,6 +15,7 @@ from conversations.models.message import Message
 
 if TYPE_CHECKING:
     from conversations.models.conversation import Conversation, ConversationQuerySet
+    from conversations.models.website import Website
 
 
 SUB_LENGTH = 200
@@ -51,12 +53,14 @@ class ContactQuerySet(models.QuerySet["Contact"]):
         return contact is not None and contact.pk == conversation.contact_id
 
     def save_claim(self, website_id: int, claim: Claim) -> "Contact":
-        """Create or update the contact that the claim is about, and return it."""
-        contact, is_new = self.get_or_create(
-            website_id=website_id,
-            digest=_digest(claim.sub),
-            defaults={"sub": claim.sub, "name": claim.name, "email": claim.email, "proof": claim.proof},
-        )
+        """Create or update the contact that the claim is about, and return it.
+
+        Its row is locked until the transaction ends: else it might be deleted before the caller writes a conversation
+        that belongs to it.
+        """
+        contact, is_new = self._get_or_create(website_id, claim)
+        if not is_new and not self._lock(contact.pk):  # deleted at this moment, see `delete_if_forgotten`
+            contact, is_new = self._get_or_create(website_id, claim)
         if not is_new:
             values = {"name": claim.name or contact.name, "email": claim.email or contact.email, "proof": claim.proof}
             changed = {field: value for field, value in values.items() if value != getattr(contact, field)}
@@ -65,6 +69,30 @@ class ContactQuerySet(models.QuerySet["Contact"]):
             if changed:
                 contact.save(update_fields=list(changed))
         return contact
+
+    def _get_or_create(self, website_id: int, claim: Claim) -> "tuple[Contact, bool]":
+        return self.get_or_create(
+            website_id=website_id,
+            digest=_digest(claim.sub),
+            defaults={"sub": claim.sub, "name": claim.name, "email": claim.email, "proof": claim.proof},
+        )
+
+    def _lock(self, pk: int) -> bool:
+        """Lock a row until the transaction ends; return whether it exists. On SQLite, the transaction is enough."""
+        if not connection.features.has_select_for_update:
+            return True
+        return bool(self.select_for_update().filter(pk=pk).values_list("pk"))
+
+    def forgotten(self, website: "Website", before: datetime, above: int, most: int) -> list[int]:
+        """The ids above `above` of contacts that were created before a moment and have no conversation."""
+        found = self.filter(website=website, created_at__lt=before, conversations=None, pk__gt=above)
+        return list(found.order_by("pk").values_list("pk", flat=True)[:most])
+
+    def delete_if_forgotten(self, pk: int) -> bool:
+        """Delete a contact if it has no conversation; return whether it was deleted. Call it in a transaction."""
+        self._lock(pk)
+        # Asked again: the customer may have come back before the lock was held.
+        return self.filter(pk=pk, conversations=None).delete()[0] > 0
 
 
 class Contact(models.Model):

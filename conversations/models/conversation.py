@@ -2,7 +2,8 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -151,9 +152,26 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """The conversations of which a message, the status, the assignee or the customer changed since this moment."""
         return self.filter(Q(updated_at__gte=moment) | Q(updated_at=None, last_message_at__gte=moment))
 
-    def inactive_since(self, moment: datetime) -> "ConversationQuerySet":
-        """The conversations without a message since this moment."""
-        return self.filter(last_message_at__lt=moment)
+    def inactive_since(self, before: Mapping[int, datetime], above: int, most: int) -> list[int]:
+        """The ids, above `above` and at most `most`, of those without a message since `before[website_id]`."""
+        moments: dict[datetime, list[int]] = {}
+        for website_id, moment in before.items():
+            moments.setdefault(moment, []).append(website_id)
+        expired = Q(pk__in=[])
+        for moment, website_ids in moments.items():
+            expired |= Q(website__in=website_ids, last_message_at__lt=moment)
+        found = self.filter(expired, pk__gt=above, pk__lte=most)
+        return list(found.order_by("pk").values_list("pk", flat=True))
+
+    def highest_id(self) -> int:
+        """The id of the conversation that was started last, or 0."""
+        return self.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+    def lock_if_exists(self, pk: int) -> "Conversation | None":
+        """As `lock`, but None if the conversation was deleted."""
+        with suppress(Conversation.DoesNotExist):
+            return self.lock(pk)
+        return None
 
     def median_wait(self, least: int, most: int) -> int | None:
         """The median time to the first answer, in seconds of office hours, of the newest `most` answered conversations.

@@ -66,6 +66,17 @@ class MessageQuerySet(models.QuerySet["Message"]):
         values = {-1: conversation_id, -2: since, -3: MAX_ID if before is None else before}
         return prefetch_files(prepared(self, ("newest messages", most), build, values)[::-1])
 
+    def delete_oldest_but(self, most: int) -> int:
+        """Delete the `most` oldest of them if there are more; return how many were deleted.
+
+        Call it in a transaction that has locked their conversation.
+        """
+        oldest = list(self.order_by("pk").values_list("pk", flat=True)[: most + 1])
+        if len(oldest) <= most:
+            return 0
+        self.filter(pk__in=oldest[:most]).delete()
+        return most
+
 
 class Message(models.Model):
     """A message. It is never changed after it was posted."""

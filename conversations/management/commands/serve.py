@@ -22,22 +22,28 @@ class Command(BaseCommand):
             self.stderr.write(f"Warning: {warning}")
         if problems:
             refuse(problems)
+        from chatsite.serving.cleaning import Cleaner
         from chatsite.serving.database_file import DatabaseLost
         from chatsite.serving.listening import CannotListen
         from chatsite.serving.server import serve
 
+        self.cleaner = Cleaner()
         try:
             serve(settings.HOST, settings.PORT, self.ready)
         except CannotListen as error:
             refuse([str(error)])
         except DatabaseLost as error:
             sys.exit(str(error))
+        finally:
+            self.cleaner.stop()
 
     def ready(self) -> None:
         """Prepare for requests in a thread, as it listens already."""
         from chatsite.serving.warm_up import warm_up
 
         self.say_addresses()
+        if settings.CLEANING:
+            self.cleaner.start()
         threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
 
     def say_addresses(self) -> None:
