@@ -1,4 +1,7 @@
-"""The Redis client of the cache and of the rate limits. It has short timeouts: Chatsite also works without Redis."""
+"""The Redis client of the cache, the rate limits and the changes of conversations.
+
+It has short timeouts: Chatsite also works without Redis.
+"""
 
 import logging
 from typing import Any
