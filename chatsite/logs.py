@@ -14,7 +14,12 @@ from types import TracebackType
 import redis
 from redis.exceptions import ClusterDownError, NoPermissionError
 
+from chatsite.request_id import current_request
+
 UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+
+SECRET_PATH = re.compile(r"(/forgotten/)[\w=-]+/[\w-]+|(/files/)[\w-]+(?::|%3A)[\w-]+(?::|%3A)[\w-]+", re.IGNORECASE)
+"""Paths that are secrets for a while: links for a new password, and signed URLs of files."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Control characters: a message with a line break of a client would look like two records."""
@@ -42,13 +47,24 @@ CODE = str(Path(__file__).resolve().parent.parent)
 
 
 class SecretMaskingFormatter(logging.Formatter):
-    """Masks UUIDs, which are customers' secrets and in URLs of the API, and escapes control characters.
+    """Masks UUIDs, which are customers' secrets and in URLs of the API, and other paths that are secrets.
 
-    It also writes what FloodFilter has decided, which changes no record: other handlers get all of it.
+    It escapes control characters, and ends the line with the id of the request that it belongs to. It also writes what
+    FloodFilter has decided, which changes no record: other handlers get all of it.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format the record, with UUIDs masked in its message and traceback."""
+        """Format the record, with secrets masked in its message and traceback."""
+        text, error = self.parts(record)
+        request = current_request.get()
+        shown = copy(record)
+        shown.exc_info, shown.exc_text, shown.stack_info = None, None, None
+        shown.msg, shown.args = f"{text} [{request.id}]" if request else text, ()
+        # Indented, because an error may quote what a client has sent.
+        return "\n".join([super().format(shown), *(f"  {line}" for line in error)])
+
+    def parts(self, record: logging.LogRecord) -> tuple[str, list[str]]:
+        """The message, and the lines of the traceback."""
         text, error = record.getMessage(), record.exc_info
         if getattr(record, "hides_traceback", False) and error:
             if not is_bad_request(record):
@@ -56,12 +72,15 @@ class SecretMaskingFormatter(logging.Formatter):
             error = None
         if left_out := getattr(record, "left_out", 0):
             text = f"{text} ({left_out} more like this were left out before)"
-        shown = copy(record)
-        shown.msg, shown.args, shown.exc_info, shown.exc_text = escape(text), (), None, None
-        lines = [super().format(shown)]
-        if error:  # indented, because an error may quote what a client has sent
-            lines += [f"  {escape(line)}" for line in self.formatException(error).split("\n")]
-        return UUID.sub("[uuid]", "\n".join(lines))
+        lines = self.formatException(error).split("\n") if error else []
+        if record.stack_info:
+            lines += self.formatStack(record.stack_info).split("\n")
+        return mask(escape(text)), [mask(escape(line)) for line in lines]
+
+
+def mask(text: str) -> str:
+    """A text without secrets."""
+    return UUID.sub("[uuid]", SECRET_PATH.sub(lambda found: f"{found[1] or found[2]}[secret]", text))
 
 
 def escape(text: str) -> str:

@@ -57,6 +57,7 @@ CORS_EXPOSE_HEADERS = [
     "Retry-After",
     "Content-Disposition",
     "X-Last-Message",
+    "X-Request-ID",
 ]  # which scripts of other origins may read
 CSRF_FAILURE_VIEW = "chatsite.errors.csrf_failure"
 

@@ -36,7 +36,8 @@ IGNORED_HEADERS = frozenset(
         *(b"traceparent", b"tracestate", b"x-b3-traceid", b"x-b3-spanid", b"sentry-trace", b"baggage"),
     ]
 )
-"""Headers that are different in each request, because proxies number requests. Nothing in Chatsite reads them."""
+"""Headers that are different in each request, because proxies number requests. No answer to a poll depends on them:
+X-Request-ID is repeated in errors, which are not kept."""
 
 Answer = tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
 """Status, headers and content of a response."""

@@ -2,18 +2,23 @@
 
 import io
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
 from django.conf import settings
+from django.core import signing
 from django.db import OperationalError
 from django.test import Client
 from redis._parsers.base import BaseParser
 
 from chatsite import logs
-from tests.conftest import Page
+from chatsite.request_id import current_request
+from chatsite.serving.request_handler import RequestHandler
+from tests.conftest import UNKNOWN, Page
+from tests.test_request_handler import shut_down
 
 
 @pytest.fixture
@@ -183,3 +188,111 @@ def test_a_redis_that_refuses_is_one_line_a_minute(
 def test_a_mistake_in_a_command_to_redis_has_its_traceback(log: io.StringIO, answer: str) -> None:
     fail(from_redis(answer))
     assert "Traceback" in log.getvalue()
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/api/messages/0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e/", "/api/messages/[uuid]/"),
+        ("/inbox/forgotten/MQ/cz3gzp-7d1f0c2e5b7a9d8c6e4f2a1b3c5d7e9f/", "/inbox/forgotten/[secret]/"),
+        ("/chat/files/WyJhIiwiYiJd:1vOeXs:7aBc-D_e/cat.png", "/chat/files/[secret]/cat.png"),
+        ("/chat/shop/files/WyJhIiwiYiJd%3A1vOeXs%3A7aBc-D_e/cat.png", "/chat/shop/files/[secret]/cat.png"),
+        ("/inbox/forgotten/", "/inbox/forgotten/"),
+    ],
+)
+def test_what_gives_access_is_masked(log: io.StringIO, path: str, shown: str) -> None:
+    logging.getLogger("django.request").warning("Not Found: %s", path)
+    assert log.getvalue() == f"WARNING Not Found: {shown}\n"
+
+
+@pytest.mark.django_db
+def test_a_real_signed_address_is_masked(log: io.StringIO) -> None:
+    signed = signing.dumps(["0d5b7a5e3c0f4f0e9d8a6f1d2b3c4d5e", "digest"], salt="any")
+    Client().get(f"/chat/files/{signed}/cat.png")
+    assert log.getvalue() == "WARNING Not Found: /chat/files/[secret]/cat.png\n"
+
+
+# Request ids ----------------------------------------------------------------------------------------------------------
+
+
+class Fault:
+    """A handler of requests whose views fail."""
+
+    def __init__(self) -> None:
+        self.handler = RequestHandler(1)
+
+    async def ask(self, path: str = "/crash/", *headers: tuple[bytes, bytes]) -> tuple[int, dict[bytes, bytes], str]:
+        """The status, headers and text of a response."""
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "scheme": "http", "headers": []}
+        await self.handler({**scope, "headers": [(b"host", b"localhost"), *headers]}, receive, send)
+        found = {name.lower(): value for name, value in sent[0]["headers"]}
+        return sent[0]["status"], found, sent[1]["body"].decode()
+
+
+@pytest.fixture
+def fault(settings: Any) -> Iterator[Fault]:
+    """Pages that fail."""
+    settings.ROOT_URLCONF = "tests.request_handler_urls"
+    settings.MIDDLEWARE = ["chatsite.errors.ApiMiddleware"]
+    settings.ALLOWED_HOSTS = ["*"]
+    fault = Fault()
+    yield fault
+    shut_down(fault.handler, 1)
+
+
+async def test_an_error_has_the_id_of_its_log_lines(fault: Fault, log: io.StringIO) -> None:
+    status, headers, _ = await fault.ask()
+    assert status == 500
+    found = headers[b"x-request-id"].decode()
+    assert re.fullmatch("[0-9a-f]{12}", found)
+    assert f"ERROR Internal Server Error: /crash/ [{found}]\n" in log.getvalue()
+    assert (await fault.ask())[1][b"x-request-id"].decode() != found
+
+
+async def test_what_is_no_error_has_no_id(fault: Fault, log: io.StringIO) -> None:
+    status, headers, _ = await fault.ask("/nothing/")
+    assert (status, b"x-request-id" in headers) == (404, False)
+    assert re.search(r"WARNING Not Found: /nothing/ \[[0-9a-f]{12}\]\n", log.getvalue())
+    logging.getLogger("chatsite").warning("Something else")
+    assert log.getvalue().endswith("WARNING Something else\n")
+
+
+async def test_a_thread_forgets_the_id(fault: Fault) -> None:
+    await fault.ask()
+    assert fault.handler.pool.executor.submit(current_request.get).result(10) is None
+
+
+@pytest.mark.parametrize(
+    ("proxies", "given", "is_taken"),
+    [
+        (1, "0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e", True),
+        (1, "Root=1-67891233-abcdef012345678912345678", True),
+        (0, "trace-7", False),  # anybody may have written it
+        (1, "", False),
+        (1, "x" * 101, False),
+        (1, "two words", False),
+        (1, "line\nbreak", False),
+        (1, "\x1b[2J", False),
+        (1, "ä", False),
+    ],
+)
+async def test_a_trusted_proxy_gives_the_id(
+    fault: Fault, log: io.StringIO, settings: Any, proxies: int, given: str, is_taken: bool
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    _, headers, _ = await fault.ask("/crash/", (b"x-request-id", given.encode()))
+    found = headers[b"x-request-id"].decode()
+    assert (found == given) is is_taken
+    assert re.fullmatch(r"[\w=-]{7,100}", found)
+    assert f"[{found}]\n" in log.getvalue()  # a uuid that numbers a request is not masked

@@ -31,6 +31,7 @@ from django.urls import set_script_prefix
 from django.utils import timezone, translation
 
 from chatsite.metrics import observe_request
+from chatsite.request_id import HEADER, answering, request_id
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 from chatsite.serving.usage import Usage
 from conversations.poll_cache import keep
@@ -87,6 +88,12 @@ class RequestHandler(ASGIHandler):
         """
         if scope["type"] != "http":
             raise ValueError(f"RequestHandler answers http, not {scope['type']}.")
+        scope["chatsite.request_id"] = request_id(scope["headers"])
+        with answering(scope):
+            await self.handle_request(scope, receive, send)
+
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Receive the body, let a thread answer, and send the response."""
         try:
             body = await self.receive_body(scope, receive)
             began = perf_counter()
@@ -155,7 +162,12 @@ class RequestHandler(ASGIHandler):
         return file
 
     def respond(self, scope: Scope, body: IO[bytes]) -> Result:
-        """In a thread: run middleware and view. Resets what the previous request has activated in this thread.
+        """In a thread: `respond_to`, with the id of the request in log lines."""
+        with answering(scope):
+            return self.respond_to(scope, body)
+
+    def respond_to(self, scope: Scope, body: IO[bytes]) -> Result:
+        """Run middleware and view. Resets what the previous request has activated in this thread.
 
         Raises RequestAborted if the client has disconnected meanwhile and the request would only read, or has files.
         """
@@ -172,6 +184,8 @@ class RequestHandler(ASGIHandler):
         if request is not None and (status := scope.get("chatsite.refusal")):
             request.refusal, request.urlconf = status, "chatsite.refusals"
         response: Any = error if request is None else self.get_response(request)
+        if response.status_code >= 500:
+            response[HEADER] = scope["chatsite.request_id"]
         response._handler_class = self.__class__
         response._resource_closers.append(body.close)
         try:
