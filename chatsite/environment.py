@@ -179,6 +179,14 @@ class Environment:
             return default
         return int(value)
 
+    def one_of(self, name: str, *choices: str) -> str:
+        """One of these words, in any case; the first one if the variable is not set."""
+        value = self.text(name, choices[0]).lower()
+        if value not in choices:
+            self.problems.append(f"{name} is “{value}”, but it takes only {' or '.join(choices)}.")
+            return choices[0]
+        return value
+
     def words(self, name: str) -> list[str]:
         """A list separated by commas or spaces."""
         return self.text(name).replace(",", " ").split()

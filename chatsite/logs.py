@@ -1,5 +1,6 @@
 """Log records: secrets are masked, and repeated records are counted instead of logged."""
 
+import json
 import logging
 import re
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Hashable
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
@@ -76,6 +78,25 @@ class SecretMaskingFormatter(logging.Formatter):
         if record.stack_info:
             lines += self.formatStack(record.stack_info).split("\n")
         return mask(escape(text)), [mask(escape(line)) for line in lines]
+
+
+class JsonFormatter(SecretMaskingFormatter):
+    """One JSON object a line, with what SecretMaskingFormatter writes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format the record."""
+        text, error = self.parts(record)
+        shown = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": text,
+        }
+        if request := current_request.get():
+            shown |= {"request_id": request.id, "path": mask(escape(request.path))}
+        if error:
+            shown["traceback"] = "\n".join(error)
+        return json.dumps(shown)
 
 
 def mask(text: str) -> str:

@@ -254,7 +254,8 @@ METRICS_FROM = env.networks("METRICS_FROM", default="127.0.0.0/8 ::1")
 # Whether `serve` deletes old conversations by itself: chatsite/serving/cleaning.py
 CLEANING = env.flag("CLEANING", default=True)
 
-LOGGING = {
+LOG_FORMAT = env.one_of("LOG_FORMAT", "line", "json")
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
@@ -262,10 +263,11 @@ LOGGING = {
             "()": "chatsite.logs.SecretMaskingFormatter",
             "format": "{asctime} {levelname} {name}: {message}",
             "style": "{",
-        }
+        },
+        "json": {"()": "chatsite.logs.JsonFormatter"},
     },
     "filters": {"floods": {"()": "chatsite.logs.FloodFilter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["floods"]}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["floods"]}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},  # Django's own handlers would not mask secrets

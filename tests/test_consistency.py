@@ -40,7 +40,7 @@ def test_the_docs_state_the_real_rate_limits(settings: Any) -> None:
 def test_every_setting_is_in_the_example_file() -> None:
     code = (ROOT / "chatsite/settings.py").read_text() + (ROOT / "chatsite/environment.py").read_text()
     example = (ROOT / ".env.example").read_text()
-    names = set(re.findall(r'(?:env|self)\.(?:text|flag|number|words|origins|networks)\(\s*"([A-Z_]+)"', code))
+    names = set(re.findall(r'(?:env|self)\.(?:text|flag|number|words|origins|networks|one_of)\(\s*"([A-Z_]+)"', code))
     assert {"SECRET_KEY", "DATABASE_URL", "PORT"} <= names
     assert {name for name in names if f"\n{name}=" not in example} == set()
 

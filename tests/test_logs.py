@@ -1,9 +1,11 @@
 """The log: clients cannot flood it, and it has no secrets."""
 
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -296,3 +298,56 @@ async def test_a_trusted_proxy_gives_the_id(
     assert (found == given) is is_taken
     assert re.fullmatch(r"[\w=-]{7,100}", found)
     assert f"[{found}]\n" in log.getvalue()  # a uuid that numbers a request is not masked
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def objects(log: io.StringIO) -> list[dict[str, Any]]:
+    """The lines of a JSON log."""
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+@pytest.fixture
+def json_log(log: io.StringIO) -> io.StringIO:
+    """What the console shows with LOG_FORMAT=json."""
+    logging.getLogger().handlers[-1].setFormatter(logs.JsonFormatter())
+    return log
+
+
+async def test_json_has_one_object_a_line(fault: Fault, json_log: io.StringIO) -> None:
+    _, headers, _ = await fault.ask()
+    [line] = objects(json_log)
+    assert list(line) == ["time", "level", "logger", "message", "request_id", "path", "traceback"]
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
+    assert (line["level"], line["logger"]) == ("ERROR", "django.request")
+    assert (line["message"], line["path"]) == ("Internal Server Error: /crash/", "/crash/")
+    assert line["request_id"] == headers[b"x-request-id"].decode()
+    assert line["traceback"].startswith("Traceback (most recent call last):\n")
+
+
+async def test_json_has_no_secrets_and_no_lines_of_clients(fault: Fault, json_log: io.StringIO) -> None:
+    await fault.ask(f"/nothing/{UNKNOWN}/\nERROR forged\x1b[2J/")
+    [line] = objects(json_log)
+    assert line["path"] == "/nothing/[uuid]/\\nERROR forged\\x1b[2J/"
+    assert str(UNKNOWN) not in json_log.getvalue()
+    try:
+        raise RuntimeError(f"{UNKNOWN} is\nunknown")
+    except RuntimeError:
+        logging.getLogger("chatsite").exception("No %s", UNKNOWN)
+    assert objects(json_log)[1]["message"] == "No [uuid]"
+    assert objects(json_log)[1]["traceback"].endswith("RuntimeError: [uuid] is\nunknown")
+    assert "path" not in objects(json_log)[1]
+
+
+def test_json_counts_what_repeats_too(json_log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 600.0
+    monkeypatch.setattr("chatsite.logs.time.monotonic", lambda: now)
+    for _ in range(100):
+        fail(RuntimeError("broken"))
+    now += 60
+    fail(RuntimeError("broken"))
+    assert [line["message"] for line in objects(json_log)] == [
+        "It failed.",
+        "It failed. RuntimeError: broken (99 more like this were left out before)",
+    ]
