@@ -40,7 +40,7 @@ MISSING = [
 needs_nginx = pytest.mark.skipif(
     bool(MISSING) and os.environ.get("CI") != "true", reason=f"needs {', '.join(MISSING)}, which is not installed"
 )
-SERVICES = ("chatsite", "chatsite@", "chatsite-forgetold", "chatsite-backup")
+SERVICES = ("chatsite", "chatsite@", "chatsite-backup")
 
 
 def commands(document: str, heading: str) -> list[str]:
@@ -168,7 +168,7 @@ def test_a_unit_runs_commands_that_exist(name: str) -> None:
 def test_a_timer_belongs_to_a_service_and_all_units_are_bounded_alike() -> None:
     names = {path.stem for path in (ROOT / "deploy").glob("*.service")}
     assert names == set(SERVICES)
-    assert {path.stem for path in (ROOT / "deploy").glob("*.timer")} == {"chatsite-forgetold", "chatsite-backup"}
+    assert {path.stem for path in (ROOT / "deploy").glob("*.timer")} == {"chatsite-backup"}
     bounds = re.compile(
         r"^(?:Protect|Private|Restrict|SystemCall|Capab|NoNew|Lock|Memory|UMask|StateDirectoryM).*", re.M
     )
@@ -187,8 +187,7 @@ def test_systemd_waits_longer_for_an_end_than_the_server_takes() -> None:
 
 def test_compose_migrates_once_and_shows_nothing_but_the_proxy() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    for name in ("chatsite", "forgetold"):
-        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert services["chatsite"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert services["migrate"]["restart"] == "no"
     assert [name for name, service in services.items() if "ports" in service] == ["proxy"]
     assert [name for name, service in services.items() if "front" in service["networks"]] == ["proxy", "chatsite"]
