@@ -85,7 +85,9 @@ class PollCache:
                 return None, None
             era, now, changed = found
             began = Moment(began.here, now, era)
-            is_current = kept and kept.began.era == era and kept.began.shared > changed
+            # By Redis' clock too: this machine may have slept, and changes that are as old are not known any more.
+            oldest = max(changed, now - MAX_AGE * 1_000_000)
+            is_current = kept and kept.began.era == era and kept.began.shared > oldest
             kept = kept if kept and is_current and self.is_valid(kept, began.here) else None
         return kept.answer if kept else None, began
 

@@ -3,6 +3,9 @@
 A process writes the time of a change before it answers the request that made it, and every poll reads it, so nobody who
 was told about a change gets an answer from before it, whichever process answers. The times are those of Redis' clock.
 Polls that come while one is being looked up are looked up together afterwards: one round trip for all.
+
+All changes are in one key, as a sorted set, so Redis loses either none of them or all: it may be flushed, or drop keys
+to free memory. Who finds no key first writes the member “everything”: everything may have changed until then.
 """
 
 import asyncio
@@ -18,6 +21,9 @@ from conversations.breaker import Breaker
 from conversations.metrics import redis_seconds, timed
 from conversations.redis_client import OPTIONS, PAUSE, RedisClient
 
+KEY = "changes"
+"""The key in Redis. It has no time limit, because Redis may drop first what expires soon."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,12 +32,24 @@ class SharedChanges:
 
     ADD = """
         local time = redis.call('TIME')
-        redis.call('SET', KEYS[1], time[1] * 1000000 + time[2], 'EX', ARGV[1])
+        local now = time[1] * 1000000 + time[2]
+        local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+        if not newest or tonumber(newest) > now then  -- the key is lost, or the clock was set back
+            redis.call('DEL', KEYS[1])
+            redis.call('ZADD', KEYS[1], now, 'everything')
+        end
+        redis.call('ZADD', KEYS[1], now, ARGV[1])
+        redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 1000000)
     """
     READ = """
         local time = redis.call('TIME')
-        local found = {time[1] * 1000000 + time[2]}
-        for index, key in ipairs(KEYS) do found[index + 1] = tonumber(redis.call('GET', key) or 0) end
+        local now = time[1] * 1000000 + time[2]
+        if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZADD', KEYS[1], now - 1, 'everything') end
+        local everything = tonumber(redis.call('ZSCORE', KEYS[1], 'everything') or 0)
+        local found = {now}
+        for index, member in ipairs(ARGV) do
+            found[index + 1] = math.max(everything, tonumber(redis.call('ZSCORE', KEYS[1], member) or 0))
+        end
         return found
     """
 
@@ -53,12 +71,16 @@ class SharedChanges:
     def add(self, conversation: int) -> None:
         """Write that a conversation has changed now. Other processes learn of it later if Redis does not answer."""
         try:
-            self.add_script(keys=[name(conversation)], args=[self.seconds])
+            try:
+                self.add_script(keys=[KEY], args=[conversation, self.seconds])
+            except redis.ResponseError as error:  # it has no memory left for this
+                logger.error("Redis refuses to write changes: the database answers every poll. %r", error)
+                self.add_script.registered_client.delete(KEY)  # and no process can write it again
         except redis.RedisError:  # whoever counts for the rate limits logs the error itself
             logger.error("Redis does not answer: other processes may repeat answers to polls for some seconds.")
 
     async def read(self, conversation: int) -> tuple[int, int, int] | None:
-        """The era, the time, and when this conversation has changed last, or 0. None if Redis does not answer.
+        """The era, the time, and when this conversation may have changed last, or 0. None if Redis does not answer.
 
         Nothing is known of changes in an earlier era: Redis was started again, another server has taken over, or the
         clock was set back.
@@ -81,18 +103,18 @@ class SharedChanges:
         """Read for all who wait, until nobody does."""
         while self.waiting:
             batch, self.waiting = self.waiting, []
-            found = await self.ask([name(conversation) for conversation, _ in batch])
+            found = await self.ask([conversation for conversation, _ in batch])
             for index, (_, future) in enumerate(batch):
                 if not future.done():
                     future.set_result((self.era, found[0], found[index + 1]) if found else None)
         self.task = None
 
-    async def ask(self, keys: list[str]) -> list[int] | None:
-        """The time and the values of these keys, or None if Redis does not answer in time."""
+    async def ask(self, conversations: list[int]) -> list[int] | None:
+        """The time, and when these conversations have changed; None if Redis does not answer in time."""
         try:
             with timed(redis_seconds):
                 async with asyncio.timeout(self.timeout):
-                    found: list[int] = await self.read_script(keys=keys)
+                    found: list[int] = await self.read_script(keys=[KEY], args=conversations)
         except Exception as error:  # any error of the library: polls are then answered by the database
             if not self.breaker.is_open:
                 logger.error("Redis does not answer: the database answers every poll. %r", error)
@@ -113,8 +135,3 @@ class SharedChanges:
         if self.client is not None:
             await self.client.aclose()
         self.loop = self.client = None
-
-
-def name(conversation: int) -> str:
-    """The name of a conversation's key."""
-    return f"changed:{conversation}"

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha1
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from conversations.poll_cache import MAX_AGE, Kept, PollCache
 from conversations.redis_client import breaker
@@ -82,19 +85,103 @@ def test_no_answer_outlives_what_redis_knows_of_changes(redis: Service) -> None:
     asyncio.run(go())
 
 
-def test_no_answer_is_used_after_the_clock_of_redis_was_set_back(
-    redis: Service, monkeypatch: pytest.MonkeyPatch
+def evict(client: Redis) -> None:
+    """Fill the memory with values that expire late: Redis then drops first what expires soon."""
+    client.config_set("maxmemory-policy", "volatile-ttl")
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 300_000)
+    for number in range(1_000):
+        client.set(f"filling:{number}", "x" * 1_000, ex=86_400)
+    client.config_set("maxmemory", 0)
+
+
+def fill(client: Redis) -> None:
+    """Let Redis refuse all writes that need memory."""
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", 1)
+
+
+@pytest.mark.parametrize("changes", [[], [OTHER]], ids=["a-poll-finds-it", "a-change-finds-it"])
+@pytest.mark.parametrize("lose", [Redis.flushall, evict])
+def test_no_answer_is_used_after_redis_has_dropped_what_it_knew(
+    redis: Service, lose: Callable[[Redis], None], changes: list[int]
 ) -> None:
     async def go() -> None:
         async with processes(redis) as (here, there):
-            assert here.shared is not None
-            with monkeypatch.context() as early:
-                early.setattr(SharedChanges, "READ", SharedChanges.READ.replace("+ time[2]}", "+ time[2] + 5e6}"))
-                assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
             there.forget(TALK)
-            here.shared.read_script.script = SharedChanges.READ
-            here.shared.read_script.sha = here.shared.client.register_script(SharedChanges.READ).sha
+            lose(client)
+            for conversation in changes:
+                there.forget(conversation)
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+
+    with Redis.from_url(redis.url) as client:
+        asyncio.run(go())
+
+
+def test_no_answer_is_used_after_redis_has_no_memory_for_a_change(redis: Service) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            fill(client)
+            there.forget(TALK)
             assert not await poll(here, TALK)
+
+    with Redis.from_url(redis.url) as client:
+        try:
+            asyncio.run(go())
+        finally:
+            client.config_set("maxmemory", 0)
+            breaker.succeeded()
+
+
+def test_no_answer_is_used_after_the_clock_of_redis_was_set_forward(redis: Service) -> None:
+    """Then Redis drops the changes of the last seconds early, as if they were old."""
+
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert here.shared is not None
+            assert there.shared is not None
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            there.forget(TALK)
+            set_clock(here.shared.read_script, "READ", 3600)
+            set_clock(there.shared.add_script, "ADD", 3600)
+            there.forget(OTHER)
+            assert not await poll(here, TALK)
+
+    asyncio.run(go())
+
+
+def set_clock(script: Any, name: str, seconds: int) -> None:
+    """Set the clock of Redis, as this script sees it, forward from the true time."""
+    script.script = getattr(SharedChanges, name).replace("time[1]", f"(time[1] + {seconds})")
+    script.sha = sha1(script.script.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_no_answer_is_used_after_the_clock_of_redis_was_set_back(redis: Service) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert here.shared is not None
+            assert not await poll(here, OTHER)  # connects
+            set_clock(here.shared.read_script, "READ", 5)
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            there.forget(TALK)
+            set_clock(here.shared.read_script, "READ", 0)
+            assert not await poll(here, TALK)
+
+    asyncio.run(go())
+
+
+def test_answers_are_kept_again_after_the_clock_of_redis_was_set_back(redis: Service) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert there.shared is not None
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            set_clock(there.shared.add_script, "ADD", 5)
+            there.forget(OTHER)
+            set_clock(there.shared.add_script, "ADD", 0)
+            there.forget(TALK)
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            assert [await poll(here, OTHER), await poll(here, OTHER)] == [False, True]
 
     asyncio.run(go())
 
@@ -103,9 +190,9 @@ def test_polls_at_the_same_time_ask_redis_together(redis: Service, monkeypatch: 
     asked = []
     original = SharedChanges.ask
 
-    async def ask(self: SharedChanges, keys: list[str]) -> list[int] | None:
-        asked.append(len(keys))
-        return await original(self, keys)
+    async def ask(self: SharedChanges, conversations: list[int]) -> list[int] | None:
+        asked.append(len(conversations))
+        return await original(self, conversations)
 
     async def go() -> None:
         async with processes(redis) as (here, _):
