@@ -2,8 +2,10 @@ FROM python:3.13-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8000 \
     DATABASE_URL=sqlite:////srv/chatsite/data/db.sqlite3
 WORKDIR /srv/chatsite
-COPY requirements/run.txt requirements/
-RUN pip install --no-cache-dir --require-hashes -r requirements/run.txt
+# To send errors to Sentry: docker build --build-arg REQUIREMENTS=sentry
+ARG REQUIREMENTS=run
+COPY requirements/${REQUIREMENTS}.txt requirements/
+RUN pip install --no-cache-dir --require-hashes -r requirements/${REQUIREMENTS}.txt
 COPY . .
 # Collect static files, with settings that are used for nothing else.
 RUN DEBUG=off ALLOWED_HOSTS=build SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built \

@@ -7,6 +7,7 @@ from typing import Any
 
 from whitenoise.compress import Compressor
 
+from chatsite import sentry
 from chatsite.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -276,5 +277,16 @@ LOGGING: dict[str, Any] = {
         "daphne": {"level": "WARNING"},
     },
 }
+SENTRY_DSN = env.text("SENTRY_DSN")
+if SENTRY_DSN:
+    if sentry_problem := sentry.find_problem(SENTRY_DSN):
+        env.problems.append(sentry_problem)
+    LOGGING["filters"]["sentry floods"] = {"()": "chatsite.logs.FloodFilter"}  # each handler counts by itself
+    LOGGING["handlers"]["sentry"] = {
+        "class": "sentry_sdk.integrations.logging.EventHandler",
+        "level": "ERROR",
+        "filters": ["sentry floods"],
+    }
+    LOGGING["root"]["handlers"].append("sentry")
 
 env.verify()

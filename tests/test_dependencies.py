@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = {
     "run": PROJECT["project"]["dependencies"],
+    "sentry": PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["sentry"],
     "dev": PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
 }
 
@@ -25,14 +26,14 @@ def pins(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==([^ ;\\]+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["run", "dev"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_has_every_dependency_in_a_version_that_pyproject_allows(name: str) -> None:
     pinned, wanted = pins(name), [Requirement(line) for line in LOCKS[name]]
     assert {needed.name for needed in wanted} - pinned.keys() == set(), "Run `make lock`."
     assert [str(needed) for needed in wanted if pinned[needed.name] not in needed.specifier] == []
 
 
-@pytest.mark.parametrize("name", ["run", "dev"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_has_a_hash_for_every_version_and_names_no_index(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     entries = re.split(r"\n(?=[a-z0-9])", text.strip(), flags=re.IGNORECASE)
@@ -42,8 +43,8 @@ def test_the_lock_has_a_hash_for_every_version_and_names_no_index(name: str) -> 
     assert "index" not in text
 
 
-def test_both_locks_have_the_same_versions_of_what_runs() -> None:
-    assert pins("run").items() <= pins("dev").items()
+def test_all_locks_have_the_same_versions_of_what_runs() -> None:
+    assert pins("run").items() <= pins("sentry").items() <= pins("dev").items()
 
 
 def test_one_version_is_in_the_changelog_the_api_and_the_command(client: Any) -> None:
