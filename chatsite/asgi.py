@@ -12,6 +12,7 @@ django.setup()
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 
+from chatsite.doctor.mirror import answer_socket, is_doctor
 from chatsite.serving.early_responses import early_response, send_response
 from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
@@ -44,6 +45,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     scope = resolve(scope)
     if is_http and (response := await early_response(scope)):
         await send_response(response, send)
+    elif not is_http and is_doctor(scope):
+        await answer_socket(scope, receive, send)
     else:
         doorbell = await protocols(scope, receive, send)
         if doorbell is not None:  # a socket is open, and this function keeps nothing of its handshake

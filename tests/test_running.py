@@ -267,6 +267,24 @@ def test_plain_http_is_redirected_to_https_with_its_port(installation: Installat
 
 
 @needs_nginx
+def test_the_doctor_finds_nothing_wrong_behind_nginx(installation: Installation) -> None:
+    command = "runuser -u chatsite -- .venv/bin/python manage.py doctor --url"
+    certificate = installation.machine.root / "certificate.pem"
+    said = installation.machine.run(f"cd /srv/chatsite\nSSL_CERT_FILE={certificate} {command} {installation.origin}")
+    assert "\n0 problems, " in said
+    for sentence in (
+        f"ok       proxy: Scheme and host arrive: {installation.origin}\n",
+        "ok       proxy: The client's address arrives (127.0.0.1), by 1 proxies.\n",
+        "ok       headers: Content-Security-Policy and X-Frame-Options arrive unchanged.\n",
+        "ok       compression: The proxy does not compress pages.\n",
+        "ok       WebSockets: WebSockets work; ",
+        "ok       static files: The static files are those of this version.\n",
+    ):
+        assert sentence in said
+    assert "made them up" not in said
+
+
+@needs_nginx
 def test_nothing_is_written_beside_the_program_but_its_settings(installation: Installation) -> None:
     checkout = installation.machine.root / "srv/chatsite"
     made = {path.name for path in checkout.iterdir()} & {"files", "db.sqlite3", "tmp"}

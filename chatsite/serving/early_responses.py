@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from chatsite import metrics
+from chatsite.doctor.mirror import description, is_doctor
 from chatsite.health import Readiness
 from conversations.threshold.proxies import PROXY_SIGNS, SECURE, hops, warn_once
 
@@ -44,6 +45,8 @@ async def early_response(scope: Scope) -> Response | None:
         return (503, TEXT, f"{problem}\n") if problem else (200, TEXT, "ready\n")
     if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD") and metrics.may_read(scope):
         return 200, *metrics.exposition(scope)
+    if is_doctor(scope):
+        return 200, "application/json", description(scope)
     sentence = proxy_problem(scope)
     if not sentence:
         return None

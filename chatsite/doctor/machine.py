@@ -1,0 +1,224 @@
+"""Checks on the machine itself: settings, database, Redis, disks, permissions, mail."""
+
+import os
+import shutil
+import smtplib
+import stat
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.core.mail import get_connection
+from django.db import NotSupportedError, connection
+
+from chatsite import startup
+from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding
+from chatsite.private_files import OTHERS, private_files
+from chatsite.startup import reason
+
+MAIL_TIMEOUT = 10
+"""Seconds for each answer of the mail server."""
+
+SLOW = 0.02
+"""Seconds for a trivial query from which on the database counts as slow: a page has several."""
+
+CLOCK_DIFFERENCE, CLOCK_WRONG = 2, 60
+"""Seconds that clocks may differ before it is a warning, and a problem: signatures and tokens expire by them."""
+
+LITTLE_ROOM, NO_ROOM = 2 * 1024**3, 256 * 1024**2
+"""Free bytes of a disk below which there is a warning, and a problem."""
+
+
+def problems_or(problems: list[str], sentence: str) -> Iterator[Finding]:
+    """The problems, or that everything is right."""
+    yield from (Finding(PROBLEM, problem) for problem in problems) if problems else [Finding(OK, sentence)]
+
+
+def check_settings() -> Iterable[Finding]:
+    """Settings that are allowed, but not meant for production. Wrong ones have ended the command already."""
+    found = []
+    if settings.DEBUG:
+        found.append("DEBUG is on: error pages show code and settings to everybody. Set DEBUG=off.")
+    if settings.INSECURE_HTTP and not settings.DEBUG:
+        found.append("INSECURE_HTTP is on: cookies are sent over plain http, and the chat cannot be embedded.")
+    if not settings.RATE_LIMITS:
+        found.append("RATE_LIMITS is off: one client can take everything. Set RATE_LIMITS=on.")
+    if not settings.REDIS_URL and not connection.settings_dict["ENGINE"].endswith("sqlite3"):
+        found.append("REDIS_URL is empty. More than one process needs it.")
+    if os.geteuid() == 0:
+        found.append(
+            "This runs as root, so permissions are not really tested. Run it as the user that runs `manage.py serve`."
+        )
+    yield from (Finding(WARNING, sentence) for sentence in found) if found else [Finding(OK, "The settings are right.")]
+
+
+def check_database() -> Iterable[Finding]:
+    """Whether the database answers, is migrated, supported and fast, and what time it has."""
+    problems = startup.find_database_problems()
+    yield from problems_or(problems, "The database answers, can be written and is migrated.")
+    if problems:
+        return
+    try:
+        connection.ensure_connection()
+        version = ".".join(map(str, connection.get_database_version()))
+        yield Finding(OK, f"{connection.display_name} {version}, which answers in {answer_time() * 1000:.1f} ms.")
+        if answer_time() > SLOW:
+            yield Finding(WARNING, "The database answers slowly. Put it near this machine.")
+        yield from check_limits(settings.DATABASES["default"].get("OPTIONS", {}))
+        if connection.vendor != "sqlite":
+            yield clock_finding("the database", database_time() - time.time())
+    except NotSupportedError as error:
+        yield Finding(PROBLEM, f"The database is too old: {reason(error)}. Upgrade it.")
+    finally:
+        connection.close()
+
+
+def answer_time() -> float:
+    """The median seconds that a trivial query takes."""
+    times = []
+    with connection.cursor() as cursor:
+        for _ in range(9):
+            began = time.perf_counter()
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+            times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
+
+
+def database_time() -> float:
+    """The time of the database, in seconds since 1970."""
+    query = {"postgresql": "extract(epoch from clock_timestamp())", "mysql": "UNIX_TIMESTAMP(NOW(6))"}
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {query[connection.vendor]}")
+        return float(cursor.fetchone()[0])
+
+
+def check_limits(options: dict[str, Any]) -> Iterator[Finding]:
+    """Time limits of the database that DATABASE_URL has switched off or raised."""
+    unlimited = [name for name, value in options.items() if name.endswith(("timeout", "statement_time")) and value == 0]
+    if unlimited:
+        yield Finding(
+            WARNING,
+            f"DATABASE_URL switches off {', '.join(unlimited)}, so one slow statement may hold up requests for long.",
+        )
+
+
+def clock_finding(whose: str, seconds: float) -> Finding:
+    """What a difference between two clocks means."""
+    if abs(seconds) < CLOCK_DIFFERENCE:
+        return Finding(OK, f"The clocks of {whose} and of this machine agree.")
+    ahead = "ahead" if seconds > 0 else "behind"
+    sentence = f"The clock of {whose} is {abs(seconds):.0f} seconds {ahead} of this machine's. Set both by NTP."
+    return Finding(PROBLEM if abs(seconds) > CLOCK_WRONG else WARNING, sentence)
+
+
+def check_redis() -> Iterable[Finding]:
+    """Whether Redis answers, and what it does when its memory is full."""
+    if not settings.REDIS_URL:
+        yield Finding(OK, "Redis is not used, which is right for one process.")
+        return
+    warnings = startup.find_warnings()
+    if warnings:
+        yield from (Finding(PROBLEM, sentence) for sentence in warnings)
+        return
+    limits: dict[str, Any] = {"socket_timeout": startup.REDIS_TIMEOUT, "socket_connect_timeout": startup.REDIS_TIMEOUT}
+    with redis.Redis.from_url(settings.REDIS_URL, retry=None, **limits) as client:
+        info: Any = client.info()
+        seconds, _microseconds = client.time()
+        yield clock_finding("Redis", seconds - int(time.time()))
+        yield from redis_findings(info)
+
+
+def redis_findings(info: dict[str, Any]) -> Iterator[Finding]:
+    """What the answer to INFO says."""
+    kept = "is" if info.get("aof_enabled") else "is not"
+    yield Finding(
+        OK,
+        f"Redis {info.get('redis_version', '?')} answers. What it has {kept} kept on disk (appendonly); "
+        "all of it may be lost.",
+    )
+    if info.get("role") == "slave":
+        yield Finding(PROBLEM, "REDIS_URL names a replica, which refuses writes. Name its master.")
+    if info.get("maxmemory") and info.get("maxmemory_policy") == "noeviction":
+        yield Finding(
+            WARNING,
+            "When Redis reaches its maxmemory, it refuses writes (maxmemory-policy noeviction). Set volatile-ttl.",
+        )
+    if info.get("rdb_last_bgsave_status", "ok") != "ok" or info.get("aof_last_write_status", "ok") != "ok":
+        yield Finding(PROBLEM, "Redis cannot write to its disk, and may refuse writes. Look at its log and disk.")
+
+
+def places() -> dict[str, Path]:
+    """The directories whose disks need room, by what they are for."""
+    found = {"FILES": Path(settings.MEDIA_ROOT), "temporary files": Path(tempfile.gettempdir())}
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        found["the database"] = Path(database["NAME"]).absolute().parent
+    return found
+
+
+def check_disks() -> Iterable[Finding]:
+    """Whether there is room for files and for the database."""
+    for what, path in places().items():
+        existing = next(each for each in [path, *path.absolute().parents] if each.exists())
+        free = shutil.disk_usage(existing).free
+        sentence = f"The disk of {what} ({path}) has {free / 1024**3:.1f} GB left"
+        if free < LITTLE_ROOM:
+            yield Finding(PROBLEM if free < NO_ROOM else WARNING, f"{sentence}. Make room, or use a larger one.")
+        else:
+            yield Finding(OK, f"{sentence}.")
+
+
+def check_files() -> Iterable[Finding]:
+    """Whether files can be stored, and who else may read them."""
+    yield from problems_or(startup.find_file_problems(), "Files that come with messages can be stored.")
+    readable = [path for path in private_files() if path.stat().st_mode & OTHERS]
+    for path in readable:
+        yield Finding(PROBLEM, f"Every user of this machine can read {path}. Run: chmod o= {path}")
+    others = [path for path in private_files() if path.stat().st_uid not in (os.geteuid(), 0)]
+    for path in others:
+        yield Finding(WARNING, f"{path} belongs to another user than {startup.user()}, who runs this.")
+    for name, path in (("FILES", settings.MEDIA_ROOT), ("STATIC_ROOT", settings.STATIC_ROOT)):
+        if Path(path).is_dir() and Path(path).stat().st_mode & stat.S_IWOTH:
+            yield Finding(PROBLEM, f"Every user of this machine can write to {path} ({name}). Run: chmod o-w {path}")
+    if not readable:
+        yield Finding(OK, "Other users of this machine cannot read the settings, the database and the files.")
+
+
+def check_static_files() -> Iterable[Finding]:
+    """Whether the static files are those of this version."""
+    yield from problems_or(startup.find_static_problems(), "The static files are those of this version.")
+
+
+def check_mail() -> Iterable[Finding]:
+    """Whether the mail server lets us in. Nothing is sent."""
+    if not settings.EMAIL_BACKEND.endswith("smtp.EmailBackend"):
+        yield Finding(WARNING, "EMAIL_URL names no mail server, so agents cannot ask for a new password.")
+        return
+    server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    mail: Any = get_connection(timeout=MAIL_TIMEOUT)
+    try:
+        mail.open()
+    except smtplib.SMTPAuthenticationError as error:
+        yield Finding(PROBLEM, f"The mail server {server} refuses the user or the password ({error.smtp_code}).")
+    except (OSError, smtplib.SMTPException) as error:
+        yield Finding(PROBLEM, f"The mail server {server} cannot be used ({reason(error)}). Look at EMAIL_URL.")
+    else:
+        yield Finding(OK, f"The mail server {server} lets Chatsite in. `manage.py sendtestemail` sends a mail.")
+    finally:
+        mail.close()
+
+
+CHECKS: list[Check] = [
+    ("settings", check_settings),
+    ("database", check_database),
+    ("static files", check_static_files),
+    ("files", check_files),
+    ("disks", check_disks),
+    ("Redis", check_redis),
+    ("mail", check_mail),
+]
