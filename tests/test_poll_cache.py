@@ -176,6 +176,21 @@ def test_a_poll_after_a_change_is_answered_anew(
     assert polls[door]().is_anew
 
 
+@pytest.mark.parametrize("door", DOORS)
+def test_a_poll_is_answered_anew_after_a_message_was_acknowledged_when_sent_again(
+    polls: Polls, door: str, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time the server was killed, or lost the database, after the commit and before it told anybody."""
+    polls[door]()
+    key = uuid.uuid4()
+    with monkeypatch.context() as lost:
+        lost.setattr("conversations.announce._send_after_commit", lambda *_: None)
+        post_message(content="And now?", conversation=talk, client_id=key)
+    assert not polls[door]().is_anew
+    post_message(content="And now?", conversation=talk, client_id=key)
+    assert polls[door]().is_anew
+
+
 def test_all_actions_that_change_a_conversation_are_tested() -> None:
     names = {name for name in actions.__all__ if name.islower()}
     assert names - {"reopen", "mark_read"} == {"post_message", "close", "take", "assign", "renew_secret", "identify"}

@@ -68,7 +68,7 @@ def post_message(
     customer: the signed-in user to whom a new conversation belongs.
     name, email: of the customer, stored on the conversation.
     client_id: the client's own id for the message. Sent again with the same content and files, it is not
-        written again: the first one is returned.
+        written again: the first one is returned, and announced again.
     website: where a new conversation starts; None for the default website.
     claim: what the website's server says about the customer. It makes an anonymous conversation the verified
         customer's, and renews its secret.
@@ -111,6 +111,7 @@ def post_message(
     same_files = [file.name for file in earlier.attached] == [file.name for file in attachments]
     if earlier.content != content or not same_files or not same_agent or not same_conversation:
         raise AlreadySent
+    announce(earlier.conversation)  # the first time it may have been stored without that
     return earlier
 
 
