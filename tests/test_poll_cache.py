@@ -191,6 +191,25 @@ def test_a_poll_is_answered_anew_after_a_message_was_acknowledged_when_sent_agai
     assert polls[door]().is_anew
 
 
+AGAIN = {
+    **{name: CHANGES[name] for name in ("bob closes", "bob takes", "carol is assigned")},
+    "bob reopens": lambda talk, bob, carol: actions.reopen(conversation=talk),
+}
+
+
+@pytest.mark.parametrize("change", AGAIN)
+def test_a_poll_is_answered_anew_after_a_change_was_acknowledged_the_second_time(
+    polls: Polls, change: str, talk: Conversation, bob: Agent, carol: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls["agent"]()
+    with monkeypatch.context() as lost:
+        lost.setattr("conversations.announce._send_after_commit", lambda *_: None)
+        AGAIN[change](talk, bob, carol)
+    assert not polls["agent"]().is_anew
+    AGAIN[change](talk, bob, carol)
+    assert polls["agent"]().is_anew
+
+
 def test_all_actions_that_change_a_conversation_are_tested() -> None:
     names = {name for name in actions.__all__ if name.islower()}
     assert names - {"reopen", "mark_read"} == {"post_message", "close", "take", "assign", "renew_secret", "identify"}

@@ -14,5 +14,5 @@ def assign(*, conversation: Conversation, to: Agent | None) -> Conversation:
     if conversation.assignee_id != assignee_id:
         conversation.assignee = to
         conversation.save_changes("assignee")
-        announce_to_agents(conversation)
+    announce_to_agents(conversation)  # also again: the first time it may have been assigned without that
     return conversation

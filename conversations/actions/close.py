@@ -12,7 +12,7 @@ class UnseenMessage(Exception):
 
 @transaction.atomic
 def close(*, conversation: Conversation, last_seen: int | None = None) -> Conversation:
-    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again changes nothing.
+    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again only announces it again.
 
     `last_seen` is the id of the last message that the agent has seen, or None if that is not known. Raises
     UnseenMessage, and leaves the conversation open, if the customer has written a newer one: nobody would look for it
@@ -20,6 +20,7 @@ def close(*, conversation: Conversation, last_seen: int | None = None) -> Conver
     """
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:
+        announce(conversation)  # the first time it may have been closed without that
         return conversation
     if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
         raise UnseenMessage

@@ -28,6 +28,7 @@ def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = 
     """
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.assignee_id == by.pk:
+        announce_to_agents(conversation)  # the first time it may have been taken without that
         return conversation
     if seen_assignee != UNSEEN and conversation.assignee_id != seen_assignee:
         raise TakenBySomebodyElse
