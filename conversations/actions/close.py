@@ -12,7 +12,7 @@ class UnseenMessage(Exception):
 
 @transaction.atomic
 def close(*, conversation: Conversation, last_seen: int | None = None) -> Conversation:
-    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again only announces it again.
+    """Close a conversation. The customer sees that, and reopens it by writing. Closing it again only announces it.
 
     `last_seen` is the id of the last message that the agent has seen, or None if that is not known. Raises
     UnseenMessage, and leaves the conversation open, if the customer has written a newer one: nobody would look for it
