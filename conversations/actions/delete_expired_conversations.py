@@ -13,10 +13,10 @@ from conversations.models import Conversation, Website
 WINDOW = 5000
 """Primary keys that one query looks at: no index finds old conversations, and no query may take long."""
 
-SECONDS = 0.005
+SECONDS = 0.01
 """How long one transaction goes on to the next conversation, so that no other write waits long for it."""
 
-MESSAGES = 40
+MESSAGES = 100
 """The most messages that one transaction deletes of a conversation; those of a longer one are deleted before it."""
 
 
@@ -49,7 +49,7 @@ def _delete_some(expired: deque[int], before: Mapping[int, datetime]) -> list[in
             conversation = Conversation.objects.lock_if_exists(left[0])
             # A message may have been added before the lock was held.
             if conversation is not None and conversation.last_message_at < before[conversation.website_id]:
-                if conversation.messages.delete_oldest_but(MESSAGES):
+                if conversation.messages.delete_oldest(MESSAGES):
                     break
                 conversation.delete()
                 deleted.append(conversation.website_id)

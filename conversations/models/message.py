@@ -66,16 +66,18 @@ class MessageQuerySet(models.QuerySet["Message"]):
         values = {-1: conversation_id, -2: since, -3: MAX_ID if before is None else before}
         return prefetch_files(prepared(self, ("newest messages", most), build, values)[::-1])
 
-    def delete_oldest_but(self, most: int) -> int:
-        """Delete the `most` oldest of them if there are more; return how many were deleted.
+    def delete_oldest(self, most: int) -> bool:
+        """Delete the `most` oldest of them; return whether there are more.
 
         Call it in a transaction that has locked their conversation.
         """
-        oldest = list(self.order_by("pk").values_list("pk", flat=True)[: most + 1])
-        if len(oldest) <= most:
-            return 0
-        self.filter(pk__in=oldest[:most]).delete()
-        return most
+        oldest = list(self.order_by("pk").values_list("pk", "files")[: most + 1])
+        found = self.filter(pk__in=[pk for pk, _ in oldest[:most]])
+        if any(files for _, files in oldest):
+            found.delete()
+        else:  # nothing belongs to them, and Django need not look
+            found._raw_delete(found.db)
+        return len(oldest) > most
 
 
 class Message(models.Model):
