@@ -191,7 +191,7 @@ def test_a_poll_is_answered_anew_after_a_message_was_acknowledged_when_sent_agai
     assert polls[door]().is_anew
 
 
-AGAIN = {
+AGAIN: dict[str, Callable[[Conversation, Agent, Agent], object]] = {
     **{name: CHANGES[name] for name in ("bob closes", "bob takes", "carol is assigned")},
     "bob reopens": lambda talk, bob, carol: actions.reopen(conversation=talk),
 }
