@@ -1,13 +1,16 @@
 """On PostgreSQL a message is written by one statement; what it writes is what a transaction would write."""
 
+import time
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from chatsite.databases import Trust
 from conversations.actions import AlreadySent, close, post_message, renew_secret, take
 from conversations.models import Agent, Conversation, Message, one_statement
 
@@ -102,3 +105,23 @@ def test_within_a_transaction_a_message_belongs_to_it(talk: Conversation) -> Non
         assert post_message(content="Never", conversation=found, client_id=key) == first  # it goes on
         transaction.set_rollback(True)
     assert not Message.objects.filter(content="Never").exists()
+
+
+def test_nothing_is_written_after_the_request_has_given_up(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_read = Conversation.objects.get(pk=talk.pk)
+    monkeypatch.setattr(Trust, "is_serving", True)
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "read_timeout", 0.5)  # as if it had waited before
+    with psycopg.connect(**connection.get_connection_params()) as other:
+        other.execute("SELECT 1 FROM conversations_conversation WHERE id = %s FOR UPDATE", [talk.pk])
+        with pytest.raises(OperationalError):
+            post_message(content="Too late", conversation=as_read)
+    monkeypatch.setattr(Trust, "is_serving", False)
+    connection.close()
+    running = """
+        SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%FOR UPDATE%' AND state <> 'idle'
+    """
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        while other.execute(running).fetchall():
+            time.sleep(0.02)
+    assert not Message.objects.filter(content="Too late").exists()

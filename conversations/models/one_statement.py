@@ -13,9 +13,16 @@ from conversations.models.prepared import current_connection, prepared_cursor, v
 
 
 def is_possible() -> bool:
-    """Whether the database can write a message by one statement, and no transaction has begun."""
+    """Whether the database can write a message by one statement, and no transaction has begun.
+
+    Nor if the request would give up earlier than PostgreSQL does (statement_timeout), because it has waited for other
+    statements: then the message might be stored after its client was told that it is not.
+    """
     database = current_connection()
-    return bool(database.vendor == "postgresql" and not database.in_atomic_block)
+    if database.vendor != "postgresql" or database.in_atomic_block:
+        return False
+    left = database.seconds_left()
+    return left is None or 0 < database.option("statement_timeout") < 1000 * left
 
 
 def write(message: Message, conversation: Conversation, known: Conversation, names: tuple[str, ...]) -> bool:
