@@ -196,6 +196,12 @@ def test_files_that_others_may_read_or_write_are_a_problem(settings: Any, tmp_pa
     assert f"can write to {tmp_path / 'static'} (STATIC_ROOT)" in problems
 
 
+def test_the_directory_of_files_is_not_left_behind(settings: Any, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path / "files"
+    assert "can be stored" in said(machine.check_files(), OK)
+    assert not settings.MEDIA_ROOT.exists()
+
+
 class MailServer(threading.Thread):
     """A mail server that refuses or accepts, and notes what it is told."""
 

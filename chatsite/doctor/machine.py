@@ -7,6 +7,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,11 @@ def check_disks() -> Iterable[Finding]:
 
 def check_files() -> Iterable[Finding]:
     """Whether files can be stored, and who else may read them."""
+    existed = Path(settings.MEDIA_ROOT).exists()
     yield from problems_or(startup.find_file_problems(), "Files that come with messages can be stored.")
+    if not existed:  # it was made to try, and would belong to who runs this, not to who runs `serve`
+        with suppress(OSError):
+            Path(settings.MEDIA_ROOT).rmdir()
     readable = [path for path in private_files() if path.stat().st_mode & OTHERS]
     for path in readable:
         yield Finding(PROBLEM, f"Every user of this machine can read {path}. Run: chmod o= {path}")
