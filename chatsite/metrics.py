@@ -17,7 +17,7 @@ from conversations.threshold.proxies import exact_address
 
 Scope = Mapping[str, Any]
 
-DOORS = {
+HANDLERS = {
     "/chat/": "chat",
     "/inbox/": "inbox",
     "/api/messages": "widget_api",
@@ -52,7 +52,7 @@ def exposition(scope: Scope) -> tuple[str, str]:
 
 def observe_request(scope: Scope, status: int, seconds: float) -> None:
     """Count a request that Django has answered. Called in the event loop."""
-    count, observe = of_door(door(scope["path"]), status)
+    count, observe = of_handler(handler_of(scope["path"]), status)
     count()
     observe(seconds)
     if scope["method"] == "GET" and b"since=" in scope["query_string"]:
@@ -60,13 +60,13 @@ def observe_request(scope: Scope, status: int, seconds: float) -> None:
 
 
 @lru_cache
-def of_door(name: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
-    """What counts requests of a door with this status, and their seconds. Looking up labels takes as long as both."""
+def of_handler(name: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
+    """What counts requests of a handler with this status, and their seconds. Labels take as long to look up."""
     return requests.labels(name, status).inc, request_seconds.labels(name).observe
 
 
-def door(path: str) -> str:
-    """What a request is for: one of DOORS, or "other" for static files, the admin and everything else."""
+def handler_of(path: str) -> str:
+    """What a request is for: one of HANDLERS, or "other" for static files, the admin and everything else."""
     if path.endswith((".js", ".css")) and path.count("/") == 2:  # /chat/script-….js
         return "other"
-    return next((name for beginning, name in DOORS.items() if path.startswith(beginning)), "other")
+    return next((name for beginning, name in HANDLERS.items() if path.startswith(beginning)), "other")

@@ -46,13 +46,13 @@ registry.register(numbers)
 requests = Counter(
     "chatsite_http_requests",
     "HTTP requests by what they were for, without polls that are answered from memory.",
-    ["door", "code"],
+    ["handler", "code"],
     registry=registry,
 )
 request_seconds = Histogram(
     "chatsite_http_request_duration_seconds",
     "Time from a complete request to the beginning of its response, without polls that are answered from memory.",
-    ["door"],
+    ["handler"],
     buckets=SECONDS,
     registry=registry,
 )

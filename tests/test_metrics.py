@@ -157,30 +157,30 @@ def test_polls_from_memory_and_from_the_database(server: Server) -> None:
             assert ask(server, f"{path}?since={last}")[0] == 200
     assert change["chatsite_polls_total{answered_from=memory}"] == 4
     assert change["chatsite_polls_total{answered_from=database}"] == 1
-    assert change["chatsite_http_requests_total{code=200,door=widget_api}"] == 1
-    assert change["chatsite_http_request_duration_seconds_count{door=widget_api}"] == 1
+    assert change["chatsite_http_requests_total{code=200,handler=widget_api}"] == 1
+    assert change["chatsite_http_request_duration_seconds_count{handler=widget_api}"] == 1
     assert change["chatsite_database_duration_seconds_count{operation=statement}"] >= 1
 
 
-def test_requests_are_counted_by_door_and_never_by_path(server: Server) -> None:
+def test_requests_are_counted_by_handler_and_never_by_path(server: Server) -> None:
     number = uuid.uuid4()
     with counting(server) as change:
         for path in ("/chat/", "/inbox/sign-in/", f"/api/messages/{number}/", "/api/me/", f"/{number}", "/robots.txt"):
             ask(server, path)
     counted = {name: value for name, value in change.items() if name.startswith("chatsite_http_requests_total")}
     assert counted == {
-        "chatsite_http_requests_total{code=200,door=chat}": 1,
-        "chatsite_http_requests_total{code=200,door=inbox}": 1,
-        "chatsite_http_requests_total{code=200,door=widget_api}": 1,
-        "chatsite_http_requests_total{code=401,door=agent_api}": 1,
-        "chatsite_http_requests_total{code=404,door=other}": 1,
-        "chatsite_http_requests_total{code=200,door=other}": 1,
+        "chatsite_http_requests_total{code=200,handler=chat}": 1,
+        "chatsite_http_requests_total{code=200,handler=inbox}": 1,
+        "chatsite_http_requests_total{code=200,handler=widget_api}": 1,
+        "chatsite_http_requests_total{code=401,handler=agent_api}": 1,
+        "chatsite_http_requests_total{code=404,handler=other}": 1,
+        "chatsite_http_requests_total{code=200,handler=other}": 1,
     }
     assert str(number) not in ask(server)[1]
 
 
 @pytest.mark.parametrize(
-    ("path", "door"),
+    ("path", "handler"),
     [
         ("/chat/shop/messages/", "chat"),
         ("/chat/script-0a1b.js", "other"),
@@ -193,8 +193,8 @@ def test_requests_are_counted_by_door_and_never_by_path(server: Server) -> None:
         ("/chatter", "other"),
     ],
 )
-def test_every_path_has_one_of_five_doors(path: str, door: str) -> None:
-    assert metrics.door(path) == door
+def test_every_path_has_one_of_five_handlers(path: str, handler: str) -> None:
+    assert metrics.handler_of(path) == handler
 
 
 def test_sockets_and_rings(server: Server) -> None:
