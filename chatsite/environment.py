@@ -131,6 +131,8 @@ class Environment:
         self.names: set[str] = set()
         self.dotenv = dotenv
         self.lines = self.read_lines() if dotenv.exists() else []
+        self.given = dict(os.environ)
+        """The variables without those of `.env`, for a process that reads it anew."""
         environ.Env.read_env(StringIO("\n".join(self.lines)))
         self.env = environ.Env()
 

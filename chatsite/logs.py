@@ -14,6 +14,7 @@ from traceback import walk_tb
 from types import TracebackType
 
 import redis
+from django.conf import settings
 from redis.exceptions import ClusterDownError, NoPermissionError
 
 from chatsite.request_id import current_request
@@ -90,6 +91,7 @@ class JsonFormatter(SecretMaskingFormatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
+            **({"process": record.process} if settings.PROCESSES > 1 else {}),
             "message": text,
         }
         if request := current_request.get():

@@ -250,6 +250,8 @@ if HOST.startswith("unix:") and not TRUSTED_PROXIES and not DEBUG:
     env.problems.append("HOST is a Unix socket, so only a proxy can reach it: set TRUSTED_PROXIES=1.")
 PORT = env.number("PORT", 8000, least=1, most=65535)
 THREADS = env.number("THREADS", 4, least=1, most=256)
+MAX_PROCESSES = 256
+PROCESSES = env.number("PROCESSES", 1, least=1, most=MAX_PROCESSES)
 # Who may read /metrics: chatsite/metrics.py
 METRICS_FROM = env.networks("METRICS_FROM", default="127.0.0.0/8 ::1")
 # Whether `serve` deletes old conversations by itself: chatsite/serving/cleaning.py
@@ -262,7 +264,7 @@ LOGGING: dict[str, Any] = {
     "formatters": {
         "line": {
             "()": "chatsite.logs.SecretMaskingFormatter",
-            "format": "{asctime} {levelname} {name}: {message}",
+            "format": f"{{asctime}} {'[{process}] ' * (PROCESSES > 1)}{{levelname}} {{name}}: {{message}}",
             "style": "{",
         },
         "json": {"()": "chatsite.logs.JsonFormatter"},

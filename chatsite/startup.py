@@ -39,6 +39,24 @@ def find_problems() -> list[str]:
     return [*database, *find_file_problems(), *find_static_problems()]
 
 
+def find_process_problems(processes: int) -> list[str]:
+    """What keeps Chatsite from serving with this number of processes, one sentence each."""
+    if processes == 1:
+        return []
+    problems = []
+    if not settings.REDIS_URL:
+        problems.append(
+            f"PROCESSES is {processes}, and several processes need Redis, to tell each other of changes. Set "
+            "REDIS_URL, or PROCESSES to 1."
+        )
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        problems.append(
+            f"PROCESSES is {processes}, but on SQLite only one process writes in order. Set DATABASE_URL to PostgreSQL "
+            "or MariaDB, or PROCESSES to 1."
+        )
+    return problems
+
+
 def find_warnings() -> list[str]:
     """What Chatsite can do without: Redis."""
     if not settings.REDIS_URL:

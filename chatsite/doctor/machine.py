@@ -119,8 +119,10 @@ def clock_finding(whose: str, seconds: float) -> Finding:
 
 def check_redis() -> Iterable[Finding]:
     """Whether Redis answers, and what it does when its memory is full."""
+    yield from (Finding(PROBLEM, sentence) for sentence in startup.find_process_problems(settings.PROCESSES))
     if not settings.REDIS_URL:
-        yield Finding(OK, "Redis is not used, which is right for one process.")
+        if settings.PROCESSES == 1:
+            yield Finding(OK, "Redis is not used, which is right for one process.")
         return
     warnings = startup.find_warnings()
     if warnings:

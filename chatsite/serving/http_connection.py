@@ -233,6 +233,10 @@ class HttpConnection(HTTPChannel):
         """Whether it is kept alive between two requests, as browsers keep several that they may not need."""
         return bool(self.responses and not self.requests and not self._buffer and not self.unsent())
 
+    def is_busy(self) -> bool:
+        """Whether a request is being received or answered."""
+        return bool(self.requests or self._buffer or self.unsent())
+
     def leave(self) -> None:
         """Stop counting the connection or request."""
         if self.address is not None:
@@ -274,8 +278,11 @@ class HttpConnection(HTTPChannel):
         if request.refusal is not None:
             self.length, self._transferDecoder = 0, None
             request.requestHeaders.removeHeader(b"Expect")
+        is_last = self.server.is_leaving and not request.is_handshake()
+        if is_last:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         super().allHeadersReceived()
-        if request.refusal is not None:
+        if is_last or request.refusal is not None:
             self.persistent = 0
 
     def refuse(self, status: int) -> None:

@@ -36,6 +36,29 @@ def endpoint(host: str, port: int) -> str:
     return f"unix:{quoted}:mode={SOCKET_MODE:o}:lockfile=0:backlog={BACKLOG}"
 
 
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen there, for processes that inherit the socket. Raises CannotListen if it cannot."""
+    try:
+        if host.startswith(UNIX):
+            path = host.removeprefix(UNIX)
+            remove_stale_socket(Path(path))
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(path)
+            Path(path).chmod(SOCKET_MODE)
+        else:
+            name = host.strip("[]")
+            family = socket.AF_INET6 if ":" in name else socket.AF_INET
+            address = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)[0][4]
+            listener = socket.socket(family)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CannotListen(explain(error, host, port)) from error
+    listener.setblocking(False)
+    return listener
+
+
 def remove_stale_socket(path: Path) -> None:
     """Remove a Unix socket that no process listens on. Raises CannotListen if one does, or if it is another file."""
     try:

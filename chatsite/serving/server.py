@@ -3,7 +3,9 @@
 import asyncio
 import io
 import logging
+import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from daphne.server import Server
 from daphne.ws_protocol import WebSocketProtocol
 from django.conf import settings
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
 from twisted.logger import globalLogPublisher
@@ -28,7 +30,9 @@ from chatsite.databases import limit_requests
 from chatsite.private_files import hide_from_others
 from chatsite.serving.database_file import DatabaseFile, watched_file
 from chatsite.serving.http_connection import MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES_OF_ADDRESS, HttpConnection
+from chatsite.serving.inherited_port import adopt
 from chatsite.serving.listening import CannotListen, endpoint, explain
+from chatsite.serving.processes import Supervised
 from chatsite.serving.shutdown import end_in_time
 from chatsite.serving.twisted_log import TwistedLog
 from chatsite.serving.usage import Usage
@@ -43,6 +47,12 @@ HANDSHAKE_TIMEOUT = 30
 
 SHUTDOWN_TIMEOUT = 8
 """Seconds that requests have to finish after SIGTERM. The process ends soon after: see END_TIMEOUT in shutdown.py."""
+
+IDLE_TIMEOUT = 5
+"""Seconds in which connections that are kept alive may send a last request, when another process has taken over."""
+
+LEAVE_TIMEOUT = 30
+"""Seconds in which requests must be received and answered then."""
 
 GOING_AWAY = 1012
 """Close code “service restart” (https://www.iana.org/assignments/websocket): clients reconnect after a random delay."""
@@ -60,25 +70,29 @@ logger = logging.getLogger(__name__)
 call_later: Callable[..., Any] = reactor.callLater
 
 
-def serve(host: str, port: int, ready: Callable[[], None] = lambda: None) -> None:
+def serve(host: str, port: int, ready: Callable[[], None] = lambda: None, supervised: Supervised | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Calls `ready` when it listens; raises CannotListen if it cannot.
 
     Raises DatabaseLost if it has stopped because the database's file is not there any more.
 
-    `host` is an address, or "unix:" and the path of a Unix socket.
+    `host` is an address, or "unix:" and the path of a Unix socket. One of several processes is `supervised`: it listens
+    on the socket that it has inherited, and leaves when it is told to.
     """
     limit_requests()
     allow_open_files()
     hide_from_others()
     server = ChatsiteServer(
         application,
-        endpoints=[endpoint(host, port)],
+        endpoints=[""] if supervised else [endpoint(host, port)],
         websocket_max_frame_size=LARGEST_FRAME,
         websocket_max_message_size=LARGEST_FRAME,
         websocket_handshake_timeout=HANDSHAKE_TIMEOUT,
         websocket_connect_timeout=HANDSHAKE_TIMEOUT,
         server_name="",
     )
+    if supervised is not None:
+        server.endpoints.clear()  # not before, as daphne logs an error where there are none
+        server.ready_callable = partial(server.adopt, supervised)
     server.ready = ready
     server.database_file = database_file = watched_file(settings.DATABASES["default"])
     server.run()
@@ -127,6 +141,7 @@ class ChatsiteServer(Server):
         self.listen_failure: BaseException | None = None
         self.database_file: DatabaseFile | None = None
         self.is_database_lost = False
+        self.is_leaving = False
         self.http_connections: set[HttpConnection] = set()
         self.unchecked: set[Any] = set()
         self.clients = Usage(settings.CONNECTIONS + MAX_REFUSED, sys.maxsize)
@@ -152,6 +167,13 @@ class ChatsiteServer(Server):
         self.ws_factory.protocol = WebSocketConnection.with_options_of(self.ws_factory)
         self.ready()
         return port
+
+    def adopt(self, supervised: Supervised) -> None:
+        """Listen on the inherited socket; leave when the supervisor says so. daphne calls this before it serves."""
+        port = adopt(supervised.listener, self.http_factory)
+        self.listeners.append(succeed(port))
+        self.listen_success(port)
+        supervised.obey(lambda: reactor.callFromThread(self.leave))
 
     def pause_accepting(self) -> None:
         """Accept no connections for a second: Twisted would try at once, and again, as long as one waits."""
@@ -325,13 +347,37 @@ class ChatsiteServer(Server):
         """Close sockets with 1012 and let requests finish before the process ends."""
         return Deferred.fromFuture(asyncio.ensure_future(self.shut_down()))
 
-    async def shut_down(self) -> None:
-        """Stop listening, close sockets, wait for requests and their clients, then cancel what is left."""
+    def leave(self) -> None:
+        """Stop listening and close sockets, as another process serves; end when HTTP connections are closed, too.
+
+        The next response on each of them says `Connection: close`. So no request is sent that would not be answered;
+        at the end of a process, an idle connection may be closed just when its client sends one.
+        """
+        if not self.is_leaving:
+            self.is_leaving = True
+            self.say_goodbye()
+            self.end_without_connections(time.monotonic())
+
+    def end_without_connections(self, since: float) -> None:
+        """End this process when all HTTP connections are closed, or have taken too long since this time."""
+        waited = time.monotonic() - since
+        is_waiting = waited < IDLE_TIMEOUT or any(connection.is_busy() for connection in self.http_connections)
+        if self.http_connections and is_waiting and waited < LEAVE_TIMEOUT:
+            call_later(0.05, self.end_without_connections, since)
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def say_goodbye(self) -> None:
+        """Stop listening and close sockets."""
         for listener in self.listeners:
             listener.addCallback(lambda port: port and port.stopListening())
         for protocol in list(self.connections):
             if isinstance(protocol, WebSocketProtocol) and protocol.state == protocol.STATE_OPEN:
                 self.guard(protocol, partial(protocol.sendCloseFrame, code=GOING_AWAY, isReply=False))
+
+    async def shut_down(self) -> None:
+        """Stop listening, close sockets, wait for requests and their clients, then cancel what is left."""
+        self.say_goodbye()
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         # A response is sent once the application has returned it and the socket has accepted all of it.
         writers: Callable[[], list[Any]] = reactor.getWriters  # type: ignore[misc]

@@ -1,11 +1,13 @@
-"""`manage.py serve`: the one process that serves pages, the API and sockets."""
+"""`manage.py serve`: serves pages, the API and sockets, in one process or in several."""
 
 import sys
 import threading
+from argparse import SUPPRESS, ArgumentTypeError
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandParser
 
 from chatsite import startup
 
@@ -15,27 +17,75 @@ class Command(BaseCommand):
 
     help = "Serve Chatsite on HOST and PORT."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        """How many processes; the other argument is for the processes of a supervisor."""
+        parser.add_argument("--processes", type=process_number, default=settings.PROCESSES, metavar="N",
+                            help="How many processes serve: the setting PROCESSES by default.")  # fmt: skip
+        parser.add_argument("--supervised", type=int, nargs=2, help=SUPPRESS)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until SIGTERM or SIGINT. Exits with 1 and a sentence for each problem if it cannot."""
-        problems = startup.find_problems()
-        for warning in startup.find_warnings():
-            self.stderr.write(f"Warning: {warning}")
+        processes, supervised = options["processes"], options["supervised"]
+        problems = [*startup.find_process_problems(processes), *startup.find_problems()]
+        if not supervised:
+            for warning in startup.find_warnings():
+                self.stderr.write(f"Warning: {warning}")
         if problems:
             refuse(problems)
         from chatsite.serving.cleaning import Cleaner
         from chatsite.serving.database_file import DatabaseLost
         from chatsite.serving.listening import CannotListen
-        from chatsite.serving.server import serve
 
         self.cleaner = Cleaner()
         try:
-            serve(settings.HOST, settings.PORT, self.ready)
+            if supervised:
+                self.serve_supervised(*supervised)
+            elif processes > 1:
+                self.supervise(processes)
+            else:
+                self.serve()
         except CannotListen as error:
             refuse([str(error)])
         except DatabaseLost as error:
             sys.exit(str(error))
         finally:
             self.cleaner.stop()
+
+    def serve(self) -> None:
+        """Serve in this process."""
+        from chatsite.serving.server import serve
+
+        serve(settings.HOST, settings.PORT, self.ready)
+
+    def supervise(self, processes: int) -> None:
+        """Let a supervisor start the processes."""
+        from chatsite.serving.processes import become_supervisor
+        from chatsite.settings import env
+
+        command = [sys.executable, str(Path(sys.argv[0]).absolute()), "serve", "--supervised"]
+        environment = {**env.given, "PROCESSES": str(processes)}
+        become_supervisor(
+            processes, settings.HOST, settings.PORT, command, environment, addresses(), settings.LOG_FORMAT
+        )
+
+    def serve_supervised(self, listener: int, link: int) -> None:
+        """Serve as one of several processes, with these file descriptors."""
+        from chatsite.serving.processes import Supervised
+        from chatsite.serving.server import serve
+        from chatsite.serving.warm_up import warm_up
+
+        supervised = Supervised(listener, link)
+
+        def ready() -> None:
+            warm_up()
+            supervised.say_ready()
+
+        def listening() -> None:
+            if settings.CLEANING:
+                self.cleaner.start()
+            threading.Thread(target=ready, name="warm-up", daemon=True).start()
+
+        serve(settings.HOST, settings.PORT, listening, supervised)
 
     def ready(self) -> None:
         """Prepare for requests in a thread, as it listens already."""
@@ -48,17 +98,31 @@ class Command(BaseCommand):
 
     def say_addresses(self) -> None:
         """Print where it listens, and the addresses as people reach them."""
-        import chatsite
-
-        url = public_url()
-        version = getattr(chatsite, "__version__", "")
-        self.stdout.write(f"\n  Chatsite {version}".rstrip() + f" listens on {listening_address()}\n")
-        if settings.DEBUG:
-            self.stdout.write(f"  Demo shop   {url}/")
-        self.stdout.write(f"  Chat        {url}/chat/\n  Inbox       {url}/inbox/\n  API         {url}/api/docs\n")
-        self.stdout.write(f"  Settings    {url}/admin/ (for superusers; `manage.py createsuperuser` makes one)\n")
-        self.stdout.write("  Stop with Ctrl-C.\n")
+        self.stdout.write(addresses())
         self.stdout.flush()
+
+
+def process_number(text: str) -> int:
+    """The value of --processes, like the setting. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= settings.MAX_PROCESSES:
+        return int(text)
+    raise ArgumentTypeError(f"{text} is no whole number from 1 to {settings.MAX_PROCESSES}")
+
+
+def addresses() -> str:
+    """Where Chatsite listens, and the addresses as people reach them."""
+    import chatsite
+
+    url = public_url()
+    version = getattr(chatsite, "__version__", "")
+    return (
+        f"\n  Chatsite {version}".rstrip()
+        + f" listens on {listening_address()}\n"
+        + (f"  Demo shop   {url}/\n" if settings.DEBUG else "")
+        + f"  Chat        {url}/chat/\n  Inbox       {url}/inbox/\n  API         {url}/api/docs\n"
+        + f"  Settings    {url}/admin/ (for superusers; `manage.py createsuperuser` makes one)\n"
+        + "  Stop with Ctrl-C.\n"
+    )
 
 
 def refuse(problems: list[str]) -> None:

@@ -1,0 +1,298 @@
+"""The supervisor of `manage.py serve --processes N`: it starts N servers on one listening socket and watches them.
+
+It runs as a program of its own, without Django: see `supervise`. Everything it imports is in Python's standard library.
+
+The processes inherit the listening socket. So connections that wait in its backlog survive each process:
+another one accepts them. With a socket for each process (SO_REUSEPORT) they would be reset.
+"""
+
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+READY = b"ready"
+"""What a process writes to its link once it serves."""
+
+LEAVE = b"leave"
+"""What a process reads from its link when another one has taken its place. If the link is closed, the supervisor has
+ended, and so does the process."""
+
+START_TIMEOUT = 60
+"""Seconds in which a process must be ready. Its checks take 10 at most: see chatsite/startup.py."""
+
+SOON = 10
+"""Seconds of life below which a process counts as one that dies at once."""
+
+MAX_DELAY = 30
+"""The most seconds until a process is started again that has died at once."""
+
+LEAVE_TIMEOUT = 60
+"""Seconds in which a process must end when another one has taken its place. It takes 40 at most."""
+
+MAX_FAILURES = 3
+"""How many processes in a row may end before they are ready, while no other serves. Then the supervisor ends, too."""
+
+FORMAT = "{asctime} [{process}] {levelname} {name}: {message}"
+"""Log lines as in chatsite/settings.py for several processes."""
+
+logger = logging.getLogger("chatsite.serving.supervisor")
+
+
+class JsonFormatter(logging.Formatter):
+    """JSON lines as those of chatsite/logs.py, of records without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format the record."""
+        shown = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            shown["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(shown)
+
+
+@dataclass
+class Plan:
+    """What is to be started: written by `manage.py serve` in JSON."""
+
+    processes: int
+    listener: int
+    """The file descriptor of the listening socket."""
+    unix_socket: str
+    """The path of the listening socket, "" if it is a TCP port."""
+    command: list[str]
+    """What starts a server. The file descriptors of the listening socket and of the link are appended."""
+    greeting: str
+    """What is printed when all processes are ready for the first time."""
+    end_timeout: float
+    """Seconds after SIGTERM at which processes are killed."""
+    log_format: str
+    """line or json."""
+
+
+@dataclass(eq=False)
+class Process:
+    """A process that serves. Its link is a pair of sockets: one in the supervisor, one in the process."""
+
+    pid: int
+    link: socket.socket
+    started: float = field(default_factory=time.monotonic)
+    is_ready: bool = False
+    is_leaving: bool = False
+    killed_at: float = field(default_factory=lambda: time.monotonic() + START_TIMEOUT)
+    """When it is killed, unless it has become ready or has ended."""
+
+
+class Supervisor:
+    """Keeps the number of processes; ends with all of them, or when none can start."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Nothing is started yet."""
+        self.plan = plan
+        self.processes: dict[int, Process] = {}
+        self.outdated: list[Process] = []  # still to be replaced after SIGHUP
+        self.signals: list[int] = []
+        self.selector = selectors.DefaultSelector()
+        self.failures = 0  # processes in a row that were not ready before they ended
+        self.early_deaths = 0
+        self.start_after = 0.0
+        self.stopped_at: float | None = None
+        self.exit_code = 0
+        self.greeting = plan.greeting
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT. Returns the exit code."""
+        waker, woken = socket.socketpair()
+        waker.setblocking(False)
+        woken.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda number, _frame: self.signals.append(number))
+        self.selector.register(woken, selectors.EVENT_READ)
+        while self.stopped_at is None or self.processes:
+            try:
+                self.step()
+                for key, _events in self.selector.select(0.2):
+                    self.read(key.fileobj)
+            except Exception:
+                logger.exception("The supervisor could not do this, and tries again.")
+                time.sleep(1)
+        return self.exit_code
+
+    def step(self) -> None:
+        """Do what signals, deaths and time ask for."""
+        while self.signals:
+            number = self.signals.pop(0)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.stop()
+            elif number == signal.SIGHUP:
+                self.replace_all()
+        self.bury()
+        self.kill_late()
+        if self.stopped_at is None:
+            self.fill()
+
+    def read(self, link: Any) -> None:
+        """Read what a process says."""
+        said = link.recv(64)
+        process = next((each for each in self.processes.values() if each.link is link), None)
+        if process is not None and not said:
+            self.selector.unregister(link)  # it ends, which SIGCHLD tells
+        elif process is not None and not process.is_ready:
+            self.note_ready(process)
+
+    # Starting ---------------------------------------------------------------------------------------------------------
+
+    def staying(self) -> list[Process]:
+        """The processes that serve or will."""
+        return [process for process in self.processes.values() if not process.is_leaving]
+
+    def fill(self) -> None:
+        """Start what is missing, or the successor of an outdated process. There are never more than N + 1."""
+        if time.monotonic() < self.start_after:
+            return
+        for _ in range(self.plan.processes - len(self.staying())):
+            self.start()
+        if self.outdated and len(self.processes) == self.plan.processes and all(p.is_ready for p in self.staying()):
+            self.start()
+
+    def start(self) -> None:
+        """Start a process, in a group of its own: Ctrl-C in a terminal is for the supervisor, which then stops it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            command = [*self.plan.command, str(self.plan.listener), str(theirs.fileno())]
+            handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+            pid = os.posix_spawn(command[0], command, os.environ, setpgroup=0, setsigdef=handled)
+        ours.setblocking(False)
+        self.processes[pid] = Process(pid, ours)
+        self.selector.register(ours, selectors.EVENT_READ)
+
+    def note_ready(self, process: Process) -> None:
+        """Greet, or let the one leave that this process replaces."""
+        process.is_ready, process.killed_at = True, inf
+        self.failures = 0
+        if self.outdated and len(self.staying()) > self.plan.processes:
+            old = self.outdated.pop(0)
+            logger.info("Process %s serves in the place of process %s, which ends.", process.pid, old.pid)
+            self.dismiss(old)
+            if not self.outdated:
+                logger.info("All processes are replaced.")
+        if self.greeting and sum(each.is_ready for each in self.staying()) == self.plan.processes:
+            sys.stdout.write(self.greeting)
+            sys.stdout.flush()
+            self.greeting = ""
+
+    # Replacing --------------------------------------------------------------------------------------------------------
+
+    def replace_all(self) -> None:
+        """SIGHUP: start new processes, with the code and the settings as they are now, in the place of these."""
+        if self.stopped_at is None:
+            self.outdated = self.staying()
+            logger.info("SIGHUP: the processes are replaced, one after the other.")
+
+    def dismiss(self, process: Process) -> None:
+        """Let a process finish its requests and end."""
+        process.is_leaving, process.killed_at = True, time.monotonic() + LEAVE_TIMEOUT
+        with suppress(OSError):  # it has ended by itself
+            process.link.send(LEAVE)
+
+    # Ends -------------------------------------------------------------------------------------------------------------
+
+    def bury(self) -> None:
+        """Note which processes have ended. As the first process of a container, it has the children of others, too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            process = self.processes.pop(pid, None)
+            if process is None:
+                continue
+            if process.link in self.selector.get_map():
+                self.selector.unregister(process.link)
+            process.link.close()
+            self.note_end(process, os.waitstatus_to_exitcode(status))
+
+    def note_end(self, process: Process, code: int) -> None:
+        """Say why a process has ended, and when the next one is started."""
+        if self.stopped_at is not None or process.is_leaving:
+            self.exit_code |= self.stopped_at is not None and code not in (0, -signal.SIGTERM)
+            return
+        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        now = time.monotonic()
+        self.early_deaths = self.early_deaths + 1 if now - process.started < SOON or not process.is_ready else 0
+        delay = min(MAX_DELAY, 2.0 ** (self.early_deaths - 2)) if self.early_deaths else 0
+        self.start_after = now + delay
+        if process in self.outdated:
+            self.outdated.remove(process)
+        if process.is_ready:
+            logger.error("Process %s has ended (%s). Another one starts.", process.pid, how)
+            return
+        self.failures += 1
+        if self.failures >= MAX_FAILURES and not self.staying():
+            logger.critical("No process can start (the last one: %s). The reason is above. Chatsite stops.", how)
+            self.exit_code = 1
+            self.stop()
+        elif self.outdated:
+            self.outdated = []
+            logger.error(
+                "Process %s could not start (%s). The others are not replaced, and serve on.", process.pid, how
+            )
+        else:
+            logger.error("Process %s could not start (%s). The next try is in %.1f seconds.", process.pid, how, delay)
+
+    def stop(self) -> None:
+        """SIGTERM and SIGINT: listen no more, and let all processes finish their requests."""
+        if self.stopped_at is not None:
+            return
+        self.stopped_at = time.monotonic()
+        for process in self.processes.values():
+            os.kill(process.pid, signal.SIGTERM)
+            process.killed_at = self.stopped_at + self.plan.end_timeout
+        with suppress(OSError):
+            os.close(self.plan.listener)
+            if self.plan.unix_socket:
+                os.unlink(self.plan.unix_socket)
+
+    def kill_late(self) -> None:
+        """Kill processes that do not get ready, and those that do not end."""
+        for process in self.processes.values():
+            if time.monotonic() > process.killed_at:
+                process.killed_at = inf
+                logger.error("Process %s is killed: it took too long.", process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def supervise(plan: int) -> int:
+    """Read the plan from a file descriptor and follow it until the end. Returns the exit code.
+
+    `manage.py serve` has checked everything, and replaces itself with this program, which keeps its process id but not
+    the memory of Django.
+    """
+    with os.fdopen(plan) as file:
+        contents = Plan(**json.load(file))
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if contents.log_format == "json" else logging.Formatter(FORMAT, style="{"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    return Supervisor(contents).run()
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(int(sys.argv[1])))
