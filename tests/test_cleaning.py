@@ -22,6 +22,7 @@ from django.utils import timezone
 from chatsite.serving import cleaning
 from chatsite.serving.cleaning import DONE_KEY, LEASE_KEY, Cleaner
 from conversations.actions import delete_expired_conversations as expiring
+from conversations.actions import delete_forgotten_contacts as forgetting
 from conversations.actions import post_message
 from conversations.models import Attachment, Contact, Conversation, Message, News, Website
 from conversations.models.contact import Claim
@@ -122,6 +123,34 @@ def test_a_customer_who_comes_back_meanwhile_keeps_the_conversation(
     news = News.after(conversation.uuid, 0, 50)
     assert news
     assert conversation.messages.count() == 17
+
+
+@pytest.mark.parametrize("days", [None, 365])
+def test_a_website_that_keeps_its_conversations_for_longer_loses_none_that_it_still_has(
+    shop: Website, monkeypatch: pytest.MonkeyPatch, days: int | None
+) -> None:
+    monkeypatch.setattr(expiring, "SECONDS", 0)
+    monkeypatch.setattr(expiring, "WINDOW", 4)
+    for _ in range(6):
+        old(shop)
+    running = steps()
+    assert [next(running).total() for _ in range(3)] == [0, 1, 1]
+    Website.objects.filter(pk=shop.pk).update(retention_days=days)
+    assert sum(map(Counter.total, running)) == 0
+    assert Conversation.objects.count() == 4
+
+
+def test_a_website_that_keeps_its_conversations_for_longer_loses_no_verified_customer(
+    shop: Website, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Contact.objects.bulk_create(Contact(website=shop, digest=f"{n}", sub=f"{n}") for n in range(5))
+    Contact.objects.update(created_at=timezone.now() - LONG_AGO)
+    monkeypatch.setattr(forgetting, "BATCH", 2)
+    running = forgetting.delete_forgotten_contacts()
+    assert next(running).total() == 2
+    Website.objects.filter(pk=shop.pk).update(retention_days=365)
+    assert sum(map(Counter.total, running)) == 0
+    assert Contact.objects.count() == 3
 
 
 def test_every_conversation_is_found_in_however_many_windows(shop: Website, monkeypatch: pytest.MonkeyPatch) -> None:

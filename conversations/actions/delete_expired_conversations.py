@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -28,31 +28,42 @@ def delete_expired_conversations() -> Iterator[Counter[str]]:
     gets a new message meanwhile, it stays with the others.
     """
     now = timezone.now()
-    websites = {website.pk: website for website in Website.objects.exclude(retention_days=None)}
-    before = {pk: now - timedelta(days=website.retention_days or 0) for pk, website in websites.items()}
-    last = Conversation.objects.highest_id() if websites else 0
+    last = Conversation.objects.highest_id() if _limits(now) else 0
     start = 0
     while start < last:
+        before = {website_id: moment for website_id, (moment, _name) in _limits(now).items()}
         expired = deque(Conversation.objects.inactive_since(before, start, start + WINDOW))
         start += WINDOW
         yield Counter()
         while expired:
-            yield Counter(websites[website_id].name for website_id in _delete_some(expired, before))
+            yield Counter(_delete_some(expired, now))
 
 
-def _delete_some(expired: deque[int], before: Mapping[int, datetime]) -> list[int]:
+def _limits(now: datetime) -> dict[int, tuple[datetime, str]]:
+    """Before which moment the last message of a conversation must be to delete it, and the names, by website.
+
+    Read anew for each transaction: a run takes up to hours, and who lets a website keep its conversations for longer
+    means those that it still has.
+    """
+    websites = Website.objects.exclude(retention_days=None).values_list("pk", "retention_days", "name")
+    return {pk: (now - timedelta(days=days or 0), name) for pk, days, name in websites}
+
+
+def _delete_some(expired: deque[int], now: datetime) -> list[str]:
     """Delete some of the conversations in one transaction, and take them out of `expired`. Returns their websites."""
     deleted, left = [], deque(expired)
     with transaction.atomic():
         end = time.monotonic() + SECONDS
+        limits = _limits(now)
         while left:
             conversation = Conversation.objects.lock_if_exists(left[0])
+            before, name = limits.get(conversation.website_id, (None, "")) if conversation else (None, "")
             # A message may have been added before the lock was held.
-            if conversation is not None and conversation.last_message_at < before[conversation.website_id]:
+            if conversation and before and conversation.last_message_at < before:
                 if conversation.messages.delete_oldest(MESSAGES):
                     break
                 conversation.delete()
-                deleted.append(conversation.website_id)
+                deleted.append(name)
             left.popleft()
             if time.monotonic() >= end:
                 break

@@ -83,8 +83,10 @@ class ContactQuerySet(models.QuerySet["Contact"]):
             return True
         return bool(self.select_for_update().filter(pk=pk).values_list("pk"))
 
-    def forgotten(self, website: "Website", before: datetime, above: int, most: int) -> list[int]:
-        """The ids above `above` of contacts that were created before a moment and have no conversation."""
+    def forgotten(self, website: "Website", before: datetime | None, above: int, most: int) -> list[int]:
+        """The ids above `above` of contacts that were created before a moment and have no conversation. None: none."""
+        if before is None:
+            return []
         found = self.filter(website=website, created_at__lt=before, conversations=None, pk__gt=above)
         return list(found.order_by("pk").values_list("pk", flat=True)[:most])
 
