@@ -2,6 +2,7 @@
 
 import errno
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ class DurableFileStorage(FileSystemStorage):
         for each in {folder, root, *(missing.parent for missing in new)}:
             sync(each)
         return name
+
+    def get_modified_time(self, name: str) -> datetime:
+        """When a file was written, or put here: copies such as those of rsync keep the time of the original.
+
+        Otherwise files that are copied before their database would be deleted as old ones without a message.
+        """
+        status = os.stat(self.path(name))
+        return datetime.fromtimestamp(max(status.st_mtime, status.st_ctime), UTC)
 
 
 def sync(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 import uuid
 import zlib
 from collections.abc import Callable
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from struct import pack
@@ -19,6 +21,7 @@ from django.core.management import call_command
 from django.db import transaction
 from PIL import Image, ImageDraw
 
+from chatsite.durable_files import DurableFileStorage
 from conversations.actions import AlreadySent, post_message
 from conversations.models import Agent, Attachment, Conversation, Message, News, Token, Website
 from conversations.models.attachment import OCTET_STREAM, UploadRefused, clean_name
@@ -217,7 +220,9 @@ def test_the_files_of_a_deleted_conversation_are_deleted_after_the_commit(
     assert stored(folder) == []
 
 
-def test_orphaned_files_are_deleted_after_a_day(picture: Attachment, folder: Path) -> None:
+def test_orphaned_files_are_deleted_after_a_day(
+    picture: Attachment, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     send(Page(), upload("a.gif", animated_gif(MAX_FRAMES + 1)))
     belong = stored(folder)
     assert len(belong) == 5
@@ -227,13 +232,28 @@ def test_orphaned_files_are_deleted_after_a_day(picture: Attachment, folder: Pat
     (folder / "notes.txt").write_text("somebody else's")
     (folder / "ab").mkdir(exist_ok=True)
     (folder / "ab" / "notes.txt").write_text("somebody else's")
-    days_ago = time.time() - 2 * 24 * 3600
-    for path in stored(folder):
-        if path != folder / str(coming.file.name):
-            os.utime(path, (days_ago, days_ago))
+    days = timedelta(days=2)
+    written = {str(coming.file.name)}
+    find = DurableFileStorage.get_modified_time
+    monkeypatch.setattr(
+        DurableFileStorage,
+        "get_modified_time",
+        lambda self, name: find(self, name) - (timedelta() if name in written else days),
+    )
     call_command("forgetold")
     theirs = [folder / "notes.txt", folder / "ab" / "notes.txt"]
     assert set(stored(folder)) == {*belong, folder / str(coming.file.name), *theirs}
+
+
+def test_files_that_are_copied_here_before_their_database_are_kept(folder: Path, settings: Any, tmp_path: Path) -> None:
+    attachment = Attachment.from_upload("plan.txt", ContentFile(b"plan"))
+    attachment.store()
+    [written] = stored(folder)
+    os.utime(written, (time.time() - 9 * 24 * 3600,) * 2)
+    settings.MEDIA_ROOT = tmp_path / "copy"
+    shutil.copytree(folder, settings.MEDIA_ROOT)  # with the times of the originals, like rsync --archive
+    call_command("forgetold")
+    assert len(stored(settings.MEDIA_ROOT)) == 1
 
 
 def test_without_any_file_forgetold_creates_no_folder(folder: Path) -> None:
