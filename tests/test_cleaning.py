@@ -274,6 +274,45 @@ def test_after_a_complete_run_no_process_cleans_for_a_day(db: None, runs: list[s
     assert cache.get(LEASE_KEY) is None
 
 
+def test_when_the_clock_jumps_nothing_is_deleted_for_a_day(
+    db: None, runs: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cleaner, real = Cleaner(), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 365 * 24 * 3600)
+    for _ in range(2):
+        cleaner.clean_if_due()
+    assert runs == []
+    assert caplog.text.count("The clock of this machine was set by +8760.0 hours.") == 1
+    cleaner.clock.distrusted_until -= cleaning.DISTRUST  # as a day later
+    cleaner.clean_if_due()
+    assert runs == ["run"]
+
+
+def test_a_run_stops_when_the_clock_jumps(db: None, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+
+    def jump() -> Iterator[Counter[str]]:
+        monkeypatch.setattr(time, "time", lambda: real() + 7200)
+        yield Counter()
+        runs.append("too late")
+        yield Counter()
+
+    monkeypatch.setattr(cleaning, "CLEANING", (jump, *vars(cleaning)["CLEANING"]))
+    cleaner = Cleaner()
+    cleaner.clean_if_due()
+    assert runs == []
+    assert cache.get(DONE_KEY) is None
+
+
+def test_a_clock_that_is_corrected_a_little_is_trusted(
+    db: None, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaner, real = Cleaner(), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    cleaner.clean_if_due()
+    assert runs == ["run"]
+
+
 def test_only_one_process_cleans_at_a_time_and_a_killed_ones_lease_expires(db: None, runs: list[str]) -> None:
     cache.set(LEASE_KEY, "of another process", 60)
     Cleaner().clean_if_due()

@@ -3,7 +3,7 @@
 The steps are short, and the thread pauses after each, so that requests hardly notice. Of several processes one cleans
 at a time: it holds a lease in the cache. This only saves work. What is done twice does no harm, so while Redis does not
 answer each process cleans by itself. A run that ends early, because the process is killed for example, has left nothing
-half done, and the next run goes on.
+half done, and the next run goes on. Nothing is deleted while the clock may be wrong: see Clock.
 """
 
 import logging
@@ -39,9 +39,41 @@ LEAST_PAUSE = 0.05
 SHARE = 5
 """After a step the thread pauses as many times as long as the step has taken."""
 
+CLOCK_STEP = 3600
+"""Seconds by which a clock must have been set to count as one that may be wrong. What is old is old by this clock."""
+
+DISTRUST = 24 * 3600
+"""Seconds for which nothing is deleted then, so that there is time to set the clock right."""
+
 LEASE_KEY, DONE_KEY = "cleaning-lease", "cleaning-done"
 
 logger = logging.getLogger(__name__)
+
+
+class Clock:
+    """Notices when the clock of this machine is set, by comparing it with one that cannot be set."""
+
+    def __init__(self) -> None:
+        """It is right as it is."""
+        self.offset = self.read_offset()
+        self.distrusted_until = float("-inf")
+
+    def read_offset(self) -> float:
+        """The difference of the two clocks. It does not change while this machine sleeps, at least on Linux."""
+        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+    def is_trusted(self) -> bool:
+        """Whether the clock was not set lately. A warning is logged when it is not trusted any more."""
+        step = self.read_offset() - self.offset
+        if abs(step) > CLOCK_STEP:
+            self.offset += step
+            self.distrusted_until = time.monotonic() + DISTRUST
+            logger.warning(
+                "The clock of this machine was set by %+.1f hours. Nothing that is old by it is deleted for a day. "
+                "If the clock is wrong, set it right.",
+                step / 3600,
+            )
+        return time.monotonic() >= self.distrusted_until
 
 
 class Lease:
@@ -86,6 +118,7 @@ class Cleaner:
     def __init__(self) -> None:
         """It does not run yet."""
         self.stopping = threading.Event()
+        self.clock = Clock()
         self.done_at = float("-inf")  # time.monotonic() of the last complete run of this process
         self.thread = threading.Thread(target=self.run, name="cleaning", daemon=True)
 
@@ -112,7 +145,9 @@ class Cleaner:
             wait = random.uniform(0.8, 1.2) * AGAIN  # noqa: S311 (not for security)
 
     def clean_if_due(self) -> None:
-        """Clean, unless it was done lately or another process does it now."""
+        """Clean, unless it was done lately, another process does it now, or the clock may be wrong."""
+        if not self.clock.is_trusted():
+            return
         lease = Lease()
         if time.monotonic() - self.done_at < INTERVAL or not lease.take():
             return
@@ -130,7 +165,7 @@ class Cleaner:
         deleted: Counter[str] = Counter()
         try:
             steps = delete()
-            while not self.stopping.is_set() and lease.keep():
+            while not self.stopping.is_set() and self.clock.is_trusted() and lease.keep():
                 close_old_connections()  # as before a request: the time limits of the database count anew
                 began = time.monotonic()
                 more = next(steps, None)
