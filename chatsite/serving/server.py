@@ -165,7 +165,7 @@ class ChatsiteServer(Server):
             failByDrop=False, closeHandshakeTimeout=10, allowNullOrigin=True, autoPingTimeout=0
         )
         self.ws_factory.protocol = WebSocketConnection.with_options_of(self.ws_factory)
-        self.ready()
+        call_later(0, self.ready)  # once SIGTERM is handled: who reads that it serves may end it at once
         return port
 
     def adopt(self, supervised: Supervised) -> None:
