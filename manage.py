@@ -11,8 +11,21 @@ gc.disable()  # until all apps are loaded (chatsite/apps.py): a third less CPU f
 PUBLIC = {"collectstatic", "compilemessages", "makemessages", "makemigrations"}  # what these write has no secrets
 
 
+def open_streams() -> None:
+    """Open those of stdin, stdout and stderr that are closed. Otherwise a socket would get the number of one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
 def main() -> None:
     """Run a management command. Wrong settings are one readable message, not a traceback."""
+    open_streams()
     if sys.argv[1:] in (["version"], ["--version"]):  # instead of Django's own
         import django
 

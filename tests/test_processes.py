@@ -1,14 +1,17 @@
 """`manage.py serve --processes 2`: two processes on one port, and what clients notice when one of them ends."""
 
+import fcntl
 import http.client
 import json
 import logging
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 import uuid
@@ -72,6 +75,11 @@ class Processes(Chat):
     def pids(self) -> set[int]:
         """The processes that serve."""
         return {child.pid for child in psutil.Process(self.supervisor.pid).children()}
+
+    def listens(self) -> bool:
+        """Whether the port can be connected to."""
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the supervisor."""
@@ -257,6 +265,19 @@ def test_two_processes_answer_on_one_port_and_ring_each_others_sockets(chat: Pro
     assert chat.stop() == 0
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_it_serves_without_standard_streams_and_on_a_full_disk(
+    stopped: Processes, processes: str, streams: str
+) -> None:
+    stopped.environment["PROCESSES"] = processes
+    command = ["sh", "-c", f'exec "$0" manage.py serve {streams}', sys.executable]
+    stopped.process = subprocess.Popen(command, cwd=ROOT, env=stopped.environment)
+    until(lambda: stopped.listens() or stopped.supervisor.poll() is not None)
+    assert stopped.ask("GET", "/healthz")[0] == 200
+    assert stopped.stop() == 0
+
+
 def test_processes_share_a_unix_socket(stopped: Processes, tmp_path: Path) -> None:
     path = tmp_path / "chatsite.sock"
     with socket.socket(socket.AF_UNIX) as killed:
@@ -397,7 +418,9 @@ def test_a_process_that_hangs_is_killed_in_time(chat: Processes) -> None:
 # The supervisor alone -------------------------------------------------------------------------------------------------
 
 
-def supervised(where: Path, program: str | None, **plan: Any) -> tuple["subprocess.Popen[str]", Path]:
+def supervised(
+    where: Path, program: str | None, popen: dict[str, Any] | None = None, **plan: Any
+) -> tuple["subprocess.Popen[str]", Path]:
     """A supervisor of processes that run this Python program. Returns it, and the program's path."""
     path = where / "program"
     if program is not None:
@@ -410,8 +433,9 @@ def supervised(where: Path, program: str | None, **plan: Any) -> tuple["subproce
         os.write(writer, json.dumps({**defaults, **plan}).encode())
         os.close(writer)
         command = [sys.executable, "-I", "-S", supervisor.__file__, str(reader)]
-        process = subprocess.Popen(
-            command, pass_fds=[listener.fileno(), reader], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process: subprocess.Popen[str] = subprocess.Popen(
+            command, pass_fds=[listener.fileno(), reader], text=True, **{**pipes, **(popen or {})}
         )
         os.close(reader)
     return process, path
@@ -425,13 +449,119 @@ def test_the_supervisor_survives_what_it_cannot_do(tmp_path: Path) -> None:
     with process:
         assert process.stdout
         assert process.stderr
-        assert "The supervisor could not do this, and tries again." in process.stderr.readline()
+        assert "A process could not start ([Errno 2] No such file" in process.stderr.readline()
+        assert "The next try is in 1.0 seconds." in process.stderr.readline()
         (tmp_path / "new").write_text(SERVES)
         (tmp_path / "new").chmod(0o700)
         (tmp_path / "new").rename(path)
         assert process.stdout.readline() == "All are ready.\n"
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_the_supervisor_listens_to_its_processes_while_it_cannot_start_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = supervisor.Supervisor(supervisor.Plan(2, 0, "", ["program"], "", 1, "line"))
+    spawned = iter([4711])
+
+    def spawn(*_arguments: Any, **_more: Any) -> int:
+        for pid in spawned:
+            return pid
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    watching.fill()
+    watching.fill()  # not yet again
+    assert list(watching.processes) == [4711]
+    assert watching.early_deaths == 1
+    assert watching.start_after > time.monotonic()
+    watching.processes[4711].link.close()
+
+
+def test_a_program_that_is_missing_during_a_reload_replaces_nothing(tmp_path: Path) -> None:
+    process, path = supervised(tmp_path, SERVES)
+    with process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "All are ready.\n"
+        before = psutil.Process(process.pid).children()
+        path.unlink()
+        process.send_signal(signal.SIGHUP)
+        assert "SIGHUP" in process.stderr.readline()
+        assert "The others are not replaced, and serve on." in process.stderr.readline()
+        assert psutil.Process(process.pid).children() == before
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_a_process_that_ends_without_reading_that_it_should_leave_is_no_error(tmp_path: Path) -> None:
+    process, _path = supervised(tmp_path, SERVES, processes=1)
+    with process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "All are ready.\n"
+        [first] = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGHUP)
+        assert "SIGHUP" in process.stderr.readline()
+        assert "in the place of" in process.stderr.readline()
+        first.kill()
+        until(lambda: not first.is_running())
+        process.send_signal(signal.SIGHUP)
+        lines = [process.stderr.readline() for _ in range(3)]
+        assert [next(word for word in ("SIGHUP", "in the place of", "replaced") if word in line) for line in lines] == [
+            "replaced",
+            "SIGHUP",
+            "in the place of",
+        ]
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@contextmanager
+def supervised_in_terminal(where: Path, **streams: Any) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A supervisor in the foreground of a terminal of its own, and the other end of that terminal."""
+    ours, theirs = pty.openpty()
+    process, _path = supervised(
+        where, SERVES, popen={"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True,
+                              "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), **streams}
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_the_supervisor_ends_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    with supervised_in_terminal(tmp_path) as (process, terminal):
+        assert os.read(terminal, 100) == b"All are ready.\r\n"
+        children = psutil.Process(process.pid).children()
+        os.close(terminal)
+        assert process.wait(20) == 0
+        assert not any(child.is_running() for child in children)
+
+
+def test_sighup_in_a_terminal_replaces_the_processes(tmp_path: Path) -> None:
+    with supervised_in_terminal(tmp_path) as (process, terminal):
+        assert os.read(terminal, 100) == b"All are ready.\r\n"
+        process.send_signal(signal.SIGHUP)
+        said = b""
+        while b"in the place of" not in said:
+            said += os.read(terminal, 1000)
+        assert process.poll() is None
+        os.close(terminal)
+
+
+def test_sighup_without_a_terminal_that_was_closed_long_ago_replaces_the_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watching = supervisor.Supervisor(supervisor.Plan(0, -1, "", [], "", 1, "line"))
+    monkeypatch.setattr(supervisor, "has_terminal", lambda: False)
+    assert not watching.is_hung_up()
+    watching.terminal_seen = time.monotonic() - 60
+    assert not watching.is_hung_up()
+    watching.terminal_seen = time.monotonic()
+    assert watching.is_hung_up()
 
 
 def test_the_supervisor_ends_if_no_process_can_start_and_tries_less_and_less_often(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def become_supervisor(
     os.set_inheritable(reader, True)
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the supervisor replaces processes by it
     # -I -S: without site-packages, which it does not need.
     program = [sys.executable, "-I", "-S", str(Path(supervisor.__file__).resolve()), str(reader)]
     os.execve(sys.executable, program, environment)  # noqa: S606 (no shell is needed)

@@ -39,6 +39,9 @@ MAX_DELAY = 30
 LEAVE_TIMEOUT = 60
 """Seconds in which a process must end when another one has taken its place. It takes 40 at most."""
 
+HANG_UP = 5
+"""Seconds after the terminal was there for the last time, in which SIGHUP means that it was closed."""
+
 MAX_FAILURES = 3
 """How many processes in a row may end before they are ready, while no other serves. Then the supervisor ends, too."""
 
@@ -63,6 +66,21 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             shown["traceback"] = self.formatException(record.exc_info)
         return json.dumps(shown)
+
+
+def say(text: str) -> None:
+    """Print a text. If that cannot be, because the disk is full for example, go on without it, and print no more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "w") as nowhere:  # so that what is left of it fails no second time, at the end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def has_terminal() -> bool:
+    """Whether one of the standard streams is a terminal that is not closed."""
+    return any(map(os.isatty, range(3)))
 
 
 @dataclass
@@ -109,7 +127,8 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.failures = 0  # processes in a row that were not ready before they ended
         self.early_deaths = 0
-        self.start_after = 0.0
+        self.delay = self.start_after = 0.0
+        self.terminal_seen = -inf
         self.stopped_at: float | None = None
         self.exit_code = 0
         self.greeting = plan.greeting
@@ -139,8 +158,13 @@ class Supervisor:
             number = self.signals.pop(0)
             if number in (signal.SIGTERM, signal.SIGINT):
                 self.stop()
+            elif number == signal.SIGHUP and self.is_hung_up():
+                logger.info("The terminal is closed. Chatsite stops.")
+                self.stop()
             elif number == signal.SIGHUP:
                 self.replace_all()
+        if has_terminal():
+            self.terminal_seen = time.monotonic()
         self.bury()
         self.kill_late()
         if self.stopped_at is None:
@@ -148,7 +172,10 @@ class Supervisor:
 
     def read(self, link: Any) -> None:
         """Read what a process says."""
-        said = link.recv(64)
+        try:
+            said = link.recv(64)
+        except ConnectionResetError:  # it has ended without reading that it should leave
+            said = b""
         process = next((each for each in self.processes.values() if each.link is link), None)
         if process is not None and not said:
             self.selector.unregister(link)  # it ends, which SIGCHLD tells
@@ -166,21 +193,46 @@ class Supervisor:
         if time.monotonic() < self.start_after:
             return
         for _ in range(self.plan.processes - len(self.staying())):
-            self.start()
+            if not self.start():
+                return
         if self.outdated and len(self.processes) == self.plan.processes and all(p.is_ready for p in self.staying()):
             self.start()
 
-    def start(self) -> None:
-        """Start a process, in a group of its own: Ctrl-C in a terminal is for the supervisor, which then stops it."""
+    def start(self) -> bool:
+        """Start a process, in a group of its own: Ctrl-C in a terminal is for the supervisor, which then stops it.
+
+        Return whether it was started. If the system cannot start it, it is tried again later.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
             command = [*self.plan.command, str(self.plan.listener), str(theirs.fileno())]
             handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-            pid = os.posix_spawn(command[0], command, os.environ, setpgroup=0, setsigdef=handled)
+            try:
+                pid = os.posix_spawn(command[0], command, os.environ, setpgroup=0, setsigdef=handled)
+            except OSError as error:  # no memory, too many processes, or Python is just being replaced
+                ours.close()
+                self.wait_longer()
+                self.say_not_started("A process", str(error))
+                return False
         ours.setblocking(False)
         self.processes[pid] = Process(pid, ours)
         self.selector.register(ours, selectors.EVENT_READ)
+        return True
+
+    def wait_longer(self) -> None:
+        """Start the next process later, and the later the more have failed."""
+        self.early_deaths += 1
+        self.delay = min(MAX_DELAY, 2.0 ** (self.early_deaths - 2))
+        self.start_after = time.monotonic() + self.delay
+
+    def say_not_started(self, which: str, why: str) -> None:
+        """Log it. The processes that serve are not replaced then."""
+        if self.outdated:
+            self.outdated = []
+            logger.error("%s could not start (%s). The others are not replaced, and serve on.", which, why)
+        else:
+            logger.error("%s could not start (%s). The next try is in %.1f seconds.", which, why, self.delay)
 
     def note_ready(self, process: Process) -> None:
         """Greet, or let the one leave that this process replaces."""
@@ -193,8 +245,7 @@ class Supervisor:
             if not self.outdated:
                 logger.info("All processes are replaced.")
         if self.greeting and sum(each.is_ready for each in self.staying()) == self.plan.processes:
-            sys.stdout.write(self.greeting)
-            sys.stdout.flush()
+            say(self.greeting)
             self.greeting = ""
 
     # Replacing --------------------------------------------------------------------------------------------------------
@@ -210,6 +261,10 @@ class Supervisor:
         process.is_leaving, process.killed_at = True, time.monotonic() + LEAVE_TIMEOUT
         with suppress(OSError):  # it has ended by itself
             process.link.send(LEAVE)
+
+    def is_hung_up(self) -> bool:
+        """Whether this SIGHUP says that the terminal was closed just now, which has always ended programs."""
+        return not has_terminal() and time.monotonic() < self.terminal_seen + HANG_UP
 
     # Ends -------------------------------------------------------------------------------------------------------------
 
@@ -236,10 +291,10 @@ class Supervisor:
             self.exit_code |= self.stopped_at is not None and code not in (0, -signal.SIGTERM)
             return
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        now = time.monotonic()
-        self.early_deaths = self.early_deaths + 1 if now - process.started < SOON or not process.is_ready else 0
-        delay = min(MAX_DELAY, 2.0 ** (self.early_deaths - 2)) if self.early_deaths else 0
-        self.start_after = now + delay
+        if time.monotonic() - process.started < SOON or not process.is_ready:
+            self.wait_longer()
+        else:
+            self.early_deaths, self.start_after = 0, 0.0
         if process in self.outdated:
             self.outdated.remove(process)
         if process.is_ready:
@@ -250,13 +305,8 @@ class Supervisor:
             logger.critical("No process can start (the last one: %s). The reason is above. Chatsite stops.", how)
             self.exit_code = 1
             self.stop()
-        elif self.outdated:
-            self.outdated = []
-            logger.error(
-                "Process %s could not start (%s). The others are not replaced, and serve on.", process.pid, how
-            )
         else:
-            logger.error("Process %s could not start (%s). The next try is in %.1f seconds.", process.pid, how, delay)
+            self.say_not_started(f"Process {process.pid}", how)
 
     def stop(self) -> None:
         """SIGTERM and SIGINT: listen no more, and let all processes finish their requests."""
@@ -295,4 +345,5 @@ def supervise(plan: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(int(sys.argv[1])))
+    # Not sys.exit, which would end with 120 if the terminal is closed or the disk full: everything is written already.
+    os._exit(supervise(int(sys.argv[1])))

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from chatsite import startup
+from chatsite.serving.supervisor import say
 
 
 class Command(BaseCommand):
@@ -98,8 +99,7 @@ class Command(BaseCommand):
 
     def say_addresses(self) -> None:
         """Print where it listens, and the addresses as people reach them."""
-        self.stdout.write(addresses())
-        self.stdout.flush()
+        say(addresses())
 
 
 def process_number(text: str) -> int:
