@@ -46,7 +46,10 @@ def may_read(scope: Scope) -> bool:
 def exposition(scope: Scope) -> tuple[str, str]:
     """The content type that the client accepts, and all metrics in it. Takes 1 to 2 ms of the event loop."""
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-    encode, content_type = choose_encoder(accept.decode("latin1"))
+    try:
+        encode, content_type = choose_encoder(accept.decode("latin1"))
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = choose_encoder("")
     return content_type, encode(registry).decode()
 
 

@@ -78,6 +78,14 @@ def test_prometheus_on_this_machine_may_read_it(server: Server) -> None:
     assert ask(server, Host="10.1.2.3")[0] == 200  # a target is often a bare address
 
 
+@pytest.mark.parametrize("version", ["abc", "1..", ""])
+def test_a_version_that_is_no_number_gets_the_usual_format(server: Server, version: str) -> None:
+    for kind in ("application/openmetrics-text", "text/plain"):
+        status, text = ask(server, Accept=f"{kind}; version={version}")
+        assert status == 200
+        assert "chatsite_polls_total" in text
+
+
 def test_behind_a_proxy_that_is_not_trusted_nobody_may_read_it(server: Server) -> None:
     for header in ("X_Forwarded_For", "X_Real_IP", "Forwarded", "Via", "X_Forwarded_Proto", "X_Forwarded_Host"):
         assert ask(server, **{header: "127.0.0.1"})[0] == 404, header
@@ -107,6 +115,9 @@ def test_others_get_the_page_for_unknown_addresses(server: Server) -> None:
         (1, "127.0.0.1", "127.0.0.1, 192.0.2.1", "192.0.2.1"),  # the first is made up
         (1, None, "10.0.0.5", "10.0.0.5"),
         (1, "127.0.0.1", "nonsense", None),
+        (1, None, "127.0.0.1, ", None),  # the proxy does not know, and the first is made up
+        (1, None, "127.0.0.1,unix:", None),
+        (2, "127.0.0.1", "127.0.0.1, , 10.0.0.5", None),
         (2, "127.0.0.1", "10.0.0.5", None),  # it came through one of two proxies, so it may be anybody's
         (2, "127.0.0.1", "10.0.0.5, 127.0.0.1", "10.0.0.5"),
     ],

@@ -90,12 +90,13 @@ def exact_address(scope: Mapping[str, Any]) -> Address | None:
     """Return the client's own address of an ASGI scope. None if it is unclear, so it may be anybody's.
 
     It is unclear if a proxy has passed on the request that is not among TRUSTED_PROXIES: then the connection's address
-    is the proxy's, usually 127.0.0.1, for all clients.
+    is the proxy's, usually 127.0.0.1, for all clients. An empty element counts: what is left of it is the client's.
     """
     headers = scope["headers"]
-    forwarded = hops(value for name, value in headers if name == b"x-forwarded-for")
-    if settings.TRUSTED_PROXIES and len(forwarded) >= settings.TRUSTED_PROXIES:
-        return parse_address(forwarded[-settings.TRUSTED_PROXIES].decode("latin1"))
+    forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+    written = b",".join(forwarded).split(b",") if forwarded else []
+    if settings.TRUSTED_PROXIES and len(written) >= settings.TRUSTED_PROXIES:
+        return parse_address(written[-settings.TRUSTED_PROXIES].strip().decode("latin1"))
     if any(name in PROXY_SIGNS for name, _ in headers):
         return None
     return parse_address((scope.get("client") or [""])[0] or "")
