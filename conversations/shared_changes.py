@@ -10,6 +10,7 @@ to free memory. Who finds no key first writes the member “everything”: every
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import redis
@@ -23,6 +24,12 @@ from conversations.redis_client import OPTIONS, PAUSE, RedisClient
 
 KEY = "changes"
 """The key in Redis. It has no time limit, because Redis may drop first what expires soon."""
+
+SLOWEST = 0.99
+"""How fast Redis' clock runs at least, compared with the one here. NTP slows a clock down by 0.05 %."""
+
+JITTER = 10_000
+"""Microseconds that it may be behind for other reasons."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +73,7 @@ class SharedChanges:
         self.waiting: list[tuple[int, asyncio.Future[tuple[int, int, int] | None]]] = []
         self.task: asyncio.Task[None] | None = None
         self.era = 0
-        self.latest = 0
+        self.latest, self.answered = 0, 0.0  # Redis' clock when it was asked last, and time.monotonic() after that
 
     def add(self, conversation: int) -> None:
         """Write that a conversation has changed now. Other processes learn of it later if Redis does not answer."""
@@ -111,6 +118,7 @@ class SharedChanges:
 
     async def ask(self, conversations: list[int]) -> list[int] | None:
         """The time, and when these conversations have changed; None if Redis does not answer in time."""
+        asked = time.monotonic()
         try:
             with timed(redis_seconds):
                 async with asyncio.timeout(self.timeout):
@@ -121,8 +129,9 @@ class SharedChanges:
             self.breaker.failed()
             return None
         self.breaker.succeeded()
-        self.era += found[0] < self.latest
-        self.latest = found[0]
+        # Redis' clock was set back if less time has passed on it than here, even if it is ahead of `latest` again.
+        self.era += found[0] < self.latest + (asked - self.answered) * 1_000_000 * SLOWEST - JITTER
+        self.latest, self.answered = found[0], time.monotonic()
         return found
 
     async def connected(self, connection: Any) -> None:

@@ -171,6 +171,23 @@ def test_no_answer_is_used_after_the_clock_of_redis_was_set_back(redis: Service)
     asyncio.run(go())
 
 
+def test_no_answer_is_used_after_the_clock_of_redis_was_set_back_and_has_caught_up(redis: Service) -> None:
+    async def go() -> None:
+        async with processes(redis) as (here, there):
+            assert here.shared is not None
+            assert not await poll(here, OTHER)  # connects
+            set_clock(here.shared.read_script, "READ", 1)
+            assert [await poll(here, TALK), await poll(here, TALK)] == [False, True]
+            set_clock(here.shared.read_script, "READ", 0)
+            there.forget(TALK)
+            while int(client.time()[0]) * 1_000_000 <= here.shared.latest:  # nobody polls meanwhile
+                await asyncio.sleep(0.1)
+            assert not await poll(here, TALK)
+
+    with Redis.from_url(redis.url) as client:
+        asyncio.run(go())
+
+
 def test_answers_are_kept_again_after_the_clock_of_redis_was_set_back(redis: Service) -> None:
     async def go() -> None:
         async with processes(redis) as (here, there):
