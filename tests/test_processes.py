@@ -564,6 +564,13 @@ def test_sighup_without_a_terminal_that_was_closed_long_ago_replaces_the_process
     assert watching.is_hung_up()
 
 
+def test_a_signal_without_a_name_is_logged_by_its_number(caplog: pytest.LogCaptureFixture) -> None:
+    watching = supervisor.Supervisor(supervisor.Plan(1, -1, "", [], "", 1, "line"))
+    with socket.socket() as link:
+        watching.note_end(supervisor.Process(4711, link, is_ready=True), -(signal.SIGRTMIN + 6))
+    assert "Process 4711 has ended (signal 40). Another one starts." in caplog.text
+
+
 def test_the_supervisor_ends_if_no_process_can_start_and_tries_less_and_less_often(tmp_path: Path) -> None:
     began = time.monotonic()
     process, _path = supervised(tmp_path, f"#!{sys.executable} -S\nimport sys\nsys.exit(3)\n", processes=1)

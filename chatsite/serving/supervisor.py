@@ -290,7 +290,8 @@ class Supervisor:
         if self.stopped_at is not None or process.is_leaving:
             self.exit_code |= self.stopped_at is not None and code not in (0, -signal.SIGTERM)
             return
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        names = {int(number): number.name for number in signal.Signals}  # not of all: some real-time signals have none
+        how = f"exit code {code}" if code >= 0 else names.get(-code, f"signal {-code}")
         if time.monotonic() - process.started < SOON or not process.is_ready:
             self.wait_longer()
         else:
