@@ -28,12 +28,10 @@ def delete_expired_conversations() -> Iterator[Counter[str]]:
     gets a new message meanwhile, it stays with the others.
     """
     now = timezone.now()
-    last = Conversation.objects.highest_id() if _limits(now) else 0
-    start = 0
-    while start < last:
+    first, last = Conversation.objects.first_and_last_id() if _limits(now) else (1, 0)
+    for start in range(first - 1, last, WINDOW):
         before = {website_id: moment for website_id, (moment, _name) in _limits(now).items()}
         expired = deque(Conversation.objects.inactive_since(before, start, start + WINDOW))
-        start += WINDOW
         yield Counter()
         while expired:
             yield Counter(_delete_some(expired, now))

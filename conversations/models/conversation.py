@@ -163,9 +163,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         found = self.filter(expired, pk__gt=above, pk__lte=most)
         return list(found.order_by("pk").values_list("pk", flat=True))
 
-    def highest_id(self) -> int:
-        """The id of the conversation that was started last, or 0."""
-        return self.order_by("-pk").values_list("pk", flat=True).first() or 0
+    def first_and_last_id(self) -> tuple[int, int]:
+        """The ids of the conversations that were started first and last. Without any, the first is higher."""
+        ids = self.order_by("pk").values_list("pk", flat=True)
+        return ids.first() or 1, ids.last() or 0
 
     def lock_if_exists(self, pk: int) -> "Conversation | None":
         """As `lock`, but None if the conversation was deleted."""
