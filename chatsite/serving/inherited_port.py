@@ -13,7 +13,7 @@ class InheritedUnixPort(unix.Port):
 
     def connectionLost(self, reason: Any) -> None:
         """Close only the file descriptor of this process."""
-        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]
+        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # Twisted has no types there
 
 
 def adopt(listener: socket.socket, factory: Any) -> Any:
