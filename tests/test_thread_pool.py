@@ -299,3 +299,24 @@ async def test_no_other_thread_joins_while_jobs_make_progress_and_wait_for_their
     for _ in range(thread_pool.MAX_IDLE_POLLS):
         two.poll(loop)
     assert started
+
+
+async def test_posts_wait_for_the_thread_that_commits_others_and_polls_do_not(make_pool: MakePool) -> None:
+    log: list[str] = []
+    two = make_pool(2, connection=lambda: Transactions(log, fails=False))
+    gate, threads = threading.Event(), dict[str, int]()
+
+    def post(name: str) -> None:
+        threads[name] = threading.get_ident()
+        gate.wait(30)
+
+    first = asyncio.create_task(two.run(partial(post, "alice"), ignore, "alice", shares_commit=True))
+    while not two.is_sharing:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(two.run(partial(post, "bob"), ignore, "bob", shares_commit=True))
+    assert await two.run(lambda: "nothing new", ignore, "carol") == "nothing new"
+    assert "bob" not in threads
+    gate.set()
+    await asyncio.gather(first, second)
+    assert threads["alice"] == threads["bob"]
+    assert not two.is_sharing

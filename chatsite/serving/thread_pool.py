@@ -114,6 +114,7 @@ class ThreadPool:
         self.results: deque[Done] = deque()
         self.lock = threading.Lock()  # for `jobs` and `active`
         self.active = 0  # threads that work through the queue
+        self.is_sharing = False  # whether one of them runs jobs that share a commit
         self.delivery_scheduled = False
         self.undelivered = 0  # jobs whose result has not been delivered
         # Jobs that have run and then waited for a common commit, since the start. `poll` sees by it that a thread does
@@ -166,29 +167,31 @@ class ThreadPool:
                 self.active -= 1
 
     def next_job(self) -> Job | None:
-        """Take a job of the client whose turn it is. None if there is none: the thread is not active any more."""
+        """Take a job of the client whose turn it is. None if there is none: the thread is not active any more.
+
+        Jobs that share a commit are left to the thread that runs such jobs now: this one would only wait for its lock.
+        """
         with self.lock:  # `run` adds its job before it reads `active` under this lock, so no job is left behind
-            if not self.jobs:
+            job = self.take(sharing=False) if self.is_sharing else self.take()
+            if job is None:
                 self.active -= 1
-                return None
-            client = next(iter(self.jobs))
-            jobs = self.jobs.pop(client)
-            job = jobs.popleft()
-            if jobs:
-                self.jobs[client] = jobs  # at the end
+            elif job[-1]:
+                self.is_sharing = True
             return job
 
-    def next_sharing_job(self) -> Job | None:
-        """Take a job that shares its commit with others, of the client whose turn it is next; None if there is none."""
-        with self.lock:
-            for client, jobs in self.jobs.items():
-                if jobs[0][-1]:
-                    del self.jobs[client]
-                    job = jobs.popleft()
-                    if jobs:
-                        self.jobs[client] = jobs
-                    return job
-            return None
+    def take(self, *, sharing: bool | None = None) -> Job | None:
+        """Take a job of the client whose turn it is, or None if there is none. Call it under the lock.
+
+        `sharing`: only jobs that share a commit, or only those that do not; None for all.
+        """
+        for client, jobs in self.jobs.items():
+            if sharing is None or jobs[0][-1] is sharing:
+                del self.jobs[client]
+                job = jobs.popleft()
+                if jobs:
+                    self.jobs[client] = jobs  # at the end
+                return job
+        return None
 
     def work(self) -> None:
         """In a thread: run jobs until the queue is empty."""
@@ -215,9 +218,11 @@ class ThreadPool:
                 done.append(run(job))
                 self.run_together_count += 1
                 goes_on = connection.may_share and len(done) < MAX_UNDELIVERED and time.monotonic() < ends
-                job = self.next_sharing_job() if goes_on else None
+                with self.lock:
+                    job = self.take(sharing=True) if goes_on else None
         finally:
             is_stored = connection.commit_held()
+            self.is_sharing = False
         return done if is_stored else [run(job) for job, _, _ in done]
 
     def deliver(self) -> None:
@@ -241,6 +246,11 @@ class ThreadPool:
             self.next_poll.cancel()
             self.next_poll = None
 
+    def has_work_for_another(self) -> bool:
+        """Whether jobs wait that another thread could run now."""
+        with self.lock:
+            return any(not self.is_sharing or not jobs[0][-1] for jobs in self.jobs.values())
+
     def poll(self, loop: asyncio.AbstractEventLoop) -> None:
         """In the event loop, while jobs are unfinished: deliver results, or start a thread if there are none."""
         self.next_poll = None
@@ -252,7 +262,7 @@ class ThreadPool:
         then, cpu_then = self.last_poll
         self.last_poll = now, cpu_now = loop.time(), time.process_time()
         idle = cpu_now - cpu_then < BUSY_CPU_SHARE * (now - then)
-        if self.jobs and (idle or self.idle_polls >= MAX_IDLE_POLLS):
+        if (idle or self.idle_polls >= MAX_IDLE_POLLS) and self.has_work_for_another():
             self.idle_polls = 0
             self.start_thread(limit=self.threads)
         if self.undelivered > 0:
