@@ -139,6 +139,9 @@ CACHES: dict[str, Any] = {
         "OPTIONS": {"MAX_ENTRIES": 100_000},  # the default is 300
     }
 }
+# Whether messages are acknowledged by Redis Streams and copied into SQL afterwards: docs/log.md
+MESSAGE_LOG = env.one_of("MESSAGE_LOG", "sql", "redis") == "redis"
+MESSAGE_LOG_REPLICAS = env.number("MESSAGE_LOG_REPLICAS", 0, least=0, most=10)
 if REDIS_URL:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "conversations.live.channel_layer.RedisChannelLayer",

@@ -49,6 +49,12 @@ def announce(conversation: Conversation) -> None:
     )
 
 
+def announce_appended(conversation: Conversation) -> None:
+    """Tell everybody of a message in the message log. The list of conversations has it when it is settled."""
+    _send_after_commit(conversation, [customer_group(conversation.pk)], _ring(conversation))
+    announce_customer(conversation)
+
+
 def announce_to_agents(conversation: Conversation) -> None:
     """After commit, tell only the agents, for example that a colleague has taken the conversation."""
     _send_after_commit(conversation, _agent_groups(conversation), _ring(conversation))

@@ -2,37 +2,29 @@
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from django.db import IntegrityError, transaction
+from django.conf import settings
+from django.db import Error, IntegrityError, transaction
+from redis import RedisError
 
-from conversations import metrics
+from conversations import message_log, metrics
 from conversations.actions.identify import assign_to_contact
-from conversations.announce import announce
+from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
-from conversations.models.conversation import LAST_LINE_LENGTH, identified_uuid
+from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.prepared import insert, update
+from conversations.models.settling import settle, values_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
     from conversations.models.contact import Claim
 
-
-UPDATED = (
-    "status",
-    "customer_name",
-    "customer_email",
-    "last_message_at",
-    "last_line",
-    "last_author",
-    "customer_messages",
-    "answered_messages",
-    "first_answer_after",
-    "updated_at",
-)
-"""The columns of the conversation that a message changes, besides `last_message_id`."""
 
 COUNTED = {Author.CUSTOMER: metrics.messages.labels("customer"), Author.AGENT: metrics.messages.labels("agent")}
 """The counters of messages."""
@@ -46,6 +38,26 @@ Otherwise two customers with the same first message would get the same conversat
 
 class AlreadySent(Exception):
     """This client_id was used for another message."""
+
+
+class Sent(Exception):
+    """The message log has another message with this client_id. It is settled."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A message to write: the arguments of `post_message`."""
+
+    content: str
+    conversation: Conversation | None
+    agent: "User | None"
+    customer: "User | None"
+    name: str
+    email: str
+    client_id: uuid.UUID | None
+    website: Website | None
+    claim: "Claim | None"
+    attachments: Sequence[Attachment]
 
 
 def post_message(
@@ -75,44 +87,123 @@ def post_message(
     attachments: unsaved ones. They are written to the disk before the conversation is locked, and erased if the message
         is not written.
 
-    Raises AlreadySent if another message has the client_id, and Conversation.DoesNotExist if a customer's conversation
-    was deleted, or its secret was renewed, since the request has read it.
+    Raises AlreadySent if another message has the client_id, Conversation.DoesNotExist if a customer's conversation
+    was deleted, or its secret was renewed, since the request has read it, and redis.RedisError if the message log does
+    not answer.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
+    draft = Draft(content, conversation, agent, customer, name, email, client_id, website, claim, attachments)
     try:
         for attachment in attachments:
             attachment.store()
-        if conversation and not claim and not attachments and one_statement.is_possible():
-            changed = copy(conversation)
-            message = _compose(changed, content, agent, name, email, client_id, attachments)
-            if one_statement.write(message, changed, conversation, UPDATED):
-                _announce(changed, message)
-                return message
-        with transaction.atomic():
-            locked = _lock(conversation, agent, claim) if conversation else None
-            if locked is None or (claim and not Contact.objects.may_continue(claim, locked)):
-                website = website or Website.objects.default()
-                locked = Conversation(website=website, customer=customer, customer_name=name, customer_email=email)
-            return _write(locked, content, agent, name, email, client_id, claim, attachments)
+        return _append(draft) if settings.MESSAGE_LOG else _write(draft)
     except Exception as error:
-        for attachment in attachments:
-            attachment.erase()
+        if not isinstance(error, RedisError):  # else the message may be in the log
+            for attachment in attachments:
+                attachment.erase()
         # It may have been sent before, or by another request at this moment.
-        earlier = Message.objects.by_client_id(client_id) if isinstance(error, IntegrityError) else None
+        is_retry = isinstance(error, IntegrityError | Sent)
+        earlier = Message.objects.by_client_id(client_id) if is_retry else None
+        if earlier is None and isinstance(error, Sent):  # its client_id is erased, as the secret was renewed since
+            raise AlreadySent from error
         if earlier is None:
             raise
+    _check_retry(earlier, draft)
+    announce(earlier.conversation)  # the first time it may have been stored without that
+    return earlier
+
+
+def _write(draft: Draft) -> Message:
+    """Write a message to SQL. Raises IntegrityError if another one has its client_id."""
+    conversation, claim = draft.conversation, draft.claim
+    if conversation and not claim and not draft.attachments and one_statement.is_possible():
+        changed = copy(conversation)
+        message = _compose(changed, draft)
+        if one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
+            _announce(changed, message)
+            return message
+    with transaction.atomic():
+        locked = _lock(conversation, draft.agent, claim) if conversation else None
+        if locked is None or (claim and not Contact.objects.may_continue(claim, locked)):
+            locked = _new_conversation(draft)
+            insert(locked)
+        elif claim:
+            assign_to_contact(locked, claim)
+        message = _compose(locked, draft)
+        insert(message)
+        for attachment in draft.attachments:
+            attachment.message = message
+            attachment.save()
+        locked.last_message_id = message.pk
+        update(locked, "last_message_id", *CHANGED_BY_MESSAGE)
+        _announce(locked, message)
+        return message
+
+
+def _append(draft: Draft) -> Message:
+    """Write a message to the message log, which acknowledges it. It is copied into SQL later: models/settling.py.
+
+    Raises Sent if another one has its client_id.
+    """
+    conversation, claim = copy(draft.conversation), draft.claim
+    if claim and conversation and not Contact.objects.may_continue(claim, conversation):
+        conversation = None
+    if claim and conversation:
+        with transaction.atomic():
+            conversation = _lock(conversation, draft.agent, claim)
+            assign_to_contact(conversation, claim)
+    conversation = conversation or _new_conversation(draft)
+    number, last = conversation.pk, conversation.last_message_id
+    message = _compose(conversation, draft)
+    append = partial(
+        message_log.append,
+        token=draft.client_id or uuid.uuid4(),
+        conversation=number,
+        last=last,
+        values=values_of(message, draft.name, draft.email, draft.attachments),
+        uuid=None if number else conversation.uuid,
+    )
+    try:
+        appended = append()
+    except message_log.NotReady:
+        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
+        appended = append()
+    if appended.is_retry:
+        settle([appended.conversation])
+        raise Sent
+    message.pk, message.follows = appended.id, appended.follows
+    message.conversation_id = conversation.pk = appended.conversation
+    conversation.last_message_id = appended.id
+    announce_appended(conversation)
+    COUNTED[Author(message.author)].inc()
+    if draft.attachments:  # the files are found by SQL
+        with suppress(Error, RedisError):
+            settle([conversation.pk])
+    return message
+
+
+def _new_conversation(draft: Draft) -> Conversation:
+    """An unsaved conversation. The contact of a claim is saved."""
+    website = draft.website or Website.objects.default()
+    conversation = Conversation(website=website, customer=draft.customer)
+    if draft.claim:
+        conversation.contact = Contact.objects.save_claim(website.pk, draft.claim)
+    return conversation
+
+
+def _check_retry(earlier: Message, draft: Draft) -> None:
+    """Raise AlreadySent unless the draft is the message that was written `earlier`, and its sender may write it."""
+    conversation, agent, claim = draft.conversation, draft.agent, draft.claim
     if conversation is None:
-        same_conversation = _may_find_by_retry(earlier, website, claim)
+        same_conversation = _may_find_by_retry(earlier, draft.website, claim)
     else:
         same_conversation = earlier.conversation == conversation and _may_write(
             conversation, earlier.conversation, agent, claim
         )
     same_agent = earlier.agent_id == (agent.pk if agent else None)
-    same_files = [file.name for file in earlier.attached] == [file.name for file in attachments]
-    if earlier.content != content or not same_files or not same_agent or not same_conversation:
+    same_files = [file.name for file in earlier.attached] == [file.name for file in draft.attachments]
+    if earlier.content != draft.content or not same_files or not same_agent or not same_conversation:
         raise AlreadySent
-    announce(earlier.conversation)  # the first time it may have been stored without that
-    return earlier
 
 
 def _lock(conversation: Conversation, agent: "User | None", claim: "Claim | None") -> Conversation:
@@ -147,73 +238,22 @@ def _may_find_by_retry(earlier: Message, website: Website | None, claim: "Claim 
     return not conversation.messages.before(earlier.pk).exists()
 
 
-def _write(
-    conversation: Conversation,
-    content: str,
-    agent: "User | None",
-    name: str,
-    email: str,
-    client_id: uuid.UUID | None,
-    claim: "Claim | None",
-    attachments: Sequence[Attachment],
-) -> Message:
-    if conversation.pk is None:
-        if claim:
-            conversation.contact = Contact.objects.save_claim(conversation.website_id, claim)
-        insert(conversation)
-    elif claim:
-        assign_to_contact(conversation, claim)
-    message = _compose(conversation, content, agent, name, email, client_id, attachments)
-    insert(message)
-    for attachment in attachments:
-        attachment.message = message
-        attachment.save()
-    conversation.last_message_id = message.pk
-    update(conversation, "last_message_id", *UPDATED)
-    _announce(conversation, message)
-    return message
-
-
 def _announce(conversation: Conversation, message: Message) -> None:
     """After commit, tell everybody who may know of the message, and count it."""
     announce(conversation)
     transaction.on_commit(COUNTED[Author(message.author)].inc, robust=True)
 
 
-def _compose(
-    conversation: Conversation,
-    content: str,
-    agent: "User | None",
-    name: str,
-    email: str,
-    client_id: uuid.UUID | None,
-    attachments: Sequence[Attachment],
-) -> Message:
-    """Make an unsaved message, and set the fields UPDATED of its conversation."""
-    author = Author.AGENT if agent else Author.CUSTOMER
+def _compose(conversation: Conversation, draft: Draft) -> Message:
+    """Make an unsaved message, and set the fields CHANGED_BY_MESSAGE of its conversation."""
     message = Message(
         conversation=conversation,
-        author=author,
-        agent=agent,
-        content=content,
-        client_id=client_id,
-        files=len(attachments),
+        author=Author.AGENT if draft.agent else Author.CUSTOMER,
+        agent=draft.agent,
+        content=draft.content,
+        client_id=draft.client_id,
+        files=len(draft.attachments),
     )
     message.follows = conversation.last_message_id
-    conversation.last_message_at = conversation.updated_at = message.created_at
-    line = content or "📎 " + ", ".join(attachment.name for attachment in attachments)
-    conversation.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
-    conversation.last_author = author
-    if agent:
-        if conversation.customer_messages and not conversation.answered_messages:
-            hours = Website.objects.by_id(conversation.website_id).hours
-            conversation.first_answer_after = hours.waiting_time(conversation.created_at, message.created_at)
-        conversation.answered_messages = conversation.customer_messages
-    else:
-        if contact := conversation.contact:  # what is proven is not replaced by what the customer says
-            name, email = contact.name or name, contact.email or email
-        conversation.customer_messages += 1
-        conversation.status = Conversation.Status.OPEN
-        conversation.customer_name = name or conversation.customer_name
-        conversation.customer_email = email or conversation.customer_email
+    conversation.take_in(message, draft.name, draft.email, [attachment.name for attachment in draft.attachments])
     return message

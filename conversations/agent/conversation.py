@@ -17,6 +17,7 @@ from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
 from conversations.models import Attachment, Conversation, News, Reading, Website
 from conversations.models.optional_write import optional_write
+from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
@@ -96,6 +97,7 @@ def file_url(conversation: Conversation) -> FileUrl:
 def state(request: AgentRequest, pk: int) -> HttpResponse:
     """The header: assignee and status, with the buttons that change them."""
     conversation = _get_or_404(request, pk, "assignee")
+    catch_up(conversation)
     return HttpResponse(render_header(request, conversation))
 
 
@@ -104,6 +106,7 @@ def state(request: AgentRequest, pk: int) -> HttpResponse:
 def details(request: AgentRequest, pk: int) -> HttpResponse:
     """The panel with the customer's details."""
     conversation = _get_or_404(request, pk, *RELATED)
+    catch_up(conversation)
     return HttpResponse(render_details(request, conversation, visitor.get(pk)))
 
 
@@ -114,7 +117,9 @@ def read(request: AgentRequest, pk: int) -> HttpResponse:
     last = parse_number(request.POST.get("last", ""))
     if last is None:
         return HttpResponse("last is the id of a message.", status=422, content_type="text/plain")
-    actions.mark_read(conversation=_get_or_404(request, pk), agent=request.agent, last=last)
+    conversation = _get_or_404(request, pk)
+    catch_up(conversation)
+    actions.mark_read(conversation=conversation, agent=request.agent, last=last)
     return HttpResponse(status=204, headers={"HX-Trigger": "inbox"})
 
 

@@ -47,6 +47,7 @@ from conversations.api.schemas import (
 )
 from conversations.models import Agent, Attachment, Conversation, Website
 from conversations.models.conversation import parse_uuid
+from conversations.models.settling import catch_up
 from conversations.screen.files import check_size, process_uploads, serve
 
 router = Router(auth=[AgentToken(), AgentSession()])
@@ -95,7 +96,9 @@ def list_conversations(
 @router.get("/{int:id}/", summary="Read a conversation", response={200: ConversationOut, **READ_ERRORS})
 def read_conversation(request: HttpRequest, id: int) -> Conversation:
     """One conversation."""
-    return _get_conversation(agent_of(request), id)
+    conversation = _get_conversation(agent_of(request), id)
+    catch_up(conversation)
+    return conversation
 
 
 @router.patch("/{int:id}/close", summary="Close a conversation", response={**CHANGE_RESPONSES, 409: ErrorOut})

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News
 from conversations.models.agent import public_name
+from conversations.models.settling import settle_number
 from conversations.poll_cache import mark_empty
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
@@ -31,6 +32,8 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
         if news and not items:
             mark_empty(response, news.conversation_id)
     else:
+        if news:
+            settle_number(news.conversation_id)
         count = Message.objects.of(key).after(since).count()
         response = _response(items, count, more=offset + len(items) < count)
     if news is None and offset:  # it skips all messages that there are
@@ -50,6 +53,7 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     if all_fit:
         return _response(items, len(items))
     conversation = posted.conversation
+    settle_number(conversation.pk)
     items, _ = _fitting(_read_backwards(conversation, since), key)
     return _response(items[::-1], conversation.messages.after(since).count(), more=True)
 

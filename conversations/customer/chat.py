@@ -16,6 +16,7 @@ from conversations.customer import assets
 from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
+from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
@@ -123,6 +124,8 @@ def state(customer: CustomerRequest) -> HttpResponse:
     pk = customer.conversation.pk if customer.conversation else None
     if _shows_another_conversation(customer, customer.request.GET, pk):
         return _conversation_changed()
+    if customer.conversation:
+        catch_up(customer.conversation)
     context = {"conversation": customer.conversation, "shown_state": _shown_state(customer.conversation)}
     return render(customer.request, "customer/_state.html", context)
 

@@ -16,6 +16,7 @@ from conversations.announce import announce_customer
 from conversations.customer.customer_request import CustomerRequest, HttpRequest, rate_limited
 from conversations.models import Conversation
 from conversations.models.conversation import parse_uuid
+from conversations.models.settling import catch_up
 from conversations.models.website import DEFAULT
 from conversations.presence import visitor
 from conversations.threshold import customer_secret, limits
@@ -55,6 +56,7 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
     if is_new:
         announce_customer(conversation)
     seen = body.get("seen")
+    catch_up(conversation)
     seen = seen if isinstance(seen, int) and 0 <= seen < 2**62 else 0
     unread = conversation.messages.after(seen).by_agents().count() if conversation.last_message_id > seen else 0
     return _allow_origin(JsonResponse({"unread": unread}), customer)

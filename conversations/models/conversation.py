@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from types import EllipsisType
@@ -21,11 +21,37 @@ from conversations.models.prepared import current_connection, prepared
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
-    from conversations.models.message import MessageQuerySet
+    from conversations.models.message import Message, MessageQuerySet
     from conversations.models.website import Website
 
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
+
+CHANGED_BY_MESSAGE = (
+    "status",
+    "customer_name",
+    "customer_email",
+    "last_message_at",
+    "last_line",
+    "last_author",
+    "customer_messages",
+    "answered_messages",
+    "first_answer_after",
+    "updated_at",
+)
+"""The columns of a conversation that a message changes, besides `last_message_id`."""
+
+
+def _settle_unknown(uuids: Collection[uuid.UUID]) -> bool:
+    from conversations.models.settling import settle_unknown
+
+    return settle_unknown(uuids)
+
+
+def _settle_number(number: int) -> bool:
+    from conversations.models.settling import settle_number
+
+    return settle_number(number)
 
 
 class InboxEntry(NamedTuple):
@@ -69,8 +95,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def by_uuids(self, uuids: Iterable[uuid.UUID]) -> dict[uuid.UUID, KnownConversation]:
         """The conversations with these uuids, by one query."""
+        uuids = set(uuids)
         found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
-        return {key: KnownConversation(*values) for key, *values in found}
+        known = {key: KnownConversation(*values) for key, *values in found}
+        if settings.MESSAGE_LOG and (unknown := uuids - set(known)) and _settle_unknown(unknown):
+            known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
+        return known
 
     def by_uuid(self, value: str | uuid.UUID | None, *related: str) -> "Conversation | None":
         """The conversation with a uuid, written with dashes or without; None if it is unknown or malformed.
@@ -88,7 +118,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             found = self.filter(uuid=placeholder)
             return found.select_related(*related) if related else found
 
-        return next(iter(prepared(self, ("conversation by uuid", related), build, values)), None)
+        found = prepared(self, ("conversation by uuid", related), build, values)
+        if settings.MESSAGE_LOG and not found and _settle_unknown([key]):
+            found = prepared(self, ("conversation by uuid", related), build, values)
+        return next(iter(found), None)
 
     def by_id(self, pk: int, *related: str) -> "Conversation | None":
         """The conversation with this primary key and the objects of these foreign keys, by one query; or None."""
@@ -99,10 +132,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             found = self.filter(pk=-1)
             return found.select_related(*related) if related else found
 
-        return next(iter(prepared(self, ("by id", related), build, {-1: pk})), None)
+        found = prepared(self, ("by id", related), build, {-1: pk})
+        if settings.MESSAGE_LOG and not found and _settle_number(pk):
+            found = prepared(self, ("by id", related), build, {-1: pk})
+        return next(iter(found), None)
 
     def lock(self, pk: int, secret: uuid.UUID | None = None) -> "Conversation":
-        """Get a conversation and lock its row until the transaction ends.
+        """Get a conversation and lock its row until the transaction ends. What the message log has of it is settled.
 
         `secret` is the uuid that a customer's request has sent. Raises Conversation.DoesNotExist if the conversation
         was deleted, or its uuid was renewed, since the request has read it.
@@ -110,15 +146,26 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         Everything that writes to a conversation locks its row first. So the ids of its messages are in the order of the
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
+        found = self._lock_row(pk)
+        if found is None or (secret and secret != found.uuid):
+            raise Conversation.DoesNotExist
+        if settings.MESSAGE_LOG:
+            from conversations.models.settling import settle_if_possible
 
+            settle_if_possible(found)
+        return found
+
+    def _lock_row(self, pk: int) -> "Conversation | None":
         def build() -> "ConversationQuerySet":
             locked = self.select_for_update() if connection.features.has_select_for_update else self
             return locked.filter(pk=-1)
 
-        found = next(iter(prepared(self, "lock", build, {-1: pk})), None)
-        if found is None or (secret and secret != found.uuid):
-            raise Conversation.DoesNotExist
-        return found
+        return next(iter(prepared(self, "lock", build, {-1: pk})), None)
+
+    def lock_all(self, pks: Collection[int]) -> "list[Conversation]":
+        """Lock the rows of these conversations, in the order of their ids, until the transaction ends."""
+        locked = self.select_for_update() if connection.features.has_select_for_update else self
+        return list(locked.filter(pk__in=pks).order_by("pk"))
 
     def open(self) -> "ConversationQuerySet":
         """The open conversations."""
@@ -316,6 +363,30 @@ class Conversation(models.Model):
         """Save these fields and `updated_at`."""
         self.updated_at = timezone.now()
         self.save(update_fields=[*names, "updated_at"])
+
+    def take_in(self, message: "Message", name: str, email: str, files: Sequence[str] = ()) -> None:
+        """Set the fields CHANGED_BY_MESSAGE for a message that is written now.
+
+        name, email: what the customer has said with it. files: the names of its attachments.
+        """
+        self.last_message_at = self.updated_at = message.created_at
+        line = message.content or "📎 " + ", ".join(files)
+        self.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
+        self.last_author = message.author
+        if message.author == "AGE":
+            if self.customer_messages and not self.answered_messages:
+                from conversations.models.website import Website
+
+                hours = Website.objects.by_id(self.website_id).hours
+                self.first_answer_after = hours.waiting_time(self.created_at, message.created_at)
+            self.answered_messages = self.customer_messages
+        else:
+            if contact := self.contact:  # what is proven is not replaced by what the customer says
+                name, email = contact.name or name, contact.email or email
+            self.customer_messages += 1
+            self.status = self.Status.OPEN
+            self.customer_name = name or self.customer_name
+            self.customer_email = email or self.customer_email
 
     @property
     def secret_digest(self) -> str:

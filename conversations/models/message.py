@@ -35,6 +35,10 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """The message with this client_id and its conversation, read by one query; or None."""
         return self.select_related("conversation").filter(client_id=client_id).first() if client_id else None
 
+    def last_id(self) -> int:
+        """The highest id of any message, or 0."""
+        return self.order_by("-pk").values_list("pk", flat=True).first() or 0
+
     def of(self, key: uuid.UUID | int | None) -> "MessageQuerySet":
         """The messages of the conversation with this uuid or primary key; none for None."""
         if key is None:

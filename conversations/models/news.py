@@ -1,17 +1,22 @@
 """The new messages of a conversation: the query behind every poll, ring and reconnect."""
 
+import logging
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import redis
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
+from conversations import message_log
 from conversations.models.conversation import Conversation
-from conversations.models.message import Message, prefetch_files
+from conversations.models.message import Author, Message, prefetch_files
 from conversations.models.prepared import prepared_cursor
+from conversations.models.settling import message_of, settle_number, settle_unknown
 
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
 # gives one row with NULL for the message; no row means that there is no such conversation.
@@ -28,6 +33,8 @@ BY_UUID = QUERY.format(key="c.uuid")
 BY_ID = QUERY.format(key="c.id")
 ON_WEBSITE = QUERY.format(key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid")
 UUID = Conversation._meta.get_field("uuid")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,35 @@ class News:
     ) -> "News | None":
         if key is None:
             return None
+        found = cls._read(key, website, lowest, limit, offset)
+        if found is None and isinstance(key, uuids.UUID) and settle_unknown([key]):
+            found = cls._read(key, website, lowest, limit, offset)
+        if found and offset and settle_number(found[0]):  # all that it skips must be in SQL
+            found = cls._read(key, website, lowest, limit, offset)
+        if found is None:
+            return None
+        pk, status, last, rows = found
+        first_id, last_id = (rows[0][3], rows[-1][3]) if rows else (None, None)
+        more: list[Message] = []
+        if settings.MESSAGE_LOG and not offset:
+            more, last = _from_log(pk, last, lowest, limit - len(rows))
+            first_id = first_id or (more[0].pk if more else None)
+        is_restored = bool(previous_id) and first_id != previous_id
+        if last_id in (None, previous_id) and not more:
+            return cls(pk, status, last, [], is_restored=is_restored)
+        messages = prefetch_files([_message(row) for row in rows]) + more
+        if more and any(message.author == Author.CUSTOMER for message in more):
+            status = Conversation.Status.OPEN
+        if previous_id is None:
+            return cls(pk, status, last, messages)
+        previous = messages.pop(0) if first_id == previous_id else None
+        return cls(pk, status, last, messages[: limit - 1], previous, is_restored)
+
+    @staticmethod
+    def _read(
+        key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int
+    ) -> tuple[int, str, int, list[Any]] | None:
+        """The conversation's primary key, status, last id, and the rows of its messages; None if SQL has it not."""
         values: tuple[Any, ...]
         if isinstance(key, int):
             query, values = BY_ID, (key,)
@@ -85,15 +121,25 @@ class News:
             rows = cursor.fetchall()
         if not rows:
             return None
-        pk, status, last, first_id = rows[0][:4]
-        is_restored = bool(previous_id) and first_id != previous_id
-        if rows[-1][3] in (None, previous_id):
-            return cls(pk, status, last, [], is_restored=is_restored)
-        messages = prefetch_files([_message(row) for row in rows])
-        if previous_id is None:
-            return cls(pk, status, last, messages)
-        previous = messages.pop(0) if first_id == previous_id else None
-        return cls(pk, status, last, messages[: limit - 1], previous, is_restored)
+        return (*rows[0][:3], rows if rows[0][3] is not None else [])
+
+
+def _from_log(pk: int, settled: int, lowest: int, most: int) -> tuple[list[Message], int]:
+    """The messages that the log has above `settled`, the last id in SQL, and the conversation's last id.
+
+    At most `most` with ids from `lowest` on. They follow those of SQL without a gap: what leaves the stream is in SQL,
+    and if much of it has done so since SQL was read, nothing is added. The next poll then finds it.
+    """
+    try:
+        tail = message_log.tail(pk, settled)
+    except redis.RedisError as error:
+        logger.warning("The message log does not answer: messages are read as SQL has them. %r", error)
+        return [], settled
+    if not tail.entries or tail.floor > settled:
+        return [], settled
+    conversation = Conversation(pk=pk)
+    found = [message_of(entry, conversation) for entry in tail.entries if entry.id >= lowest]
+    return found[:most], tail.entries[-1].id
 
 
 def _message(row: Sequence[Any]) -> Message:

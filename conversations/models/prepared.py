@@ -1,6 +1,6 @@
 """Prepared queries: SQL that the ORM compiles once, for queries that run all the time."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -97,6 +97,16 @@ def update(instance: Model, *names: str) -> None:
     sql, fields = _update_sql(type(instance), database.vendor, names)
     with prepared_cursor() as cursor:
         cursor.execute(sql, [*values_of(instance, fields, database), instance.pk])
+
+
+def update_all(instances: Sequence[Model], *names: str) -> None:
+    """UPDATE these fields of several objects of one model."""
+    if not instances:
+        return
+    database = current_connection()
+    sql, fields = _update_sql(type(instances[0]), database.vendor, names)
+    with database.cursor() as cursor:
+        cursor.executemany(sql, [[*values_of(instance, fields, database), instance.pk] for instance in instances])
 
 
 def prepared_cursor() -> Any:

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from conversations.models import Agent, Conversation, Message, News
+from conversations.models.settling import catch_up
 from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
 
 PAGE_SIZE = 50
@@ -36,6 +37,7 @@ def latest_page(
 
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
+    catch_up(conversation)
     found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
     fit = _fitting(reversed(found[-PAGE_SIZE:]))[::-1]
     previous = found[-len(fit) - 1] if len(fit) < len(found) else None

@@ -1,0 +1,275 @@
+"""The message log: messages in Redis Streams, acknowledged before they are in SQL. Only with MESSAGE_LOG=redis.
+
+Whoever writes appends a message here, by one script, and has its id. Whoever settles (models/settling.py) copies
+messages into SQL, in the order of their ids, so SQL always has a prefix of what each conversation's stream has had.
+docs/log.md says why nothing is lost, and what happens while one of both databases is away.
+
+Keys, all with the same hash tag, so that a cluster keeps them together:
+
+    {log}:entries            all messages, for the replicator and for analysis; an entry has the message's id
+    {log}:c:NUMBER           the newest messages of one conversation: those that SQL lacks, and up to KEPT others
+    {log}:h:NUMBER           last: the id of its last message; uuid: of the conversation, if it was started in the log
+    {log}:u:UUID             the number of a conversation that was started in the log
+    {log}:sent:TOKEN         the id and the conversation of a message: a retry is found by it
+    {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
+    {log}:dead               entries that SQL has refused, with the reason
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.conf import settings
+
+from conversations.redis_client import OPTIONS, RedisClient
+
+ENTRIES = "{log}:entries"
+DEAD = "{log}:dead"
+MESSAGES = "{log}:messages"
+CONVERSATIONS = "{log}:conversations"
+RUN = "{log}:run"
+
+KEPT = 50
+"""Messages of a conversation that stay in its stream after SQL has them, for polls while SQL is away."""
+
+KEPT_SECONDS = 3600
+"""How long they stay there."""
+
+RETRY_SECONDS = 7 * 24 * 3600
+"""How long a retry of a message is found here. After that SQL finds it."""
+
+MARGIN = 10_000
+"""Ids that are skipped when Redis was started anew: it may have lost the last of them."""
+
+logger = logging.getLogger(__name__)
+
+
+class NotReady(Exception):
+    """Redis has no counters: it is used as a log for the first time, or has lost its data."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A message in the log."""
+
+    id: int
+    conversation: int  # its number
+    follows: int  # the id of the message before it, 0 for none
+    is_retry: bool = False  # it was there before; then `follows` is not known, and is 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a conversation's stream."""
+
+    id: int
+    follows: int
+    values: dict[str, Any]  # of the message: see models/settling.py
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What a conversation's stream has above an id."""
+
+    last: int  # the id of the conversation's last message; 0 if the log does not know the conversation
+    floor: int  # all messages with ids above this one are in the stream
+    entries: list[Entry]
+
+
+APPEND = """
+    local token, number, known, entry, uuid, seconds = unpack(ARGV)
+    local sent = redis.call('GET', '{log}:sent:' .. token)
+    if sent then return {1, sent} end
+    if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
+    if number == '' then
+        number = tostring(redis.call('INCR', '{log}:conversations'))
+        redis.call('SET', '{log}:u:' .. uuid, number)
+        redis.call('HSET', '{log}:h:' .. number, 'uuid', uuid)
+    end
+    local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
+    local last = redis.call('HGET', head, 'last') or known
+    if tonumber(known) > tonumber(last) then last = known end
+    local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
+    redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
+    redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
+    redis.call('HSET', head, 'last', id)
+    redis.call('PERSIST', head)
+    redis.call('PERSIST', stream)
+    redis.call('SET', '{log}:sent:' .. token, id .. ' ' .. number, 'EX', seconds)
+    return {0, id, number, last}
+"""
+
+TAIL = """
+    local head, stream = '{log}:h:' .. ARGV[1], '{log}:c:' .. ARGV[1]
+    local last = redis.call('HGET', head, 'last') or '0'
+    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    local floor = first and first[2][2] or last
+    if tonumber(last) <= tonumber(ARGV[2]) then return {last, floor} end
+    return {last, floor, redis.call('XRANGE', stream, '(' .. ARGV[2] .. '-0', '+')}
+"""
+
+TAILS = """
+    local found = {}
+    for index = 1, #ARGV, 2 do
+        found[#found + 1] = redis.call('XRANGE', '{log}:c:' .. ARGV[index], '(' .. ARGV[index + 1] .. '-0', '+')
+    end
+    return found
+"""
+
+SETTLED = """
+    local kept, seconds = ARGV[1], ARGV[2]
+    for index = 3, #ARGV, 2 do
+        local number, id = ARGV[index], ARGV[index + 1]
+        local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
+        if #redis.call('XRANGE', stream, '(' .. id .. '-0', '+', 'COUNT', 1) == 0 then
+            redis.call('XTRIM', stream, 'MAXLEN', kept)
+            redis.call('EXPIRE', stream, seconds)
+            redis.call('EXPIRE', head, seconds)
+            local uuid = redis.call('HGET', head, 'uuid')
+            if uuid then redis.call('EXPIRE', '{log}:u:' .. uuid, seconds) end
+        end
+    end
+"""
+
+PREPARE = """
+    local run, messages, conversations, margin = unpack(ARGV)
+    if redis.call('EXISTS', '{log}:messages', '{log}:conversations') == 2 then
+        if redis.call('GET', '{log}:run') == run then return end
+        redis.call('INCRBY', '{log}:messages', margin)
+        redis.call('INCRBY', '{log}:conversations', margin)
+    elseif messages == '' then
+        return
+    end
+    for key, least in pairs({['{log}:messages'] = messages, ['{log}:conversations'] = conversations}) do
+        local now = tonumber(redis.call('GET', key) or 0)
+        if least ~= '' and now < tonumber(least) then redis.call('SET', key, least) end
+    end
+    redis.call('SET', '{log}:run', run)
+"""
+
+
+def append(
+    *, token: UUID, conversation: int | None, last: int, values: dict[str, Any], uuid: UUID | None = None
+) -> Appended:
+    """Append a message to the log, once for each token, and return its id. After that it is acknowledged.
+
+    conversation: its number; None starts a new one with this `uuid`.
+    last: the id of its last message, as SQL has it: the log may not know the conversation yet.
+    values: of the message, and of a new conversation. They are stored as JSON.
+
+    Raises NotReady, and redis.RedisError if Redis does not answer or refuses it.
+    """
+    number, secret = "" if conversation is None else conversation, uuid.hex if uuid else ""
+    arguments = [token.hex, number, last, encode(values), secret, RETRY_SECONDS]
+    kind, *found = _run(APPEND, arguments)
+    if kind == 2:
+        raise NotReady
+    if kind == 1:
+        pk, of = found[0].split()
+        return Appended(int(pk), int(of), 0, is_retry=True)
+    wait_for_replicas()
+    return Appended(int(found[0]), int(found[1]), int(found[2]))
+
+
+def tail(conversation: int, since: int) -> Tail:
+    """What the stream of a conversation has above the id `since`. Raises redis.RedisError."""
+    last, floor, *rows = _run(TAIL, [conversation, since])
+    return Tail(int(last), int(floor), [_entry(row) for row in rows[0]] if rows else [])
+
+
+def tails(last: Mapping[int, int]) -> dict[int, list[Entry]]:
+    """What the streams of these conversations have above these ids. Raises redis.RedisError."""
+    rows = _run(TAILS, [number for pair in last.items() for number in pair]) if last else []
+    return {number: [_entry(row) for row in found] for number, found in zip(last, rows, strict=True)}
+
+
+def has_more(conversation: int, than: int) -> bool:
+    """Whether the log has messages of a conversation with higher ids than this one. Raises redis.RedisError."""
+    return bool(client().xrange(f"{{log}}:c:{conversation}", f"({than}-0", "+", count=1))
+
+
+def numbers_of(uuids: Sequence[UUID]) -> list[int]:
+    """The numbers of those conversations among these that were started in the log. Raises redis.RedisError."""
+    if not uuids:
+        return []
+    found: Any = client().mget([f"{{log}}:u:{uuid.hex}" for uuid in uuids])
+    return [int(number) for number in found if number]
+
+
+def set_settled(last: Iterable[tuple[int, int]]) -> None:
+    """SQL has the messages of these conversations up to these ids: what is below may leave the streams, not at once."""
+    numbers = [number for pair in last for number in pair]
+    if numbers:
+        _run(SETTLED, [KEPT, KEPT_SECONDS, *numbers])
+
+
+def bury(conversation: int, entry: Entry, reason: str) -> None:
+    """Move an entry that SQL refuses from the conversation's stream to the dead letters."""
+    client().xadd(DEAD, {"conversation": conversation, "id": entry.id, "entry": encode(entry.values), "reason": reason})
+    remove(conversation, entry.id)
+
+
+def remove(conversation: int, pk: int) -> None:
+    """Remove a message from its conversation's stream."""
+    client().xdel(f"{{log}}:c:{conversation}", f"{pk}-0")
+
+
+def forget(conversation: int) -> None:
+    """Delete what the log has of a conversation, because the conversation is deleted. Raises redis.RedisError."""
+    head = f"{{log}}:h:{conversation}"
+    uuid = client().hget(head, "uuid")
+    client().delete(head, f"{{log}}:c:{conversation}", *([f"{{log}}:u:{uuid}"] if uuid else []))
+    for number, fields in client().xrange(ENTRIES):
+        if fields.get("conversation") == str(conversation):
+            client().xdel(ENTRIES, number)
+
+
+def prepare(last_message: int, last_conversation: int) -> None:
+    """Make the counters ready: above the last ids that SQL has. Raises redis.RedisError."""
+    run = client().info("server")["run_id"]
+    client().eval(PREPARE, 1, MESSAGES, run, last_message + MARGIN, last_conversation + MARGIN, MARGIN)
+
+
+def _connected(connection: Any) -> None:
+    """A connection was opened. If Redis was started anew, it may have lost the last ids that it gave: skip some."""
+    connection.on_connect()
+    connection.send_command("INFO", "server")
+    run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
+    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN)
+    connection.read_response()
+
+
+def wait_for_replicas() -> None:
+    """Wait until MESSAGE_LOG_REPLICAS replicas of Redis have what was written. Raises redis.RedisError otherwise."""
+    wanted = settings.MESSAGE_LOG_REPLICAS
+    if wanted and int(client().wait(wanted, 200)) < wanted:
+        raise redis.TimeoutError(f"Fewer than {wanted} replicas of Redis have the message.")
+
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _entry(row: Any) -> Entry:
+    pk, fields = row
+    found = dict(zip(fields[::2], fields[1::2], strict=True)) if isinstance(fields, list) else fields
+    return Entry(int(pk.partition("-")[0]), int(found["follows"]), json.loads(found["entry"]))
+
+
+def _run(script: str, arguments: Sequence[Any]) -> Any:
+    return _registered(script)(keys=[MESSAGES], args=arguments)
+
+
+@cache
+def _registered(script: str) -> Any:
+    return client().register_script(script)
+
+
+@cache
+def client() -> Any:
+    """The client of the log. It fails at once while Redis is away (redis_client.py)."""
+    return RedisClient.from_url(settings.REDIS_URL, **OPTIONS, decode_responses=True, redis_connect_func=_connected)

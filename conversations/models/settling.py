@@ -1,0 +1,257 @@
+"""Settling: messages of the message log are copied into SQL. Only with MESSAGE_LOG=redis (message_log.py).
+
+Only this inserts messages then. Under the lock of a conversation's row, whatever its stream has above `last_message_id`
+is inserted in order. So it may be called by anybody, at any time and as often as they like: by the replicator, and by
+requests that need a conversation as it is now.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import prefetch_related_objects
+
+from conversations import message_log
+from conversations.message_log import Entry
+from conversations.models.attachment import Attachment
+from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
+from conversations.models.message import Message
+from conversations.models.prepared import update_all
+
+logger = logging.getLogger(__name__)
+
+FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id")
+"""The fields of a new conversation that its first entry has. All others come from its messages."""
+
+FILE_VALUES = [field.attname for field in Attachment._meta.concrete_fields if field.attname not in {"id", "message_id"}]
+
+
+def values_of(message: Message, name: str, email: str, attachments: Iterable[Attachment]) -> dict[str, Any]:
+    """What an entry says of a message, as JSON. `name` and `email` are what the customer has said with it."""
+    conversation, agent = message.conversation, message.agent
+    values: dict[str, Any] = {
+        "website": conversation.website_id,
+        "author": message.author,
+        "agent": message.agent_id,
+        "names": [agent.first_name, agent.last_name, agent.username] if agent else None,
+        "content": message.content,
+        "client_id": message.client_id.hex if message.client_id else None,
+        "at": message.created_at.isoformat(),
+        "name": name,
+        "email": email,
+        "files": [
+            {
+                field: str(value) if value is not None else None
+                for field in FILE_VALUES
+                if (value := getattr(file, field)) != ""
+            }
+            for file in attachments
+        ],
+    }
+    if conversation.pk is None:
+        values["new"] = {name: getattr(conversation, name) for name in FIRST_VALUES}
+        values["new"] |= {"uuid": conversation.uuid.hex, "created_at": conversation.created_at.isoformat()}
+    return values
+
+
+def message_of(entry: Entry, conversation: Conversation) -> Message:
+    """The message of an entry, with its agent and its files. It is not saved."""
+    values = entry.values
+    message = Message(
+        id=entry.id,
+        conversation=conversation,
+        created_at=datetime.fromisoformat(values["at"]),
+        author=values["author"],
+        agent_id=values["agent"],
+        content=values["content"],
+        client_id=UUID(values["client_id"]) if values["client_id"] else None,
+        files=len(values["files"]),
+    )
+    if values["agent"] is not None:
+        first_name, last_name, username = values["names"]
+        message.agent = User(id=values["agent"], first_name=first_name, last_name=last_name, username=username)
+    files = [_attachment(file, message) for file in values["files"]]
+    message._prefetched_objects_cache = {"attachments": files}  # type: ignore[attr-defined]  # Django's, for prefetching
+    return message
+
+
+def _attachment(values: dict[str, Any], message: Message) -> Attachment:
+    meta: Any = Attachment._meta
+    fields = {field: meta.get_field(field).to_python(value) for field, value in values.items()}
+    return Attachment(message=message, **fields)
+
+
+def conversation_of(number: int, values: dict[str, Any]) -> Conversation:
+    """The new conversation of a first entry, without its messages. It is not saved."""
+    fields = values["new"]
+    return Conversation(
+        pk=number,
+        **{**fields, "uuid": UUID(fields["uuid"]), "created_at": datetime.fromisoformat(fields["created_at"])},
+    )
+
+
+def settle(numbers: Collection[int]) -> list[Conversation]:
+    """Copy what the log has of these conversations into SQL, in one transaction; return those that exist.
+
+    An entry that SQL refuses goes to the dead letters, and the others are copied. Raises redis.RedisError and the
+    database's errors. Then nothing is copied.
+    """
+    try:
+        return _settle(sorted(set(numbers)), _copy)
+    except (IntegrityError, DataError):
+        return _settle(sorted(set(numbers)), _copy_one_by_one)
+
+
+Tails = list[tuple[Conversation, list[Entry]]]
+
+
+def _settle(numbers: list[int], copy_tails: Callable[[Tails], None]) -> list[Conversation]:
+    with transaction.atomic():
+        found = {conversation.pk: conversation for conversation in Conversation.objects.lock_all(numbers)}
+        for number in numbers:
+            if number not in found and (started := _start(number)):
+                found[number] = started
+        prefetch_related_objects([each for each in found.values() if each.contact_id], "contact")
+        tails = message_log.tails({number: each.last_message_id for number, each in found.items()})
+        copy_tails([(found[number], entries) for number, entries in tails.items() if entries])
+    return list(found.values())
+
+
+def settle_locked(conversation: Conversation) -> None:
+    """Copy what the log has of a locked conversation, in a transaction. Raises redis.RedisError."""
+    entries = message_log.tail(conversation.pk, conversation.last_message_id).entries
+    if not entries:
+        return
+    before = dict(conversation.__dict__)
+    try:
+        with transaction.atomic():
+            _copy([(conversation, entries)])
+    except (IntegrityError, DataError):
+        conversation.__dict__.update(before)
+        _copy_one_by_one([(conversation, entries)])
+
+
+def settle_if_possible(conversation: Conversation) -> None:
+    """Settle a locked conversation, unless Redis is away: then SQL has all of its messages up to some moment."""
+    try:
+        settle_locked(conversation)
+    except redis.RedisError as error:
+        logger.warning("The message log does not answer: a conversation is changed as SQL has it. %r", error)
+
+
+def _start(number: int) -> Conversation | None:
+    """Insert a conversation that was started in the log. None if it was deleted, or cannot be inserted."""
+    entries = message_log.tail(number, 0).entries
+    if not entries or "new" not in entries[0].values:
+        return None
+    conversation = conversation_of(number, entries[0].values)
+    try:
+        with transaction.atomic():
+            conversation.save(force_insert=True)
+    except IntegrityError as error:
+        others: list[Conversation] = list(Conversation.objects.lock_all([number]))  # somebody else has just inserted it
+        if not others:
+            logger.error("The conversation %s of the message log is refused: %s", number, error)
+            for entry in entries:
+                message_log.bury(number, entry, str(error))
+        return next(iter(others), None)
+    return conversation
+
+
+def _copy(tails: Tails) -> None:
+    """Insert entries of locked conversations, with few statements."""
+    messages = [_take_in(conversation, entry) for conversation, entries in tails for entry in entries]
+    Message.objects.bulk_create(messages)
+    if files := [file for message in messages for file in message.attached]:
+        Attachment.objects.bulk_create(files)
+    _finish([conversation for conversation, _ in tails])
+
+
+def _copy_one_by_one(tails: Tails) -> None:
+    """Insert entries of locked conversations, and leave out those that SQL refuses."""
+    for conversation, entries in tails:
+        for entry in entries:
+            before = dict(conversation.__dict__)
+            try:
+                with transaction.atomic():
+                    if not _insert(conversation, entry):
+                        message_log.remove(conversation.pk, entry.id)
+            except (IntegrityError, DataError) as error:
+                conversation.__dict__.update(before)
+                logger.error("The message %s of the message log is refused: %s", entry.id, error)
+                message_log.bury(conversation.pk, entry, str(error))
+    _finish([conversation for conversation, _ in tails])
+
+
+def _insert(conversation: Conversation, entry: Entry) -> bool:
+    """Insert one entry, or pass it over and return False: it is a retry of a message that SQL has."""
+    earlier = Message.objects.by_client_id(UUID(entry.values["client_id"]) if entry.values["client_id"] else None)
+    if earlier and earlier.conversation_id == conversation.pk and earlier.content == entry.values["content"]:
+        return False
+    message = _take_in(conversation, entry)
+    if earlier:  # another message: it is kept, without this client_id
+        message.client_id = None
+    if message.agent_id and not User.objects.filter(pk=message.agent_id).exists():  # deleted meanwhile
+        message.agent = None
+    message.save(force_insert=True)
+    Attachment.objects.bulk_create(message.attached)
+    return True
+
+
+def _take_in(conversation: Conversation, entry: Entry) -> Message:
+    message = message_of(entry, conversation)
+    names = [file.name for file in message.attached]
+    conversation.take_in(message, entry.values["name"], entry.values["email"], names)
+    conversation.last_message_id = entry.id
+    return message
+
+
+def _finish(conversations: list[Conversation]) -> None:
+    update_all(conversations, "last_message_id", *CHANGED_BY_MESSAGE)
+    last = [(conversation.pk, conversation.last_message_id) for conversation in conversations]
+    transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
+
+
+def catch_up(conversation: Conversation) -> None:
+    """Settle a conversation that was read, if the log has more of it, and set its fields to what they are now.
+
+    While Redis is away it stays as it is: SQL has all messages up to some moment.
+    """
+    if not settings.MESSAGE_LOG:
+        return
+    try:
+        if message_log.has_more(conversation.pk, conversation.last_message_id):
+            for now in settle([conversation.pk]):
+                for field in conversation._meta.concrete_fields:
+                    setattr(conversation, field.attname, getattr(now, field.attname))
+    except redis.RedisError as error:
+        logger.warning("The message log does not answer: a conversation is shown as SQL has it. %r", error)
+
+
+def settle_number(number: int) -> bool:
+    """Settle a conversation of which only the number is known; return whether the log had more of it than SQL."""
+    if not settings.MESSAGE_LOG:
+        return False
+    try:
+        return message_log.has_more(number, 0) and bool(settle([number]))
+    except redis.RedisError as error:
+        logger.warning("The message log does not answer: a conversation is read as SQL has it. %r", error)
+    return False
+
+
+def settle_unknown(uuids: Collection[UUID]) -> bool:
+    """Settle the conversations with these uuids that were started in the log; return whether there are any."""
+    if not settings.MESSAGE_LOG or not uuids:
+        return False
+    try:
+        numbers = message_log.numbers_of(list(uuids))
+        return bool(numbers and settle(numbers))
+    except redis.RedisError as error:
+        logger.warning("The message log does not answer: conversations are read as SQL has them. %r", error)
+    return False
