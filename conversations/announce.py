@@ -55,6 +55,13 @@ def announce_appended(conversation: Conversation) -> None:
     announce_customer(conversation)
 
 
+def announce_settled(conversation: Conversation) -> None:
+    """Tell the agents' lists that SQL now has what the message log had of a conversation."""
+    if conversation.has_new_header:
+        poll_cache.forget(conversation.pk)
+    _send_from_thread(_agent_groups(conversation), _ring(conversation))
+
+
 def announce_to_agents(conversation: Conversation) -> None:
     """After commit, tell only the agents, for example that a colleague has taken the conversation."""
     _send_after_commit(conversation, _agent_groups(conversation), _ring(conversation))

@@ -19,7 +19,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from uuid import UUID
 
@@ -69,7 +69,13 @@ class Entry:
 
     id: int
     follows: int
-    values: dict[str, Any]  # of the message: see models/settling.py
+    text: str
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """What it says of the message: see models/settling.py. Raises ValueError if it is no JSON."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,7 @@ def set_settled(last: Iterable[tuple[int, int]]) -> None:
 
 def bury(conversation: int, entry: Entry, reason: str) -> None:
     """Move an entry that SQL refuses from the conversation's stream to the dead letters."""
-    client().xadd(DEAD, {"conversation": conversation, "id": entry.id, "entry": encode(entry.values), "reason": reason})
+    client().xadd(DEAD, {"conversation": conversation, "id": entry.id, "entry": entry.text, "reason": reason})
     remove(conversation, entry.id)
 
 
@@ -257,7 +263,7 @@ encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def _entry(row: Any) -> Entry:
     pk, fields = row
     found = dict(zip(fields[::2], fields[1::2], strict=True)) if isinstance(fields, list) else fields
-    return Entry(int(pk.partition("-")[0]), int(found["follows"]), json.loads(found["entry"]))
+    return Entry(int(pk.partition("-")[0]), int(found["follows"]), found["entry"])
 
 
 def _run(script: str, arguments: Sequence[Any]) -> Any:

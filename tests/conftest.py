@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
@@ -24,10 +25,14 @@ from django.dispatch import receiver
 from django.test import Client
 from django.utils import translation
 
+from conversations import message_log as log
 from conversations import redis_client
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation, Website
 from conversations.threshold import limits
+
+if TYPE_CHECKING:
+    from tests.services import Service
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery"
@@ -169,6 +174,31 @@ def carols(carol: Agent) -> Page:
 def talk(db: None) -> Conversation:
     """A conversation that alice has begun."""
     return post_message(content="Hello, is anybody there?", name="Alice").conversation
+
+
+@pytest.fixture(scope="session")
+def log_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Service"]:
+    """A Redis that keeps everything."""
+    from tests.services import redis_server
+
+    with redis_server(tmp_path_factory.mktemp("redis")) as service:
+        yield service
+
+
+@pytest.fixture
+def message_log(log_service: "Service", settings: Any) -> Iterator[ModuleType]:
+    """The message log is on, and empty. No replicator runs."""
+    settings.MESSAGE_LOG, settings.REDIS_URL = True, log_service.url
+    use_new_client()
+    log.client().flushall()
+    yield log
+    use_new_client()
+
+
+def use_new_client() -> None:
+    """Let the message log connect to the REDIS_URL of now."""
+    log.client.cache_clear()
+    log._registered.cache_clear()
 
 
 def texts(response: Any) -> list[str]:

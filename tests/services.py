@@ -174,11 +174,12 @@ def mariadb(durable: bool = False) -> Iterator[Service]:
 
 
 @contextmanager
-def redis_server() -> Iterator[Service]:
-    """An own Redis."""
+def redis_server(keeps_in: Path | None = None) -> Iterator[Service]:
+    """An own Redis. `keeps_in`: the directory in which it keeps every write at once, as the message log needs it."""
     server, port = program("redis-server"), free_port()
     url = f"redis://127.0.0.1:{port}"
-    arguments = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    arguments = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly"]
+    arguments += ["yes", "--appendfsync", "always", "--dir", str(keeps_in)] if keeps_in else ["no"]
     with running(arguments, port, url, lambda: redis.Redis.from_url(url).ping()) as service:
         yield service
 

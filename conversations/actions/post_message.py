@@ -172,8 +172,8 @@ def _append(draft: Draft) -> Message:
         settle([appended.conversation])
         raise Sent
     message.pk, message.follows = appended.id, appended.follows
-    message.conversation_id = conversation.pk = appended.conversation
-    conversation.last_message_id = appended.id
+    conversation.pk, conversation.last_message_id = appended.conversation, appended.id
+    message.conversation = conversation  # again, now that it has a number
     announce_appended(conversation)
     COUNTED[Author(message.author)].inc()
     if draft.attachments:  # the files are found by SQL

@@ -340,6 +340,9 @@ class Conversation(models.Model):
 
     objects = ConversationQuerySet.as_manager()
 
+    has_new_header = False
+    """Whether settling has just changed its status, or the customer's name or e-mail address."""
+
     if TYPE_CHECKING:
         messages: MessageQuerySet
         website_id: int

@@ -14,7 +14,7 @@ from uuid import UUID
 import redis
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DataError, IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import prefetch_related_objects
 
 from conversations import message_log
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id")
 """The fields of a new conversation that its first entry has. All others come from its messages."""
+
+AWAY = (OperationalError, InterfaceError, redis.RedisError)
+"""Errors that say nothing about an entry: it is copied later."""
 
 FILE_VALUES = [field.attname for field in Attachment._meta.concrete_fields if field.attname not in {"id", "message_id"}]
 
@@ -104,7 +107,9 @@ def settle(numbers: Collection[int]) -> list[Conversation]:
     """
     try:
         return _settle(sorted(set(numbers)), _copy)
-    except (IntegrityError, DataError):
+    except AWAY:
+        raise
+    except Exception:
         return _settle(sorted(set(numbers)), _copy_one_by_one)
 
 
@@ -132,7 +137,9 @@ def settle_locked(conversation: Conversation) -> None:
     try:
         with transaction.atomic():
             _copy([(conversation, entries)])
-    except (IntegrityError, DataError):
+    except AWAY:
+        raise
+    except Exception:
         conversation.__dict__.update(before)
         _copy_one_by_one([(conversation, entries)])
 
@@ -166,23 +173,34 @@ def _start(number: int) -> Conversation | None:
 
 def _copy(tails: Tails) -> None:
     """Insert entries of locked conversations, with few statements."""
+    before = [_header(conversation) for conversation, _ in tails]
     messages = [_take_in(conversation, entry) for conversation, entries in tails for entry in entries]
+    for (conversation, _), header in zip(tails, before, strict=True):
+        conversation.has_new_header = _header(conversation) != header
     Message.objects.bulk_create(messages)
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
     _finish([conversation for conversation, _ in tails])
 
 
+def _header(conversation: Conversation) -> tuple[str, str, str]:
+    """What an agent's page shows of a conversation besides its messages, and a message may change."""
+    return conversation.status, conversation.customer_name, conversation.customer_email
+
+
 def _copy_one_by_one(tails: Tails) -> None:
     """Insert entries of locked conversations, and leave out those that SQL refuses."""
     for conversation, entries in tails:
+        conversation.has_new_header = True
         for entry in entries:
             before = dict(conversation.__dict__)
             try:
                 with transaction.atomic():
                     if not _insert(conversation, entry):
                         message_log.remove(conversation.pk, entry.id)
-            except (IntegrityError, DataError) as error:
+            except AWAY:
+                raise
+            except Exception as error:
                 conversation.__dict__.update(before)
                 logger.error("The message %s of the message log is refused: %s", entry.id, error)
                 message_log.bury(conversation.pk, entry, str(error))

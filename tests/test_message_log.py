@@ -1,0 +1,140 @@
+"""The message log: acknowledged by Redis, seen at once by everybody, and copied into SQL later, once and in order."""
+
+import uuid
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from conversations import actions
+from conversations.actions.replicate import Replicator
+from conversations.models import Agent, Conversation, Message
+from conversations.models.settling import settle
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def replicate() -> Replicator:
+    """A replicator copies what the log has."""
+    replicator = Replicator(lambda: False)
+    replicator.step()
+    return replicator
+
+
+@pytest.fixture
+def talk(message_log: ModuleType) -> Conversation:
+    """A conversation that alice has begun, in SQL."""
+    conversation = actions.post_message(content="Hello, is anybody there?", name="Alice").conversation
+    replicate()
+    return Conversation.objects.get(pk=conversation.pk)
+
+
+def stored() -> list[str]:
+    """The texts in SQL."""
+    return list(Message.objects.order_by("pk").values_list("content", flat=True))
+
+
+def test_a_message_is_in_sql_only_after_it_was_copied(message_log: ModuleType, alice: Page) -> None:
+    assert alice.says("Hello").status_code == 302
+    assert not stored()
+    assert alice.says("Is anybody there?").status_code == 302  # this looks for the conversation
+    assert stored() == ["Hello"]
+    replicate()
+    assert stored() == ["Hello", "Is anybody there?"]
+    conversation = Conversation.objects.get()
+    assert (conversation.customer_messages, conversation.last_line) == (2, "Is anybody there?")
+
+
+def test_both_sides_see_at_once_what_is_not_in_sql(talk: Conversation, bobs: Page) -> None:
+    last, alice = talk.last_message_id, Page()
+    alice.cookies["chat"] = talk.uuid.hex
+    api = f"/api/messages/{talk.uuid}/"
+    alice.post(api.replace(f"{talk.uuid}/", ""), {"content": "One", "conversation": str(talk.uuid)}, "application/json")
+    bobs.answers(talk, "Two")
+    assert stored() == ["Hello, is anybody there?"]
+    for since in (0, last):
+        found = [item["content"] for item in alice.get(f"{api}?since={since}").json()["items"]]
+        assert found[-2:] == ["One", "Two"]
+    poll = bobs.htmx(f"/inbox/{talk.pk}/messages/?since={last}")
+    assert texts(poll) == ["One", "Two"]
+    assert stored() == ["Hello, is anybody there?"]  # polls read the log, and copy nothing
+    assert texts(bobs.get(f"/inbox/{talk.pk}/"))[-2:] == ["One", "Two"]
+    assert stored()[-2:] == ["One", "Two"]  # a page needs the conversation whole
+
+
+def test_a_retry_gets_the_first_message_before_and_after_it_is_copied(talk: Conversation) -> None:
+    key = uuid.uuid4()
+    first = actions.post_message(content="Once", conversation=talk, client_id=key)
+    again = actions.post_message(content="Once", conversation=talk, client_id=key)
+    replicate()
+    later = actions.post_message(content="Once", conversation=talk, client_id=key)
+    assert first.pk == again.pk == later.pk
+    assert stored().count("Once") == 1
+    with pytest.raises(actions.AlreadySent):
+        actions.post_message(content="Another text", conversation=talk, client_id=key)
+
+
+def test_a_retry_of_the_first_message_gets_its_conversation(message_log: ModuleType) -> None:
+    key = uuid.uuid4()
+    first = actions.post_message(content="Hello", client_id=key)
+    again = actions.post_message(content="Hello", client_id=key)
+    assert (first.pk, first.conversation.uuid) == (again.pk, again.conversation.uuid)
+
+
+def test_what_changes_a_conversation_sees_all_that_was_acknowledged(talk: Conversation) -> None:
+    seen = talk.last_message_id
+    actions.post_message(content="Wait, one more thing", conversation=talk)
+    with pytest.raises(actions.UnseenMessage):
+        actions.close(conversation=talk, last_seen=seen)
+    replicate()
+    assert Conversation.objects.get().is_open
+    assert stored()[-1] == "Wait, one more thing"
+
+
+def test_many_may_copy_at_once_and_again(talk: Conversation) -> None:
+    for number in range(5):
+        actions.post_message(content=str(number), conversation=talk)
+    settle([talk.pk])
+    replicate()
+    settle([talk.pk])
+    assert stored()[1:] == ["0", "1", "2", "3", "4"]
+    assert Conversation.objects.get().customer_messages == 6
+
+
+def test_an_entry_that_sql_refuses_holds_up_nobody(talk: Conversation, message_log: ModuleType, bob: Agent) -> None:
+    other = actions.post_message(content="Another customer").conversation
+    entry = {"token": uuid.uuid4(), "conversation": talk.pk, "last": talk.last_message_id}
+    message_log.append(**entry, values={"content": "No author"})
+    actions.post_message(content="After it", conversation=talk)
+    actions.post_message(content="From nobody any more", conversation=talk, agent=bob)
+    bob.delete()
+    replicate()
+    assert sorted(stored()[1:]) == ["After it", "Another customer", "From nobody any more"]
+    assert message_log.client().xlen(message_log.DEAD) == 1
+    assert Conversation.objects.get(pk=other.pk).last_line == "Another customer"
+
+
+def test_a_message_that_sql_has_already_is_passed_over(message_log: ModuleType, talk: Conversation) -> None:
+    key = uuid.uuid4()
+    actions.post_message(content="Long ago", conversation=talk, client_id=key)
+    replicate()
+    message_log.client().delete(f"{{log}}:sent:{key.hex}")  # a retry that comes too late
+    actions.post_message(content="Long ago", conversation=talk, client_id=key)
+    replicate()
+    assert stored().count("Long ago") == 1
+
+
+def test_a_deleted_conversation_is_deleted_in_the_log_too(message_log: ModuleType, talk: Conversation) -> None:
+    actions.post_message(content="My secret", conversation=talk)
+    message_log.forget(talk.pk)
+    kept: Any = [message_log.client().dump(key) for key in message_log.client().scan_iter("{log}:*")]
+    assert not any(b"My secret" in (value or b"") for value in kept)
+
+
+def test_ids_go_on_above_those_of_sql_when_redis_has_lost_its_data(message_log: ModuleType, talk: Conversation) -> None:
+    message_log.client().flushall()
+    again = actions.post_message(content="After the loss", conversation=talk)
+    assert again.pk > talk.last_message_id
+    Replicator(lambda: False).step()
+    assert stored()[-1] == "After the loss"
