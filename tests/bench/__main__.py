@@ -16,7 +16,7 @@ from tests.bench.databases import MAIN, SIZES, Database, in_files, on_service
 from tests.bench.processes import COMPARED, compare
 from tests.bench.rounds import fixed_loop, measure, table, timed
 from tests.bench.scenarios import PLAIN, Scenario, scenarios
-from tests.bench.server import ROOT, Server, Size, run
+from tests.bench.server import Server, Size, collect_static_files
 from tests.bench.services import mariadb, postgresql, redis_server
 
 
@@ -52,8 +52,7 @@ def main() -> None:
         print("Making databases ...", flush=True)
         names = [name for name in SIZES if name in needed]
         databases = on_service(names, service) if service else in_files(names, where)
-        if not static_files_are_fresh():
-            run("manage.py", "collectstatic", "--noinput", url=databases[MAIN].url)
+        collect_static_files(databases[MAIN].url)
         servers = {name: stack.enter_context(Server(databases[name].url, redis, cores=cores)) for name in names}
         if PLAIN in needed:
             servers[PLAIN] = stack.enter_context(Server(databases[MAIN].url, redis, plain=True, cores=cores))
@@ -115,13 +114,6 @@ def pin() -> set[int]:
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [first])
     return {first}
-
-
-def static_files_are_fresh() -> bool:
-    """Whether collectstatic has run since the last change of a static file."""
-    manifest = ROOT / "build" / "static" / "staticfiles.json"
-    sources = [path.stat().st_mtime for path in (ROOT / "static").rglob("*")]
-    return manifest.exists() and manifest.stat().st_mtime > max(sources)
 
 
 def machine(where: Path) -> str:

@@ -50,6 +50,14 @@ def run(*command: str, url: str) -> str:
     return done.stdout.strip()
 
 
+def collect_static_files(url: str) -> None:
+    """Run collectstatic, unless it has run since the last change of a static file. `url` is any DATABASE_URL."""
+    manifest = ROOT / "build" / "static" / "staticfiles.json"
+    sources = [path.stat().st_mtime for path in (ROOT / "static").rglob("*")]
+    if not manifest.exists() or manifest.stat().st_mtime <= max(sources):
+        run("manage.py", "collectstatic", "--noinput", url=url)
+
+
 def free_port() -> int:
     """A TCP port that nothing listens on."""
     with socket.socket() as probe:
@@ -118,6 +126,10 @@ class Server(AbstractContextManager["Server"]):
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+    def children(self) -> set[int]:
+        """The ids of the processes that serve, if it is their supervisor."""
+        return {child.pid for child in self.numbers.children()}
 
     def cpu(self) -> float:
         """CPU time in seconds that it has used so far, in user and kernel mode."""

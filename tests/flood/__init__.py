@@ -1,0 +1,1 @@
+"""Many widgets listen and poll while others write, also while the server's processes are replaced."""
