@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def warm_up() -> None:
     """Compile templates, URLs and the pattern of links; build and compress scripts and style sheets.
 
-    Takes 0.5 seconds of CPU time. It runs in a thread beside the first requests. Does nothing in debug mode, where
-    files may change.
+    Takes 0.5 seconds of CPU time. A single process does it in a thread beside its first requests, one of several before
+    it listens. Does nothing in debug mode, where files may change.
     """
     if settings.DEBUG:
         return

@@ -70,7 +70,10 @@ class Command(BaseCommand):
         )
 
     def serve_supervised(self, listener: int, link: int) -> None:
-        """Serve as one of several processes, with these file descriptors."""
+        """Serve as one of several processes, with these file descriptors.
+
+        It listens once it is prepared: until then, the others answer sooner.
+        """
         from chatsite.serving.processes import Supervised
         from chatsite.serving.server import serve
         from chatsite.serving.warm_up import warm_up
@@ -78,15 +81,12 @@ class Command(BaseCommand):
         supervised = Supervised(listener, link)
 
         def ready() -> None:
-            warm_up()
             supervised.say_ready()
-
-        def listening() -> None:
             if settings.CLEANING:
                 self.cleaner.start()
-            threading.Thread(target=ready, name="warm-up", daemon=True).start()
 
-        serve(settings.HOST, settings.PORT, listening, supervised)
+        warm_up()
+        serve(settings.HOST, settings.PORT, ready, supervised)
 
     def ready(self) -> None:
         """Prepare for requests in a thread, as it listens already."""
