@@ -142,6 +142,8 @@ CACHES: dict[str, Any] = {
 # Whether messages are acknowledged by Redis Streams and copied into SQL afterwards: docs/log.md
 MESSAGE_LOG = env.one_of("MESSAGE_LOG", "sql", "redis") == "redis"
 MESSAGE_LOG_REPLICAS = env.number("MESSAGE_LOG_REPLICAS", 0, least=0, most=10)
+# Whether `serve` copies them by itself: chatsite/serving/replicating.py
+REPLICATING = env.flag("REPLICATING", default=True)
 if REDIS_URL:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "conversations.live.channel_layer.RedisChannelLayer",

@@ -447,7 +447,7 @@ def test_a_database_that_is_not_migrated_is_not_ready(monkeypatch: pytest.Monkey
 
 
 def test_serve_prepares_for_requests_once_it_listens(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    settings.CLEANING = False  # nothing stops it here
+    settings.CLEANING = settings.REPLICATING = False  # nothing stops them here
     prepared = threading.Event()
     monkeypatch.setattr("chatsite.serving.warm_up.warm_up", prepared.set)
     Command(stdout=StringIO()).ready()

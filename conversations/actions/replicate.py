@@ -48,9 +48,9 @@ class Replicator:
         self.stopped = stopped
         self.name = secrets.token_hex(4)
         # Not the client of requests: it waits for entries, and the breaker is not for it.
-        self.client: Any = redis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=BLOCK + 2, socket_connect_timeout=2, decode_responses=True
-        )
+        self.client: Any = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, decode_responses=True)
+        # Set here, as a socket_timeout in the URL may be shorter than it waits for entries.
+        self.client.connection_pool.connection_kwargs["socket_timeout"] = BLOCK + 2
         self.copied = 0
         self.upkeep_at = 0.0
         self.has_failed = False  # and so has read entries that it has not acknowledged
@@ -67,8 +67,14 @@ class Replicator:
                     what = "Redis or the database is away" if isinstance(error, AWAY) else "An error"
                     logger.exception("%s: messages stay in the log, and are copied later.", what)
                 failures, self.has_failed = failures + 1, True
-                time.sleep(random.uniform(0.5, 1) * min(MAX_PAUSE, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
+                self.pause(random.uniform(0.5, 1) * min(MAX_PAUSE, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
         self.leave()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not after a stop."""
+        until = time.monotonic() + seconds
+        while not self.stopped() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def step(self) -> int:
         """Copy one batch, or wait for one; return how many entries it had."""

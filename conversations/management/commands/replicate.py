@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from chatsite.databases import limit_requests
 from conversations.actions.replicate import Replicator
 from conversations.announce import use_running_loop
 
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         """Run until SIGTERM or SIGINT."""
         if not settings.MESSAGE_LOG:
             raise CommandError("There is no message log: MESSAGE_LOG is not redis.")
+        limit_requests()  # a database that hangs is given up, and tried again
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())

@@ -36,8 +36,10 @@ class Command(BaseCommand):
         from chatsite.serving.cleaning import Cleaner
         from chatsite.serving.database_file import DatabaseLost
         from chatsite.serving.listening import CannotListen
+        from chatsite.serving.replicating import Replicating
 
         self.cleaner = Cleaner()
+        self.replicating = Replicating()
         try:
             if supervised:
                 self.serve_supervised(*supervised)
@@ -51,6 +53,7 @@ class Command(BaseCommand):
             sys.exit(str(error))
         finally:
             self.cleaner.stop()
+            self.replicating.stop()
 
     def serve(self) -> None:
         """Serve in this process."""
@@ -82,8 +85,7 @@ class Command(BaseCommand):
 
         def ready() -> None:
             supervised.say_ready()
-            if settings.CLEANING:
-                self.cleaner.start()
+            self.start_threads()
 
         warm_up()
         serve(settings.HOST, settings.PORT, ready, supervised)
@@ -93,9 +95,18 @@ class Command(BaseCommand):
         from chatsite.serving.warm_up import warm_up
 
         self.say_addresses()
+        self.start_threads()
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+
+    def start_threads(self) -> None:
+        """Start what this process does beside serving. Called in the event loop."""
+        from conversations.announce import use_running_loop
+
         if settings.CLEANING:
             self.cleaner.start()
-        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+        if settings.MESSAGE_LOG and settings.REPLICATING:
+            use_running_loop()  # it may have to ring before the first request
+            self.replicating.start()
 
     def say_addresses(self) -> None:
         """Print where it listens, and the addresses as people reach them."""
