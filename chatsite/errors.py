@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_exempt
+from redis import RedisError
 
 from chatsite.databases import is_outage
 from conversations.models.attachment import FULL
@@ -109,7 +110,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and error.errno in FULL:
         return error_response(request, 507)
-    if is_outage(error):
+    if is_outage(error) or isinstance(error, RedisError):
         code = getattr(error.__cause__ if error else None, "sqlite_errorcode", 0)
         is_full = code & 0xFF in SQLITE_FULL  # the other bits tell details
         response = error_response(request, 503, sentences=FULL_DATABASE if is_full else OUTAGE)
@@ -149,7 +150,7 @@ class ApiMiddleware:
         """
         if settings.DEBUG and isinstance(exception, Http404) and request.path.startswith("/chat/"):
             return error_response(request, 404, str(exception))
-        is_away = is_outage(exception) or isinstance(exception, OSError)
+        is_away = is_outage(exception) or isinstance(exception, OSError | RedisError)
         return server_error(request) if settings.DEBUG and is_away and request.path.startswith(API) else None
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from conversations.models.optional_write import optional_write
 from conversations.models.prepared import prepared
+from conversations.models.remembered import ACCESS
 from conversations.threshold.origin import is_cross_origin
 
 
@@ -37,7 +38,7 @@ class SessionStore(db.SessionStore):
     def _get_session_from_db(self) -> Any:
         key = self.session_key
         sessions = Session.objects.all()
-        found = prepared(sessions, "session", lambda: sessions.filter(session_key="?"), {"?": key})
+        found = prepared(sessions, "session", lambda: sessions.filter(session_key="?"), {"?": key}, kind=ACCESS)
         if found and found[0].expire_date > timezone.now():
             return found[0]
         self._session_key = None

@@ -50,9 +50,19 @@ def announce(conversation: Conversation) -> None:
 
 
 def announce_appended(conversation: Conversation) -> None:
-    """Tell everybody of a message in the message log. The list of conversations has it when it is settled."""
-    _send_after_commit(conversation, [customer_group(conversation.pk)], _ring(conversation))
-    announce_customer(conversation)
+    """Tell everybody, at once, of a message in the message log. The list of conversations has it when it is settled.
+
+    Nothing waits for a commit: the database may be away.
+    """
+    poll_cache.forget(conversation.pk)
+    for groups, event in (
+        ([customer_group(conversation.pk)], _ring(conversation)),
+        (_agent_groups(conversation), {**_ring(conversation), "beside": True}),
+    ):
+        try:
+            _send_from_thread(groups, event)
+        except Exception:
+            logger.exception("A ring could not be sent; polling will find the message.")
 
 
 def announce_settled(conversation: Conversation) -> None:

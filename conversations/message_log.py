@@ -8,8 +8,8 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
 
     {log}:entries            all messages, for the replicator and for analysis; an entry has the message's id
     {log}:c:NUMBER           the newest messages of one conversation: those that SQL lacks, and up to KEPT others
-    {log}:h:NUMBER           last: the id of its last message; uuid: of the conversation, if it was started in the log
-    {log}:u:UUID             the number of a conversation that was started in the log
+    {log}:h:NUMBER           last: the id of its last message; uuid, website, contact: of the conversation
+    {log}:u:UUID             the number of a conversation in which somebody has written
     {log}:sent:TOKEN         the id and the conversation of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:dead               entries that SQL has refused, with the reason
@@ -88,14 +88,12 @@ class Tail:
 
 
 APPEND = """
-    local token, number, known, entry, uuid, seconds = unpack(ARGV)
+    local token, number, known, entry, uuid, website, contact, seconds = unpack(ARGV)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then return {1, sent} end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
     if number == '' then
-        number = tostring(redis.call('INCR', '{log}:conversations'))
-        redis.call('SET', '{log}:u:' .. uuid, number)
-        redis.call('HSET', '{log}:h:' .. number, 'uuid', uuid)
+        number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
     end
     local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
     local last = redis.call('HGET', head, 'last') or known
@@ -103,7 +101,8 @@ APPEND = """
     local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
     redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
     redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
-    redis.call('HSET', head, 'last', id)
+    redis.call('HSET', head, 'last', id, 'uuid', uuid, 'website', website, 'contact', contact)
+    redis.call('SET', '{log}:u:' .. uuid, number)
     redis.call('PERSIST', head)
     redis.call('PERSIST', stream)
     redis.call('SET', '{log}:sent:' .. token, id .. ' ' .. number, 'EX', seconds)
@@ -160,18 +159,26 @@ PREPARE = """
 
 
 def append(
-    *, token: UUID, conversation: int | None, last: int, values: dict[str, Any], uuid: UUID | None = None
+    *,
+    token: UUID,
+    conversation: int | None,
+    last: int,
+    values: dict[str, Any],
+    uuid: UUID,
+    website: int = 0,
+    contact: int | None = None,
 ) -> Appended:
     """Append a message to the log, once for each token, and return its id. After that it is acknowledged.
 
-    conversation: its number; None starts a new one with this `uuid`.
+    conversation: its number; None starts a new one.
     last: the id of its last message, as SQL has it: the log may not know the conversation yet.
+    uuid, website, contact: of the conversation, by which it is known while SQL is away.
     values: of the message, and of a new conversation. They are stored as JSON.
 
     Raises NotReady, and redis.RedisError if Redis does not answer or refuses it.
     """
-    number, secret = "" if conversation is None else conversation, uuid.hex if uuid else ""
-    arguments = [token.hex, number, last, encode(values), secret, RETRY_SECONDS]
+    number = "" if conversation is None else conversation
+    arguments = [token.hex, number, last, encode(values), uuid.hex, website, contact or "", RETRY_SECONDS]
     kind, *found = _run(APPEND, arguments)
     if kind == 2:
         raise NotReady
@@ -199,8 +206,19 @@ def has_more(conversation: int, than: int) -> bool:
     return bool(client().xrange(f"{{log}}:c:{conversation}", f"({than}-0", "+", count=1))
 
 
+def known(conversation: int) -> dict[str, str]:
+    """What the log knows of a conversation: last, uuid, website and contact; {} for none. Raises redis.RedisError."""
+    found: dict[str, str] = client().hgetall(f"{{log}}:h:{conversation}")
+    return found
+
+
+def forget_secret(uuid: UUID) -> None:
+    """A conversation's uuid was renewed: the old one gives no access any more. Raises redis.RedisError."""
+    client().delete(f"{{log}}:u:{uuid.hex}")
+
+
 def numbers_of(uuids: Sequence[UUID]) -> list[int]:
-    """The numbers of those conversations among these that were started in the log. Raises redis.RedisError."""
+    """The numbers of those conversations among these that the log knows. Raises redis.RedisError."""
     if not uuids:
         return []
     found: Any = client().mget([f"{{log}}:u:{uuid.hex}" for uuid in uuids])
@@ -212,6 +230,17 @@ def set_settled(last: Iterable[tuple[int, int]]) -> None:
     numbers = [number for pair in last for number in pair]
     if numbers:
         _run(SETTLED, [KEPT, KEPT_SECONDS, *numbers])
+
+
+def share(name: str, value: bytes, seconds: int) -> None:
+    """Keep a value for all processes (models/remembered.py). Raises redis.RedisError."""
+    client().set(f"{{log}}:read:{name}", value.hex(), ex=seconds)
+
+
+def shared(name: str) -> bytes | None:
+    """A value of `share`. Raises redis.RedisError."""
+    found = client().get(f"{{log}}:read:{name}")
+    return bytes.fromhex(found) if found else None
 
 
 def bury(conversation: int, entry: Entry, reason: str) -> None:

@@ -104,7 +104,7 @@ def test_many_may_copy_at_once_and_again(talk: Conversation) -> None:
 
 def test_an_entry_that_sql_refuses_holds_up_nobody(talk: Conversation, message_log: ModuleType, bob: Agent) -> None:
     other = actions.post_message(content="Another customer").conversation
-    entry = {"token": uuid.uuid4(), "conversation": talk.pk, "last": talk.last_message_id}
+    entry = {"token": uuid.uuid4(), "conversation": talk.pk, "last": talk.last_message_id, "uuid": talk.uuid}
     message_log.append(**entry, values={"content": "No author"})
     actions.post_message(content="After it", conversation=talk)
     actions.post_message(content="From nobody any more", conversation=talk, agent=bob)

@@ -16,9 +16,9 @@ from conversations import message_log, metrics
 from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
-from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
+from conversations.models.conversation import AWAY, CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.prepared import insert, update
-from conversations.models.settling import settle, values_of
+from conversations.models.settling import known_by_log, message_of, settle, values_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -118,7 +118,7 @@ def _write(draft: Draft) -> Message:
     conversation, claim = draft.conversation, draft.claim
     if conversation and not claim and not draft.attachments and one_statement.is_possible():
         changed = copy(conversation)
-        message = _compose(changed, draft)
+        message = _take_in(changed, draft)
         if one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
             _announce(changed, message)
             return message
@@ -129,7 +129,7 @@ def _write(draft: Draft) -> Message:
             insert(locked)
         elif claim:
             assign_to_contact(locked, claim)
-        message = _compose(locked, draft)
+        message = _take_in(locked, draft)
         insert(message)
         for attachment in draft.attachments:
             attachment.message = message
@@ -149,9 +149,15 @@ def _append(draft: Draft) -> Message:
     if claim and conversation and not Contact.objects.may_continue(claim, conversation):
         conversation = None
     if claim and conversation:
-        with transaction.atomic():
-            conversation = _lock(conversation, draft.agent, claim)
-            assign_to_contact(conversation, claim)
+        try:
+            with transaction.atomic():
+                locked = _lock(conversation, draft.agent, claim)
+                assign_to_contact(locked, claim)
+                conversation = locked
+        except AWAY:
+            if conversation.contact_id is None:
+                raise
+            # It is theirs already. What the claim says of their name is stored with the next one.
     conversation = conversation or _new_conversation(draft)
     number, last = conversation.pk, conversation.last_message_id
     message = _compose(conversation, draft)
@@ -161,7 +167,9 @@ def _append(draft: Draft) -> Message:
         conversation=number,
         last=last,
         values=values_of(message, draft.name, draft.email, draft.attachments),
-        uuid=None if number else conversation.uuid,
+        uuid=conversation.uuid,
+        website=conversation.website_id,
+        contact=conversation.contact_id,
     )
     try:
         appended = append()
@@ -169,7 +177,12 @@ def _append(draft: Draft) -> Message:
         message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
         appended = append()
     if appended.is_retry:
-        settle([appended.conversation])
+        try:
+            settle([appended.conversation])
+        except AWAY:
+            if earlier := _sent_before(appended, draft):
+                return earlier
+            raise
         raise Sent
     message.pk, message.follows = appended.id, appended.follows
     conversation.pk, conversation.last_message_id = appended.conversation, appended.id
@@ -182,12 +195,40 @@ def _append(draft: Draft) -> Message:
     return message
 
 
+def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None:
+    """The message of a retry, as the log has it, while SQL is away; None if only SQL has it.
+
+    Raises AlreadySent for another one.
+    """
+    entry = next(iter(message_log.tail(appended.conversation, appended.id - 1).entries), None)
+    known = known_by_log(appended.conversation)
+    if entry is None or entry.id != appended.id or known is None or entry.values["files"]:
+        return None
+    earlier = message_of(entry, known)
+    if draft.conversation is None:  # a retry of the first message: see `_may_find_by_retry`
+        website = draft.website or Website.objects.default()
+        same_conversation = "new" in entry.values and known.contact_id is None and known.website_id == website.pk
+    else:
+        same_conversation = draft.conversation.pk == known.pk
+    same_agent = earlier.agent_id == (draft.agent.pk if draft.agent else None)
+    if earlier.content != draft.content or draft.attachments or not same_agent or not same_conversation:
+        raise AlreadySent
+    announce_appended(known)
+    return earlier
+
+
 def _new_conversation(draft: Draft) -> Conversation:
     """An unsaved conversation. The contact of a claim is saved."""
     website = draft.website or Website.objects.default()
     conversation = Conversation(website=website, customer=draft.customer)
     if draft.claim:
-        conversation.contact = Contact.objects.save_claim(website.pk, draft.claim)
+        try:
+            with transaction.atomic():
+                conversation.contact = Contact.objects.save_claim(website.pk, draft.claim)
+        except AWAY:
+            conversation.contact = Contact.objects.by_sub(website.pk, draft.claim.sub)
+            if not settings.MESSAGE_LOG or conversation.contact is None:
+                raise
     return conversation
 
 
@@ -244,8 +285,14 @@ def _announce(conversation: Conversation, message: Message) -> None:
     transaction.on_commit(COUNTED[Author(message.author)].inc, robust=True)
 
 
-def _compose(conversation: Conversation, draft: Draft) -> Message:
+def _take_in(conversation: Conversation, draft: Draft) -> Message:
     """Make an unsaved message, and set the fields CHANGED_BY_MESSAGE of its conversation."""
+    message = _compose(conversation, draft)
+    conversation.take_in(message, draft.name, draft.email, [attachment.name for attachment in draft.attachments])
+    return message
+
+
+def _compose(conversation: Conversation, draft: Draft) -> Message:
     message = Message(
         conversation=conversation,
         author=Author.AGENT if draft.agent else Author.CUSTOMER,
@@ -255,5 +302,4 @@ def _compose(conversation: Conversation, draft: Draft) -> Message:
         files=len(draft.attachments),
     )
     message.follows = conversation.last_message_id
-    conversation.take_in(message, draft.name, draft.email, [attachment.name for attachment in draft.attachments])
     return message

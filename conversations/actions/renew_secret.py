@@ -2,8 +2,10 @@
 
 import uuid
 
+from django.conf import settings
 from django.db import transaction
 
+from conversations import message_log
 from conversations.announce import announce_renewed_secret
 from conversations.models import Conversation
 
@@ -23,6 +25,8 @@ def renew_secret(*, conversation: Conversation) -> Conversation:
 
 def replace_secret(conversation: Conversation, secret: uuid.UUID) -> None:
     """Give a locked conversation this secret, and close the sockets that were opened with the old one."""
-    conversation.uuid = secret
+    before, conversation.uuid = conversation.uuid, secret
+    if settings.MESSAGE_LOG:
+        transaction.on_commit(lambda: message_log.forget_secret(before), robust=True)
     conversation.save_changes("uuid")
     announce_renewed_secret(conversation)

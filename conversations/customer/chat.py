@@ -73,7 +73,7 @@ def messages(customer: CustomerRequest) -> HttpResponse:
         mark_empty(response, news.conversation_id)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
-    elif request.GET.get("state", news.status).partition(" ")[0] != news.status:
+    elif news.status and request.GET.get("state", news.status).partition(" ")[0] != news.status:
         response["HX-Trigger"] = "state"
     return response
 

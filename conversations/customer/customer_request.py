@@ -137,7 +137,7 @@ class CustomerRequest:
         """The origins whose pages may embed this chat: the listed host, or without one all origins of the website."""
         if self.host == own_origin(self.request):
             return []
-        return [self.listed_host] if self.listed_host else [origin.origin for origin in self.website.origins.all()]
+        return [self.listed_host] if self.listed_host else self.website.listed_origins()
 
     @cached_property
     def query(self) -> str:

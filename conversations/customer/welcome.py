@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from conversations.models import Agent, Conversation, Website
 from conversations.models.agent import public_name
+from conversations.models.conversation import AWAY
 from conversations.presence import agents
 from conversations.screen.bubbles import Avatar
 
@@ -46,9 +47,14 @@ class Welcome:
         known = conversation is not None and (conversation.customer_email or conversation.contact_id)
         if back:
             return cls([], "", back, asks_email=not known)
-        online = agents.online(Agent.objects.with_access_to(website))
+        try:
+            online = agents.online(Agent.objects.with_access_to(website))
+            reply = usual_reply_time(website)
+        except AWAY as error:  # what else the page shows may be known without the database
+            logger.warning("The header of the chat does not show who is online: %r", error)
+            online, reply = [], website.reply_time
         avatars = [Avatar.of(public_name(agent)) for agent in online[:MAX_AVATARS]]
-        return cls(avatars, usual_reply_time(website), None, asks_email=False)
+        return cls(avatars, reply, None, asks_email=False)
 
 
 def usual_reply_time(website: Website) -> str:

@@ -11,6 +11,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from conversations.models.prepared import prepared
+from conversations.models.remembered import ACCESS
 from conversations.models.visible_text import one_line
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ class AgentBackend(ModelBackend):
 
     def get_user(self, user_id: int) -> User | None:
         """Return the user of a session, as an Agent if they are one."""
-        found = prepared(User.objects.all(), "agent", lambda: Agent.objects.filter(pk=-1), {-1: user_id})
+        found = prepared(User.objects.all(), "agent", lambda: Agent.objects.filter(pk=-1), {-1: user_id}, kind=ACCESS)
         return next(iter(found), None) or super().get_user(user_id)

@@ -12,6 +12,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models.message import Message
+from conversations.models.prepared import prepared
+from conversations.models.remembered import CONTENT
 
 if TYPE_CHECKING:
     from conversations.models.conversation import Conversation, ConversationQuerySet
@@ -41,7 +43,9 @@ class ContactQuerySet(models.QuerySet["Contact"]):
 
     def by_sub(self, website_id: int, sub: str) -> "Contact | None":
         """Return the contact with the website's own id `sub`, or None."""
-        return self.filter(website_id=website_id, digest=_digest(sub)).first()
+        values = {-1: website_id, "?": _digest(sub)}
+        found = prepared(self, "contact", lambda: self.filter(website_id=-1, digest="?"), values, kind=CONTENT)
+        return next(iter(found), None)
 
     def may_continue(self, claim: Claim, conversation: "Conversation") -> bool:
         """Return whether the claim's customer may continue it: it is theirs, or anonymous."""

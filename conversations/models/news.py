@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from conversations import message_log
-from conversations.models.conversation import Conversation
+from conversations.models.conversation import AWAY, Conversation
 from conversations.models.message import Author, Message, prefetch_files
 from conversations.models.prepared import prepared_cursor
 from conversations.models.settling import message_of, settle_number, settle_unknown
@@ -34,6 +34,9 @@ BY_ID = QUERY.format(key="c.id")
 ON_WEBSITE = QUERY.format(key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid")
 UUID = Conversation._meta.get_field("uuid")
 
+Found = tuple[int, str, int, list[Any]] | None
+"""A conversation's primary key, status, last id, and the rows of its messages."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,7 +45,7 @@ class News:
     """The new messages of one conversation."""
 
     conversation_id: int
-    status: str
+    status: str  # "" if it is not known, because SQL is away
     last_message_id: int
     messages: list[Message]
     # The last message that the reader has, if it was asked for: the first new one may continue its group.
@@ -81,11 +84,12 @@ class News:
     ) -> "News | None":
         if key is None:
             return None
-        found = cls._read(key, website, lowest, limit, offset)
-        if found is None and isinstance(key, uuids.UUID) and settle_unknown([key]):
-            found = cls._read(key, website, lowest, limit, offset)
-        if found and offset and settle_number(found[0]):  # all that it skips must be in SQL
-            found = cls._read(key, website, lowest, limit, offset)
+        try:
+            found = cls._read_settled(key, website, lowest, limit, offset)
+        except AWAY:
+            if settings.MESSAGE_LOG and (news := cls._without_sql(key, website, lowest, limit, previous_id)):
+                return news
+            raise
         if found is None:
             return None
         pk, status, last, rows = found
@@ -105,10 +109,48 @@ class News:
         previous = messages.pop(0) if first_id == previous_id else None
         return cls(pk, status, last, messages[: limit - 1], previous, is_restored)
 
+    @classmethod
+    def _without_sql(
+        cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, previous_id: int | None
+    ) -> "News | None":
+        """What the log alone has, while SQL is away; None if it does not have all that is asked for."""
+        conversations = Conversation.objects.all()
+        conversation = conversations.by_id(key) if isinstance(key, int) else conversations.by_uuid(key)
+        if conversation is None:
+            return None
+        if website is not None:
+            from conversations.models.website import Website
+
+            site = Website.objects.by_key(website)
+            if site is None or site.pk != conversation.website_id:
+                return None
+        try:
+            tail = message_log.tail(conversation.pk, max(lowest - 1, 0))
+        except redis.RedisError:
+            return None
+        since = lowest - 1 if previous_id is None else previous_id
+        last = max(tail.last, conversation.last_message_id)
+        if since < (tail.floor if tail.last else last):
+            return None  # older ones are only in SQL
+        found = [message_of(entry, conversation) for entry in tail.entries]
+        previous = found.pop(0) if found and found[0].pk == previous_id else None
+        status = conversation.status
+        if any(message.author == Author.CUSTOMER for message in found):
+            status = Conversation.Status.OPEN
+        return cls(conversation.pk, status, last, found[: limit if previous_id is None else limit - 1], previous)
+
+    @classmethod
+    def _read_settled(cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
+        """As `_read`, after settling a conversation that SQL does not have, or of which some messages are skipped."""
+        found = cls._read(key, website, lowest, limit, offset)
+        if found is None:
+            is_settled = settle_unknown([key]) if isinstance(key, uuids.UUID) else settle_number(key)
+        else:
+            is_settled = bool(offset) and settle_number(found[0])
+        return cls._read(key, website, lowest, limit, offset) if is_settled else found
+
     @staticmethod
-    def _read(
-        key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int
-    ) -> tuple[int, str, int, list[Any]] | None:
+    def _read(key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
         """The conversation's primary key, status, last id, and the rows of its messages; None if SQL has it not."""
         values: tuple[Any, ...]
         if isinstance(key, int):

@@ -4,9 +4,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
+
+from conversations.models.remembered import ACCESS, Kind, memory
 
 Row = TypeVar("Row")
 """What a query returns: objects or, after `values_list`, tuples."""
@@ -21,6 +24,7 @@ def prepared(
     values: Mapping[Any, Any],
     *,
     is_planned_once: bool = True,
+    kind: Kind | None = None,
 ) -> list[Row]:
     """What the query of `build()` finds, objects or tuples, with `values` in place of its placeholders.
 
@@ -31,13 +35,16 @@ def prepared(
 
     `is_planned_once`: whether PostgreSQL may plan it once for all values. Not where the values decide which index is
     the best one: few conversations may be open among very many, for example.
+
+    `kind`: with the message log, how the result is remembered for the time in which the database is away
+    (models/remembered.py). None: it is not.
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
-        return PreparedQuery(build()).fetch(values, is_planned_once=is_planned_once)
+        return PreparedQuery(build()).fetch(values, is_planned_once, kind and ACCESS)
     cache_key = (current_connection().vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
-    found: list[Row] = _compiled[cache_key].fetch(values, is_planned_once=is_planned_once)
+    found: list[Row] = _compiled[cache_key].fetch(values, is_planned_once, kind)
     return found
 
 
@@ -59,11 +66,19 @@ class PreparedQuery(Generic[Row]):
         self.annotations: Any = self.compiler.annotation_col_map
         self.related: list[Any] = get_related_populators(columns, select, connection.alias)  # type: ignore[call-arg]  # stubs of Django 6
 
-    def fetch(self, values: Mapping[Any, Any], *, is_planned_once: bool = True) -> list[Row]:
+    def fetch(self, values: Mapping[Any, Any], is_planned_once: bool = True, kind: Kind | None = None) -> list[Row]:
         """Run the query with these values in place of its placeholders."""
-        with prepared_cursor() if is_planned_once else current_connection().cursor() as cursor:
-            cursor.execute(self.sql, [values.get(parameter, parameter) for parameter in self.parameters])
-            rows: Any = cursor.fetchall()
+        parameters = [values.get(parameter, parameter) for parameter in self.parameters]
+
+        def run() -> Any:
+            with prepared_cursor() if is_planned_once else current_connection().cursor() as cursor:
+                cursor.execute(self.sql, parameters)
+                return cursor.fetchall()
+
+        if kind is None or not settings.MESSAGE_LOG or current_connection().in_atomic_block:
+            rows = run()
+        else:
+            rows = memory.read((self.sql, tuple(parameters)), run, kind)
         if self.converters:
             rows = self.compiler.apply_converters(rows, self.converters)
         return [self._object(row) for row in rows] if self.makes_objects else list(rows)

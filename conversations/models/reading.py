@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 
 from conversations.models.prepared import prepared
+from conversations.models.remembered import CONTENT
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -19,7 +20,7 @@ class ReadingQuerySet(models.QuerySet["Reading"]):
         """The agent's reading of a conversation, or None if they have never opened it."""
         values = {-1: agent.pk, -2: conversation_id}
         query = partial(self.filter, agent_id=-1, conversation_id=-2)
-        return next(iter(prepared(self, "reading", query, values)), None)
+        return next(iter(prepared(self, "reading", query, values, kind=CONTENT)), None)
 
 
 class Reading(models.Model):

@@ -239,7 +239,7 @@ def _finish(conversations: list[Conversation]) -> None:
 def catch_up(conversation: Conversation) -> None:
     """Settle a conversation that was read, if the log has more of it, and set its fields to what they are now.
 
-    While Redis is away it stays as it is: SQL has all messages up to some moment.
+    While SQL or Redis is away it stays as it is.
     """
     if not settings.MESSAGE_LOG:
         return
@@ -248,8 +248,40 @@ def catch_up(conversation: Conversation) -> None:
             for now in settle([conversation.pk]):
                 for field in conversation._meta.concrete_fields:
                     setattr(conversation, field.attname, getattr(now, field.attname))
-    except redis.RedisError as error:
-        logger.warning("The message log does not answer: a conversation is shown as SQL has it. %r", error)
+    except AWAY as error:
+        logger.warning("A conversation is shown as it was read: %r", error)
+
+
+def newest_in_log(conversation: Conversation, most: int) -> list[Message]:
+    """The newest messages that the log has of a conversation, oldest first, for the time in which SQL is away."""
+    try:
+        entries = message_log.tail(conversation.pk, 0).entries if settings.MESSAGE_LOG else []
+    except redis.RedisError:
+        return []
+    return [message_of(entry, conversation) for entry in entries[-most:]]
+
+
+def known_by_log(number: int | None = None, uuid: UUID | None = None) -> Conversation | None:
+    """A conversation as the log knows it, for the time in which SQL is away; None if it does not know it.
+
+    It has no more than its number, secret, website and contact, and the id of its last message.
+    """
+    try:
+        if uuid:
+            number = next(iter(message_log.numbers_of([uuid])), None)
+        found = message_log.known(number) if number is not None else {}
+    except redis.RedisError:
+        return None
+    if not found or (uuid and found["uuid"] != uuid.hex):
+        return None
+    return Conversation(
+        pk=number,
+        uuid=UUID(found["uuid"]),
+        website_id=int(found["website"]),
+        contact_id=int(found["contact"]) if found["contact"] else None,
+        last_message_id=int(found["last"]),
+        status="",  # nobody knows
+    )
 
 
 def settle_number(number: int) -> bool:

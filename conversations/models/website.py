@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.models.office_hours import OfficeHours
 from conversations.models.prepared import prepared
+from conversations.models.remembered import CONTENT
 from conversations.models.visible_text import one_line
 from conversations.origins import serialize_origin
 
@@ -101,7 +102,7 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
         """Return the website with this key, or None."""
         if not is_storable(key):
             return None
-        found = prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key})
+        found = prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key}, kind=CONTENT)
         return next((website for website in found if website.key == key), None)
 
     def default(self) -> "Website":
@@ -110,7 +111,7 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
 
     def by_id(self, pk: int) -> "Website":
         """Return the website with this primary key, which a foreign key guarantees to exist."""
-        return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk})))
+        return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk}, kind=CONTENT)))
 
     def uses_accent(self, accent: str) -> bool:
         """Return whether a website has this accent colour, or it is the default one."""
@@ -120,12 +121,16 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
         """Return the websites that list this origin."""
         if not is_storable(origin):
             return []
-        return list(prepared(self, "websites with origin", lambda: self.filter(origins__origin="?"), {"?": origin}))
+        return list(
+            prepared(
+                self, "websites with origin", lambda: self.filter(origins__origin="?"), {"?": origin}, kind=CONTENT
+            )
+        )
 
     def visible_to(self, agent: "Agent") -> "list[Website]":
         """Return the websites whose conversations the agent may see, by name."""
         mine = self.filter(agents=agent.pk) if agent.is_limited else self
-        return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}))
+        return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}, kind=CONTENT))
 
 
 class Website(models.Model):
@@ -300,6 +305,10 @@ class Website(models.Model):
         self.save(update_fields=names)
         return self.hmac_secret
 
+    def listed_origins(self) -> list[str]:
+        """Return the origins whose pages may embed the website's chat."""
+        return Origin.objects.of(self.pk)
+
     def allows_origin(self, origin: str) -> bool:
         """Return whether pages of this origin may embed the website's chat."""
         return Origin.objects.is_allowed(origin, self.pk)
@@ -312,6 +321,11 @@ class OriginQuerySet(models.QuerySet["Origin"]):
         """Return whether the website lists the origin."""
         values = {-1: website_id}
         return self._contains(origin, "origin of website", partial(self.filter, origin="?", website_id=-1), values)
+
+    def of(self, website_id: int) -> list[str]:
+        """Return the origins that the website lists."""
+        found = prepared(self, "origins", lambda: self.filter(website_id=-1), {-1: website_id}, kind=CONTENT)
+        return [row.origin for row in found]
 
     def may_read(self, origin: str, uuid: UUID) -> bool:
         """Return whether the website of the conversation with this uuid lists the origin."""
@@ -329,7 +343,7 @@ class OriginQuerySet(models.QuerySet["Origin"]):
         self, origin: str, key: str, build: "Callable[[], models.QuerySet[Origin]]", values: dict[Any, Any]
     ) -> bool:
         """Return whether the query finds exactly this origin: some databases ignore case, accents and last spaces."""
-        found = prepared(self, key, build, {**values, "?": origin}) if is_storable(origin) else []
+        found = prepared(self, key, build, {**values, "?": origin}, kind=CONTENT) if is_storable(origin) else []
         return any(row.origin == origin for row in found)
 
 

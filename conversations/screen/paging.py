@@ -7,7 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from conversations.models import Agent, Conversation, Message, News
-from conversations.models.settling import catch_up
+from conversations.models.conversation import AWAY
+from conversations.models.settling import catch_up, newest_in_log
 from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
 
 PAGE_SIZE = 50
@@ -38,7 +39,12 @@ def latest_page(
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
     catch_up(conversation)
-    found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+    try:
+        found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+    except AWAY:
+        found = newest_in_log(conversation, PAGE_SIZE + 1) if before is None else []
+        if not found:
+            raise
     fit = _fitting(reversed(found[-PAGE_SIZE:]))[::-1]
     previous = found[-len(fit) - 1] if len(fit) < len(found) else None
     shown = make_bubbles(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)

@@ -1,0 +1,138 @@
+"""Conversations go on while the database is away: with the message log, both sides read and write on."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from conversations import actions
+from conversations.actions.replicate import Replicator
+from conversations.models import Agent, Conversation, Message
+from conversations.models.remembered import memory
+from tests.conftest import Page, texts
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    """Every statement fails."""
+
+    def fail(*_statement: Any) -> None:
+        raise OperationalError("the database is away")
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _nothing_read_before() -> None:
+    memory.results.clear()
+    memory.shared.clear()
+    memory.away_since = None
+
+
+@pytest.fixture
+def talk(message_log: ModuleType, alice: Page, bobs: Page) -> Conversation:
+    """Alice and bob talk, and both have the conversation open."""
+    alice.says("Hello, is anybody there?")
+    Replicator(lambda: False).step()
+    conversation = Conversation.objects.get()
+    bobs.get("/inbox/")
+    bobs.get(f"/inbox/{conversation.pk}/")
+    bobs.answers(conversation, "Yes, how can I help?")
+    bobs.htmx("/inbox/list/")
+    alice.get("/chat/")
+    alice.raise_request_exception = bobs.raise_request_exception = False  # as on a server
+    for page, path in ((alice, "/chat/messages/"), (bobs, f"/inbox/{conversation.pk}/messages/")):
+        page.htmx(f"{path}?since={conversation.last_message_id}")
+    return conversation
+
+
+def new_on(page: Page, path: str, since: int) -> list[str]:
+    """The texts that a poll brings."""
+    response = page.htmx(f"{path}?since={since}")
+    assert response.status_code in {200, 204}, response.content
+    return texts(response)
+
+
+def test_both_sides_go_on_without_the_database(talk: Conversation, alice: Page, bobs: Page) -> None:
+    since, inbox = talk.last_message_id, f"/inbox/{talk.pk}/messages/"
+    with database_away():
+        assert new_on(alice, "/chat/messages/", since) == ["Yes, how can I help?"]
+        posted = alice.htmx("/chat/messages/", {"content": "My order is late", "client_id": str(uuid.uuid4())})
+        assert posted.status_code == 204
+        assert new_on(bobs, inbox, since)[-1] == "My order is late"
+        last = int(posted["X-Message"])
+        answer = bobs.htmx(inbox, {"content": "I will look"})
+        assert answer.status_code == 204
+        assert new_on(alice, "/chat/messages/", last) == ["I will look"]
+        assert new_on(bobs, inbox, last) == ["I will look"]
+        assert new_on(alice, "/chat/messages/", int(answer["X-Message"])) == []
+        assert bobs.htmx("/inbox/list/").status_code == 200
+    Replicator(lambda: False).step()
+    assert [message.content for message in Message.objects.order_by("pk")][-2:] == ["My order is late", "I will look"]
+
+
+def test_pages_opened_without_the_database_show_what_the_log_has(talk: Conversation, alice: Page) -> None:
+    with database_away():
+        alice.says("Still there?")
+        page = alice.get("/chat/")
+        assert page.status_code == 200
+        assert texts(page)[-1] == "Still there?"
+
+
+def test_a_conversation_that_begins_without_the_database(talk: Conversation) -> None:
+    carla = Page()
+    with database_away():
+        first = carla.says("I am new")
+        assert first.status_code == 302
+        carla.says("And I write twice")
+        assert new_on(carla, "/chat/messages/", 0) == ["I am new", "And I write twice"]
+        key = str(uuid.uuid4())
+        api = "/api/messages/"
+        body = {"content": "By a widget", "client_id": key}
+        one = carla.post(api, body, "application/json").json()
+        again = carla.post(api, body, "application/json").json()
+        assert one["items"][-1]["id"] == again["items"][-1]["id"]
+        body["content"] = "Another text with this client_id"
+        assert carla.post(api, body, "application/json").status_code == 409
+    Replicator(lambda: False).step()
+    assert Message.objects.filter(content="By a widget").count() == 1
+
+
+def test_who_has_lost_access_before_gets_none(talk: Conversation, bob: Agent, bobs: Page) -> None:
+    bob.groups.clear()
+    bobs.get(f"/inbox/{talk.pk}/")
+    with database_away():
+        assert bobs.htmx(f"/inbox/{talk.pk}/messages/?since=0").status_code != 200
+
+
+def test_who_was_not_seen_lately_waits_for_the_database(
+    message_log: ModuleType, talk: Conversation, bobs: Page
+) -> None:
+    for key, read in list(memory.results.items()):
+        memory.results[key] = read._replace(at=read.at - 3600)
+    message_log.client().delete(*message_log.client().keys("{log}:read:*"))
+    with database_away():
+        response = bobs.htmx(f"/inbox/{talk.pk}/messages/?since={talk.last_message_id}")
+    assert response.status_code == 503
+    assert response["Retry-After"]
+
+
+def test_another_process_knows_who_is_signed_in(talk: Conversation, bobs: Page) -> None:
+    memory.results.clear()
+    with database_away():
+        bobs.htmx(f"/inbox/{talk.pk}/messages/", {"content": "From another process"})
+        assert new_on(bobs, f"/inbox/{talk.pk}/messages/", talk.last_message_id)[-1] == "From another process"
+
+
+def test_a_renewed_secret_gives_no_access(talk: Conversation, alice: Page) -> None:
+    actions.renew_secret(conversation=talk)
+    alice.htmx(f"/chat/messages/?since={talk.last_message_id}")
+    with database_away():
+        assert not texts(alice.htmx("/chat/messages/?since=0"))
