@@ -10,13 +10,14 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:c:NUMBER           the newest messages of one conversation: those that SQL lacks, and up to KEPT others
     {log}:h:NUMBER           last: the id of its last message; uuid, website, contact: of the conversation
     {log}:u:UUID             the number of a conversation in which somebody has written
-    {log}:sent:TOKEN         the id and the conversation of a message: a retry is found by it
+    {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:dead               entries that SQL has refused, with the reason
 """
 
 import json
 import logging
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -43,6 +44,9 @@ KEPT_SECONDS = 3600
 RETRY_SECONDS = 7 * 24 * 3600
 """How long a retry of a message is found here. After that SQL finds it."""
 
+OWN_RETRY_SECONDS = 60
+"""The same for a message without a client_id: only the client of Redis tries it again, at once."""
+
 MARGIN = 10_000
 """Ids that are skipped when Redis was started anew: it may have lost the last of them."""
 
@@ -60,7 +64,7 @@ class Appended:
     id: int
     conversation: int  # its number
     follows: int  # the id of the message before it, 0 for none
-    is_retry: bool = False  # it was there before; then `follows` is not known, and is 0
+    is_retry: bool  # it was there before, by another request with the same client_id
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Tail:
 
 
 APPEND = """
-    local token, number, known, entry, uuid, website, contact, seconds = unpack(ARGV)
+    local token, writer, number, known, entry, uuid, website, contact, seconds = unpack(ARGV)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then return {1, sent} end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
@@ -105,8 +109,9 @@ APPEND = """
     redis.call('SET', '{log}:u:' .. uuid, number)
     redis.call('PERSIST', head)
     redis.call('PERSIST', stream)
-    redis.call('SET', '{log}:sent:' .. token, id .. ' ' .. number, 'EX', seconds)
-    return {0, id, number, last}
+    local sent = table.concat({id, number, last, writer}, ' ')
+    redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
+    return {1, sent}
 """
 
 TAIL = """
@@ -160,7 +165,7 @@ PREPARE = """
 
 def append(
     *,
-    token: UUID,
+    client_id: UUID | None,
     conversation: int | None,
     last: int,
     values: dict[str, Any],
@@ -168,8 +173,9 @@ def append(
     website: int = 0,
     contact: int | None = None,
 ) -> Appended:
-    """Append a message to the log, once for each token, and return its id. After that it is acknowledged.
+    """Append a message to the log, once for each client_id, and return its id. After that it is acknowledged.
 
+    client_id: the client's own id for the message; None if it has none.
     conversation: its number; None starts a new one.
     last: the id of its last message, as SQL has it: the log may not know the conversation yet.
     uuid, website, contact: of the conversation, by which it is known while SQL is away.
@@ -177,16 +183,18 @@ def append(
 
     Raises NotReady, and redis.RedisError if Redis does not answer or refuses it.
     """
+    # The client of Redis runs the script again if the connection breaks, which says nothing about the first time.
+    # `writer` tells whether it was this call that has appended the message.
+    writer = secrets.token_hex(8)
+    token, seconds = (client_id.hex, RETRY_SECONDS) if client_id else (writer, OWN_RETRY_SECONDS)
     number = "" if conversation is None else conversation
-    arguments = [token.hex, number, last, encode(values), uuid.hex, website, contact or "", RETRY_SECONDS]
+    arguments = [token, writer, number, last, encode(values), uuid.hex, website, contact or "", seconds]
     kind, *found = _run(APPEND, arguments)
     if kind == 2:
         raise NotReady
-    if kind == 1:
-        pk, of = found[0].split()
-        return Appended(int(pk), int(of), 0, is_retry=True)
     wait_for_replicas()
-    return Appended(int(found[0]), int(found[1]), int(found[2]))
+    pk, of, follows, by = found[0].split()
+    return Appended(int(pk), int(of), int(follows), is_retry=by != writer)
 
 
 def tail(conversation: int, since: int) -> Tail:

@@ -163,7 +163,7 @@ def _append(draft: Draft) -> Message:
     message = _compose(conversation, draft)
     append = partial(
         message_log.append,
-        token=draft.client_id or uuid.uuid4(),
+        client_id=draft.client_id,
         conversation=number,
         last=last,
         values=values_of(message, draft.name, draft.email, draft.attachments),
