@@ -8,16 +8,16 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
 
     {log}:entries            all messages, for the replicator and for analysis; an entry has the message's id
     {log}:c:NUMBER           the newest messages of one conversation: those that SQL lacks, and up to KEPT others
-    {log}:h:NUMBER           last: the id of its last message; uuid, website, contact: of the conversation
+    {log}:h:NUMBER           last, at: the id and the date of its last message; uuid, website, contact: of the
+                             conversation
     {log}:u:UUID             the number of a conversation in which somebody has written
-    {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
+    {log}:sent:TOKEN         the id and the conversation of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:dead               entries that SQL has refused, with the reason
 """
 
 import json
 import logging
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -44,9 +44,6 @@ KEPT_SECONDS = 3600
 RETRY_SECONDS = 7 * 24 * 3600
 """How long a retry of a message is found here. After that SQL finds it."""
 
-OWN_RETRY_SECONDS = 60
-"""The same for a message without a client_id: only the client of Redis tries it again, at once."""
-
 MARGIN = 10_000
 """Ids that are skipped when Redis was started anew: it may have lost the last of them."""
 
@@ -57,6 +54,10 @@ class NotReady(Exception):
     """Redis has no counters: it is used as a log for the first time, or has lost its data."""
 
 
+class SecretRenewed(Exception):
+    """The conversation's secret was or is being renewed: only SQL knows whether this one is valid."""
+
+
 @dataclass(frozen=True)
 class Appended:
     """A message in the log."""
@@ -64,7 +65,8 @@ class Appended:
     id: int
     conversation: int  # its number
     follows: int  # the id of the message before it, 0 for none
-    is_retry: bool  # it was there before, by another request with the same client_id
+    at: str  # its date: the dates in a conversation are in the order of the ids
+    is_retry: bool = False  # it was there before; then `follows` and `at` are not known
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Tail:
 
 
 APPEND = """
-    local token, writer, number, known, entry, uuid, website, contact, seconds = unpack(ARGV)
+    local token, number, known, at, entry, uuid, website, contact, is_locked, seconds = unpack(ARGV)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then return {1, sent} end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
@@ -100,18 +102,37 @@ APPEND = """
         number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
     end
     local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
-    local last = redis.call('HGET', head, 'last') or known
-    if tonumber(known) > tonumber(last) then last = known end
+    local last, before, secret = unpack(redis.call('HMGET', head, 'last', 'at', 'uuid'))
+    if secret and uuid ~= secret and is_locked == '' then return {3} end
+    if not last or tonumber(known) > tonumber(last) then last = known end
+    if before and before > at then at = before end
+    entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
     local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
     redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
     redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
-    redis.call('HSET', head, 'last', id, 'uuid', uuid, 'website', website, 'contact', contact)
+    redis.call('HSET', head, 'last', id, 'at', at, 'uuid', uuid, 'website', website, 'contact', contact)
     redis.call('SET', '{log}:u:' .. uuid, number)
     redis.call('PERSIST', head)
     redis.call('PERSIST', stream)
-    local sent = table.concat({id, number, last, writer}, ' ')
-    redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
-    return {1, sent}
+    redis.call('SET', '{log}:sent:' .. token, id .. ' ' .. number, 'EX', seconds)
+    return {0, id, number, last, at}
+"""
+
+RENEW = """
+    local number, before, uuid, contact, seconds = unpack(ARGV)
+    local head = '{log}:h:' .. number
+    redis.call('DEL', '{log}:u:' .. before)
+    redis.call('HSET', head, 'uuid', uuid, 'contact', contact)
+    if redis.call('HGET', head, 'last') then
+        redis.call('SET', '{log}:u:' .. uuid, number, 'EX', seconds)
+    else
+        redis.call('EXPIRE', head, seconds)
+    end
+"""
+
+FORGET_SENT = """
+    local key = '{log}:sent:' .. ARGV[1]
+    if redis.call('GET', key) == ARGV[2] then redis.call('DEL', key) end
 """
 
 TAIL = """
@@ -165,36 +186,52 @@ PREPARE = """
 
 def append(
     *,
-    client_id: UUID | None,
+    token: UUID,
     conversation: int | None,
     last: int,
     values: dict[str, Any],
     uuid: UUID,
     website: int = 0,
     contact: int | None = None,
+    is_locked: bool = False,
 ) -> Appended:
-    """Append a message to the log, once for each client_id, and return its id. After that it is acknowledged.
+    """Append a message to the log, once for each token, and return its id. After that it is acknowledged.
 
-    client_id: the client's own id for the message; None if it has none.
     conversation: its number; None starts a new one.
     last: the id of its last message, as SQL has it: the log may not know the conversation yet.
     uuid, website, contact: of the conversation, by which it is known while SQL is away.
-    values: of the message, and of a new conversation. They are stored as JSON.
+    values: of the message, and of a new conversation. They are stored as JSON. `at` is its date, or the date of the
+        message before it if that is later: clocks differ, and threads overtake each other.
+    is_locked: whether the conversation is locked in SQL, so that its uuid is certainly valid.
 
-    Raises NotReady, and redis.RedisError if Redis does not answer or refuses it.
+    Raises NotReady, SecretRenewed, and redis.RedisError if Redis does not answer or refuses it.
     """
-    # The client of Redis runs the script again if the connection breaks, which says nothing about the first time.
-    # `writer` tells whether it was this call that has appended the message.
-    writer = secrets.token_hex(8)
-    token, seconds = (client_id.hex, RETRY_SECONDS) if client_id else (writer, OWN_RETRY_SECONDS)
     number = "" if conversation is None else conversation
-    arguments = [token, writer, number, last, encode(values), uuid.hex, website, contact or "", seconds]
-    kind, *found = _run(APPEND, arguments)
+    entry = encode({name: value for name, value in values.items() if name != "at"})
+    arguments = [token.hex, number, last, values.get("at", ""), entry, uuid.hex, website, contact or ""]
+    kind, *found = _run(APPEND, [*arguments, "locked" if is_locked else "", RETRY_SECONDS])
+    if kind == 3:
+        raise SecretRenewed
     if kind == 2:
         raise NotReady
+    if kind == 1:
+        pk, of = found[0].split()
+        return Appended(int(pk), int(of), 0, "", is_retry=True)
     wait_for_replicas()
-    pk, of, follows, by = found[0].split()
-    return Appended(int(pk), int(of), int(follows), is_retry=by != writer)
+    return Appended(int(found[0]), int(found[1]), int(found[2]), found[3])
+
+
+def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> None:
+    """A conversation's secret is being renewed, under its lock in SQL. Raises redis.RedisError.
+
+    From now on, messages with the old one are refused with SecretRenewed.
+    """
+    _run(RENEW, [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS])
+
+
+def forget_sent(token: UUID, retry: Appended) -> None:
+    """A message may be sent again with this token, unless that was done meanwhile. `retry`: what was found by it."""
+    _run(FORGET_SENT, [token.hex, f"{retry.id} {retry.conversation}"])
 
 
 def tail(conversation: int, since: int) -> Tail:
@@ -218,11 +255,6 @@ def known(conversation: int) -> dict[str, str]:
     """What the log knows of a conversation: last, uuid, website and contact; {} for none. Raises redis.RedisError."""
     found: dict[str, str] = client().hgetall(f"{{log}}:h:{conversation}")
     return found
-
-
-def forget_secret(uuid: UUID) -> None:
-    """A conversation's uuid was renewed: the old one gives no access any more. Raises redis.RedisError."""
-    client().delete(f"{{log}}:u:{uuid.hex}")
 
 
 def numbers_of(uuids: Sequence[UUID]) -> list[int]:

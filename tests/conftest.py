@@ -1,5 +1,6 @@
 """Fixtures: alice the customer, bob and carol the agents, mallory the outsider, and a real server."""
 
+import importlib
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import connection, connections
@@ -25,10 +27,11 @@ from django.dispatch import receiver
 from django.test import Client
 from django.utils import translation
 
+from conversations import announce, redis_client
 from conversations import message_log as log
-from conversations import redis_client
 from conversations.actions import post_message
 from conversations.models import Agent, Conversation, Website
+from conversations.models.settling import settle
 from conversations.threshold import limits
 
 if TYPE_CHECKING:
@@ -123,6 +126,25 @@ def _reset_rate_limits() -> Iterator[None]:
     redis_client.breaker.succeeded()
     cache.clear()
     limits.store.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _settle_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MESSAGE_LOG=redis in the environment, messages are in SQL before `post_message` returns.
+
+    So tests that post and then look at SQL hold in this mode too, and all that reads and writes the log is run. Tests
+    of what happens before that use the fixture `message_log`.
+    """
+    if not settings.MESSAGE_LOG or "message_log" in request.fixturenames:
+        return
+    module = importlib.import_module("conversations.actions.post_message")  # the package has a function of this name
+
+    def announce_and_settle(conversation: Conversation) -> None:
+        announce.announce_appended(conversation)
+        for settled in settle([conversation.pk]):
+            announce.announce_settled(settled)
+
+    monkeypatch.setattr(module, "announce_appended", announce_and_settle)
 
 
 @pytest.fixture

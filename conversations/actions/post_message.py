@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -104,8 +105,6 @@ def post_message(
         # It may have been sent before, or by another request at this moment.
         is_retry = isinstance(error, IntegrityError | Sent)
         earlier = Message.objects.by_client_id(client_id) if is_retry else None
-        if earlier is None and isinstance(error, Sent):  # its client_id is erased, as the secret was renewed since
-            raise AlreadySent from error
         if earlier is None:
             raise
     _check_retry(earlier, draft)
@@ -145,37 +144,13 @@ def _append(draft: Draft) -> Message:
 
     Raises Sent if another one has its client_id.
     """
-    conversation, claim = copy(draft.conversation), draft.claim
-    if claim and conversation and not Contact.objects.may_continue(claim, conversation):
-        conversation = None
-    if claim and conversation:
-        try:
-            with transaction.atomic():
-                locked = _lock(conversation, draft.agent, claim)
-                assign_to_contact(locked, claim)
-                conversation = locked
-        except AWAY:
-            if conversation.contact_id is None:
-                raise
-            # It is theirs already. What the claim says of their name is stored with the next one.
+    conversation = copy(draft.conversation)
+    if conversation and draft.claim:
+        conversation = _continued(conversation, draft, draft.claim)
     conversation = conversation or _new_conversation(draft)
-    number, last = conversation.pk, conversation.last_message_id
     message = _compose(conversation, draft)
-    append = partial(
-        message_log.append,
-        client_id=draft.client_id,
-        conversation=number,
-        last=last,
-        values=values_of(message, draft.name, draft.email, draft.attachments),
-        uuid=conversation.uuid,
-        website=conversation.website_id,
-        contact=conversation.contact_id,
-    )
-    try:
-        appended = append()
-    except message_log.NotReady:
-        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
-        appended = append()
+    token = draft.client_id or uuid.uuid4()
+    appended = _append_to(conversation, message, token, draft)
     if appended.is_retry:
         try:
             settle([appended.conversation])
@@ -183,8 +158,12 @@ def _append(draft: Draft) -> Message:
             if earlier := _sent_before(appended, draft):
                 return earlier
             raise
+        if Message.objects.by_client_id(token) is None:  # it was erased there since, so this is another message
+            message_log.forget_sent(token, appended)
+            return _append(draft)
         raise Sent
     message.pk, message.follows = appended.id, appended.follows
+    message.created_at = datetime.fromisoformat(appended.at)
     conversation.pk, conversation.last_message_id = appended.conversation, appended.id
     message.conversation = conversation  # again, now that it has a number
     announce_appended(conversation)
@@ -193,6 +172,43 @@ def _append(draft: Draft) -> Message:
         with suppress(Error, RedisError):
             settle([conversation.pk])
     return message
+
+
+def _continued(conversation: Conversation, draft: Draft, claim: "Claim") -> Conversation | None:
+    """The conversation, which is now the verified customer's; None if it is somebody else's."""
+    try:
+        with transaction.atomic():
+            locked = _lock(conversation, draft.agent, claim)
+            if not Contact.objects.may_continue(claim, locked):
+                return None
+            assign_to_contact(locked, claim)
+            return locked
+    except AWAY:
+        if not Contact.objects.owns(claim, conversation):
+            raise
+        return conversation  # It is theirs already. What the claim says of their name is stored with the next one.
+
+
+def _append_to(conversation: Conversation, message: Message, token: uuid.UUID, draft: Draft) -> message_log.Appended:
+    append = partial(
+        message_log.append,
+        token=token,
+        conversation=conversation.pk,
+        last=conversation.last_message_id,
+        values=values_of(message, draft.name, draft.email, draft.attachments),
+        uuid=conversation.uuid,
+        website=conversation.website_id,
+        contact=conversation.contact_id,
+    )
+    try:
+        return append()
+    except message_log.NotReady:
+        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
+        return append()
+    except message_log.SecretRenewed:
+        with transaction.atomic():
+            locked = _lock(conversation, draft.agent, draft.claim)
+            return append(uuid=locked.uuid, contact=locked.contact_id, is_locked=True)
 
 
 def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None:

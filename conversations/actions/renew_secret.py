@@ -1,13 +1,17 @@
 """Renew a conversation's secret."""
 
+import logging
 import uuid
 
+import redis
 from django.conf import settings
 from django.db import transaction
 
 from conversations import message_log
 from conversations.announce import announce_renewed_secret
 from conversations.models import Conversation
+
+logger = logging.getLogger(__name__)
 
 
 @transaction.atomic
@@ -26,7 +30,10 @@ def renew_secret(*, conversation: Conversation) -> Conversation:
 def replace_secret(conversation: Conversation, secret: uuid.UUID) -> None:
     """Give a locked conversation this secret, and close the sockets that were opened with the old one."""
     before, conversation.uuid = conversation.uuid, secret
-    if settings.MESSAGE_LOG:
-        transaction.on_commit(lambda: message_log.forget_secret(before), robust=True)
     conversation.save_changes("uuid")
+    if settings.MESSAGE_LOG:
+        try:  # now, not after commit: whoever has read the old one asks SQL again, and waits there for the lock
+            message_log.renew(conversation.pk, before, secret, conversation.contact_id)
+        except redis.RedisError as error:
+            logger.warning("The message log does not answer: a request in flight may still write. %r", error)
     announce_renewed_secret(conversation)
