@@ -1,15 +1,26 @@
-"""`/metrics`, for Prometheus: what this process has counted since it was started, and its CPU time and memory.
+"""`/metrics`, for Prometheus: what was counted since the start, CPU time and memory.
 
-Each process answers for itself, so Prometheus asks each of them by its own address, not through the proxy.
+Several processes on one port answer with the sums of all: their supervisor asks each of them, and keeps the counters of
+those that have ended (chatsite/serving/supervisor.py). Servers on several ports answer for themselves.
 """
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from prometheus_client import GCCollector, Info, PlatformCollector, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    Gauge,
+    GCCollector,
+    Info,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from chatsite import __version__
 from conversations.metrics import numbers, rate_limited, registry, request_seconds, requests
@@ -30,11 +41,26 @@ HANDLERS = {
 
 refused_connections = rate_limited.labels("connections of one address")
 
+NOT_SUMMED = {"chatsite", "python_info"}
+"""Metrics that say what a process is, as the one that answers. The others may run a newer version for some seconds."""
+
+START = "process_start_time_seconds"
+"""Left out where several processes answer: it is the time of one of them."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second number for each, which hardly anybody reads
 ProcessCollector(registry=registry)
 PlatformCollector(registry=registry)
 GCCollector(registry=registry)
 Info("chatsite", "The version of Chatsite.", registry=registry).info({"version": __version__})
+Gauge("chatsite_processes", "Processes whose sum this is.", registry=registry).set(1)
+
+
+async def one_process() -> None:
+    """A single process needs no sum."""
+
+
+ask_total: Callable[[], Awaitable[dict[str, float] | None]] = one_process
+"""Returns the sum of the numbers of all processes, by `key`, or raises TimeoutError. Several processes replace it."""
 
 
 def may_read(scope: Scope) -> bool:
@@ -43,14 +69,55 @@ def may_read(scope: Scope) -> bool:
     return address is not None and any(address in network for network in settings.METRICS_FROM)
 
 
-def exposition(scope: Scope) -> tuple[str, str]:
-    """The content type that the client accepts, and all metrics in it. Takes 1 to 2 ms of the event loop."""
+def exposition(scope: Scope, total: dict[str, float] | None = None) -> tuple[str, str]:
+    """The content type that the client accepts, and all metrics in it. Takes 1 to 2 ms of the event loop.
+
+    The metrics are those of this process, or `total`, the sum of several.
+    """
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
     try:
         encode, content_type = choose_encoder(accept.decode("latin1"))
     except (TypeError, ValueError):  # a version that is no number
         encode, content_type = choose_encoder("")
-    return content_type, encode(registry).decode()
+    shown: Any = registry if total is None else Total(total)
+    return content_type, encode(shown).decode()
+
+
+def own_numbers() -> dict[str, dict[str, float]]:
+    """What this process has counted (`counters`), and what it has now (`gauges`), by `key`."""
+    found: dict[str, dict[str, float]] = {"counters": {}, "gauges": {}}
+    for family in registry.collect():
+        if family.name not in NOT_SUMMED:
+            kind = found["gauges" if family.type == "gauge" else "counters"]
+            kind |= {key(family, sample.name, sample.labels): sample.value for sample in family.samples}
+    return found
+
+
+def key(family: Metric, name: str, labels: Mapping[str, str]) -> str:
+    """The name of a number between processes."""
+    return json.dumps([family.name, name, labels])
+
+
+class Total(Collector):
+    """Shows sums of the numbers of several processes as the registry shows those of one."""
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        """`numbers` by `key`."""
+        self.samples: dict[str, list[tuple[str, dict[str, str], float]]] = {}
+        for each, number in numbers.items():
+            family, name, labels = json.loads(each)
+            self.samples.setdefault(family, []).append((name, labels, number))
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics that this process knows, too."""
+        for family in registry.collect():
+            if family.name == START:
+                continue
+            if family.name not in NOT_SUMMED:
+                family.samples = []
+                for name, labels, number in self.samples.get(family.name, []):
+                    family.add_sample(name, labels, number)
+            yield family
 
 
 def observe_request(scope: Scope, status: int, seconds: float) -> None:

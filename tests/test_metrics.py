@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.error import HTTPError
@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from django.conf import settings
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 from websockets.typing import Origin
@@ -38,8 +39,13 @@ def ask(server: Server, path: str = "/metrics", **headers: str) -> tuple[int, st
 
 def samples(server: Server) -> Samples:
     """Every number of /metrics, by its name and labels."""
+    return samples_of(text_string_to_metric_families(ask(server)[1]))
+
+
+def samples_of(families: Iterable[Metric]) -> Samples:
+    """Every number of these metrics, by its name and labels."""
     found: Samples = {}
-    for family in text_string_to_metric_families(ask(server)[1]):
+    for family in families:
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value

@@ -22,15 +22,18 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
+from chatsite import __version__
 from chatsite.environment import Environment
 from chatsite.logs import JsonFormatter
 from chatsite.serving import supervisor
 from tests.conftest import ROOT
 from tests.services import SERVE, Chat, Service, postgresql, redis_server
+from tests.test_metrics import samples_of
 from tests.test_serve import ask, refusal, serving
 
 NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('conversations', '9999_later', now())"
@@ -307,6 +310,98 @@ def test_new_processes_read_the_file_with_the_settings_anew(tmp_path: Path, monk
         os.environ.pop("CHATSITE_COLOUR", None)
 
 
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+SUMMED = ["chatsite_messages_total{author=customer}", "chatsite_rings_total", "process_cpu_seconds_total",
+          "chatsite_http_request_duration_seconds_bucket{handler=widget_api,le=+Inf}"]  # fmt: skip
+
+
+def numbers(client: http.client.HTTPConnection) -> dict[str, float]:
+    """All numbers of /metrics, in the format that checks the most."""
+    client.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    response = client.getresponse()
+    text = response.read().decode()
+    assert response.status == 200, text
+    return samples_of(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+
+
+def test_metrics_are_the_sums_of_all_processes(chat: Processes) -> None:
+    conversation = chat.begin()
+    with chat.bell(conversation), chat.bell(conversation):
+        both = chat.connections_to_both()
+        before, again = map(numbers, both.values())
+        for client, messages in zip(both.values(), (2, 3), strict=True):
+            for _ in range(messages):
+                body = json.dumps({"content": "Hello", "conversation": conversation})
+                client.request("POST", "/api/messages/", body, {"Content-Type": "application/json"})
+                assert client.getresponse().read()
+        for found in map(numbers, both.values()):
+            assert found["chatsite_messages_total{author=customer}"] == 1 + 5
+            assert found["chatsite_http_requests_total{code=200,handler=widget_api}"] == 1 + 5
+            assert found["chatsite_websockets_open"] == 2
+            assert found["chatsite_processes"] == 2
+            memory = sum(psutil.Process(pid).memory_info().rss for pid in chat.pids())
+            assert 0.8 < found["process_resident_memory_bytes"] / memory < 1.2
+            assert [name for name in found if name.startswith("chatsite_info")] == [
+                f"chatsite_info{{version={__version__}}}"
+            ]
+    assert before.keys() == again.keys()
+
+
+def test_counters_do_not_decrease_when_processes_end(chat: Processes) -> None:
+    conversation = chat.begin()
+    chat.rings(conversation)
+    for _ in range(10):
+        assert chat.post(conversation)[0] == 200
+    client = http.client.HTTPConnection("127.0.0.1", chat.port, timeout=30)
+    first = numbers(client)
+    client.close()
+    assert chat.post(conversation)[0] == 200
+    chat.reload()
+    [client, _other] = chat.connections_to_both().values()
+    second = numbers(client)
+    written = second["chatsite_messages_total{author=customer}"]
+    assert written == 1 + 10 + 1  # also what was counted after the first look
+    pid = chat.server_of(client.sock)
+    [other] = chat.pids() - {pid}
+    os.kill(other, signal.SIGKILL)
+    until(lambda: f"Process {other} has ended" in chat.log)
+    third = numbers(client)
+    for name in SUMMED:
+        assert 0 < first[name] <= second[name] <= third[name], name
+    assert chat.stop() == 0
+
+
+def test_a_process_that_hangs_counts_with_its_latest_numbers(chat: Processes) -> None:
+    both = chat.connections_to_both()
+    conversation = chat.begin()
+    client, _other = both.values()
+    before = numbers(client)
+    [hanging] = both.keys() - {chat.server_of(client.sock)}
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        found = numbers(client)
+        assert time.monotonic() - began < supervisor.NUMBERS_TIMEOUT + 2
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    assert chat.post(conversation)[0] == 200
+    for name in SUMMED:
+        assert before[name] <= found[name] <= numbers(client)[name], name
+
+
+def test_metrics_of_a_supervisor_that_hangs_are_refused(chat: Processes) -> None:
+    chat.send_signal(signal.SIGSTOP)
+    try:
+        status, _seconds, _headers, content = chat.ask("GET", "/metrics")
+        assert status == 503
+        assert content == b"The processes have not said their numbers in time.\n"
+        assert chat.ask("GET", "/healthz")[0] == 200
+    finally:
+        chat.send_signal(signal.SIGCONT)
+    until(lambda: chat.ask("GET", "/metrics")[0] == 200)
+
+
 # Ends -----------------------------------------------------------------------------------------------------------------
 
 
@@ -441,7 +536,7 @@ def supervised(
     return process, path
 
 
-SERVES = f"#!{sys.executable} -S\nimport os, sys, time\nos.write(int(sys.argv[2]), b'ready')\ntime.sleep(60)\n"
+SERVES = f"#!{sys.executable} -S\nimport os, sys, time\nos.write(int(sys.argv[2]), b'ready\\n')\ntime.sleep(60)\n"
 
 
 def test_the_supervisor_survives_what_it_cannot_do(tmp_path: Path) -> None:

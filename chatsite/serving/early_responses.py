@@ -44,7 +44,10 @@ async def early_response(scope: Scope) -> Response | None:
         problem = await readiness.find_problem()
         return (503, TEXT, f"{problem}\n") if problem else (200, TEXT, "ready\n")
     if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD") and metrics.may_read(scope):
-        return 200, *metrics.exposition(scope)
+        try:
+            return 200, *metrics.exposition(scope, await metrics.ask_total())
+        except TimeoutError:  # the sum of some would look as if counters had been reset
+            return 503, TEXT, "The processes have not said their numbers in time.\n"
     if is_doctor(scope):
         return 200, "application/json", description(scope)
     sentence = proxy_problem(scope)

@@ -1,5 +1,6 @@
 """Several processes on one listening socket: the program that starts their supervisor, and a process of them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +16,7 @@ from typing import NoReturn
 from chatsite.serving import supervisor
 from chatsite.serving.listening import UNIX, open_socket
 from chatsite.serving.shutdown import END_TIMEOUT
-from chatsite.serving.supervisor import LEAVE, READY, Plan
+from chatsite.serving.supervisor import LEAVE, NUMBERS, READY, TOTAL, Numbers, Plan
 
 KILL_TIMEOUT = END_TIMEOUT + 0.3
 """Seconds after SIGTERM at which the supervisor kills the processes that have not ended by themselves."""
@@ -50,6 +52,10 @@ def become_supervisor(
     os.execve(sys.executable, program, environment)  # noqa: S606 (no shell is needed)
 
 
+TOTAL_TIMEOUT = 3
+"""Seconds in which the supervisor must say the sum of all numbers."""
+
+
 class Supervised:
     """What a server process has from its supervisor: the listening socket, and a link."""
 
@@ -58,22 +64,58 @@ class Supervised:
         self.listener, self.link = socket.socket(fileno=listener), socket.socket(fileno=link)
         for each in (self.listener, self.link):
             each.set_inheritable(False)
+        self.answer: asyncio.Future[dict[str, float]] | None = None
+
+    def say(self, word: bytes, content: Numbers | None = None) -> None:
+        """Say something to the supervisor. If it has ended, this process ends soon, too."""
+        with suppress(OSError):
+            self.link.sendall(word + (b"" if content is None else b" " + json.dumps(content).encode()) + b"\n")
 
     def say_ready(self) -> None:
         """Tell the supervisor that this process serves."""
-        self.link.send(READY)
+        self.say(READY)
 
-    def obey(self, leave: Callable[[], None]) -> None:
-        """Call `leave` in a thread when another process has taken the place of this one.
+    def say_numbers(self, numbers: Numbers) -> None:
+        """Tell the supervisor what this process has counted: when it asks, and at the end."""
+        self.say(NUMBERS, numbers)
 
+    async def total(self) -> dict[str, float]:
+        """The sum of the numbers of all processes. Raises TimeoutError if the supervisor does not know it in time."""
+        if self.answer is None:
+            self.answer = asyncio.get_running_loop().create_future()
+            self.say(TOTAL)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.answer), TOTAL_TIMEOUT)
+        except TimeoutError:
+            self.answer = None
+            raise
+
+    def note_total(self, total: dict[str, float]) -> None:
+        """The sum has arrived."""
+        if self.answer is not None:
+            self.answer.set_result(total)
+            self.answer = None
+
+    def obey(self, leave: Callable[[], None], count: Callable[[], Numbers], call: Callable[..., None]) -> None:
+        """Do what the supervisor says, in the event loop by `call`.
+
+        `leave` is called when another process has taken the place of this one, `count` when it asks for the numbers.
         If the supervisor has ended, however that was, this process stops as after SIGTERM: nobody would stop it later.
         """
-        threading.Thread(target=self.listen, args=[leave], name="supervisor", daemon=True).start()
 
-    def listen(self, leave: Callable[[], None]) -> None:
-        """In the thread: read what the supervisor says."""
-        try:
-            while self.link.recv(len(LEAVE)) == LEAVE:
-                leave()
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+        def listen() -> None:
+            try:
+                for line in self.link.makefile("rb"):
+                    word, _, content = line.rstrip().partition(b" ")
+                    if word == LEAVE:
+                        call(leave)
+                    elif word == NUMBERS:
+                        call(lambda: self.say_numbers(count()))
+                    elif word == TOTAL:
+                        call(self.note_total, json.loads(content))
+            except ConnectionResetError:  # it was killed
+                pass
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=listen, name="supervisor", daemon=True).start()

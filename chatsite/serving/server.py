@@ -25,6 +25,7 @@ from twisted.logger import globalLogPublisher
 from twisted.web.http import NO_BODY_CODES
 from zope.interface import implementer
 
+from chatsite import metrics
 from chatsite.asgi import application
 from chatsite.databases import limit_requests
 from chatsite.private_files import hide_from_others
@@ -96,6 +97,8 @@ def serve(host: str, port: int, ready: Callable[[], None] = lambda: None, superv
     server.ready = ready
     server.database_file = database_file = watched_file(settings.DATABASES["default"])
     server.run()
+    if supervised is not None:
+        supervised.say_numbers(metrics.own_numbers())
     if server.listen_failure is not None:
         raise CannotListen(explain(server.listen_failure, host, port))
     if database_file is not None and server.is_database_lost:
@@ -173,7 +176,8 @@ class ChatsiteServer(Server):
         port = adopt(supervised.listener, self.http_factory)
         self.listeners.append(succeed(port))
         self.listen_success(port)
-        supervised.obey(lambda: reactor.callFromThread(self.leave))
+        supervised.obey(self.leave, metrics.own_numbers, reactor.callFromThread)
+        metrics.ask_total = supervised.total
 
     def pause_accepting(self) -> None:
         """Accept no connections for a second: Twisted would try at once, and again, as long as one waits."""

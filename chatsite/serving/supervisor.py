@@ -18,14 +18,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
-from typing import Any
+
+# What is written to the links of processes, a line each. If a link is closed, the supervisor has ended, and so does the
+# process.
 
 READY = b"ready"
-"""What a process writes to its link once it serves."""
+"""A process serves."""
 
 LEAVE = b"leave"
-"""What a process reads from its link when another one has taken its place. If the link is closed, the supervisor has
-ended, and so does the process."""
+"""Another one has taken the place of the process."""
+
+TOTAL = b"total"
+"""A process asks for the sum of the numbers of all, for `/metrics`. The answer is the same word, and JSON: see
+`Numbers` and `Supervisor.total`."""
+
+NUMBERS = b"numbers"
+"""Asks a process for its numbers. The answer is the same word, and JSON. A process also says it when it ends."""
+
+NUMBERS_TIMEOUT = 1
+"""Seconds in which processes must say their numbers. The earlier ones of those that do not are counted."""
+
+LONGEST_LINE = 1024**2
+"""Bytes. The numbers of a process are 35 kB."""
 
 START_TIMEOUT = 60
 """Seconds in which a process must be ready. Its checks take 10 at most: see chatsite/startup.py."""
@@ -102,6 +116,10 @@ class Plan:
     """line or json."""
 
 
+Numbers = dict[str, dict[str, float]]
+"""What a process has counted, by names: `counters` only grow, and `gauges` end with the process."""
+
+
 @dataclass(eq=False)
 class Process:
     """A process that serves. Its link is a pair of sockets: one in the supervisor, one in the process."""
@@ -111,8 +129,20 @@ class Process:
     started: float = field(default_factory=time.monotonic)
     is_ready: bool = False
     is_leaving: bool = False
+    unread: bytes = b""
+    """The beginning of a line."""
+    numbers: Numbers = field(default_factory=dict)
+    """The latest that it has said."""
+    is_asked: bool = False
+    """Whether it has to say its numbers."""
     killed_at: float = field(default_factory=lambda: time.monotonic() + START_TIMEOUT)
     """When it is killed, unless it has become ready or has ended."""
+
+
+def add(total: dict[str, float], numbers: dict[str, float]) -> None:
+    """Add numbers to those with the same names."""
+    for name, number in numbers.items():
+        total[name] = total.get(name, 0) + number
 
 
 class Supervisor:
@@ -132,6 +162,9 @@ class Supervisor:
         self.stopped_at: float | None = None
         self.exit_code = 0
         self.greeting = plan.greeting
+        self.counted: dict[str, float] = {}  # the counters of processes that have ended
+        self.asking: list[Process] = []  # they wait for the sum of all numbers
+        self.answered_at = inf
 
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT. Returns the exit code."""
@@ -146,7 +179,10 @@ class Supervisor:
             try:
                 self.step()
                 for key, _events in self.selector.select(0.2):
-                    self.read(key.fileobj)
+                    if key.data is None:
+                        woken.recv(64)
+                    else:
+                        self.read(key.data)
             except Exception:
                 logger.exception("The supervisor could not do this, and tries again.")
                 time.sleep(1)
@@ -167,20 +203,77 @@ class Supervisor:
             self.terminal_seen = time.monotonic()
         self.bury()
         self.kill_late()
+        self.answer()
         if self.stopped_at is None:
             self.fill()
 
-    def read(self, link: Any) -> None:
-        """Read what a process says."""
+    def read(self, process: Process) -> bool:
+        """Read what a process says, as far as it is there. Returns whether there may be more."""
         try:
-            said = link.recv(64)
+            said = process.link.recv(65536)
+        except BlockingIOError:
+            return False
         except ConnectionResetError:  # it has ended without reading that it should leave
             said = b""
-        process = next((each for each in self.processes.values() if each.link is link), None)
-        if process is not None and not said:
-            self.selector.unregister(link)  # it ends, which SIGCHLD tells
-        elif process is not None and not process.is_ready:
+        if not said:
+            if process.link in self.selector.get_map():
+                self.selector.unregister(process.link)  # it ends, which SIGCHLD tells
+            return False
+        *lines, process.unread = (process.unread + said).split(b"\n")
+        if len(process.unread) > LONGEST_LINE:
+            process.unread = b""
+        for line in lines:
+            self.hear(process, line)
+        return True
+
+    def hear(self, process: Process, line: bytes) -> None:
+        """Do what a process says."""
+        word, _, content = line.partition(b" ")
+        if word == READY and not process.is_ready:
             self.note_ready(process)
+        elif word == NUMBERS:
+            process.numbers, process.is_asked = json.loads(content), False
+        elif word == TOTAL:
+            self.ask_all(process)
+
+    # Numbers ----------------------------------------------------------------------------------------------------------
+
+    def ask_all(self, process: Process) -> None:
+        """Ask all processes for their numbers, as this one needs the sum."""
+        self.asking.append(process)
+        self.answered_at = min(self.answered_at, time.monotonic() + NUMBERS_TIMEOUT)
+        for each in self.processes.values():
+            if each.is_ready and not each.is_asked:
+                each.is_asked = self.say(each, NUMBERS)
+
+    def answer(self) -> None:
+        """Answer those that asked, when all have said their numbers or had the time for it."""
+        is_complete = not any(process.is_asked for process in self.processes.values())
+        if self.asking and (is_complete or time.monotonic() > self.answered_at):
+            total = TOTAL + b" " + json.dumps(self.total()).encode()
+            for process in self.asking:
+                self.say(process, total)
+            self.asking, self.answered_at = [], inf
+
+    def total(self) -> dict[str, float]:
+        """The sums of all numbers. Counters never decrease, as those of ended processes are kept."""
+        total = dict(self.counted)
+        for process in self.processes.values():
+            for numbers in process.numbers.values():
+                add(total, numbers)
+        return total
+
+    def say(self, process: Process, line: bytes) -> bool:
+        """Say something to a process. Returns whether it can hear it."""
+        try:
+            process.link.settimeout(1)  # a link takes 200 kB at once, so this does not wait
+            try:
+                process.link.sendall(line + b"\n")
+            finally:
+                process.link.setblocking(False)
+        except OSError:  # it has ended by itself, or hangs
+            return False
+        return True
 
     # Starting ---------------------------------------------------------------------------------------------------------
 
@@ -217,7 +310,7 @@ class Supervisor:
                 return False
         ours.setblocking(False)
         self.processes[pid] = Process(pid, ours)
-        self.selector.register(ours, selectors.EVENT_READ)
+        self.selector.register(ours, selectors.EVENT_READ, self.processes[pid])
         return True
 
     def wait_longer(self) -> None:
@@ -259,8 +352,7 @@ class Supervisor:
     def dismiss(self, process: Process) -> None:
         """Let a process finish its requests and end."""
         process.is_leaving, process.killed_at = True, time.monotonic() + LEAVE_TIMEOUT
-        with suppress(OSError):  # it has ended by itself
-            process.link.send(LEAVE)
+        self.say(process, LEAVE)
 
     def is_hung_up(self) -> bool:
         """Whether this SIGHUP says that the terminal was closed just now, which has always ended programs."""
@@ -277,9 +369,13 @@ class Supervisor:
                 return
             if not pid:
                 return
-            process = self.processes.pop(pid, None)
+            process = self.processes.get(pid)
             if process is None:
                 continue
+            while self.read(process):  # its last words
+                pass
+            del self.processes[pid]
+            add(self.counted, process.numbers.get("counters", {}))
             if process.link in self.selector.get_map():
                 self.selector.unregister(process.link)
             process.link.close()
