@@ -51,6 +51,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 lock: .venv/dev
 	$(COMPILE) --upgrade pyproject.toml -o requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml --extra sentry -c requirements/run.txt -o requirements/sentry.txt
+	$(COMPILE) --upgrade pyproject.toml --extra analysis -c requirements/run.txt -o requirements/analysis.txt
 	$(COMPILE) --upgrade pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
 # For `make run`: debug mode, which answers only requests of this machine.

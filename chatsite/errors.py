@@ -106,7 +106,7 @@ def refuse(request: HttpRequest) -> HttpResponse:
 
 
 def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
-    """500; 507 if there is no room for temporary files; 503 if the database does not answer, or takes no writes."""
+    """500; 507 if there is no room for temporary files; 503 if a database does not answer, or takes no writes."""
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and error.errno in FULL:
         return error_response(request, 507)

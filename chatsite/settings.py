@@ -142,6 +142,9 @@ CACHES: dict[str, Any] = {
 # Whether messages are acknowledged by Redis Streams and copied into SQL afterwards: docs/log.md
 MESSAGE_LOG = env.one_of("MESSAGE_LOG", "sql", "redis") == "redis"
 MESSAGE_LOG_REPLICAS = env.number("MESSAGE_LOG_REPLICAS", 0, least=0, most=10)
+# What Redis may do, or does without telling: chatsite/log_checks.py
+MESSAGE_LOG_FSYNC = env.one_of("MESSAGE_LOG_FSYNC", "always", "everysec")
+MESSAGE_LOG_VOUCHED = env.flag("MESSAGE_LOG_VOUCHED", default=False)
 # Whether `serve` copies them by itself: chatsite/serving/replicating.py
 REPLICATING = env.flag("REPLICATING", default=True)
 if REDIS_URL:

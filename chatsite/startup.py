@@ -66,9 +66,10 @@ def find_warnings() -> list[str]:
         with redis.Redis.from_url(settings.REDIS_URL, retry=None, **times) as client:
             client.ping()
     except (redis.RedisError, OSError) as error:
+        more = " Nobody can write messages either (MESSAGE_LOG=redis)." if settings.MESSAGE_LOG else ""
         return [
             f"Redis does not answer ({reason(error)}). Look whether it runs, and REDIS_URL. Until it answers, each "
-            "process counts for the rate limits by itself, and pages find new messages by polling."
+            f"process counts for the rate limits by itself, and pages find new messages by polling.{more}"
         ]
     return []
 

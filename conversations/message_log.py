@@ -11,13 +11,14 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:h:NUMBER           last, at: the id and the date of its last message; uuid, website, contact: of the
                              conversation
     {log}:u:UUID             the number of a conversation in which somebody has written
-    {log}:sent:TOKEN         the id and the conversation of a message: a retry is found by it
+    {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:dead               entries that SQL has refused, with the reason
 """
 
 import json
 import logging
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -44,6 +45,9 @@ KEPT_SECONDS = 3600
 RETRY_SECONDS = 7 * 24 * 3600
 """How long a retry of a message is found here. After that SQL finds it."""
 
+OWN_RETRY_SECONDS = 60
+"""The same for a message without a client_id: only the client of Redis tries it again, at once."""
+
 MARGIN = 10_000
 """Ids that are skipped when Redis was started anew: it may have lost the last of them."""
 
@@ -66,7 +70,7 @@ class Appended:
     conversation: int  # its number
     follows: int  # the id of the message before it, 0 for none
     at: str  # its date: the dates in a conversation are in the order of the ids
-    is_retry: bool = False  # it was there before; then `follows` and `at` are not known
+    is_retry: bool  # it was there before, by another request with the same client_id
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Tail:
 
 
 APPEND = """
-    local token, number, known, at, entry, uuid, website, contact, is_locked, seconds = unpack(ARGV)
+    local token, writer, number, known, at, entry, uuid, website, contact, is_locked, seconds = unpack(ARGV)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then return {1, sent} end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
@@ -114,8 +118,9 @@ APPEND = """
     redis.call('SET', '{log}:u:' .. uuid, number)
     redis.call('PERSIST', head)
     redis.call('PERSIST', stream)
-    redis.call('SET', '{log}:sent:' .. token, id .. ' ' .. number, 'EX', seconds)
-    return {0, id, number, last, at}
+    local sent = table.concat({id, number, last, at, writer}, ' ')
+    redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
+    return {1, sent}
 """
 
 RENEW = """
@@ -131,8 +136,9 @@ RENEW = """
 """
 
 FORGET_SENT = """
-    local key = '{log}:sent:' .. ARGV[1]
-    if redis.call('GET', key) == ARGV[2] then redis.call('DEL', key) end
+    local key, pk = '{log}:sent:' .. ARGV[1], ARGV[2] .. ' '
+    local sent = redis.call('GET', key)
+    if sent and string.sub(sent, 1, #pk) == pk then redis.call('DEL', key) end
 """
 
 TAIL = """
@@ -186,7 +192,7 @@ PREPARE = """
 
 def append(
     *,
-    token: UUID,
+    client_id: UUID | None,
     conversation: int | None,
     last: int,
     values: dict[str, Any],
@@ -195,8 +201,9 @@ def append(
     contact: int | None = None,
     is_locked: bool = False,
 ) -> Appended:
-    """Append a message to the log, once for each token, and return its id. After that it is acknowledged.
+    """Append a message to the log, once for each client_id, and return its id. After that it is acknowledged.
 
+    client_id: the client's own id for the message; None if it has none.
     conversation: its number; None starts a new one.
     last: the id of its last message, as SQL has it: the log may not know the conversation yet.
     uuid, website, contact: of the conversation, by which it is known while SQL is away.
@@ -206,19 +213,21 @@ def append(
 
     Raises NotReady, SecretRenewed, and redis.RedisError if Redis does not answer or refuses it.
     """
+    # The client of Redis runs the script again if the connection breaks, which says nothing about the first time.
+    # `writer` tells whether it was this call that has appended the message.
+    writer = secrets.token_hex(8)
+    token, seconds = (client_id.hex, RETRY_SECONDS) if client_id else (writer, OWN_RETRY_SECONDS)
     number = "" if conversation is None else conversation
     entry = encode({name: value for name, value in values.items() if name != "at"})
-    arguments = [token.hex, number, last, values.get("at", ""), entry, uuid.hex, website, contact or ""]
-    kind, *found = _run(APPEND, [*arguments, "locked" if is_locked else "", RETRY_SECONDS])
+    arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
+    kind, *found = _run(APPEND, [*arguments, "locked" if is_locked else "", seconds])
     if kind == 3:
         raise SecretRenewed
     if kind == 2:
         raise NotReady
-    if kind == 1:
-        pk, of = found[0].split()
-        return Appended(int(pk), int(of), 0, "", is_retry=True)
     wait_for_replicas()
-    return Appended(int(found[0]), int(found[1]), int(found[2]), found[3])
+    pk, of, follows, at, by = found[0].split()
+    return Appended(int(pk), int(of), int(follows), at, is_retry=by != writer)
 
 
 def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> None:
@@ -229,9 +238,9 @@ def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> N
     _run(RENEW, [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS])
 
 
-def forget_sent(token: UUID, retry: Appended) -> None:
-    """A message may be sent again with this token, unless that was done meanwhile. `retry`: what was found by it."""
-    _run(FORGET_SENT, [token.hex, f"{retry.id} {retry.conversation}"])
+def forget_sent(client_id: UUID, retry: Appended) -> None:
+    """A message may be sent again with this client_id, unless that was done after `retry` was found by it."""
+    _run(FORGET_SENT, [client_id.hex, retry.id])
 
 
 def tail(conversation: int, since: int) -> Tail:

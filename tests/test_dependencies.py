@@ -13,9 +13,11 @@ import chatsite
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
     "run": PROJECT["project"]["dependencies"],
-    "sentry": PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["sentry"],
+    "sentry": PROJECT["project"]["dependencies"] + EXTRAS["sentry"],
+    "analysis": PROJECT["project"]["dependencies"] + EXTRAS["analysis"],
     "dev": PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
 }
 
@@ -44,7 +46,8 @@ def test_the_lock_has_a_hash_for_every_version_and_names_no_index(name: str) -> 
 
 
 def test_all_locks_have_the_same_versions_of_what_runs() -> None:
-    assert pins("run").items() <= pins("sentry").items() <= pins("dev").items()
+    for extra in EXTRAS:
+        assert pins("run").items() <= pins(extra).items() <= pins("dev").items()
 
 
 def test_one_version_is_in_the_changelog_the_api_and_the_command(client: Any) -> None:

@@ -1,14 +1,18 @@
 """The message log: acknowledged by Redis, seen at once by everybody, and copied into SQL later, once and in order."""
 
+import threading
 import uuid
 from types import ModuleType
 from typing import Any
 
 import pytest
+import redis
+from django.contrib.auth.models import User
+from django.db import connection
 
 from conversations import actions
 from conversations.actions.replicate import Replicator
-from conversations.models import Agent, Conversation, Message
+from conversations.models import Agent, Conversation, Message, Website
 from conversations.models.settling import settle
 from tests.conftest import Page, texts
 
@@ -104,7 +108,7 @@ def test_many_may_copy_at_once_and_again(talk: Conversation) -> None:
 
 def test_an_entry_that_sql_refuses_holds_up_nobody(talk: Conversation, message_log: ModuleType, bob: Agent) -> None:
     other = actions.post_message(content="Another customer").conversation
-    entry = {"token": uuid.uuid4(), "conversation": talk.pk, "last": talk.last_message_id, "uuid": talk.uuid}
+    entry = {"client_id": None, "conversation": talk.pk, "last": talk.last_message_id, "uuid": talk.uuid}
     message_log.append(**entry, values={"content": "No author"})
     actions.post_message(content="After it", conversation=talk)
     actions.post_message(content="From nobody any more", conversation=talk, agent=bob)
@@ -138,3 +142,130 @@ def test_ids_go_on_above_those_of_sql_when_redis_has_lost_its_data(message_log: 
     assert again.pk > talk.last_message_id
     Replicator(lambda: False).step()
     assert stored()[-1] == "After the loss"
+
+
+def lose_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks when Redis has appended the next message, and before its answer arrives."""
+    read: Any = redis.Connection.read_response
+    send: Any = redis.Connection.send_command
+    scripts: list[Any] = []
+
+    def note(connection: Any, *command: Any, **more: Any) -> Any:
+        scripts.extend(command[:1])
+        return send(connection, *command, **more)
+
+    def lose(connection: Any, *options: Any, **more: Any) -> Any:
+        answer = read(connection, *options, **more)
+        if "EVALSHA" in scripts:
+            scripts.clear()
+            monkeypatch.undo()
+            raise redis.ConnectionError("The connection is broken.")
+        return answer
+
+    monkeypatch.setattr(redis.Connection, "send_command", note)
+    monkeypatch.setattr(redis.Connection, "read_response", lose)
+
+
+@pytest.mark.parametrize("key", [None, uuid.UUID(int=7)])
+def test_a_lost_answer_of_redis_doubles_nothing(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch, key: uuid.UUID | None
+) -> None:
+    actions.post_message(content="The script is loaded", conversation=talk)
+    before = message_log.client().xlen(message_log.ENTRIES)
+    lose_an_answer(monkeypatch)
+    posted = actions.post_message(content="Once", conversation=talk, client_id=key)
+    assert message_log.client().xlen(message_log.ENTRIES) == before + 1
+    replicate()
+    assert Message.objects.get(content="Once").pk == posted.pk
+
+
+def test_a_post_while_redis_is_away_is_to_be_tried_again(
+    message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **more: Any) -> None:
+        raise redis.ConnectionError("Redis is away.")
+
+    monkeypatch.setattr(message_log, "append", fail)
+    answer = Page(raise_request_exception=False).says("Hello")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+
+
+def test_a_page_keeps_what_it_shows_while_redis_is_away(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = actions.post_message(content="Not in SQL", conversation=talk).pk
+    alice = Page()
+    alice.cookies["chat"] = talk.uuid.hex
+
+    def fail(*arguments: Any) -> None:
+        raise redis.ConnectionError("Redis is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(message_log, "tail", fail)
+        assert alice.htmx(f"/chat/messages/?since={last}&state=OPEN").status_code == 204
+    assert alice.htmx(f"/chat/messages/?since={last}&state=OPEN").status_code == 204
+    assert texts(alice.htmx(f"/chat/messages/?since={last + 1}&state=OPEN"))[-1] == "Not in SQL"  # it was restored
+
+
+def test_a_reader_misses_nothing_while_much_is_copied(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, tail = talk.last_message_id, message_log.tail
+    wanted = [str(number) for number in range(2 * message_log.KEPT)]
+    for text in wanted:
+        actions.post_message(content=text, conversation=talk)
+
+    def copied_before(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        settle([talk.pk])
+        return tail(*arguments)
+
+    monkeypatch.setattr(message_log, "tail", copied_before)
+    found = Page().get(f"/api/messages/{talk.uuid}/?since={last}&limit=1000").json()["items"]
+    assert [item["content"] for item in found] == wanted
+
+
+def test_a_conversation_of_what_was_deleted_holds_up_nobody(message_log: ModuleType) -> None:
+    shop, customer = Website.objects.create(name="Shop"), User.objects.create_user("alice")
+    actions.post_message(content="In the shop", website=shop)
+    actions.post_message(content="Signed in", customer=customer)
+    shop.delete()
+    customer.delete()
+    actions.post_message(content="Another customer")
+    replicate()
+    assert stored() == ["Signed in", "Another customer"]
+    assert message_log.client().xlen(message_log.DEAD) == 1
+
+
+def test_two_may_copy_a_new_conversation_at_once(message_log: ModuleType) -> None:
+    numbers = [actions.post_message(content=str(number)).conversation.pk for number in range(20)]
+    barrier, errors = threading.Barrier(2), []
+
+    def copy(some: list[int]) -> None:
+        try:
+            barrier.wait()
+            settle(some)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=copy, args=(some,)) for some in (numbers, numbers[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert stored() == [str(number) for number in range(20)]
+
+
+def test_a_stream_is_given_up_even_if_the_copier_has_died(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actions.post_message(content="One more", conversation=talk)
+    with monkeypatch.context() as patched:
+        patched.setattr(message_log, "set_settled", lambda last: 1 / 0)
+        settle([talk.pk])
+    assert message_log.client().ttl(f"{{log}}:c:{talk.pk}") == -1
+    replicate()
+    assert message_log.client().ttl(f"{{log}}:c:{talk.pk}") > 0

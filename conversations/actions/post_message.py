@@ -149,8 +149,7 @@ def _append(draft: Draft) -> Message:
         conversation = _continued(conversation, draft, draft.claim)
     conversation = conversation or _new_conversation(draft)
     message = _compose(conversation, draft)
-    token = draft.client_id or uuid.uuid4()
-    appended = _append_to(conversation, message, token, draft)
+    appended = _append_to(conversation, message, draft)
     if appended.is_retry:
         try:
             settle([appended.conversation])
@@ -158,8 +157,8 @@ def _append(draft: Draft) -> Message:
             if earlier := _sent_before(appended, draft):
                 return earlier
             raise
-        if Message.objects.by_client_id(token) is None:  # it was erased there since, so this is another message
-            message_log.forget_sent(token, appended)
+        if draft.client_id and Message.objects.by_client_id(draft.client_id) is None:
+            message_log.forget_sent(draft.client_id, appended)  # erased in SQL since, so this is another message
             return _append(draft)
         raise Sent
     message.pk, message.follows = appended.id, appended.follows
@@ -189,10 +188,10 @@ def _continued(conversation: Conversation, draft: Draft, claim: "Claim") -> Conv
         return conversation  # It is theirs already. What the claim says of their name is stored with the next one.
 
 
-def _append_to(conversation: Conversation, message: Message, token: uuid.UUID, draft: Draft) -> message_log.Appended:
+def _append_to(conversation: Conversation, message: Message, draft: Draft) -> message_log.Appended:
     append = partial(
         message_log.append,
-        token=token,
+        client_id=draft.client_id,
         conversation=conversation.pk,
         last=conversation.last_message_id,
         values=values_of(message, draft.name, draft.email, draft.attachments),

@@ -37,6 +37,8 @@ UUID = Conversation._meta.get_field("uuid")
 Found = tuple[int, str, int, list[Any]] | None
 """A conversation's primary key, status, last id, and the rows of its messages."""
 
+NO_TAIL = message_log.Tail(0, 0, [])
+
 logger = logging.getLogger(__name__)
 
 
@@ -92,13 +94,14 @@ class News:
             raise
         if found is None:
             return None
+        tail = _tail(found) if settings.MESSAGE_LOG and not offset else NO_TAIL
+        if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
+            found = cls._read(key, website, lowest, limit, offset) or found
         pk, status, last, rows = found
-        first_id, last_id = (rows[0][3], rows[-1][3]) if rows else (None, None)
-        more: list[Message] = []
-        if settings.MESSAGE_LOG and not offset:
-            more, last = _from_log(pk, last, lowest, limit - len(rows))
-            first_id = first_id or (more[0].pk if more else None)
-        is_restored = bool(previous_id) and first_id != previous_id
+        more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
+        last = max(last, tail.entries[-1].id) if tail and tail.entries else last
+        first_id, last_id = (rows[0][3], rows[-1][3]) if rows else (more[0].pk if more else None, None)
+        is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
             return cls(pk, status, last, [], is_restored=is_restored)
         messages = prefetch_files([_message(row) for row in rows]) + more
@@ -166,22 +169,19 @@ class News:
         return (*rows[0][:3], rows if rows[0][3] is not None else [])
 
 
-def _from_log(pk: int, settled: int, lowest: int, most: int) -> tuple[list[Message], int]:
-    """The messages that the log has above `settled`, the last id in SQL, and the conversation's last id.
-
-    At most `most` with ids from `lowest` on. They follow those of SQL without a gap: what leaves the stream is in SQL,
-    and if much of it has done so since SQL was read, nothing is added. The next poll then finds it.
-    """
+def _tail(found: tuple[int, str, int, list[Any]]) -> message_log.Tail | None:
+    """What the log has of a conversation that was read from SQL, and SQL has not. None if it does not answer."""
     try:
-        tail = message_log.tail(pk, settled)
+        return message_log.tail(found[0], found[2])
     except redis.RedisError as error:
         logger.warning("The message log does not answer: messages are read as SQL has them. %r", error)
-        return [], settled
-    if not tail.entries or tail.floor > settled:
-        return [], settled
+        return None
+
+
+def _from_log(tail: message_log.Tail, pk: int, lowest: int, most: int) -> list[Message]:
+    """At most `most` messages of the log with ids from `lowest` on. They follow those of SQL without a gap."""
     conversation = Conversation(pk=pk)
-    found = [message_of(entry, conversation) for entry in tail.entries if entry.id >= lowest]
-    return found[:most], tail.entries[-1].id
+    return [message_of(entry, conversation) for entry in tail.entries if entry.id >= lowest][:most]
 
 
 def _message(row: Sequence[Any]) -> Message:

@@ -15,13 +15,13 @@ import redis
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
-from django.db.models import prefetch_related_objects
+from django.db.models import Model, prefetch_related_objects
 
 from conversations import message_log
 from conversations.message_log import Entry
 from conversations.models.attachment import Attachment
 from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
-from conversations.models.message import Message
+from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
 
 logger = logging.getLogger(__name__)
@@ -102,29 +102,37 @@ def conversation_of(number: int, values: dict[str, Any]) -> Conversation:
 def settle(numbers: Collection[int]) -> list[Conversation]:
     """Copy what the log has of these conversations into SQL, in one transaction; return those that exist.
 
-    An entry that SQL refuses goes to the dead letters, and the others are copied. Raises redis.RedisError and the
-    database's errors. Then nothing is copied.
+    If SQL refuses any of it, each conversation is copied in a transaction of its own, and the refused entries go to the
+    dead letters. Raises redis.RedisError and the database's errors. Then the rest is copied later.
     """
+    wanted = sorted(set(numbers))
     try:
-        return _settle(sorted(set(numbers)), _copy)
+        return _settle(wanted, _start, _copy)
     except AWAY:
         raise
     except Exception:
-        return _settle(sorted(set(numbers)), _copy_one_by_one)
+        return [each for number in wanted for each in _settle([number], _start_with_care, _copy_one_by_one)]
 
 
 Tails = list[tuple[Conversation, list[Entry]]]
 
 
-def _settle(numbers: list[int], copy_tails: Callable[[Tails], None]) -> list[Conversation]:
+def _settle(
+    numbers: list[int], start: Callable[[list[int]], None], copy_tails: Callable[[Tails], None]
+) -> list[Conversation]:
     with transaction.atomic():
+        # First new rows in the order of their numbers, then locks in this order: so two settlers never wait for each
+        # other.
+        known = set(Conversation.objects.filter(pk__in=numbers).values_list("pk", flat=True))
+        if unknown := [number for number in numbers if number not in known]:
+            start(unknown)
         found = {conversation.pk: conversation for conversation in Conversation.objects.lock_all(numbers)}
-        for number in numbers:
-            if number not in found and (started := _start(number)):
-                found[number] = started
         prefetch_related_objects([each for each in found.values() if each.contact_id], "contact")
         tails = message_log.tails({number: each.last_message_id for number, each in found.items()})
         copy_tails([(found[number], entries) for number, entries in tails.items() if entries])
+        # All of them: whoever has copied them may have died before this.
+        last = [(number, found[number].last_message_id if number in found else MAX_ID) for number in numbers]
+        transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
     return list(found.values())
 
 
@@ -142,6 +150,8 @@ def settle_locked(conversation: Conversation) -> None:
     except Exception:
         conversation.__dict__.update(before)
         _copy_one_by_one([(conversation, entries)])
+    last = [(conversation.pk, conversation.last_message_id)]
+    transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
 
 
 def settle_if_possible(conversation: Conversation) -> None:
@@ -152,23 +162,49 @@ def settle_if_possible(conversation: Conversation) -> None:
         logger.warning("The message log does not answer: a conversation is changed as SQL has it. %r", error)
 
 
-def _start(number: int) -> Conversation | None:
-    """Insert a conversation that was started in the log. None if it was deleted, or cannot be inserted."""
-    entries = message_log.tail(number, 0).entries
-    if not entries or "new" not in entries[0].values:
-        return None
-    conversation = conversation_of(number, entries[0].values)
+def _start(numbers: list[int]) -> None:
+    """Insert conversations that were started in the log. Those that were deleted stay away."""
+    tails = message_log.tails(dict.fromkeys(numbers, 0))
+    new = [
+        conversation_of(number, entries[0].values)
+        for number, entries in tails.items()
+        if entries and "new" in entries[0].values
+    ]
+    Conversation.objects.bulk_create(new, ignore_conflicts=True)  # another may insert them at this moment
+    if Conversation.objects.filter(pk__in=[conversation.pk for conversation in new]).count() < len(new):
+        raise IntegrityError("The database refuses conversations of the message log.")
+
+
+def _start_with_care(numbers: list[int]) -> None:
+    """As `_start`, for one conversation. If it is refused, its entries go to the dead letters."""
+    [(number, entries)] = message_log.tails(dict.fromkeys(numbers, 0)).items()
     try:
-        with transaction.atomic():
-            conversation.save(force_insert=True)
-    except IntegrityError as error:
-        others: list[Conversation] = list(Conversation.objects.lock_all([number]))  # somebody else has just inserted it
-        if not others:
+        if entries and "new" in entries[0].values:
+            conversation = conversation_of(number, entries[0].values)
+            _drop_deleted(conversation)
+            with transaction.atomic():
+                conversation.save(force_insert=True)
+    except AWAY:
+        raise
+    except Exception as error:
+        if not Conversation.objects.filter(pk=number).exists():  # else another has just inserted it
             logger.error("The conversation %s of the message log is refused: %s", number, error)
             for entry in entries:
                 message_log.bury(number, entry, str(error))
-        return next(iter(others), None)
-    return conversation
+
+
+def _drop_deleted(instance: Model) -> None:
+    """Set foreign keys of what was deleted meanwhile to None. Most databases look at them only at the commit.
+
+    Raises IntegrityError if one must not be None.
+    """
+    for field in instance._meta.concrete_fields:
+        value, related = getattr(instance, field.attname), field.related_model
+        if not related or value is None or related._base_manager.filter(pk=value).exists():
+            continue
+        if not field.null:
+            raise IntegrityError(f"The {field.name} {value} does not exist any more.")
+        setattr(instance, field.attname, None)
 
 
 def _copy(tails: Tails) -> None:
@@ -180,7 +216,7 @@ def _copy(tails: Tails) -> None:
     Message.objects.bulk_create(messages)
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
-    _finish([conversation for conversation, _ in tails])
+    update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
 
 
 def _header(conversation: Conversation) -> tuple[str, str, str]:
@@ -204,7 +240,7 @@ def _copy_one_by_one(tails: Tails) -> None:
                 conversation.__dict__.update(before)
                 logger.error("The message %s of the message log is refused: %s", entry.id, error)
                 message_log.bury(conversation.pk, entry, str(error))
-    _finish([conversation for conversation, _ in tails])
+    update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
 
 
 def _insert(conversation: Conversation, entry: Entry) -> bool:
@@ -215,8 +251,7 @@ def _insert(conversation: Conversation, entry: Entry) -> bool:
     message = _take_in(conversation, entry)
     if earlier:  # another message: it is kept, without this client_id
         message.client_id = None
-    if message.agent_id and not User.objects.filter(pk=message.agent_id).exists():  # deleted meanwhile
-        message.agent = None
+    _drop_deleted(message)
     message.save(force_insert=True)
     Attachment.objects.bulk_create(message.attached)
     return True
@@ -228,12 +263,6 @@ def _take_in(conversation: Conversation, entry: Entry) -> Message:
     conversation.take_in(message, entry.values["name"], entry.values["email"], names)
     conversation.last_message_id = entry.id
     return message
-
-
-def _finish(conversations: list[Conversation]) -> None:
-    update_all(conversations, "last_message_id", *CHANGED_BY_MESSAGE)
-    last = [(conversation.pk, conversation.last_message_id) for conversation in conversations]
-    transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
 
 
 def catch_up(conversation: Conversation) -> None:

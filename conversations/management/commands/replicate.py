@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from chatsite.databases import limit_requests
+from chatsite.log_checks import find_log_problems
 from conversations.actions.replicate import Replicator
 from conversations.announce import use_running_loop
 
@@ -22,6 +23,8 @@ class Command(BaseCommand):
         """Run until SIGTERM or SIGINT."""
         if not settings.MESSAGE_LOG:
             raise CommandError("There is no message log: MESSAGE_LOG is not redis.")
+        if problems := find_log_problems():
+            raise CommandError("\n".join(problems))
         limit_requests()  # a database that hangs is given up, and tried again
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from chatsite import startup
+from chatsite.log_checks import find_log_problems
 from chatsite.serving.supervisor import say
 
 
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until SIGTERM or SIGINT. Exits with 1 and a sentence for each problem if it cannot."""
         processes, supervised = options["processes"], options["supervised"]
-        problems = [*startup.find_process_problems(processes), *startup.find_problems()]
+        problems = [*startup.find_process_problems(processes), *startup.find_problems(), *find_log_problems()]
         if not supervised:
             for warning in startup.find_warnings():
                 self.stderr.write(f"Warning: {warning}")
