@@ -48,8 +48,11 @@ RETRY_SECONDS = 7 * 24 * 3600
 OWN_RETRY_SECONDS = 60
 """The same for a message without a client_id: only the client of Redis tries it again, at once."""
 
-MARGIN = 10_000
-"""Ids that are skipped when Redis was started anew: it may have lost the last of them."""
+MARGIN, CONVERSATIONS_MARGIN = 10_000, 10
+"""Ids of messages and of conversations that are skipped when Redis was started anew: it may have lost the last ones."""
+
+REPLICAS_MS = 200
+"""Milliseconds that the replicas of Redis may take."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +103,10 @@ class Tail:
 APPEND = """
     local token, writer, number, known, at, entry, uuid, website, contact, is_locked, seconds = unpack(ARGV)
     local sent = redis.call('GET', '{log}:sent:' .. token)
-    if sent then return {1, sent} end
+    if sent then
+        redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
+        return {1, sent}
+    end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
     if number == '' then
         number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
@@ -174,16 +180,16 @@ SETTLED = """
 """
 
 PREPARE = """
-    local run, messages, conversations, margin = unpack(ARGV)
+    local run, messages, conversations, margin, conversations_margin = unpack(ARGV)
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') == 2 then
         if redis.call('GET', '{log}:run') == run then return end
         redis.call('INCRBY', '{log}:messages', margin)
-        redis.call('INCRBY', '{log}:conversations', margin)
+        redis.call('INCRBY', '{log}:conversations', conversations_margin)
     elseif messages == '' then
         return
     end
     for key, least in pairs({['{log}:messages'] = messages, ['{log}:conversations'] = conversations}) do
-        local now = tonumber(redis.call('GET', key) or 0)
+        local now = tonumber(redis.call('GET', key) or -1)
         if least ~= '' and now < tonumber(least) then redis.call('SET', key, least) end
     end
     redis.call('SET', '{log}:run', run)
@@ -220,12 +226,12 @@ def append(
     number = "" if conversation is None else conversation
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
-    kind, *found = _run(APPEND, [*arguments, "locked" if is_locked else "", seconds])
+    arguments += ["locked" if is_locked else "", seconds]
+    kind, *found = _append_to_replicas(arguments) if settings.MESSAGE_LOG_REPLICAS else _run(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed
     if kind == 2:
         raise NotReady
-    wait_for_replicas()
     pk, of, follows, at, by = found[0].split()
     return Appended(int(pk), int(of), int(follows), at, is_retry=by != writer)
 
@@ -316,7 +322,8 @@ def forget(conversation: int) -> None:
 def prepare(last_message: int, last_conversation: int) -> None:
     """Make the counters ready: above the last ids that SQL has. Raises redis.RedisError."""
     run = client().info("server")["run_id"]
-    client().eval(PREPARE, 1, MESSAGES, run, last_message + MARGIN, last_conversation + MARGIN, MARGIN)
+    least = (last_message + MARGIN, last_conversation + CONVERSATIONS_MARGIN) if last_message else (0, 0)
+    client().eval(PREPARE, 1, MESSAGES, run, *least, MARGIN, CONVERSATIONS_MARGIN)
 
 
 def _connected(connection: Any) -> None:
@@ -324,15 +331,23 @@ def _connected(connection: Any) -> None:
     connection.on_connect()
     connection.send_command("INFO", "server")
     run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
-    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN)
+    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN)
     connection.read_response()
 
 
-def wait_for_replicas() -> None:
-    """Wait until MESSAGE_LOG_REPLICAS replicas of Redis have what was written. Raises redis.RedisError otherwise."""
+def _append_to_replicas(arguments: Sequence[Any]) -> Any:
+    """Run APPEND, and wait until enough replicas have what it has written. Raises redis.RedisError if they do not.
+
+    WAIT is about what the same connection has written. A retry writes too, so it waits for the first time.
+    """
     wanted = settings.MESSAGE_LOG_REPLICAS
-    if wanted and int(client().wait(wanted, 200)) < wanted:
-        raise redis.TimeoutError(f"Fewer than {wanted} replicas of Redis have the message.")
+    pipeline = client().pipeline(transaction=False)
+    pipeline.eval(APPEND, 1, MESSAGES, *arguments)
+    pipeline.execute_command("WAIT", wanted, REPLICAS_MS)
+    found, copies = pipeline.execute()
+    if copies < wanted:
+        raise redis.TimeoutError(f"{copies} replicas of Redis have the message, and not {wanted}.")
+    return found
 
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

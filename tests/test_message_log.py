@@ -2,6 +2,8 @@
 
 import threading
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,7 @@ from conversations.actions.replicate import Replicator
 from conversations.models import Agent, Conversation, Message, Website
 from conversations.models.settling import settle
 from tests.conftest import Page, texts
+from tests.services import Service, redis_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -269,3 +272,29 @@ def test_a_stream_is_given_up_even_if_the_copier_has_died(
     assert message_log.client().ttl(f"{{log}}:c:{talk.pk}") == -1
     replicate()
     assert message_log.client().ttl(f"{{log}}:c:{talk.pk}") > 0
+
+
+def test_a_message_is_acknowledged_when_a_replica_of_redis_has_it(
+    message_log: ModuleType, talk: Conversation, log_service: Service, settings: Any, tmp_path: Path
+) -> None:
+    settings.MESSAGE_LOG_REPLICAS = 1
+    key = uuid.uuid4()
+    with pytest.raises(redis.RedisError):
+        actions.post_message(content="To one is not enough", conversation=talk, client_id=key)
+    with redis_server(tmp_path) as replica, redis.Redis.from_url(replica.url) as copy:
+        copy.replicaof("127.0.0.1", str(log_service.port))
+        while copy.info("replication")["master_link_status"] != "up":
+            pass
+        again = None
+        while again is None:  # as a page does: the copy may be slower than a request waits
+            with suppress(redis.RedisError):
+                again = actions.post_message(content="To one is not enough", conversation=talk, client_id=key)
+        assert copy.xrevrange(f"{{log}}:c:{talk.pk}", count=1)[0][0] == f"{again.pk}-0".encode()
+        copy.replicaof("NO", "ONE")
+    settings.MESSAGE_LOG_REPLICAS = 0
+    replicate()
+    assert stored().count("To one is not enough") == 1
+
+
+def test_the_first_conversation_of_all_has_the_number_one(message_log: ModuleType) -> None:
+    assert actions.post_message(content="Hello").conversation.pk == 1
