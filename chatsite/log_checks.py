@@ -1,5 +1,7 @@
 """What the message log needs of Redis (MESSAGE_LOG=redis, docs/log.md): otherwise `serve` and `replicate` do not start.
 
+Nor does `serve` without a message log while Redis still has one.
+
 A Redis that does not answer is no reason: it may answer soon, and `startup.find_warnings` says so.
 """
 
@@ -10,6 +12,8 @@ import redis
 from django.conf import settings
 
 from chatsite.startup import REDIS_TIMEOUT, reason
+from conversations.actions.replicate import waiting
+from conversations.message_log import MESSAGES
 
 OLDEST = (7, 0)
 """The first version of Redis whose streams tell how many entries a consumer group has not read."""
@@ -24,13 +28,12 @@ VOUCH = (
 
 def find_log_problems() -> list[str]:
     """What is wrong with the Redis of the message log, one sentence each. Takes some times REDIS_TIMEOUT at most."""
-    if not settings.MESSAGE_LOG:
-        return []
     if not settings.REDIS_URL:
-        return ["MESSAGE_LOG is redis, and REDIS_URL is empty. Set REDIS_URL, or MESSAGE_LOG to sql."]
+        is_missing = "MESSAGE_LOG is redis, and REDIS_URL is empty. Set REDIS_URL, or MESSAGE_LOG to sql."
+        return [is_missing] if settings.MESSAGE_LOG else []
     try:
         with short_client() as client:
-            return list(_find(client))
+            return list(_find(client) if settings.MESSAGE_LOG else find_left_log(client))
     except (redis.ConnectionError, redis.TimeoutError, OSError):  # also a wrong password; see find_warnings
         return []
 
@@ -39,6 +42,16 @@ def short_client() -> Any:
     """A client that waits REDIS_TIMEOUT at most for each answer."""
     times = {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT}
     return redis.Redis.from_url(settings.REDIS_URL, retry=None, decode_responses=True, **times)
+
+
+def find_left_log(client: Any) -> Iterator[str]:
+    """A sentence if the message log was used, and not emptied and switched off."""
+    if client.exists(MESSAGES):
+        yield (
+            f"Redis has a message log, and the database may lack {waiting(client)} of its messages. Set MESSAGE_LOG to "
+            "redis again, or empty the log and switch it off: stop all processes of Chatsite, and run "
+            "`MESSAGE_LOG=redis manage.py replicate --drain`."
+        )
 
 
 def _find(client: Any) -> Iterator[str]:

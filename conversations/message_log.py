@@ -14,6 +14,8 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:dead               entries that SQL has refused, with the reason
+    {log}:running:NAME       a replicator runs
+    {log}:drained            the log was emptied and switched off: nobody may write to it
 """
 
 import json
@@ -35,6 +37,7 @@ DEAD = "{log}:dead"
 MESSAGES = "{log}:messages"
 CONVERSATIONS = "{log}:conversations"
 RUN = "{log}:run"
+DRAINED = "{log}:drained"
 
 KEPT = 50
 """Messages of a conversation that stay in its stream after SQL has them, for polls while SQL is away."""
@@ -63,6 +66,16 @@ class NotReady(Exception):
 
 class SecretRenewed(Exception):
     """The conversation's secret was or is being renewed: only SQL knows whether this one is valid."""
+
+
+class Drained(redis.RedisError):
+    """The log was emptied and switched off, since this process has begun to write to it."""
+
+
+class Opening:
+    """Whether this process may open the log after it was switched off: one that is started later may, once."""
+
+    is_due = False
 
 
 @dataclass(frozen=True)
@@ -180,17 +193,29 @@ SETTLED = """
 """
 
 PREPARE = """
-    local run, messages, conversations, margin, conversations_margin = unpack(ARGV)
+    local run, messages, conversations, margin, conversations_margin, opens = unpack(ARGV)
+    if opens ~= '' then
+        redis.call('DEL', '{log}:drained')
+    elseif redis.call('EXISTS', '{log}:drained') == 1 then
+        return 'drained'
+    end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') == 2 then
-        if redis.call('GET', '{log}:run') == run then return end
-        redis.call('INCRBY', '{log}:messages', margin)
-        redis.call('INCRBY', '{log}:conversations', conversations_margin)
+        if redis.call('GET', '{log}:run') ~= run then
+            redis.call('INCRBY', '{log}:messages', margin)
+            redis.call('INCRBY', '{log}:conversations', conversations_margin)
+        end
     elseif messages == '' then
         return
     end
-    for key, least in pairs({['{log}:messages'] = messages, ['{log}:conversations'] = conversations}) do
+    local last = {
+        ['{log}:messages'] = {messages, margin}, ['{log}:conversations'] = {conversations, conversations_margin}
+    }
+    for key, numbers in pairs(last) do
         local now = tonumber(redis.call('GET', key) or -1)
-        if least ~= '' and now < tonumber(least) then redis.call('SET', key, least) end
+        if numbers[1] ~= '' and now < tonumber(numbers[1]) then
+            local least = messages == '0' and 0 or numbers[1] + numbers[2]
+            redis.call('SET', key, string.format('%.0f', least))
+        end
     end
     redis.call('SET', '{log}:run', run)
 """
@@ -320,10 +345,13 @@ def forget(conversation: int) -> None:
 
 
 def prepare(last_message: int, last_conversation: int) -> None:
-    """Make the counters ready: above the last ids that SQL has. Raises redis.RedisError."""
+    """Make the counters ready: above the last ids that SQL has. Raises Drained and redis.RedisError."""
     run = client().info("server")["run_id"]
-    least = (last_message + MARGIN, last_conversation + CONVERSATIONS_MARGIN) if last_message else (0, 0)
-    client().eval(PREPARE, 1, MESSAGES, run, *least, MARGIN, CONVERSATIONS_MARGIN)
+    opens = "yes" if Opening.is_due else ""
+    values = [run, last_message, last_conversation, MARGIN, CONVERSATIONS_MARGIN, opens]
+    if client().eval(PREPARE, 1, MESSAGES, *values) == "drained":
+        raise Drained("The message log was emptied and switched off. Restart this process.")
+    Opening.is_due = False
 
 
 def _connected(connection: Any) -> None:
@@ -331,7 +359,7 @@ def _connected(connection: Any) -> None:
     connection.on_connect()
     connection.send_command("INFO", "server")
     run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
-    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN)
+    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN, "")
     connection.read_response()
 
 

@@ -31,6 +31,9 @@ BLOCK = 1.0
 CLAIM = 10.0
 """Seconds after which entries of another replicator are taken over: it has died, or waits for a database."""
 
+RUNNING, RUNNING_SECONDS = "{log}:running:", 15
+"""The beginning of a key that each running replicator has, and how long that stays if it is killed."""
+
 UPKEEP = 2.0
 """Seconds between two looks at what others have left, and at what may be deleted from the stream."""
 
@@ -81,6 +84,7 @@ class Replicator:
         close_old_connections()
         if time.monotonic() >= self.upkeep_at:
             self.upkeep_at = time.monotonic() + UPKEEP
+            self.client.set(f"{RUNNING}{self.name}", 1, ex=RUNNING_SECONDS)
             self.begin()
             self.trim()
             _, taken, _ = self.client.xautoclaim(ENTRIES, GROUP, self.name, int(CLAIM * 1000), count=BATCH)
@@ -122,6 +126,7 @@ class Replicator:
         try:
             if not self.client.xpending_range(ENTRIES, GROUP, "-", "+", 1, self.name):
                 self.client.xgroup_delconsumer(ENTRIES, GROUP, self.name)
+            self.client.delete(f"{RUNNING}{self.name}")
         except redis.RedisError as error:
             logger.warning("Redis is away while the replicator ends: %r", error)
         self.client.close()

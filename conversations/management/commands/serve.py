@@ -8,10 +8,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
 
 from chatsite import startup
 from chatsite.log_checks import find_log_problems
 from chatsite.serving.supervisor import say
+from conversations.actions.switch_log import prepare_ids
 
 
 class Command(BaseCommand):
@@ -39,6 +41,9 @@ class Command(BaseCommand):
         from chatsite.serving.listening import CannotListen
         from chatsite.serving.replicating import Replicating
 
+        if supervised or processes == 1:
+            prepare_ids()
+            connection.close()
         self.cleaner = Cleaner()
         self.replicating = Replicating()
         try:
