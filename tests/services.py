@@ -149,6 +149,24 @@ def postgresql(durable: bool = False) -> Iterator[Service]:
 
 
 @contextmanager
+def replica(of: Service) -> Iterator[Service]:
+    """A PostgreSQL that follows another one of `postgresql` (streaming replication), and answers only reads."""
+    copy, postgres, port = program("pg_basebackup"), program("postgres"), free_port()
+    more: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="chatsite-replica-", ignore_cleanup_errors=True) as where:
+        if more:
+            shutil.chown(where, "postgres", "postgres")
+        data = f"{where}/data"
+        source = f"host=127.0.0.1 port={of.port} user=postgres"
+        command = [copy, "-D", data, "-d", source, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=where, **more)
+        url = f"postgres://postgres@127.0.0.1:{port}/chat"
+        arguments = [postgres, "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1", "-F"]
+        with running(arguments, port, url, lambda: psycopg.connect(url).close(), cwd=where, **more) as service:
+            yield service
+
+
+@contextmanager
 def mariadb(durable: bool = False) -> Iterator[Service]:
     """An own MariaDB with a database `chat`. Only with `durable` does a commit wait for the disk."""
     install, server, port = program("mariadb-install-db"), program("mariadbd"), free_port()
