@@ -54,7 +54,7 @@ def announce_appended(conversation: Conversation) -> None:
 
     Nothing waits for a commit: the database may be away.
     """
-    poll_cache.forget(conversation.pk)
+    poll_cache.forget_here(conversation.pk)  # other processes were told by the log's own script
     for groups, event in (
         ([customer_group(conversation.pk)], _ring(conversation)),
         (_agent_groups(conversation), {**_ring(conversation), "beside": True}),

@@ -31,6 +31,7 @@ import redis
 from django.conf import settings
 
 from conversations.redis_client import OPTIONS, RedisClient
+from conversations.shared_changes import ADD_CHANGE, SECONDS
 
 ENTRIES = "{log}:entries"
 DEAD = "{log}:dead"
@@ -113,11 +114,15 @@ class Tail:
     entries: list[Entry]
 
 
-APPEND = """
-    local token, writer, number, known, at, entry, uuid, website, contact, is_locked, seconds = unpack(ARGV)
+APPEND = (
+    ADD_CHANGE
+    + """
+    local token, writer, number, known, at, entry = unpack(ARGV, 1, 6)
+    local uuid, website, contact, is_locked, seconds, changes_seconds = unpack(ARGV, 7)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then
         redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
+        add_change(string.match(sent, '^%S+ (%S+)'), changes_seconds)
         return {1, sent}
     end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
@@ -139,8 +144,10 @@ APPEND = """
     redis.call('PERSIST', stream)
     local sent = table.concat({id, number, last, at, writer}, ' ')
     redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
+    add_change(number, changes_seconds)
     return {1, sent}
 """
+)
 
 RENEW = """
     local number, before, uuid, contact, seconds = unpack(ARGV)
@@ -251,7 +258,7 @@ def append(
     number = "" if conversation is None else conversation
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
-    arguments += ["locked" if is_locked else "", seconds]
+    arguments += ["locked" if is_locked else "", seconds, SECONDS]
     kind, *found = _append_to_replicas(arguments) if settings.MESSAGE_LOG_REPLICAS else _run(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed

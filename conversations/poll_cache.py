@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from conversations.shared_changes import SharedChanges
+from conversations.shared_changes import SECONDS, SharedChanges
 
 MAX_AGE = 10
 """Seconds after which a poll is answered anew."""
@@ -109,18 +109,22 @@ class PollCache:
 
     def forget(self, conversation: int) -> None:
         """Answer the polls of a conversation anew: it has changed. May be called in any thread."""
+        self.forget_here(conversation)
+        if self.shared:
+            self.shared.add(conversation)
+
+    def forget_here(self, conversation: int) -> None:
+        """As `forget`, where other processes know of the change already. May be called in any thread."""
         with self.lock:
             now = time.monotonic()  # read under the lock: otherwise it could replace that of a later change
             self.changes[conversation] = now
             self.changes.move_to_end(conversation)
             while self.changes[oldest := next(iter(self.changes))] < now - MAX_AGE:  # older than every valid answer
                 del self.changes[oldest]
-        if self.shared:
-            self.shared.add(conversation)
 
 
 # Redis keeps changes for longer than answers are used.
-poll_cache = PollCache(SharedChanges(settings.REDIS_URL, 2 * MAX_AGE) if settings.REDIS_URL else None)
+poll_cache = PollCache(SharedChanges(settings.REDIS_URL, SECONDS) if settings.REDIS_URL else None)
 
 
 def poll_key(scope: Mapping[str, Any]) -> bytes | None:

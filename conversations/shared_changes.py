@@ -34,20 +34,29 @@ JITTER = 10_000
 logger = logging.getLogger(__name__)
 
 
+SECONDS = 20
+"""How long a change is kept. Answers to polls are used for half of that (poll_cache.py)."""
+
+ADD_CHANGE = """
+    local function add_change(conversation, seconds)
+        local time = redis.call('TIME')
+        local now = time[1] * 1000000 + time[2]
+        local newest = redis.call('ZREVRANGE', 'changes', 0, 0, 'WITHSCORES')[2]
+        if not newest or tonumber(newest) > now then  -- the key is lost, or the clock was set back
+            redis.call('DEL', 'changes')
+            redis.call('ZADD', 'changes', now, 'everything')
+        end
+        redis.call('ZADD', 'changes', now, conversation)
+        redis.call('ZREMRANGEBYSCORE', 'changes', '-inf', now - seconds * 1000000)
+    end
+"""
+"""The beginning of scripts that change a conversation."""
+
+
 class SharedChanges:
     """The times of the latest changes, in microseconds of Redis' clock."""
 
-    ADD = """
-        local time = redis.call('TIME')
-        local now = time[1] * 1000000 + time[2]
-        local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-        if not newest or tonumber(newest) > now then  -- the key is lost, or the clock was set back
-            redis.call('DEL', KEYS[1])
-            redis.call('ZADD', KEYS[1], now, 'everything')
-        end
-        redis.call('ZADD', KEYS[1], now, ARGV[1])
-        redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2] * 1000000)
-    """
+    ADD = ADD_CHANGE + "add_change(ARGV[1], ARGV[2])"
     READ = """
         local time = redis.call('TIME')
         local now = time[1] * 1000000 + time[2]

@@ -298,3 +298,12 @@ def test_a_message_is_acknowledged_when_a_replica_of_redis_has_it(
 
 def test_the_first_conversation_of_all_has_the_number_one(message_log: ModuleType) -> None:
     assert actions.post_message(content="Hello").conversation.pk == 1
+
+
+def test_other_processes_repeat_no_answer_from_before_a_message(message_log: ModuleType, talk: Conversation) -> None:
+    redis = message_log.client()
+    key = uuid.uuid4()
+    for _ in range(2):  # a retry, too: the first answer may have been lost together with its ring
+        redis.delete("changes")
+        actions.post_message(content="Hello again", conversation=talk, client_id=key)
+        assert redis.zscore("changes", talk.pk)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from conversations.poll_cache import MAX_AGE, Kept, PollCache
+from conversations.poll_cache import Kept, PollCache
 from conversations.redis_client import breaker
-from conversations.shared_changes import SharedChanges
+from conversations.shared_changes import SECONDS, SharedChanges
 from tests.services import SOON, Service, redis_server
 
 ANSWER = (204, (), b"")
@@ -30,7 +30,7 @@ def redis() -> Iterator[Service]:
 async def processes(redis: Service) -> AsyncIterator[tuple[PollCache, PollCache]]:
     """The caches of two processes."""
     async with AsyncExitStack() as stack:
-        shared = [SharedChanges(f"{redis.url}?socket_timeout=5", 2 * MAX_AGE) for _ in range(2)]
+        shared = [SharedChanges(f"{redis.url}?socket_timeout=5", SECONDS) for _ in range(2)]
         for each in shared:
             stack.push_async_callback(each.close)
         yield PollCache(shared[0]), PollCache(shared[1])
