@@ -7,6 +7,7 @@ import logging
 import os
 import pty
 import re
+import selectors
 import signal
 import socket
 import subprocess
@@ -400,6 +401,22 @@ def test_metrics_of_a_supervisor_that_hangs_are_refused(chat: Processes) -> None
     finally:
         chat.send_signal(signal.SIGCONT)
     until(lambda: chat.ask("GET", "/metrics")[0] == 200)
+
+
+def test_the_last_words_of_a_process_count_but_it_does_not_serve_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = supervisor.Supervisor(supervisor.Plan(1, 0, "", ["program"], "", 1, "line"))
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    watching.processes[4711] = supervisor.Process(4711, ours)
+    watching.selector.register(ours, selectors.EVENT_READ, watching.processes[4711])
+    theirs.sendall(b'ready\nnumbers {"counters": {"messages": 2}, "gauges": {"sockets": 3}}\nnumbers {"coun')
+    theirs.close()
+    ended = iter([(4711, 0), (0, 0)])
+    monkeypatch.setattr(os, "waitpid", lambda *_: next(ended))
+    watching.bury()
+    assert watching.failures == 1
+    assert watching.total() == {"messages": 2}
+    assert watching.processes == {}
 
 
 # Ends -----------------------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ class Supervisor:
     def hear(self, process: Process, line: bytes) -> None:
         """Do what a process says."""
         word, _, content = line.partition(b" ")
-        if word == READY and not process.is_ready:
+        if word == READY and not process.is_ready and process.pid in self.processes:
             self.note_ready(process)
         elif word == NUMBERS:
             process.numbers, process.is_asked = json.loads(content), False
@@ -369,12 +369,11 @@ class Supervisor:
                 return
             if not pid:
                 return
-            process = self.processes.get(pid)
+            process = self.processes.pop(pid, None)
             if process is None:
                 continue
-            while self.read(process):  # its last words
+            while self.read(process):  # its last words are its numbers
                 pass
-            del self.processes[pid]
             add(self.counted, process.numbers.get("counters", {}))
             if process.link in self.selector.get_map():
                 self.selector.unregister(process.link)
