@@ -135,8 +135,12 @@ def _settle_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     So tests that post and then look at SQL hold in this mode too, and all that reads and writes the log is run. Tests
     of what happens before that use the fixture `message_log`.
     """
-    if not settings.MESSAGE_LOG or "message_log" in request.fixturenames:
-        return
+    if settings.MESSAGE_LOG and "message_log" not in request.fixturenames:
+        settle_at_once(monkeypatch)
+
+
+def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy each message into SQL right after it was appended to the message log, in the same thread."""
     module = importlib.import_module("conversations.actions.post_message")  # the package has a function of this name
 
     def announce_and_settle(conversation: Conversation) -> None:
