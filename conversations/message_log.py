@@ -61,6 +61,10 @@ REPLICAS_MS = 200
 logger = logging.getLogger(__name__)
 
 
+MAX = 2**31
+"""More entries than a stream has."""
+
+
 class NotReady(Exception):
     """Redis has no counters: it is used as a log for the first time, or has lost its data."""
 
@@ -109,7 +113,7 @@ class Entry:
 class Tail:
     """What a conversation's stream has above an id."""
 
-    last: int  # the id of the conversation's last message; 0 if the log does not know the conversation
+    last: int  # the id of the last message in the stream or, without any, that it has had; 0 if the log knows none
     floor: int  # all messages with ids above this one are in the stream
     entries: list[Entry]
 
@@ -169,11 +173,15 @@ FORGET_SENT = """
 
 TAIL = """
     local head, stream = '{log}:h:' .. ARGV[1], '{log}:c:' .. ARGV[1]
-    local last = redis.call('HGET', head, 'last') or '0'
-    local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    local floor = first and first[2][2] or last
-    if tonumber(last) <= tonumber(ARGV[2]) then return {last, floor} end
-    return {last, floor, redis.call('XRANGE', stream, '(' .. ARGV[2] .. '-0', '+')}
+    local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    if not newest then
+        local last = redis.call('HGET', head, 'last') or '0'
+        return {last, last, {}}
+    end
+    local floor = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1][2][2]
+    local last = string.match(newest[1], '^%d+')
+    if tonumber(last) <= tonumber(ARGV[2]) then return {last, floor, {}} end
+    return {last, floor, redis.call('XRANGE', stream, '(' .. ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])}
 """
 
 TAILS = """
@@ -281,10 +289,16 @@ def forget_sent(client_id: UUID, retry: Appended) -> None:
     _run(FORGET_SENT, [client_id.hex, retry.id])
 
 
-def tail(conversation: int, since: int) -> Tail:
-    """What the stream of a conversation has above the id `since`. Raises redis.RedisError."""
-    last, floor, *rows = _run(TAIL, [conversation, since])
-    return Tail(int(last), int(floor), [_entry(row) for row in rows[0]] if rows else [])
+def tail(conversation: int, since: int, most: int = MAX) -> Tail:
+    """At most `most` of what the stream of a conversation has above the id `since`. Raises redis.RedisError."""
+    last, floor, rows = _run(TAIL, [conversation, since, most])
+    return Tail(int(last), int(floor), [_entry(row) for row in rows])
+
+
+def newest(conversation: int, most: int) -> list[Entry]:
+    """The newest `most` entries of a conversation's stream, oldest first. Raises redis.RedisError."""
+    rows: Any = client().xrevrange(f"{{log}}:c:{conversation}", count=most)
+    return [_entry(row) for row in reversed(rows)]
 
 
 def tails(last: Mapping[int, int]) -> dict[int, list[Entry]]:

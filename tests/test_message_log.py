@@ -14,7 +14,7 @@ from django.db import connection
 
 from conversations import actions
 from conversations.actions.replicate import Replicator
-from conversations.models import Agent, Conversation, Message, Website
+from conversations.models import Agent, Conversation, Message, News, Website
 from conversations.models.settling import settle
 from tests.conftest import Page, texts
 from tests.services import Service, redis_server
@@ -307,3 +307,24 @@ def test_other_processes_repeat_no_answer_from_before_a_message(message_log: Mod
         redis.delete("changes")
         actions.post_message(content="Hello again", conversation=talk, client_id=key)
         assert redis.zscore("changes", talk.pk)
+
+
+def test_polls_read_no_more_than_they_show(message_log: ModuleType, talk: Conversation, monkeypatch: Any) -> None:
+    numbers = [actions.post_message(content=str(number), conversation=talk).pk for number in range(120)]
+    read: list[int] = []
+    tail = message_log.tail
+
+    def counted(*arguments: Any) -> Any:
+        found = tail(*arguments)
+        read.append(len(found.entries))
+        return found
+
+    monkeypatch.setattr(message_log, "tail", counted)
+    news, shown = News.after(talk.pk, talk.last_message_id, 25), []
+    while news and news.messages:
+        shown += [message.pk for message in news.messages]
+        assert news.last_message_id == numbers[-1]
+        news = News.after(talk.pk, shown[-1], 25)
+    assert shown == numbers
+    assert max(read) == 25
+    assert not stored()[1:]

@@ -215,7 +215,7 @@ def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None
 
     Raises AlreadySent for another one.
     """
-    entry = next(iter(message_log.tail(appended.conversation, appended.id - 1).entries), None)
+    entry = next(iter(message_log.tail(appended.conversation, appended.id - 1, 1).entries), None)
     known = known_by_log(appended.conversation)
     if entry is None or entry.id != appended.id or known is None or entry.values["files"]:
         return None

@@ -94,12 +94,12 @@ class News:
             raise
         if found is None:
             return None
-        tail = _tail(found) if settings.MESSAGE_LOG and not offset else NO_TAIL
+        tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
             found = cls._read(key, website, lowest, limit, offset) or found
         pk, status, last, rows = found
         more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
-        last = max(last, tail.entries[-1].id) if tail and tail.entries else last
+        last = max(last, tail.last) if tail and tail.entries else last
         first_id, last_id = (rows[0][3], rows[-1][3]) if rows else (more[0].pk if more else None, None)
         is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
@@ -128,7 +128,7 @@ class News:
             if site is None or site.pk != conversation.website_id:
                 return None
         try:
-            tail = message_log.tail(conversation.pk, max(lowest - 1, 0))
+            tail = message_log.tail(conversation.pk, max(lowest - 1, 0), limit)
         except redis.RedisError:
             return None
         since = lowest - 1 if previous_id is None else previous_id
@@ -169,10 +169,13 @@ class News:
         return (*rows[0][:3], rows if rows[0][3] is not None else [])
 
 
-def _tail(found: tuple[int, str, int, list[Any]]) -> message_log.Tail | None:
-    """What the log has of a conversation that was read from SQL, and SQL has not. None if it does not answer."""
+def _tail(found: tuple[int, str, int, list[Any]], lowest: int, most: int) -> message_log.Tail | None:
+    """What the log has from the id `lowest` on, and SQL, where the conversation was found, has not.
+
+    None if Redis does not answer.
+    """
     try:
-        return message_log.tail(found[0], found[2])
+        return message_log.tail(found[0], max(found[2], lowest - 1), most)
     except redis.RedisError as error:
         logger.warning("The message log does not answer: messages are read as SQL has them. %r", error)
         return None

@@ -284,10 +284,10 @@ def catch_up(conversation: Conversation) -> None:
 def newest_in_log(conversation: Conversation, most: int) -> list[Message]:
     """The newest messages that the log has of a conversation, oldest first, for the time in which SQL is away."""
     try:
-        entries = message_log.tail(conversation.pk, 0).entries if settings.MESSAGE_LOG else []
+        entries = message_log.newest(conversation.pk, most) if settings.MESSAGE_LOG else []
     except redis.RedisError:
         return []
-    return [message_of(entry, conversation) for entry in entries[-most:]]
+    return [message_of(entry, conversation) for entry in entries]
 
 
 def known_by_log(number: int | None = None, uuid: UUID | None = None) -> Conversation | None:
