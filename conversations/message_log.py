@@ -55,6 +55,9 @@ OWN_RETRY_SECONDS = 60
 MARGIN, CONVERSATIONS_MARGIN = 10_000, 10
 """Ids of messages and of conversations that are skipped when Redis was started anew: it may have lost the last ones."""
 
+PAGE = 1000
+"""Entries that are read at once where one of them is looked for."""
+
 REPLICAS_MS = 200
 """Milliseconds that the replicas of Redis may take."""
 
@@ -228,7 +231,7 @@ PREPARE = """
     for key, numbers in pairs(last) do
         local now = tonumber(redis.call('GET', key) or -1)
         if numbers[1] ~= '' and now < tonumber(numbers[1]) then
-            local least = messages == '0' and 0 or numbers[1] + numbers[2]
+            local least = numbers[1] == '0' and 0 or numbers[1] + numbers[2]
             redis.call('SET', key, string.format('%.0f', least))
         end
     end
@@ -355,14 +358,26 @@ def remove(conversation: int, pk: int) -> None:
     client().xdel(f"{{log}}:c:{conversation}", f"{pk}-0")
 
 
-def forget(conversation: int) -> None:
-    """Delete what the log has of a conversation, because the conversation is deleted. Raises redis.RedisError."""
+def forget(conversation: int, last: int) -> None:
+    """Delete what the log has of a conversation, because the conversation is deleted. Raises redis.RedisError.
+
+    last: the id of its last message, as SQL had it.
+    """
     head = f"{{log}}:h:{conversation}"
-    uuid = client().hget(head, "uuid")
+    uuid, newest = client().hmget(head, "uuid", "last")
     client().delete(head, f"{{log}}:c:{conversation}", *([f"{{log}}:u:{uuid}"] if uuid else []))
-    for number, fields in client().xrange(ENTRIES):
-        if fields.get("conversation") == str(conversation):
-            client().xdel(ENTRIES, number)
+    for stream, end in ((ENTRIES, max(last, int(newest or 0))), (DEAD, "+")):
+        start = "-"
+        while rows := client().xrange(stream, start, end, count=PAGE):
+            start = f"({rows[-1][0]}"
+            if found := [number for number, fields in rows if fields.get("conversation") == str(conversation)]:
+                client().xdel(stream, *found)
+
+
+def forget_message(conversation: int, pk: int) -> None:
+    """Delete a message in the log, because it is deleted in SQL. Raises redis.RedisError."""
+    remove(conversation, pk)
+    client().xdel(ENTRIES, f"{pk}-0")
 
 
 def prepare(last_message: int, last_conversation: int) -> None:

@@ -132,13 +132,6 @@ def test_a_message_that_sql_has_already_is_passed_over(message_log: ModuleType, 
     assert stored().count("Long ago") == 1
 
 
-def test_a_deleted_conversation_is_deleted_in_the_log_too(message_log: ModuleType, talk: Conversation) -> None:
-    actions.post_message(content="My secret", conversation=talk)
-    message_log.forget(talk.pk)
-    kept: Any = [message_log.client().dump(key) for key in message_log.client().scan_iter("{log}:*")]
-    assert not any(b"My secret" in (value or b"") for value in kept)
-
-
 def test_ids_go_on_above_those_of_sql_when_redis_has_lost_its_data(message_log: ModuleType, talk: Conversation) -> None:
     message_log.client().flushall()
     again = actions.post_message(content="After the loss", conversation=talk)

@@ -4,13 +4,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import partial
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from conversations import message_log
 from conversations.models import Conversation, Website
 
 WINDOW = 5000
@@ -64,8 +61,6 @@ def _delete_some(expired: deque[int], now: datetime) -> list[str]:
                 if conversation.messages.delete_oldest(MESSAGES):
                     break
                 conversation.delete()
-                if settings.MESSAGE_LOG:
-                    transaction.on_commit(partial(message_log.forget, left[0]), robust=True)
                 deleted.append(name)
             left.popleft()
             if time.monotonic() >= end:

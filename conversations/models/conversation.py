@@ -9,14 +9,17 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, models
+from django.db import InterfaceError, OperationalError, connection, models, transaction
 from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from conversations import message_log
 from conversations.models.prepared import current_connection, prepared
 from conversations.models.remembered import CONTENT, SECRET
 
@@ -468,3 +471,11 @@ def parse_uuid(value: Any) -> uuid.UUID | None:
         return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
     except (TypeError, ValueError, AttributeError):
         return None
+
+
+@receiver(post_delete, sender=Conversation)
+def _forget_in_log(instance: Conversation, **_more: Any) -> None:
+    """Delete it in the message log too, however it is deleted: by `serve`, or in the admin."""
+    if settings.MESSAGE_LOG:
+        pk, last = instance.pk, instance.last_message_id
+        transaction.on_commit(lambda: message_log.forget(pk, last), robust=True)

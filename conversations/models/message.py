@@ -1,14 +1,17 @@
 """A message of a conversation."""
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import prefetch_related_objects
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
+from conversations import message_log
 from conversations.models.prepared import prepared
 
 if TYPE_CHECKING:
@@ -126,3 +129,11 @@ def prefetch_files(messages: list[Message]) -> list[Message]:
     """Fetch the attachments of all the messages in one query, or in none if no message has any."""
     prefetch_related_objects([message for message in messages if message.files], "attachments")
     return messages
+
+
+@receiver(post_delete, sender=Message)
+def _forget_in_log(instance: Message, origin: Any = None, **_more: Any) -> None:
+    """Delete it in the message log too, unless all of its conversation is deleted there."""
+    if settings.MESSAGE_LOG and Message in {type(origin), getattr(origin, "model", None)}:
+        pk, conversation = instance.pk, instance.conversation_id
+        transaction.on_commit(lambda: message_log.forget_message(conversation, pk), robust=True)
