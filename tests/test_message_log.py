@@ -321,3 +321,14 @@ def test_polls_read_no_more_than_they_show(message_log: ModuleType, talk: Conver
     assert shown == numbers
     assert max(read) == 25
     assert not stored()[1:]
+
+
+def test_replicators_that_were_killed_are_forgotten(
+    message_log: ModuleType, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, alive = replicate(), Replicator(lambda: False)
+    alive.step()
+    monkeypatch.setattr("conversations.actions.replicate.FORGOTTEN", 0)
+    alive.forget_the_dead()
+    names = [consumer["name"] for consumer in message_log.client().xinfo_consumers(message_log.ENTRIES, "settle")]
+    assert killed.name not in names

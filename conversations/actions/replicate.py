@@ -34,6 +34,9 @@ CLAIM = 10.0
 RUNNING, RUNNING_SECONDS = "{log}:running:", 15
 """The beginning of a key that each running replicator has, and how long that stays if it is killed."""
 
+FORGOTTEN = 3600
+"""Seconds after which a replicator that was killed is forgotten."""
+
 UPKEEP = 2.0
 """Seconds between two looks at what others have left, and at what may be deleted from the stream."""
 
@@ -87,6 +90,7 @@ class Replicator:
             self.client.set(f"{RUNNING}{self.name}", 1, ex=RUNNING_SECONDS)
             self.begin()
             self.trim()
+            self.forget_the_dead()
             _, taken, _ = self.client.xautoclaim(ENTRIES, GROUP, self.name, int(CLAIM * 1000), count=BATCH)
             if taken:
                 return self.copy(taken)
@@ -120,6 +124,12 @@ class Replicator:
         """Delete from the stream what all of its readers have acknowledged."""
         if lowest := lowest_unread(self.client):
             self.client.xtrim(ENTRIES, minid=lowest, approximate=False)
+
+    def forget_the_dead(self) -> None:
+        """Take those out of the group that have asked for nothing for an hour, and have left nothing undone."""
+        for consumer in self.client.xinfo_consumers(ENTRIES, GROUP):
+            if not consumer["pending"] and consumer["idle"] > FORGOTTEN * 1000:
+                self.client.xgroup_delconsumer(ENTRIES, GROUP, consumer["name"])
 
     def leave(self) -> None:
         """Leave the group. What was not copied is taken over by another."""
