@@ -332,3 +332,38 @@ def test_replicators_that_were_killed_are_forgotten(
     alive.forget_the_dead()
     names = [consumer["name"] for consumer in message_log.client().xinfo_consumers(message_log.ENTRIES, "settle")]
     assert killed.name not in names
+
+
+def test_nobody_is_unknown_while_redis_is_away(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = actions.post_message(content="Only the log has it").conversation
+    alice = Page(raise_request_exception=False)
+    alice.cookies["chat"] = new.uuid.hex
+
+    def fail(*arguments: Any) -> None:
+        raise redis.ConnectionError("Redis is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(message_log, "numbers_of", fail)
+        assert alice.htmx("/chat/messages/?since=0").status_code == 503
+        message = {"content": "One more", "conversation": str(new.uuid)}
+        assert alice.post("/api/messages/", message, "application/json").status_code == 503
+        assert set(Conversation.objects.by_uuids([talk.uuid, new.uuid])) == {talk.uuid}
+    assert texts(alice.htmx("/chat/messages/?since=0")) == ["Only the log has it"]
+
+
+def test_an_acknowledgement_has_the_message(
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = Page(raise_request_exception=False)
+    message = {"content": "Mine", "conversation": str(talk.uuid), "client_id": str(uuid.uuid4())}
+
+    def fail(*arguments: Any) -> None:
+        raise redis.ConnectionError("Redis is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(message_log, "tail", fail)
+        assert widget.post("/api/messages/?since=0", message, "application/json").status_code == 503
+    found = widget.post("/api/messages/?since=0", message, "application/json").json()["items"]
+    assert [item["content"] for item in found] == ["Hello, is anybody there?", "Mine"]

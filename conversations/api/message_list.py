@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
+from redis import RedisError
 
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News
@@ -46,10 +47,15 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do.
 
     `posted` is the message that this request has written: if it is the only new one, nothing need be read again.
+
+    Raises redis.RedisError if the message log has it and cannot be read. A retry will find it.
     """
     if posted.follows is not None and posted.follows <= since < posted.pk:
         return _response([_as_json(posted, key)], 1)
-    items, all_fit = _fitting(_read_forwards(key, News.after(key, since, BATCH_SIZE), MAX_NUMBER), key)
+    news = News.after(key, since, BATCH_SIZE)
+    if news and news.last_message_id < posted.pk:
+        raise RedisError("The message log has taken a message, and does not answer any more.")
+    items, all_fit = _fitting(_read_forwards(key, news, MAX_NUMBER), key)
     if all_fit:
         return _response(items, len(items))
     conversation = posted.conversation

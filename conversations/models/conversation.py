@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from redis import RedisError
 
 from conversations import message_log
 from conversations.models.prepared import current_connection, prepared
@@ -116,8 +117,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         uuids = set(uuids)
         found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
         known = {key: KnownConversation(*values) for key, *values in found}
-        if settings.MESSAGE_LOG and (unknown := uuids - set(known)) and _settle_unknown(unknown):
-            known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
+        if settings.MESSAGE_LOG and (unknown := uuids - set(known)):
+            with suppress(RedisError):  # the others are known all the same
+                if _settle_unknown(unknown):
+                    known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
         return known
 
     def by_uuid(self, value: str | uuid.UUID | None, *related: str) -> "Conversation | None":

@@ -325,12 +325,11 @@ def settle_number(number: int) -> bool:
 
 
 def settle_unknown(uuids: Collection[UUID]) -> bool:
-    """Settle the conversations with these uuids that were started in the log; return whether there are any."""
+    """Settle the conversations with these uuids that were started in the log; return whether there are any.
+
+    Raises redis.RedisError: without the log nobody can say that there is no such conversation.
+    """
     if not settings.MESSAGE_LOG or not uuids:
         return False
-    try:
-        numbers = message_log.numbers_of(list(uuids))
-        return bool(numbers and settle(numbers))
-    except redis.RedisError as error:
-        logger.warning("The message log does not answer: conversations are read as SQL has them. %r", error)
-    return False
+    numbers = message_log.numbers_of(list(uuids))
+    return bool(numbers and settle(numbers))
