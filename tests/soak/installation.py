@@ -130,7 +130,7 @@ def through(url: str, line: Proxy) -> str:
     return re.sub(r":\d+/", f":{line.port}/", url)
 
 
-def end(server: Server) -> None:
+def end(server: Server | Service) -> None:
     """Kill the server if it runs."""
     if server.process and server.process.poll() is None:
         with suppress(ProcessLookupError):
