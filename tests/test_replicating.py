@@ -12,7 +12,7 @@ import pytest
 import redis
 from django.db import connection
 
-from conversations.actions.replicate import GROUP, waiting
+from conversations.actions.replicate import GROUP, Replicator, waiting
 from conversations.message_log import ENTRIES
 from conversations.models import Message
 from tests.conftest import ROOT, default_database, server_database
@@ -119,3 +119,27 @@ def test_serve_ends_soon_while_redis_is_away(chat: Chat, log: Service, is_frozen
         assert time.monotonic() - started < 6
     finally:
         log.thaw() if is_frozen else log.start()
+
+
+def test_day_files_are_written_until_sigterm_and_the_log_keeps_what_is_not_in_them(
+    chat: Chat, log: Service, tmp_path: Path, settings: Any
+) -> None:
+    settings.REDIS_URL = log.url
+    client: Any = redis.Redis.from_url(log.url, decode_responses=True)
+    client.xgroup_create(ENTRIES, "analysis", "0", mkstream=True)  # it was stopped before it has read anything
+    chat.start()
+    chat.begin()
+    eventually(lambda: stored() == 1)
+    eventually(lambda: waiting(client) == 0)
+    Replicator(lambda: False).trim()
+    assert client.xlen(ENTRIES) == 1
+    command = [sys.executable, "manage.py", "replicate", "--to", str(tmp_path / "analysis")]
+    writer = subprocess.Popen(command, cwd=ROOT, env=chat.environment, stdout=subprocess.DEVNULL)
+    try:
+        eventually(lambda: client.xpending(ENTRIES, "analysis")["pending"] == 1)
+    finally:
+        writer.send_signal(signal.SIGTERM)
+        assert writer.wait(30) == 0
+    assert len(list((tmp_path / "analysis").glob("messages/day=*/part-*"))) == 1
+    Replicator(lambda: False).trim()
+    assert client.xlen(ENTRIES) == 0
