@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -60,16 +61,19 @@ def announce_appended(conversation: Conversation) -> None:
         (_agent_groups(conversation), {**_ring(conversation), "beside": True}),
     ):
         try:
-            _send_from_thread(groups, event)
+            _send_from_thread([(groups, event)])
         except Exception:
             logger.exception("A ring could not be sent; polling will find the message.")
 
 
-def announce_settled(conversation: Conversation) -> None:
-    """Tell the agents' lists that SQL now has what the message log had of a conversation."""
-    if conversation.has_new_header:
-        poll_cache.forget(conversation.pk)
-    _send_from_thread(_agent_groups(conversation), _ring(conversation))
+def announce_settled(conversations: Iterable[Conversation]) -> None:
+    """Tell the agents' lists that SQL now has what the message log had of these conversations."""
+    rings = []
+    for conversation in conversations:
+        if conversation.has_new_header:
+            poll_cache.forget(conversation.pk)
+        rings.append((_agent_groups(conversation), _ring(conversation)))
+    _send_from_thread(rings)
 
 
 def announce_to_agents(conversation: Conversation) -> None:
@@ -109,7 +113,7 @@ def defer_rings() -> None:
 def send_deferred_rings() -> None:
     """In the event loop, send the rings that threads have deferred."""
     while _deferred:
-        _send_soon(*_deferred.popleft())
+        _send_soon([_deferred.popleft()])
 
 
 def _agent_groups(conversation: Conversation) -> list[str]:
@@ -124,28 +128,30 @@ def _send_after_commit(conversation: Conversation, groups: list[str], event: Eve
     # robust=True: the request must not fail if a ring fails, because polling finds the messages too.
     # A lambda, not a partial: Django logs the failed function by its __qualname__, which a partial does not have.
     transaction.on_commit(lambda: poll_cache.forget(conversation.pk), robust=True)
-    transaction.on_commit(lambda: _send_from_thread(groups, event), robust=True)
+    transaction.on_commit(lambda: _send_from_thread([(groups, event)]), robust=True)
 
 
-def _send_from_thread(groups: list[str], event: Event) -> None:
+def _send_from_thread(rings: list[tuple[list[str], Event]]) -> None:
+    """Send events to groups. The event loop wakes once for all of them."""
     if _loop is None or not _loop.is_running():  # a management command or a shell
-        async_to_sync(_send)(groups, event)
+        async_to_sync(_send)(rings)
     elif getattr(_thread, "defers_rings", False):
-        _deferred.append((groups, event))
+        _deferred.extend(rings)
     else:
-        _loop.call_soon_threadsafe(_send_soon, groups, event)
+        _loop.call_soon_threadsafe(_send_soon, rings)
 
 
-def _send_soon(groups: list[str], event: Event) -> None:
-    """Send an event in the server's event loop. Nothing waits for it, and no task is needed."""
+def _send_soon(rings: list[tuple[list[str], Event]]) -> None:
+    """Send events in the server's event loop. Nothing waits for them, and no task is needed."""
     layer: Any = get_channel_layer()
-    try:
-        layer.send_soon(groups, event)
-    except Exception:
-        logger.exception("A ring could not be sent; polling will find the messages.")
+    for groups, event in rings:
+        try:
+            layer.send_soon(groups, event)
+        except Exception:
+            logger.exception("A ring could not be sent; polling will find the messages.")
 
 
-async def _send(groups: list[str], event: Event) -> None:
+async def _send(rings: list[tuple[list[str], Event]]) -> None:
     layer: Any = get_channel_layer()
-    async with asyncio.timeout(TIMEOUT):
-        await asyncio.gather(*(layer.group_send(group, event) for group in groups))  # concurrently, in one round trip
+    async with asyncio.timeout(TIMEOUT):  # concurrently, in one round trip
+        await asyncio.gather(*(layer.group_send(group, event) for groups, event in rings for group in groups))

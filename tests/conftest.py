@@ -145,8 +145,7 @@ def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def announce_and_settle(conversation: Conversation) -> None:
         announce.announce_appended(conversation)
-        for settled in settle([conversation.pk]):
-            announce.announce_settled(settled)
+        announce.announce_settled(settle([conversation.pk]))
 
     monkeypatch.setattr(module, "announce_appended", announce_and_settle)
 

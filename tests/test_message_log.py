@@ -353,9 +353,13 @@ def test_nobody_is_unknown_while_redis_is_away(
     assert texts(alice.htmx("/chat/messages/?since=0")) == ["Only the log has it"]
 
 
+@pytest.mark.parametrize("earlier", [0, 30])
 def test_an_acknowledgement_has_the_message(
-    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+    talk: Conversation, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch, earlier: int
 ) -> None:
+    for number in range(earlier):  # more than one query reads
+        actions.post_message(content=str(number), conversation=talk)
+    settle([talk.pk])
     widget = Page(raise_request_exception=False)
     message = {"content": "Mine", "conversation": str(talk.uuid), "client_id": str(uuid.uuid4())}
 
@@ -366,4 +370,4 @@ def test_an_acknowledgement_has_the_message(
         patched.setattr(message_log, "tail", fail)
         assert widget.post("/api/messages/?since=0", message, "application/json").status_code == 503
     found = widget.post("/api/messages/?since=0", message, "application/json").json()["items"]
-    assert [item["content"] for item in found] == ["Hello, is anybody there?", "Mine"]
+    assert [item["content"] for item in found] == [*stored()[: earlier + 1], "Mine"]

@@ -114,8 +114,7 @@ class Replicator:
     def copy(self, rows: list[Any]) -> int:
         """Settle the conversations of these entries, tell the agents, and acknowledge them."""
         numbers = {int(fields["conversation"]) for _, fields in rows if fields}
-        for conversation in settle(numbers):
-            announce_settled(conversation)
+        announce_settled(settle(numbers))
         self.client.xack(ENTRIES, GROUP, *[number for number, _ in rows])
         self.copied += len(rows)
         return len(rows)

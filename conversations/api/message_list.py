@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpResponse
 from redis import RedisError
 
@@ -52,10 +53,17 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     """
     if posted.follows is not None and posted.follows <= since < posted.pk:
         return _response([_as_json(posted, key)], 1)
-    news = News.after(key, since, BATCH_SIZE)
-    if news and news.last_message_id < posted.pk:
+    last = since
+
+    def read() -> Iterator[Message]:
+        nonlocal last
+        for message in _read_forwards(key, News.after(key, since, BATCH_SIZE), MAX_NUMBER):
+            last = message.pk
+            yield message
+
+    items, all_fit = _fitting(read(), key)
+    if all_fit and last < posted.pk and settings.MESSAGE_LOG:
         raise RedisError("The message log has taken a message, and does not answer any more.")
-    items, all_fit = _fitting(_read_forwards(key, news, MAX_NUMBER), key)
     if all_fit:
         return _response(items, len(items))
     conversation = posted.conversation
