@@ -19,10 +19,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chatsite import __version__
+from chatsite.health import log_readiness
 from conversations.metrics import numbers, rate_limited, registry, request_seconds, requests
 from conversations.threshold.proxies import exact_address
 
@@ -41,8 +43,18 @@ HANDLERS = {
 
 refused_connections = rate_limited.labels("connections of one address")
 
-NOT_SUMMED = {"chatsite", "python_info"}
-"""Metrics that say what a process is, as the one that answers. The others may run a newer version for some seconds."""
+LOG = {
+    "chatsite_log_waiting": "Messages in the message log that the database lacks.",
+    "chatsite_log_lag_seconds": "Seconds since the oldest of them was written, 0 without any.",
+    "chatsite_log_dead": "Messages that the database has refused (manage.py replicate --dead).",
+}
+"""Metrics of the message log, of all processes. They are missing while it does not answer."""
+
+NOT_SUMMED = {"chatsite", "python_info", *LOG}
+"""Metrics that say what a process is, as the one that answers, or what all have in common.
+
+The other processes may run a newer version for some seconds.
+"""
 
 START = "process_start_time_seconds"
 """Left out where several processes answer: it is the time of one of them."""
@@ -53,6 +65,20 @@ PlatformCollector(registry=registry)
 GCCollector(registry=registry)
 Info("chatsite", "The version of Chatsite.", registry=registry).info({"version": __version__})
 Gauge("chatsite_processes", "Processes whose sum this is.", registry=registry).set(1)
+
+
+class LogNumbers(Collector):
+    """How far the message log is ahead of the database, as `LogReadiness` has noted it."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics; none without a message log."""
+        state = log_readiness.state
+        if settings.MESSAGE_LOG and state:
+            for (name, what), number in zip(LOG.items(), (state.waiting, state.seconds, state.dead), strict=True):
+                yield GaugeMetricFamily(name, what, number)
+
+
+registry.register(LogNumbers())
 
 
 async def one_process() -> None:

@@ -18,8 +18,11 @@ from django.db import NotSupportedError, connection
 
 from chatsite import startup
 from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding
+from chatsite.log_checks import find_log_problems, short_client
 from chatsite.private_files import OTHERS, private_files
 from chatsite.startup import reason
+from conversations.actions.replicate import GROUP, LogState, log_state
+from conversations.message_log import ENTRIES
 
 MAIL_TIMEOUT = 10
 """Seconds for each answer of the mail server."""
@@ -29,6 +32,12 @@ SLOW = 0.02
 
 CLOCK_DIFFERENCE, CLOCK_WRONG = 2, 60
 """Seconds that clocks may differ before it is a warning, and a problem: signatures and tokens expire by them."""
+
+LONG_LAG = 60
+"""Seconds that a message may wait for the database before there is a warning."""
+
+MANY_UNREAD = 100_000
+"""Messages that another reader of the message log may not have read before there is a warning."""
 
 LITTLE_ROOM, NO_ROOM = 2 * 1024**3, 256 * 1024**2
 """Free bytes of a disk below which there is a warning, and a problem."""
@@ -142,17 +151,54 @@ def redis_findings(info: dict[str, Any]) -> Iterator[Finding]:
     yield Finding(
         OK,
         f"Redis {info.get('redis_version', '?')} answers. What it has {kept} kept on disk (appendonly); "
-        "all of it may be lost.",
+        f"{'the messages among it may not be lost' if settings.MESSAGE_LOG else 'all of it may be lost'}.",
     )
     if info.get("role") == "slave":
         yield Finding(PROBLEM, "REDIS_URL names a replica, which refuses writes. Name its master.")
-    if info.get("maxmemory") and info.get("maxmemory_policy") == "noeviction":
+    if info.get("maxmemory") and info.get("maxmemory_policy") == "noeviction" and not settings.MESSAGE_LOG:
         yield Finding(
             WARNING,
             "When Redis reaches its maxmemory, it refuses writes (maxmemory-policy noeviction). Set volatile-ttl.",
         )
     if info.get("rdb_last_bgsave_status", "ok") != "ok" or info.get("aof_last_write_status", "ok") != "ok":
         yield Finding(PROBLEM, "Redis cannot write to its disk, and may refuse writes. Look at its log and disk.")
+
+
+def check_log() -> Iterable[Finding]:
+    """Whether Redis keeps the messages of the message log, and the database gets them."""
+    problems = find_log_problems()
+    yield from (Finding(PROBLEM, sentence) for sentence in problems)
+    if problems or not settings.MESSAGE_LOG:
+        return
+    with short_client() as client:
+        yield from log_findings(log_state(client))
+        for group in client.xinfo_groups(ENTRIES) if client.exists(ENTRIES) else []:
+            unread = group["pending"] + (group["lag"] or 0)
+            if group["name"] != GROUP and unread > MANY_UNREAD:
+                name = group["name"]
+                yield Finding(
+                    WARNING,
+                    f"The reader “{name}” has not read {unread} messages, which stay in Redis' memory until it has. "
+                    f"Start it, or run `redis-cli XGROUP DESTROY '{ENTRIES}' {name}` if it will never read them.",
+                )
+
+
+def log_findings(state: LogState) -> Iterator[Finding]:
+    """What is to say about how far the log is ahead of the database."""
+    if state.seconds > LONG_LAG:
+        yield Finding(
+            WARNING,
+            f"The database lacks {state.waiting} messages of the message log, the oldest for {state.seconds:.0f} "
+            "seconds. Look whether `manage.py replicate`, or `manage.py serve` with REPLICATING=on, runs, and into its "
+            "log.",
+        )
+    else:
+        yield Finding(OK, f"Redis keeps every message of the message log. The database lacks {state.waiting} of them.")
+    if state.dead:
+        yield Finding(
+            WARNING,
+            f"The database has refused {state.dead} messages. See `manage.py replicate --dead`, and docs/log.md.",
+        )
 
 
 def places() -> dict[str, Path]:
@@ -227,5 +273,6 @@ CHECKS: list[Check] = [
     ("files", check_files),
     ("disks", check_disks),
     ("Redis", check_redis),
+    ("message log", check_log),
     ("mail", check_mail),
 ]

@@ -6,17 +6,14 @@ from typing import Any
 
 from django.conf import settings
 
-from chatsite import metrics
+from chatsite import health, metrics
 from chatsite.doctor.mirror import description, is_doctor
-from chatsite.health import Readiness
 from conversations.threshold.proxies import PROXY_SIGNS, SECURE, hops, warn_once
 
 Scope = dict[str, Any]
 # Status, content type and content
 Response = tuple[int, str, str]
 TEXT = "text/plain; charset=utf-8"
-
-readiness = Readiness()
 
 THIS_MACHINE = re.compile(rb"(localhost|[\w-]+\.localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
@@ -41,9 +38,11 @@ async def early_response(scope: Scope) -> Response | None:
     if scope["path"] == "/healthz":
         return 200, TEXT, "ok\n"
     if scope["path"] == "/readyz":
-        problem = await readiness.find_problem()
-        return (503, TEXT, f"{problem}\n") if problem else (200, TEXT, "ready\n")
+        status, content = await health.describe()
+        return status, TEXT, content
     if scope["path"] == "/metrics" and scope["method"] in ("GET", "HEAD") and metrics.may_read(scope):
+        if settings.MESSAGE_LOG:
+            await health.log_readiness.find_problem()  # it notes what the metrics say
         try:
             return 200, *metrics.exposition(scope, await metrics.ask_total())
         except TimeoutError:  # the sum of some would look as if counters had been reset
