@@ -55,6 +55,9 @@ OWN_RETRY_SECONDS = 60
 MARGIN, CONVERSATIONS_MARGIN = 10_000, 10
 """Ids of messages and of conversations that are skipped when Redis was started anew: it may have lost the last ones."""
 
+MOST_BYTES = 1024 * 1024
+"""Bytes of entries that are copied in one transaction."""
+
 PAGE = 1000
 """Entries that are read at once where one of them is looked for."""
 
@@ -188,16 +191,32 @@ TAIL = """
 """
 
 TAILS = """
-    local found = {}
-    for index = 1, #ARGV, 2 do
-        local rows = redis.call('XRANGE', '{log}:c:' .. ARGV[index], '(' .. ARGV[index + 1] .. '-0', '+')
-        for number, row in ipairs(rows) do rows[number] = row[1] .. ' ' .. row[2][2] .. ' ' .. row[2][4] end
+    local found, left = {}, tonumber(ARGV[1])
+    for index = 2, #ARGV, 2 do
+        local rows, since = {}, ARGV[index + 1] .. '-0'
+        while left > 0 do
+            local some = redis.call('XRANGE', '{log}:c:' .. ARGV[index], '(' .. since, '+', 'COUNT', 20)
+            for _, row in ipairs(some) do
+                since = row[1]
+                rows[#rows + 1] = row[1] .. ' ' .. row[2][2] .. ' ' .. row[2][4]
+                left = left - #row[2][4]
+            end
+            if #some < 20 then break end
+        end
         found[#found + 1] = rows
     end
-    return found
+    return {left > 0 and 1 or 0, found}
 """
 """One text for each entry: parsing the answer of Redis is what takes the time."""
 
+FIRSTS = """
+    local found = {}
+    for index, number in ipairs(ARGV) do
+        local first = redis.call('XRANGE', '{log}:c:' .. number, '-', '+', 'COUNT', 1)[1]
+        found[index] = first and (first[1] .. ' ' .. first[2][2] .. ' ' .. first[2][4]) or ''
+    end
+    return found
+"""
 SETTLED = """
     local kept, seconds = ARGV[1], ARGV[2]
     for index = 3, #ARGV, 2 do
@@ -307,10 +326,22 @@ def newest(conversation: int, most: int) -> list[Entry]:
     return [_entry(row) for row in reversed(rows)]
 
 
-def tails(last: Mapping[int, int]) -> dict[int, list[Entry]]:
-    """What the streams of these conversations have above these ids. Raises redis.RedisError."""
-    rows = _run(TAILS, [number for pair in last.items() for number in pair]) if last else []
-    return {number: [_parsed(row) for row in found] for number, found in zip(last, rows, strict=True)}
+def tails(last: Mapping[int, int]) -> tuple[dict[int, list[Entry]], bool]:
+    """What the streams of these conversations have above these ids, and whether that is all of it.
+
+    Redis and the database have a time for one answer, so it is not much more than MOST_BYTES: then ask again for the
+    rest. Of each conversation, it is the first entries. Raises redis.RedisError.
+    """
+    if not last:
+        return {}, True
+    is_all, rows = _run(TAILS, [MOST_BYTES, *[number for pair in last.items() for number in pair]])
+    return {number: [_parsed(row) for row in found] for number, found in zip(last, rows, strict=True)}, bool(is_all)
+
+
+def firsts(numbers: Sequence[int]) -> dict[int, Entry]:
+    """The first entries in the streams of these conversations, of those that have any. Raises redis.RedisError."""
+    rows = _run(FIRSTS, numbers) if numbers else []
+    return {number: _parsed(row) for number, row in zip(numbers, rows, strict=True) if row}
 
 
 def has_more(conversation: int, than: int) -> bool:

@@ -100,10 +100,11 @@ def conversation_of(number: int, values: dict[str, Any]) -> Conversation:
 
 
 def settle(numbers: Collection[int]) -> list[Conversation]:
-    """Copy what the log has of these conversations into SQL, in one transaction; return those that exist.
+    """Copy what the log has of these conversations into SQL; return those that exist.
 
-    If SQL refuses any of it, each conversation is copied in a transaction of its own, and the refused entries go to the
-    dead letters. Raises redis.RedisError and the database's errors. Then the rest is copied later.
+    It is one transaction, or several if it is more than MOST_BYTES. If SQL refuses any of it, each conversation is
+    copied in a transaction of its own, and the refused entries go to the dead letters. Raises redis.RedisError and the
+    database's errors. Then the rest is copied later.
     """
     wanted = sorted(set(numbers))
     try:
@@ -120,6 +121,21 @@ Tails = list[tuple[Conversation, list[Entry]]]
 def _settle(
     numbers: list[int], start: Callable[[list[int]], None], copy_tails: Callable[[Tails], None]
 ) -> list[Conversation]:
+    changed: set[int] = set()
+    while True:
+        found, is_all = _settle_some(numbers, start, copy_tails)
+        changed |= {conversation.pk for conversation in found if conversation.has_new_header}
+        if is_all:
+            break
+    for conversation in found:
+        conversation.has_new_header = conversation.pk in changed
+    return found
+
+
+def _settle_some(
+    numbers: list[int], start: Callable[[list[int]], None], copy_tails: Callable[[Tails], None]
+) -> tuple[list[Conversation], bool]:
+    """One transaction of `_settle`, and whether it was the last one."""
     with transaction.atomic():
         # First new rows in the order of their numbers, then locks in this order: so two settlers never wait for each
         # other.
@@ -128,19 +144,24 @@ def _settle(
             start(unknown)
         found = {conversation.pk: conversation for conversation in Conversation.objects.lock_all(numbers)}
         prefetch_related_objects([each for each in found.values() if each.contact_id], "contact")
-        tails = message_log.tails({number: each.last_message_id for number, each in found.items()})
+        tails, is_all = message_log.tails({number: each.last_message_id for number, each in found.items()})
         copy_tails([(found[number], entries) for number, entries in tails.items() if entries])
         # All of them: whoever has copied them may have died before this.
         last = [(number, found[number].last_message_id if number in found else MAX_ID) for number in numbers]
         transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
-    return list(found.values())
+    return list(found.values()), is_all
 
 
 def settle_locked(conversation: Conversation) -> None:
     """Copy what the log has of a locked conversation, in a transaction. Raises redis.RedisError."""
-    entries = message_log.tail(conversation.pk, conversation.last_message_id).entries
-    if not entries:
-        return
+    is_all = False
+    while not is_all:
+        tails, is_all = message_log.tails({conversation.pk: conversation.last_message_id})
+        if entries := tails[conversation.pk]:
+            _settle_entries(conversation, entries)
+
+
+def _settle_entries(conversation: Conversation, entries: list[Entry]) -> None:
     before = dict(conversation.__dict__)
     try:
         with transaction.atomic():
@@ -164,11 +185,10 @@ def settle_if_possible(conversation: Conversation) -> None:
 
 def _start(numbers: list[int]) -> None:
     """Insert conversations that were started in the log. Those that were deleted stay away."""
-    tails = message_log.tails(dict.fromkeys(numbers, 0))
     new = [
-        conversation_of(number, entries[0].values)
-        for number, entries in tails.items()
-        if entries and "new" in entries[0].values
+        conversation_of(number, first.values)
+        for number, first in message_log.firsts(numbers).items()
+        if "new" in first.values
     ]
     Conversation.objects.bulk_create(new, ignore_conflicts=True)  # another may insert them at this moment
     if Conversation.objects.filter(pk__in=[conversation.pk for conversation in new]).count() < len(new):
@@ -177,10 +197,11 @@ def _start(numbers: list[int]) -> None:
 
 def _start_with_care(numbers: list[int]) -> None:
     """As `_start`, for one conversation. If it is refused, its entries go to the dead letters."""
-    [(number, entries)] = message_log.tails(dict.fromkeys(numbers, 0)).items()
+    [number] = numbers
+    first = message_log.firsts(numbers).get(number)
     try:
-        if entries and "new" in entries[0].values:
-            conversation = conversation_of(number, entries[0].values)
+        if first and "new" in first.values:
+            conversation = conversation_of(number, first.values)
             _drop_deleted(conversation)
             with transaction.atomic():
                 conversation.save(force_insert=True)
@@ -189,8 +210,9 @@ def _start_with_care(numbers: list[int]) -> None:
     except Exception as error:
         if not Conversation.objects.filter(pk=number).exists():  # else another has just inserted it
             logger.error("The conversation %s of the message log is refused: %s", number, error)
-            for entry in entries:
-                message_log.bury(number, entry, str(error))
+            while entries := message_log.tails({number: 0})[0][number]:
+                for entry in entries:
+                    message_log.bury(number, entry, str(error))
 
 
 def _drop_deleted(instance: Model) -> None:
