@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
 
 from conversations import actions
@@ -371,3 +372,9 @@ def test_an_acknowledgement_has_the_message(
         assert widget.post("/api/messages/?since=0", message, "application/json").status_code == 503
     found = widget.post("/api/messages/?since=0", message, "application/json").json()["items"]
     assert [item["content"] for item in found] == [*stored()[: earlier + 1], "Mine"]
+
+
+def test_a_backup_has_what_was_acknowledged_before(message_log: ModuleType, talk: Conversation, tmp_path: Path) -> None:
+    actions.post_message(content="Only in the log", conversation=talk)
+    call_command("backup", str(tmp_path / "chatsite.tar"))
+    assert stored()[-1] == "Only in the log"

@@ -63,7 +63,7 @@ def drain(say: Callable[[str], Any]) -> None:
     client = message_log.client()
     _refuse_others(client)
     last_message, last_conversation = client.get(MESSAGES) or "", client.get(CONVERSATIONS) or ""
-    _settle_all(client)
+    settle_all()
     say("The database has all messages of the log.")
     if dead := client.xlen(DEAD):
         raise CannotDrain(
@@ -85,8 +85,9 @@ def _refuse_others(client: Any) -> None:
         )
 
 
-def _settle_all(client: Any) -> None:
-    """Copy what the log has of any conversation."""
+def settle_all() -> None:
+    """Copy what the log has of any conversation. Raises redis.RedisError, and the database's errors."""
+    client = message_log.client()
     numbers = [int(key.rpartition(":")[2]) for key in client.scan_iter("{log}:c:*", count=1000)]
     for start in range(0, len(numbers), BATCH):
         settle(numbers[start : start + BATCH])

@@ -10,13 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+import redis
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import Error, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import Max
 
+from conversations.actions.switch_log import settle_all
 from conversations.management import snapshot
 from conversations.management.archive import (
     CONTENTS,
@@ -59,6 +61,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, file: str, force: bool, **options: Any) -> None:
         """Write the archive. Raises CommandError, and leaves no file, if anything fails."""
         self.report = every(REPORT_EVERY, self.stderr.write)
+        if settings.MESSAGE_LOG:
+            self.settle()
         try:
             if file == "-":
                 self.write(sys.stdout.buffer, None)
@@ -73,6 +77,16 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"The backup cannot be written: {error.strerror or error}. No file is left.") from error
         self.stdout.write(f"{file}: {self.summary}.")
+
+    def settle(self) -> None:
+        """Copy what the message log has into the database first."""
+        try:
+            settle_all()
+        except (redis.RedisError, Error) as error:
+            self.stderr.write(
+                "Warning: this backup does not have messages that are only in the message log, "
+                f"because they cannot be copied into the database: {error}"
+            )
 
     def write(self, stream: IO[bytes], directory: Path | None) -> None:
         """Write the archive to a stream. `directory` is where its file is, for the space that is left."""
