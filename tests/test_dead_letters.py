@@ -1,15 +1,19 @@
 """Messages that SQL refuses are kept: an operator sees them, and writes them again or deletes them."""
 
 import uuid
+from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 
 from conversations import actions
+from conversations.actions import delete_orphaned_files as deleting
 from conversations.actions.replicate import Replicator
-from conversations.models import Conversation, Message, Website, settling
+from conversations.models import Attachment, Conversation, Message, Website, settling
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,6 +136,24 @@ def test_a_dead_letter_of_a_deleted_conversation_cannot_be_written_again(
         says(capsys, "--retry-dead")
     says(capsys, "--forget-dead", str(dead.pk))
     assert says(capsys, "--dead") == ""
+
+
+def test_the_files_of_a_dead_letter_are_kept_until_it_is_forgotten(
+    talk: Conversation, message_log: ModuleType, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    monkeypatch.setattr(deleting, "MIN_AGE", timedelta(days=-1))
+    attachment = Attachment(name="photo.txt", kind="text/plain", size=2, file=ContentFile(b"Hi", "photo.txt"))
+    message = actions.post_message(content="See this", conversation=talk, attachments=[attachment])
+    [(_, fields)] = message_log.client().xrange(message_log.ENTRIES, f"{message.pk}-0")
+    Message.objects.get(pk=message.pk).attachments.all()._raw_delete("default")  # as if it had been refused
+    entry = message_log.Entry(message.pk, 0, fields["entry"])
+    message_log.bury(talk.pk, entry, "It was refused")
+    list(deleting.delete_orphaned_files())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()]
+    call_command("replicate", "--forget-dead", str(message.pk))
+    list(deleting.delete_orphaned_files())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_dead_letter_is_forgotten(dead: Message, capsys: Any) -> None:

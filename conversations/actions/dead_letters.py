@@ -12,6 +12,7 @@ from conversations import message_log
 from conversations.announce import announce
 from conversations.message_log import DEAD, PAGE
 from conversations.models import Conversation, Message
+from conversations.models.attachment import FILE_FIELDS
 from conversations.models.settling import settle
 
 WORDS = 60
@@ -55,6 +56,12 @@ def dead_letters() -> Iterator[DeadLetter]:
         start = f"({rows[-1][0]}"
         for key, fields in rows:
             yield DeadLetter(key, int(fields["id"]), int(fields["conversation"]), fields["reason"], fields["entry"])
+
+
+def stored_names() -> set[str]:
+    """The paths of the stored files of all dead letters. Raises redis.RedisError."""
+    files = [file for letter in dead_letters() for file in letter.values.get("files", ())]
+    return {file[field] for file in files for field in FILE_FIELDS if file.get(field)}
 
 
 def retry(letter: DeadLetter) -> Message:

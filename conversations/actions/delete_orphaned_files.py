@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
+from conversations.actions import dead_letters
 from conversations.models import Attachment
 
 MIN_AGE = timedelta(days=1)
@@ -22,14 +24,16 @@ NAME = re.compile("[0-9a-f]{32}")
 def delete_orphaned_files() -> Iterator[Counter[str]]:
     """Delete the files of messages that were never written, or are deleted, because the process was killed meanwhile.
 
-    Yields after each folder how many. It may be interrupted, and run twice at once.
+    Yields after each folder how many. It may be interrupted, and run twice at once. Files of dead letters are kept.
+    Raises redis.RedisError if the message log does not answer.
     """
     before = timezone.now() - MIN_AGE
+    dead = dead_letters.stored_names() if settings.MESSAGE_LOG else set()
     folders = default_storage.listdir("")[0] if default_storage.exists("") else []
     for folder in filter(FOLDER.fullmatch, folders):
         deleted = 0
         names = {f"{folder}/{name}" for name in default_storage.listdir(folder)[1] if NAME.fullmatch(name)}
-        for name in names - Attachment.objects.stored_names(f"{folder}/") if names else ():
+        for name in names - dead - Attachment.objects.stored_names(f"{folder}/") if names else ():
             with suppress(FileNotFoundError):  # its conversation is being deleted at this moment
                 if default_storage.get_modified_time(name) < before:
                     default_storage.delete(name)
