@@ -217,6 +217,7 @@ FIRSTS = """
     end
     return found
 """
+
 SETTLED = """
     local kept, seconds = ARGV[1], ARGV[2]
     for index = 3, #ARGV, 2 do
@@ -370,9 +371,9 @@ def set_settled(last: Iterable[tuple[int, int]]) -> None:
         _run(SETTLED, [KEPT, KEPT_SECONDS, *numbers])
 
 
-def share(name: str, value: bytes, seconds: int) -> None:
-    """Keep a value for all processes (models/remembered.py). Raises redis.RedisError."""
-    client().set(f"{{log}}:read:{name}", value.hex(), ex=seconds)
+def share(name: str, value: bytes, seconds: int, *, only_replaces: bool) -> None:
+    """Keep a value for all processes (models/remembered.py), or only instead of another. Raises redis.RedisError."""
+    client().set(f"{{log}}:read:{name}", value.hex(), ex=seconds, xx=only_replaces)
 
 
 def shared(name: str) -> bytes | None:

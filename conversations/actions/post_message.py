@@ -222,9 +222,12 @@ def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None
     earlier = message_of(entry, known)
     if draft.conversation is None:  # a retry of the first message: see `_may_find_by_retry`
         website = draft.website or Website.objects.default()
-        same_conversation = "new" in entry.values and known.contact_id is None and known.website_id == website.pk
+        is_first = "new" in entry.values and entry.values["new"]["uuid"] == known.uuid.hex  # and it was not renewed
+        same_conversation = is_first and known.contact_id is None and known.website_id == website.pk
     else:
-        same_conversation = draft.conversation.pk == known.pk
+        same_conversation = draft.conversation.pk == known.pk and _may_write(
+            draft.conversation, known, draft.agent, draft.claim
+        )
     same_agent = earlier.agent_id == (draft.agent.pk if draft.agent else None)
     if earlier.content != draft.content or draft.attachments or not same_agent or not same_conversation:
         raise AlreadySent

@@ -78,8 +78,11 @@ class Memory:
             if self.away_since is None:
                 self.away_since = now
                 logger.warning("The database is away: requests go on with what was read before.")
-            found = self.results.get(key) or (self.read_shared(key) if kind.is_shared else None)
-            if found is None or found.at < self.away_since - kind.seconds or now > self.away_since + LONGEST:
+            oldest = self.away_since - kind.seconds
+            found = self.results.get(key)
+            if kind.is_shared and (found is None or found.at < oldest):  # another process may have read it later
+                found = self.read_shared(key)
+            if found is None or found.at < oldest or now > self.away_since + LONGEST:
                 raise
             return found.rows
         self.away_since = None
@@ -92,12 +95,15 @@ class Memory:
         return rows
 
     def share(self, key: tuple[str, tuple[Any, ...]], found: Read) -> None:
-        """Let other processes have a result."""
+        """Let other processes have a result. That there is nothing only replaces that there was something.
+
+        Otherwise strangers could fill Redis by asking for what does not exist.
+        """
         self.shared[key] = found.at
         if len(self.shared) > MOST:
             self.shared.clear()
         try:
-            message_log.share(_name(key), pickle.dumps(found), LONGEST)
+            message_log.share(_name(key), pickle.dumps(found), LONGEST, only_replaces=not found.rows)
         except redis.RedisError as error:
             logger.warning("Other processes cannot be told what was read: %r", error)
 
