@@ -1,5 +1,6 @@
 """With MESSAGE_LOG=redis nothing starts on a Redis that may lose messages, and a sentence says what to do."""
 
+import re
 import shutil
 import socket
 import time
@@ -10,8 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from chatsite.log_checks import find_config_problems, find_log_problems
-from tests.conftest import free_port
+from chatsite.log_checks import OPTIONS, find_config_problems, find_log_problems
+from chatsite.metrics import LOG
+from conversations.actions.replicate import CLAIM
+from conversations.message_log import CONVERSATIONS_MARGIN, KEPT, KEPT_SECONDS, MARGIN, RETRY_SECONDS
+from conversations.models.remembered import ACCESS, LONGEST
+from tests.conftest import ROOT, free_port
 from tests.services import Service, redis_server
 from tests.test_serve import refusal, serving
 
@@ -112,3 +117,17 @@ def test_serve_starts_while_redis_is_away(tmp_path: Path, migrated: Path, capfd:
     with serving(tmp_path, migrated, MESSAGE_LOG="redis", REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
         pass
     assert "Nobody can write messages either" in capfd.readouterr().err
+
+
+def test_the_docs_state_the_real_settings_and_numbers() -> None:
+    text = (ROOT / "docs/log.md").read_text()
+    example = (ROOT / ".env.example").read_text()
+    names = set(re.findall(r"^(MESSAGE_LOG\w*|REPLICATING)=", example, re.MULTILINE))
+    assert len(names) == 5
+    assert all(f"| `{name}` |" in text for name in names)
+    assert all(f"| `{option}` |" in text for option in OPTIONS if option != "maxmemory")
+    assert all(f"`{name}`" in text for name in LOG)
+    assert f"{MARGIN:,} of\nmessages and {CONVERSATIONS_MARGIN} of conversations" in text
+    assert f"for at most {LONGEST // 60} minutes" in text
+    assert f"{KEPT} messages of a conversation stay for an hour" in text
+    assert (KEPT_SECONDS, RETRY_SECONDS, ACCESS.seconds, CLAIM) == (3600, 7 * 24 * 3600, 30, 10)  # as it says in words
