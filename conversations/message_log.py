@@ -396,11 +396,17 @@ def remove(conversation: int, pk: int) -> None:
 def forget(conversation: int, last: int) -> None:
     """Delete what the log has of a conversation, because the conversation is deleted. Raises redis.RedisError.
 
+    Whoever has read it before and writes now gets SecretRenewed, and finds in SQL that it is gone.
+
     last: the id of its last message, as SQL had it.
     """
     head = f"{{log}}:h:{conversation}"
     uuid, newest = client().hmget(head, "uuid", "last")
-    client().delete(head, f"{{log}}:c:{conversation}", *([f"{{log}}:u:{uuid}"] if uuid else []))
+    pipeline = client().pipeline()
+    pipeline.delete(head, f"{{log}}:c:{conversation}", *([f"{{log}}:u:{uuid}"] if uuid else []))
+    pipeline.hset(head, "uuid", "deleted")
+    pipeline.expire(head, KEPT_SECONDS)
+    pipeline.execute()
     for stream, end in ((ENTRIES, max(last, int(newest or 0))), (DEAD, "+")):
         start = "-"
         while rows := client().xrange(stream, start, end, count=PAGE):

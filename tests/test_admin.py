@@ -72,7 +72,7 @@ def rows(bob: Agent) -> dict[type[models.Model], Any]:
     )
     Token.objects.issue(bob, "script", "READ")
     return {
-        Attachment: attachment,
+        Attachment: Attachment.objects.get(uuid=attachment.uuid),
         Contact: Contact.objects.get(),
         Conversation: message.conversation,
         Message: message,

@@ -111,7 +111,8 @@ def test_a_customer_who_comes_back_meanwhile_keeps_the_conversation(
 ) -> None:
     alice.post("/chat/shop/messages/", {"content": "Hello"})
     conversation = Conversation.objects.get()
-    Message.objects.bulk_create(Message(conversation=conversation, author="CUS", content=f"{n}") for n in range(25))
+    for number in range(25):
+        post_message(content=f"{number}", conversation=conversation)
     Conversation.objects.update(last_message_at=timezone.now() - LONG_AGO)
     monkeypatch.setattr(expiring, "MESSAGES", 10)
     running = steps()

@@ -180,6 +180,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         commits, and `?since=` skips none. SQLite has no row locks: there a transaction locks the whole file.
         """
         found = self._lock_row(pk)
+        if settings.MESSAGE_LOG and found is None and _settle_number(pk):
+            found = self._lock_row(pk)
         if found is None or (secret and secret != found.uuid):
             raise Conversation.DoesNotExist
         if settings.MESSAGE_LOG:
