@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Model, prefetch_related_objects
+from django.utils import timezone
 
 from conversations import message_log
 from conversations.message_log import Entry
@@ -235,6 +236,9 @@ def _copy(tails: Tails) -> None:
     messages = [_take_in(conversation, entry) for conversation, entries in tails for entry in entries]
     for (conversation, _), header in zip(tails, before, strict=True):
         conversation.has_new_header = _header(conversation) != header
+    agents = {message.agent_id for message in messages if message.agent_id}
+    if len(agents) > User.objects.filter(pk__in=agents).count():
+        raise IntegrityError("An agent was deleted.")  # most databases would say so only at the commit
     Message.objects.bulk_create(messages)
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
@@ -284,6 +288,7 @@ def _take_in(conversation: Conversation, entry: Entry) -> Message:
     names = [file.name for file in message.attached]
     conversation.take_in(message, entry.values["name"], entry.values["email"], names)
     conversation.last_message_id = entry.id
+    conversation.updated_at = timezone.now()  # whoever asks for what was updated since a moment has not seen it before
     return message
 
 
