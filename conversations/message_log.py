@@ -218,6 +218,15 @@ FIRSTS = """
     return found
 """
 
+LASTS = """
+    local found = {}
+    for index, number in ipairs(ARGV) do
+        local newest = redis.call('XREVRANGE', '{log}:c:' .. number, '+', '-', 'COUNT', 1)[1]
+        found[index] = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+    end
+    return found
+"""
+
 SETTLED = """
     local kept, seconds = ARGV[1], ARGV[2]
     for index = 3, #ARGV, 2 do
@@ -343,6 +352,12 @@ def firsts(numbers: Sequence[int]) -> dict[int, Entry]:
     """The first entries in the streams of these conversations, of those that have any. Raises redis.RedisError."""
     rows = _run(FIRSTS, numbers) if numbers else []
     return {number: _parsed(row) for number, row in zip(numbers, rows, strict=True) if row}
+
+
+def lasts(numbers: Sequence[int]) -> list[int]:
+    """The ids of the last messages in the streams of these conversations, 0 for none. Raises redis.RedisError."""
+    found: list[int] = _run(LASTS, numbers) if numbers else []
+    return found
 
 
 def has_more(conversation: int, than: int) -> bool:

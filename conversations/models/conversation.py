@@ -121,6 +121,11 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             with suppress(RedisError):  # the others are known all the same
                 if _settle_unknown(unknown):
                     known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
+        if settings.MESSAGE_LOG:
+            with suppress(RedisError):
+                lasts = message_log.lasts([each.pk for each in known.values()])
+                for (key, each), last in zip(list(known.items()), lasts, strict=True):
+                    known[key] = each._replace(last_message_id=max(last, each.last_message_id))
         return known
 
     def by_uuid(self, value: str | uuid.UUID | None, *related: str) -> "Conversation | None":
