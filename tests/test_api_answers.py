@@ -249,8 +249,11 @@ def test_chunked_uploads_are_received_and_have_the_same_limits(server: Server) -
 
     uuid = send("/api/messages/", b'{"content": "Hi"}', "application/json")[1]["items"][0]["conversation"]
     list_newest = Request(f"{server.url}/api/conversation/?limit=1", headers={"Authorization": f"Bearer {token}"})
-    with urlopen(list_newest) as response:
-        number = json.load(response)["items"][0]["id"]
+    found: list[Any] = []
+    while not found:  # with the message log, the list has it a moment later
+        with urlopen(list_newest) as response:
+            found = json.load(response)["items"]
+    number = found[0]["id"]
     for path in (f"/api/messages/{uuid}/files/", f"/api/conversation/{number}/files/"):
         kind = "multipart/form-data; boundary=x"
         status, body = send(path, [head, b"a plan", b"\r\n--x--\r\n"], kind)
