@@ -1,6 +1,10 @@
 """The message log is switched on and off on a database with messages: ids rise, and nothing is lost."""
 
+import json
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +19,8 @@ from conversations.actions.replicate import Replicator
 from conversations.actions.switch_log import prepare_ids
 from conversations.message_log import ENTRIES, Drained
 from conversations.models import Conversation, Message
-from tests.conftest import use_new_client
+from tests.conftest import ROOT, default_database, server_database, use_new_client
+from tests.services import Chat, Service
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -197,3 +202,44 @@ def test_a_start_leaves_the_next_ids_alone(message_log: ModuleType, settings: An
     prepare_ids()
     assert write("Again").pk == second + 1
     connection.close()
+
+
+# Real processes -------------------------------------------------------------------------------------------------------
+
+
+def test_servers_switch_the_log_off_and_on_without_losing_a_message(
+    tmp_path: Path, log_service: Service, message_log: ModuleType
+) -> None:
+    for url in server_database(tmp_path):
+        with_log = {"DATABASE_URL": url, "REDIS_URL": log_service.url, "MESSAGE_LOG": "redis", "REPLICATING": "off"}
+        chat = Chat(tmp_path, with_log)
+        chat.manage("migrate", "--verbosity", "0")
+        with default_database(url):
+            chat.start()
+            talk = chat.begin()
+            assert chat.post(talk)[0] == 200
+            chat.kill()  # and only the log has the message
+            assert len(stored()) == 1
+            chat.environment["MESSAGE_LOG"] = "sql"
+            refused = subprocess.run([sys.executable, *chat.command], cwd=ROOT, env=chat.environment, timeout=60)
+            assert refused.returncode == 1
+            assert "Redis has a message log, and the database may lack" in chat.log
+            chat.environment["MESSAGE_LOG"] = "redis"
+            assert "switched off" in chat.manage("replicate", "--drain")
+            assert len(stored()) == 2
+            for mode, copies in (("sql", "off"), ("redis", "on")):
+                chat.environment |= {"MESSAGE_LOG": mode, "REPLICATING": copies}
+                chat.start()
+                assert chat.post(talk)[0] == 200
+                assert chat.stop() == 0
+            ids = [message["id"] for message in json.loads(_all_of(chat, talk))["items"]]
+            assert ids == sorted(set(ids))
+            assert len(ids) == 4
+
+
+def _all_of(chat: Chat, talk: str) -> bytes:
+    """All messages of a conversation, as its widget gets them."""
+    chat.start()
+    content = chat.poll(talk)[3]
+    chat.stop()
+    return content
