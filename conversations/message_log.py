@@ -58,6 +58,9 @@ MARGIN, CONVERSATIONS_MARGIN = 10_000, 10
 MOST_BYTES = 1024 * 1024
 """Bytes of entries that are copied in one transaction."""
 
+DELETED = "deleted"
+"""What the log has instead of the uuid of a conversation that was deleted."""
+
 PAGE = 1000
 """Entries that are read at once where one of them is looked for."""
 
@@ -171,6 +174,14 @@ RENEW = """
     end
 """
 
+FENCE = f"""
+    local head = '{{log}}:h:' .. ARGV[1]
+    local uuid = redis.call('HGET', head, 'uuid')
+    if uuid then redis.call('DEL', '{{log}}:u:' .. uuid) end
+    redis.call('HSET', head, 'uuid', '{DELETED}')
+    redis.call('PERSIST', head)
+"""
+
 FORGET_SENT = """
     local key, pk = '{log}:sent:' .. ARGV[1], ARGV[2] .. ' '
     local sent = redis.call('GET', key)
@@ -209,10 +220,11 @@ TAILS = """
 """
 """One text for each entry: parsing the answer of Redis is what takes the time."""
 
-FIRSTS = """
-    local found = {}
+FIRSTS = f"""
+    local found = {{}}
     for index, number in ipairs(ARGV) do
-        local first = redis.call('XRANGE', '{log}:c:' .. number, '-', '+', 'COUNT', 1)[1]
+        local first = redis.call('XRANGE', '{{log}}:c:' .. number, '-', '+', 'COUNT', 1)[1]
+        if redis.call('HGET', '{{log}}:h:' .. number, 'uuid') == '{DELETED}' then first = nil end
         found[index] = first and (first[1] .. ' ' .. first[2][2] .. ' ' .. first[2][4]) or ''
     end
     return found
@@ -267,6 +279,15 @@ PREPARE = """
             redis.call('SET', key, string.format('%.0f', least))
         end
     end
+    if redis.call('EXISTS', '{log}:entries') == 1 then  -- its ids can only rise
+        local info, newest = redis.call('XINFO', 'STREAM', '{log}:entries'), '0'
+        for index = 1, #info, 2 do
+            if info[index] == 'last-generated-id' then newest = string.match(info[index + 1], '^%d+') end
+        end
+        if tonumber(redis.call('GET', '{log}:messages') or 0) < tonumber(newest) then
+            redis.call('SET', '{log}:messages', newest)
+        end
+    end
     redis.call('SET', '{log}:run', run)
 """
 
@@ -319,6 +340,14 @@ def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> N
     _run(RENEW, [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS])
 
 
+def fence(conversation: int) -> None:
+    """A conversation is being deleted, under its lock in SQL. Raises redis.RedisError: then it must not be deleted.
+
+    From now on, messages to it are refused with SecretRenewed, and nothing begins it again in SQL.
+    """
+    _run(FENCE, [conversation])
+
+
 def forget_sent(client_id: UUID, retry: Appended) -> None:
     """A message may be sent again with this client_id, unless that was done after `retry` was found by it."""
     _run(FORGET_SENT, [client_id.hex, retry.id])
@@ -349,7 +378,10 @@ def tails(last: Mapping[int, int]) -> tuple[dict[int, list[Entry]], bool]:
 
 
 def firsts(numbers: Sequence[int]) -> dict[int, Entry]:
-    """The first entries in the streams of these conversations, of those that have any. Raises redis.RedisError."""
+    """The first entries in the streams of these conversations, of those that have any and were not deleted in SQL.
+
+    Raises redis.RedisError.
+    """
     rows = _run(FIRSTS, numbers) if numbers else []
     return {number: _parsed(row) for number, row in zip(numbers, rows, strict=True) if row}
 
@@ -419,7 +451,7 @@ def forget(conversation: int, last: int) -> None:
     uuid, newest = client().hmget(head, "uuid", "last")
     pipeline = client().pipeline()
     pipeline.delete(head, f"{{log}}:c:{conversation}", *([f"{{log}}:u:{uuid}"] if uuid else []))
-    pipeline.hset(head, "uuid", "deleted")
+    pipeline.hset(head, "uuid", DELETED)
     pipeline.expire(head, KEPT_SECONDS)
     pipeline.execute()
     for stream, end in ((ENTRIES, max(last, int(newest or 0))), (DEAD, "+")):

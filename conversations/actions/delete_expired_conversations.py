@@ -5,10 +5,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from conversations import message_log
 from conversations.models import Conversation, Website
+from conversations.models.settling import settle_locked
 
 WINDOW = 5000
 """Primary keys that one query looks at: no index finds old conversations, and no query may take long."""
@@ -25,7 +28,7 @@ def delete_expired_conversations() -> Iterator[Counter[str]]:
 
     Yields after each short transaction how many were deleted, by the names of their websites. It may be interrupted at
     any moment and run again, also twice at the same time. Of a long conversation the oldest messages go first; if it
-    gets a new message meanwhile, it stays with the others.
+    gets a new message meanwhile, it stays with the others. Raises redis.RedisError if the message log does not answer.
     """
     now = timezone.now()
     first, last = Conversation.objects.first_and_last_id() if _limits(now) else (1, 0)
@@ -56,6 +59,9 @@ def _delete_some(expired: deque[int], now: datetime) -> list[str]:
         while left:
             conversation = Conversation.objects.lock_if_exists(left[0])
             before, name = limits.get(conversation.website_id, (None, "")) if conversation else (None, "")
+            if conversation and before and conversation.last_message_at < before and settings.MESSAGE_LOG:
+                message_log.fence(conversation.pk)
+                settle_locked(conversation)
             # A message may have been added before the lock was held.
             if conversation and before and conversation.last_message_at < before:
                 if conversation.messages.delete_oldest(MESSAGES):

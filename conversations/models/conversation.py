@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, models, transaction
 from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -481,6 +481,13 @@ def parse_uuid(value: Any) -> uuid.UUID | None:
         return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
     except (TypeError, ValueError, AttributeError):
         return None
+
+
+@receiver(pre_delete, sender=Conversation)
+def _fence_in_log(instance: Conversation, **_more: Any) -> None:
+    """Let nobody write to it in the message log any more. Raises redis.RedisError: then it is not deleted."""
+    if settings.MESSAGE_LOG:
+        message_log.fence(instance.pk)
 
 
 @receiver(post_delete, sender=Conversation)

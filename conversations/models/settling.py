@@ -328,7 +328,7 @@ def known_by_log(number: int | None = None, uuid: UUID | None = None) -> Convers
         found = message_log.known(number) if number is not None else {}
     except redis.RedisError:
         return None
-    if "last" not in found or (uuid and found["uuid"] != uuid.hex):
+    if "last" not in found or found["uuid"] == message_log.DELETED or (uuid and found["uuid"] != uuid.hex):
         return None
     return Conversation(
         pk=number,
