@@ -158,6 +158,18 @@ def test_what_another_reader_has_not_read_is_kept_until_it_has(message_log: Modu
     assert left(message_log) == {"{log}:drained"}
 
 
+def test_a_log_in_a_redis_that_may_lose_it_can_be_drained(message_log: ModuleType, capsys: Any) -> None:
+    write("Hello")
+    message_log.client().config_set("appendfsync", "no")
+    try:
+        with pytest.raises(CommandError, match="CONFIG SET appendfsync always"):
+            call_command("replicate")
+        drain(capsys)
+    finally:
+        message_log.client().config_set("appendfsync", "always")
+    assert stored() == ["Hello"]
+
+
 def test_without_a_log_nothing_starts_while_redis_has_one(message_log: ModuleType, settings: Any, capsys: Any) -> None:
     settings.MESSAGE_LOG = False
     assert find_log_problems() == []

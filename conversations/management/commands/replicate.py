@@ -42,7 +42,8 @@ class Command(BaseCommand):
         """Do what the options say. Raises CommandError with a sentence if it cannot."""
         if not settings.MESSAGE_LOG:
             raise CommandError("There is no message log: MESSAGE_LOG is not redis.")
-        if problems := find_log_problems():
+        copies = not any(options[name] for name in ("drain", "dead", "retry_dead", "forget_dead"))
+        if (problems := find_log_problems()) and (copies or not settings.REDIS_URL):
             raise CommandError("\n".join(problems))
         try:
             if options["drain"]:
