@@ -80,7 +80,9 @@ def test_a_deleted_conversation_is_deleted_in_the_log(
     delete(admin, talk)
     assert not Conversation.objects.filter(pk=talk.pk)
     assert secrets_in(message_log) == []
-    assert message_log.client().exists(f"{{log}}:c:{talk.pk}", f"{{log}}:h:{talk.pk}", f"{{log}}:u:{uuid}") == 0
+    assert message_log.client().exists(f"{{log}}:c:{talk.pk}", f"{{log}}:u:{uuid}") == 0
+    assert message_log.client().hgetall(f"{{log}}:h:{talk.pk}") == {"uuid": message_log.DELETED}
+    assert 0 < message_log.client().ttl(f"{{log}}:h:{talk.pk}") <= message_log.KEPT_SECONDS
     assert [fields["conversation"] for _, fields in message_log.client().xrange(ENTRIES)] == [str(other.pk)]
     Replicator(lambda: False).step()
     assert not Conversation.objects.filter(pk=talk.pk)
