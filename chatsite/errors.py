@@ -16,6 +16,9 @@ from redis import RedisError
 
 from chatsite.databases import is_outage
 from conversations.models.attachment import FULL
+from conversations.redis_client import is_full as is_redis_full
+from conversations.screen.forms import FULL as FULL_DATABASE
+from conversations.screen.forms import OUTAGE
 from conversations.threshold.origin import explain_mismatch, is_cross_origin
 
 SENTENCES = {
@@ -37,11 +40,6 @@ SENTENCES = {
 }
 
 
-OUTAGE = (_("The database does not answer"), _("Please try again in a moment."))
-FULL_DATABASE = (
-    _("The server is full at the moment"),
-    _("You can read messages, but not send any. Please try again later."),
-)
 API = "/api/"
 API_DETAILS = {
     400: "The host, the address or the body cannot be understood: check ALLOWED_HOSTS in .env, and /api/docs.",
@@ -112,7 +110,7 @@ def server_error(request: HttpRequest, *args: Any) -> HttpResponse:
         return error_response(request, 507)
     if is_outage(error) or isinstance(error, RedisError):
         code = getattr(error.__cause__ if error else None, "sqlite_errorcode", 0)
-        is_full = code & 0xFF in SQLITE_FULL  # the other bits tell details
+        is_full = code & 0xFF in SQLITE_FULL or is_redis_full(error)  # the other bits tell details
         response = error_response(request, 503, sentences=FULL_DATABASE if is_full else OUTAGE)
         response["Retry-After"] = "10" if is_full else "5"
         return response

@@ -429,6 +429,14 @@ def shared(name: str) -> bytes | None:
     return bytes.fromhex(found) if found else None
 
 
+def answers() -> bool:
+    """Whether Redis answers."""
+    try:
+        return bool(client().ping())
+    except redis.RedisError:
+        return False
+
+
 def bury(conversation: int, entry: Entry, reason: str) -> None:
     """Move an entry that SQL refuses from the conversation's stream to the dead letters."""
     client().xadd(DEAD, {"conversation": conversation, "id": entry.id, "entry": entry.text, "reason": reason})
@@ -496,7 +504,7 @@ def _append_to_replicas(arguments: Sequence[Any]) -> Any:
     pipeline = client().pipeline(transaction=False)
     pipeline.eval(APPEND, 1, MESSAGES, *arguments)
     pipeline.execute_command("WAIT", wanted, REPLICAS_MS)
-    found, copies = pipeline.execute()
+    found, copies = client().ask(pipeline.execute)
     if copies < wanted:
         raise redis.TimeoutError(f"{copies} replicas of Redis have the message, and not {wanted}.")
     return found

@@ -4,6 +4,9 @@ It has short timeouts: Chatsite also works without Redis.
 """
 
 import logging
+import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import redis
@@ -26,6 +29,9 @@ OPTIONS: dict[str, Any] = {
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
 
+FULL = re.compile("^(OOM|MISCONF) ")
+"""How the answers of a Redis begin whose memory or disk is full. It goes on answering what only reads."""
+
 logger = logging.getLogger(__name__)
 breaker = Breaker(pause=PAUSE, trial=10)
 
@@ -37,11 +43,15 @@ class RedisClient(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command and return the answer. Raises redis.ConnectionError and redis.TimeoutError."""
+        return self.ask(partial(super().execute_command, *args, **options))
+
+    def ask(self, execute: Callable[[], Any]) -> Any:
+        """What this returns, which asks Redis. Pipelines need it. Raises as `execute_command`."""
         if not breaker.allows():
             raise redis.ConnectionError(f"Redis is not asked again yet after this error: {RedisClient.failure}")
         try:
             with timed(redis_seconds):
-                answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+                answer = execute()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             RedisClient.failure = error
             breaker.failed()
@@ -59,3 +69,8 @@ class RedisClient(redis.Redis):
         if breaker.is_open:
             breaker.succeeded()
             logger.warning("Redis answers again.")
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether Redis has refused to write because it has no room."""
+    return isinstance(error, redis.OutOfMemoryError) or bool(FULL.match(str(error)))

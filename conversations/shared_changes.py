@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from conversations import redis_client
 from conversations.breaker import Breaker
 from conversations.metrics import redis_seconds, timed
 from conversations.redis_client import OPTIONS, PAUSE, RedisClient
@@ -30,6 +31,9 @@ SLOWEST = 0.99
 
 JITTER = 10_000
 """Microseconds that it may be behind for other reasons."""
+
+CREDIBLE = 1.2
+"""How many times the time limit a failure takes at most. If it takes longer, the event loop was busy, and not Redis."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +105,7 @@ class SharedChanges:
         Nothing is known of changes in an earlier era: Redis was started again, another server has taken over, or the
         clock was set back.
         """
-        if not self.breaker.allows():
+        if redis_client.breaker.is_open or not self.breaker.allows():
             return None
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
@@ -136,6 +140,8 @@ class SharedChanges:
             if not self.breaker.is_open:
                 logger.error("Redis does not answer: the database answers every poll. %r", error)
             self.breaker.failed()
+            if time.monotonic() - asked < CREDIBLE * self.timeout:
+                redis_client.breaker.failed()  # this request waits no second time, in its thread
             return None
         self.breaker.succeeded()
         # Redis' clock was set back if less time has passed on it than here, even if it is ahead of `latest` again.

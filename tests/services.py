@@ -219,7 +219,11 @@ class Line:
         with suppress(OSError):
             while True:
                 client = self.listener.accept()[0]
-                server = socket.create_connection(("127.0.0.1", self.to))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.to))
+                except ConnectionRefusedError:  # the service does not run
+                    client.close()
+                    continue
                 self.sockets += [client, server]
                 self.number += 1
                 for pair in ((client, server), (server, client)):
@@ -266,15 +270,19 @@ class Chat(Server):
         return self.log_file.read_text()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send a request, with JSON if there is a body."""
+        """Send a request, with JSON if there is a body, or with a form that is bytes."""
         started = time.monotonic()
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Content-Type": "application/json", **headers}
-        client.request(method, path, None if body is None else json.dumps(body), headers)
+        is_form = isinstance(body, bytes)
+        headers = {"Content-Type": f"application/{'x-www-form-urlencoded' if is_form else 'json'}", **headers}
+        client.request(method, path, body if body is None or is_form else json.dumps(body), headers)
         response = client.getresponse()
         content = response.read()
         client.close()
-        return response.status, time.monotonic() - started, dict(response.getheaders()), content
+        found: dict[str, str] = {}
+        for name, value in response.getheaders():  # several cookies are joined
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return response.status, time.monotonic() - started, found, content
 
     def begin(self) -> str:
         """Begin a conversation and return its uuid."""

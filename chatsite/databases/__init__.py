@@ -10,11 +10,14 @@ Statements of commands such as `migrate` may take any time: only connecting, and
 """
 
 import logging
+import threading
 import time
+from contextlib import suppress
 from sqlite3 import SQLITE_ERROR
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from conversations.breaker import Breaker
@@ -26,6 +29,13 @@ HANGS = 0.3
 FRESH = 1
 """Seconds after an answer in which a connection is not asked `SELECT 1` at the beginning of the next request."""
 
+PATIENCE = 1.0
+"""Seconds until the first answer in a request, with the message log: else it goes on with what is known. The first
+statement of a request reads a session, a website or a conversation, which takes milliseconds."""
+
+PAUSE = 1
+"""Seconds between two tries to connect to a database that hangs."""
+
 READ_ONLY = {1290, 1792, 1836}
 """MariaDB's and MySQL's error numbers for writing to a read-only server or in a read-only transaction."""
 
@@ -33,7 +43,7 @@ STALE = {"0A000", "26000"}
 """PostgreSQL's error codes for prepared statements that do not fit a changed table any more, or are unknown."""
 
 logger = logging.getLogger(__name__)
-breaker = Breaker(pause=1, trial=10)
+breaker = Breaker(pause=PAUSE, trial=10)
 
 
 class Trust:
@@ -42,6 +52,8 @@ class Trust:
     is_serving = False
     lost_at = float("-inf")  # time.monotonic(): connections that were opened before it are replaced
     failure = ""
+    is_probed = False  # whether a thread tries to connect
+    lock = threading.Lock()  # for starting and ending it
 
 
 def limit_requests() -> None:
@@ -53,6 +65,32 @@ def distrust(what: str) -> None:
     """Have all open connections of this process replaced before their next use."""
     Trust.lost_at = time.monotonic()
     logger.warning("%s. All of them are replaced before their next use.", what)
+
+
+def hangs(why: str) -> None:
+    """The database hangs. Until a thread has connected to it, requests fail at once; commands try it now and then."""
+    Trust.failure = why
+    breaker.failed()
+    with Trust.lock:
+        if Trust.is_serving and not Trust.is_probed:
+            Trust.is_probed = True
+            threading.Thread(target=probe, name="probing", daemon=True).start()
+
+
+def probe() -> None:
+    """In a thread: connect again and again, until it succeeds."""
+    database: Any = connection
+    database.is_probe = True
+    while True:
+        time.sleep(PAUSE)
+        with suppress(Exception):  # it hangs on, or refuses
+            database.close_if_unusable_or_obsolete()
+            database.connect()
+            database.close()
+        with Trust.lock:
+            if not breaker.is_open:
+                Trust.is_probed = False
+                return
 
 
 def is_read_only(error: BaseException | None) -> bool:
@@ -77,6 +115,9 @@ class LimitedDatabase(BaseDatabaseWrapper):
     opened_at = 0.0
     waited = 0.0  # seconds that the current request has waited for the database
     is_checking = False
+    is_probe = False  # whether it may try a database that hangs
+    is_patient = False  # whether its first statement may take as long as others
+    begun_at = float("-inf")  # time.monotonic() of the beginning of the current request
     answered_at = float("-inf")  # time.monotonic() of the last answer
     health_check_done: bool  # by Django: whether the connection is known to be alive in this request
 
@@ -93,12 +134,26 @@ class LimitedDatabase(BaseDatabaseWrapper):
         """How long the current request may still wait for the database; None for commands."""
         if not Trust.is_serving:
             return None
+        return self.longest() - self.waited
+
+    def longest(self) -> float:
+        """How long the current request may wait for the next answer, all that it has waited before included."""
         # A connection is checked in half of the time: the other half is for a new one.
-        return self.option("read_timeout") * (0.5 if self.is_checking else 1) - self.waited
+        longest = self.option("read_timeout") * (0.5 if self.is_checking else 1)
+        return min(longest, PATIENCE) if self.is_impatient() else longest
+
+    def is_impatient(self) -> bool:
+        """Whether the current request waits for its first answer, and may go on without it."""
+        return settings.MESSAGE_LOG and not self.is_patient and self.answered_at < self.begun_at
+
+    def connect_timeout(self) -> float:
+        """Seconds that connecting may take, whole ones for libpq, and 2 at least."""
+        longest = self.option("connect_timeout")
+        return min(longest, 2 * PATIENCE) if Trust.is_serving and self.is_impatient() else longest
 
     def timed_out(self) -> DatabaseError:
         """The driver's exception for a request that has waited too long."""
-        sentence = f"The database did not answer within {self.option('read_timeout'):g} seconds."
+        sentence = f"The database did not answer within {self.longest():g} seconds."
         error: DatabaseError = self.Database.OperationalError(sentence)
         return error
 
@@ -146,16 +201,18 @@ class LimitedDatabase(BaseDatabaseWrapper):
         """Open a connection, or raise the driver's OperationalError at once while others hang."""
         left = self.seconds_left()
         if left is not None and left <= 0:
+            if self.is_impatient():
+                hangs(str(self.timed_out()))
             raise self.timed_out()
-        if not breaker.allows():
+        may_try = self.is_probe or (not breaker.is_open if Trust.is_serving else breaker.allows())
+        if not may_try:
             raise self.Database.OperationalError(f"The database is not asked again yet after: {Trust.failure}")
         started = time.monotonic()
         try:
             super().connect()
         except Exception as error:
             if breaker.is_open or time.monotonic() - started >= HANGS:
-                Trust.failure = str(error)
-                breaker.failed()
+                hangs(str(error))
             raise
         finally:
             self.waited += time.monotonic() - started
@@ -198,7 +255,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Django calls this before and after each request, and before and after each access of a socket."""
-        self.waited = 0.0
+        self.waited, self.begun_at = 0.0, time.monotonic()
         if self.connection is not None and not self.in_atomic_block and self.opened_at < Trust.lost_at:
             self.close()
         super().close_if_unusable_or_obsolete()

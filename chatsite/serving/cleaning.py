@@ -135,6 +135,7 @@ class Cleaner:
     def run(self) -> None:
         """Clean when it is due, until `stop`."""
         wait = random.uniform(*FIRST)  # noqa: S311 (not for security)
+        connection.is_patient = True  # type: ignore[attr-defined]  # nobody waits for its statements: see databases/
         while not self.stopping.wait(wait):
             try:
                 self.clean_if_due()

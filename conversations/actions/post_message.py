@@ -17,9 +17,9 @@ from conversations import message_log, metrics
 from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
-from conversations.models.conversation import AWAY, CHANGED_BY_MESSAGE, identified_uuid
+from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.prepared import insert, update
-from conversations.models.settling import known_by_log, message_of, settle, values_of
+from conversations.models.settling import AWAY, known_by_log, message_of, settle, values_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

@@ -23,6 +23,7 @@ from django.db import close_old_connections
 from conversations.announce import announce_settled
 from conversations.message_log import DEAD, ENTRIES
 from conversations.models.settling import AWAY, settle
+from conversations.redis_client import is_full
 
 GROUP = "settle"
 
@@ -79,6 +80,8 @@ class Replicator:
                 if failures in {0, 30}:
                     what = "Redis or the database is away" if isinstance(error, AWAY) else "An error"
                     logger.exception("%s: messages stay in the log, and are copied later.", what)
+                if isinstance(error, redis.ReadOnlyError):  # it is a copy now: reconnect to reach the one that is not
+                    self.client.connection_pool.disconnect()
                 failures, self.has_failed = failures + 1, True
                 self.pause(random.uniform(0.5, 1) * min(MAX_PAUSE, 0.1 * 2 ** min(failures, 10)))  # noqa: S311
         self.leave()
@@ -94,8 +97,12 @@ class Replicator:
         close_old_connections()
         if time.monotonic() >= self.upkeep_at:
             self.upkeep_at = time.monotonic() + UPKEEP
-            self.client.set(f"{RUNNING}{self.name}", 1, ex=RUNNING_SECONDS)
-            self.begin()
+            try:
+                self.client.set(f"{RUNNING}{self.name}", 1, ex=RUNNING_SECONDS)
+                self.begin()
+            except redis.ResponseError as error:
+                if not is_full(error):  # then the rest makes room
+                    raise
             self.trim()
             self.forget_the_dead()
             _, taken, _ = self.client.xautoclaim(ENTRIES, GROUP, self.name, int(CLAIM * 1000), count=BATCH)

@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from redis import RedisError
 
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenMessage
@@ -22,7 +23,7 @@ from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
-from conversations.screen.forms import MessageForm
+from conversations.screen.forms import MessageForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
@@ -187,11 +188,18 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
         except AlreadySent:
             status = 409
             sentence = _("This reply was already sent with a different text. Press Send to send this text too.")
+        except RedisError as error:
+            return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503))
         else:
             if request.htmx:
                 return message_accepted(message)
             return redirect(_page_url(request, conversation))
-    sentence = sentence or form.first_error()
+    return _refused(request, conversation, form, sentence or form.first_error(), status)
+
+
+def _refused(
+    request: AgentRequest, conversation: Conversation, form: MessageForm, sentence: str, status: int
+) -> HttpResponse:
     if request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
     return _render_page(request, conversation, form=form, error=sentence, status=status)
@@ -239,6 +247,7 @@ def _render_page(
         read_up_to=marked,
         first_unread=str(_first_unread(shown, read_up_to)),
         last_seen=max([read_up_to, *(bubble.message.pk for bubble in shown)]),
+        client_id=form["client_id"].value() if form and status == 503 else None,  # the message may be in the log
     )
     if request.htmx and not request.htmx.history_restore_request:
         return HttpResponse(panel, status=status, headers={"HX-Trigger-After-Swap": "inbox"})

@@ -111,7 +111,7 @@ def render_panel(
         "to": f"{here}messages/{filters.query}",
         "draft": conversation.pk,
         "agent_pk": request.agent.pk,
-        "client_id": uuid.uuid4(),
+        "client_id": values.pop("client_id", None) or uuid.uuid4(),
         "content": form["content"].value() if form else "",
         "error": error,
         "megabytes": website.attachment_megabytes if website.attachments else "",

@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from redis import RedisError
 
 from conversations.actions import AlreadySent, post_message
 from conversations.customer import assets
@@ -21,7 +22,7 @@ from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
-from conversations.screen.forms import CustomerMessageForm
+from conversations.screen.forms import CustomerMessageForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
@@ -199,6 +200,8 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         return response
     except Conversation.DoesNotExist:
         return _secret_renewed() if customer.request.htmx else redirect(customer.url("chat"))
+    except RedisError as error:
+        return not_kept(error, lambda sentence: _refused(customer, form, sentence, 503))
     except AlreadySent:
         sentence = _("This message was already sent with a different text. Press Send to send this text too.")
         return _refused(customer, form, sentence, 409)
@@ -255,7 +258,8 @@ def _page(
         "reloads": conversation is not None and not error and not writes,
         "write_query": f"{customer.query}{'&' if customer.query else '?'}write=1",
         "error": error,
-        "client_id": uuid.uuid4(),
+        # After an outage it is kept: the message may be in the log.
+        "client_id": (status == 503 and form["client_id"].value()) or uuid.uuid4(),
     }
     response = render(customer.request, "customer/chat.html", context, status=status)
     response.frame_ancestors = ["'self'", *customer.frame_ancestors]  # type: ignore[attr-defined]  # see chatsite/headers.py

@@ -9,7 +9,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, models, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
 from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
 from django.db.models.signals import post_delete, pre_delete
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from conversations.models.message import Message, MessageQuerySet
     from conversations.models.website import Website
 
-AWAY = (OperationalError, InterfaceError)
-"""What the database raises while it is away."""
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""What the database raises while it is away, is full, or accepts no writes."""
 
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
@@ -117,10 +117,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         uuids = set(uuids)
         found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
         known = {key: KnownConversation(*values) for key, *values in found}
-        if settings.MESSAGE_LOG and (unknown := uuids - set(known)):
-            with suppress(RedisError):  # the others are known all the same
-                if _settle_unknown(unknown):
-                    known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
+        unknown = uuids - set(known) if settings.MESSAGE_LOG else set()
+        try:
+            if unknown and _settle_unknown(unknown):
+                known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
+        except (*AWAY, RedisError):  # the others are known all the same
+            in_log = [each for key in unknown if (each := _known_by_log(uuid=key))]
+            known |= {each.uuid: KnownConversation(each.pk, each.website_id, each.last_message_id) for each in in_log}
         if settings.MESSAGE_LOG:
             with suppress(RedisError):
                 lasts = message_log.lasts([each.pk for each in known.values()])
@@ -146,12 +149,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
         try:
             found = prepared(self, ("conversation by uuid", related), build, values, kind=SECRET)
+            if settings.MESSAGE_LOG and not found and _settle_unknown([key]):
+                found = prepared(self, ("conversation by uuid", related), build, values, kind=SECRET)
         except AWAY:
             if found_in_log := _known_by_log(uuid=key):
                 return found_in_log
             raise
-        if settings.MESSAGE_LOG and not found and _settle_unknown([key]):
-            found = prepared(self, ("conversation by uuid", related), build, values, kind=SECRET)
         return next(iter(found), None)
 
     def by_id(self, pk: int, *related: str) -> "Conversation | None":
@@ -165,14 +168,14 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
         try:
             found = prepared(self, ("by id", related), build, {-1: pk}, kind=CONTENT)
+            if settings.MESSAGE_LOG and not found and _settle_number(pk):
+                found = prepared(self, ("by id", related), build, {-1: pk}, kind=CONTENT)
         except AWAY:
             # Which websites an agent is limited to, only SQL knows.
             found_in_log = None if self.query.where else _known_by_log(number=pk)
             if found_in_log:
                 return found_in_log
             raise
-        if settings.MESSAGE_LOG and not found and _settle_number(pk):
-            found = prepared(self, ("by id", related), build, {-1: pk}, kind=CONTENT)
         return next(iter(found), None)
 
     def lock(self, pk: int, secret: uuid.UUID | None = None) -> "Conversation":

@@ -14,13 +14,14 @@ from uuid import UUID
 import redis
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, NotSupportedError, ProgrammingError, transaction
 from django.db.models import Model, prefetch_related_objects
 from django.utils import timezone
 
 from conversations import message_log
 from conversations.message_log import Entry
 from conversations.models.attachment import Attachment
+from conversations.models.conversation import AWAY as SQL_AWAY
 from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
 from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
@@ -30,8 +31,9 @@ logger = logging.getLogger(__name__)
 FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id")
 """The fields of a new conversation that its first entry has. All others come from its messages."""
 
-AWAY = (OperationalError, InterfaceError, redis.RedisError)
-"""Errors that say nothing about an entry: it is copied later."""
+AWAY = (*SQL_AWAY, ProgrammingError, NotSupportedError, redis.RedisError)
+"""Errors that say nothing about an entry, but that a database is away, full, read-only or not migrated, or that it
+forbids this to everybody. The entry is copied later."""
 
 FILE_VALUES = [field.attname for field in Attachment._meta.concrete_fields if field.attname not in {"id", "message_id"}]
 
@@ -292,13 +294,13 @@ def _take_in(conversation: Conversation, entry: Entry) -> Message:
     return message
 
 
-def catch_up(conversation: Conversation) -> None:
+def catch_up(conversation: Conversation) -> bool:
     """Settle a conversation that was read, if the log has more of it, and set its fields to what they are now.
 
-    While SQL or Redis is away it stays as it is.
+    While SQL or Redis is away, or SQL accepts no writes, it stays as it is, and this returns False.
     """
     if not settings.MESSAGE_LOG:
-        return
+        return True
     try:
         if message_log.has_more(conversation.pk, conversation.last_message_id):
             for now in settle([conversation.pk]):
@@ -306,6 +308,8 @@ def catch_up(conversation: Conversation) -> None:
                     setattr(conversation, field.attname, getattr(now, field.attname))
     except AWAY as error:
         logger.warning("A conversation is shown as it was read: %r", error)
+        return False
+    return True
 
 
 def newest_in_log(conversation: Conversation, most: int) -> list[Message]:

@@ -4,10 +4,19 @@ from collections.abc import Callable
 from functools import partial
 
 from django import forms
+from django.http import HttpResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from conversations.models import Website
 from conversations.models.validation import check_content, check_email, check_name
+from conversations.redis_client import is_full
+
+OUTAGE = (gettext_lazy("The database does not answer"), gettext_lazy("Please try again in a moment."))
+FULL = (
+    gettext_lazy("The server is full at the moment"),
+    gettext_lazy("You can read messages, but not send any. Please try again later."),
+)
 
 
 class EmailField(forms.CharField):
@@ -69,3 +78,14 @@ class CustomerMessageForm(MessageForm):
     def clean_name(self) -> str:
         """The name on one line."""
         return self._apply(check_name, self.cleaned_data["name"])
+
+
+def not_kept(error: Exception, refuse: Callable[[str], HttpResponse]) -> HttpResponse:
+    """The response to a message that the message log has not taken, or has taken without an answer.
+
+    refuse: makes a response of a sentence.
+    """
+    title, advice = FULL if is_full(error) else OUTAGE
+    response = refuse(f"{title}. {advice}")
+    response["Retry-After"] = "10" if is_full(error) else "5"
+    return response

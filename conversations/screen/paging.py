@@ -38,9 +38,12 @@ def latest_page(
 
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
-    catch_up(conversation)
+    is_whole = catch_up(conversation)
     try:
         found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+        if not is_whole and before is None:
+            last = found[-1].pk if found else 0
+            found += [message for message in newest_in_log(conversation, PAGE_SIZE + 1) if message.pk > last]
     except AWAY:
         found = newest_in_log(conversation, PAGE_SIZE + 1) if before is None else []
         if not found:

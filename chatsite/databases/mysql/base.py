@@ -27,7 +27,8 @@ class DatabaseWrapper(LimitedDatabase, base.DatabaseWrapper):
         if self.seconds_left() is None:
             return {**parameters, "read_timeout": None, "write_timeout": None}
         # The handshake belongs to connecting, for which PyMySQL would wait as for a statement.
-        return {**parameters, "read_timeout": parameters["connect_timeout"]}
+        longest = self.connect_timeout()
+        return {**parameters, "connect_timeout": longest, "read_timeout": longest}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect. The kernel then notices a dead line, for commands too."""

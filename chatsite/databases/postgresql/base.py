@@ -94,7 +94,8 @@ class DatabaseWrapper(LimitedDatabase, base.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         """The parameters of libpq."""
         parameters: dict[str, Any] = super().get_connection_params()
-        return {name: value for name, value in parameters.items() if name not in OWN}
+        known = {name: value for name, value in parameters.items() if name not in OWN}
+        return {**known, "connect_timeout": round(self.connect_timeout())}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect."""
