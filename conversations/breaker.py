@@ -29,6 +29,11 @@ class Breaker:
             self.until = now + self.trial
             return True
 
+    @property
+    def is_pausing(self) -> bool:
+        """Whether nobody may call the service now. Asking that is no try."""
+        return self.is_open and time.monotonic() < self.until
+
     def failed(self) -> None:
         """Record that the service has not answered."""
         with self.lock:

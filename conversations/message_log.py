@@ -429,14 +429,6 @@ def shared(name: str) -> bytes | None:
     return bytes.fromhex(found) if found else None
 
 
-def answers() -> bool:
-    """Whether Redis answers."""
-    try:
-        return bool(client().ping())
-    except redis.RedisError:
-        return False
-
-
 def bury(conversation: int, entry: Entry, reason: str) -> None:
     """Move an entry that SQL refuses from the conversation's stream to the dead letters."""
     client().xadd(DEAD, {"conversation": conversation, "id": entry.id, "entry": entry.text, "reason": reason})

@@ -105,7 +105,7 @@ class SharedChanges:
         Nothing is known of changes in an earlier era: Redis was started again, another server has taken over, or the
         clock was set back.
         """
-        if redis_client.breaker.is_open or not self.breaker.allows():
+        if redis_client.breaker.is_pausing or not self.breaker.allows():
             return None
         loop = asyncio.get_running_loop()
         if loop is not self.loop:

@@ -116,9 +116,10 @@ def running(arguments: list[str], port: int, url: str, ready: Callable[[], objec
                 time.sleep(0.05)
         yield service
     finally:
-        for each in reversed(service.processes()):
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+        with suppress(psutil.NoSuchProcess):
+            for each in reversed(service.processes()):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
         service.process.wait()
 
 

@@ -23,6 +23,7 @@ from django.db import close_old_connections
 from conversations.announce import announce_settled
 from conversations.message_log import DEAD, ENTRIES
 from conversations.models.settling import AWAY, settle
+from conversations.models.website import Website
 from conversations.redis_client import is_full
 
 GROUP = "settle"
@@ -105,6 +106,7 @@ class Replicator:
                     raise
             self.trim()
             self.forget_the_dead()
+            Website.objects.everyone()  # for requests while SQL is away, in all processes: models/remembered.py
             _, taken, _ = self.client.xautoclaim(ENTRIES, GROUP, self.name, int(CLAIM * 1000), count=BATCH)
             if taken:
                 return self.copy(taken)

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
+import redis
 from django.conf import settings
 from django.http import HttpResponse
-from redis import RedisError
 
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News
 from conversations.models.agent import public_name
-from conversations.models.settling import settle_number
+from conversations.models.conversation import AWAY
+from conversations.models.settling import newest_in_log, settle_number
 from conversations.poll_cache import mark_empty
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
@@ -47,12 +48,15 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
 def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     """All messages with ids above `since`, oldest first. If they do not all fit, the newest that do.
 
+    While the database is away, the newest ones that the message log has.
+
     `posted` is the message that this request has written: if it is the only new one, nothing need be read again.
 
     Raises redis.RedisError if the message log has it and cannot be read. A retry will find it.
     """
     if posted.follows is not None and posted.follows <= since < posted.pk:
         return _response([_as_json(posted, key)], 1)
+    conversation = posted.conversation
     last = since
 
     def read() -> Iterator[Message]:
@@ -61,12 +65,18 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
             last = message.pk
             yield message
 
-    items, all_fit = _fitting(read(), key)
+    try:
+        items, all_fit = _fitting(read(), key)
+    except AWAY:
+        found = [message for message in newest_in_log(conversation, BATCH_SIZE) if message.pk > since]
+        if not found:
+            raise
+        items, _ = _fitting(reversed(found), key)
+        return _response(items[::-1], len(items), more=True)
     if all_fit and last < posted.pk and settings.MESSAGE_LOG:
-        raise RedisError("The message log has taken a message, and does not answer any more.")
+        raise redis.TimeoutError("The message log has taken a message, and does not answer any more.")
     if all_fit:
         return _response(items, len(items))
-    conversation = posted.conversation
     settle_number(conversation.pk)
     items, _ = _fitting(_read_backwards(conversation, since), key)
     return _response(items[::-1], conversation.messages.after(since).count(), more=True)

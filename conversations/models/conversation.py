@@ -122,8 +122,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             if unknown and _settle_unknown(unknown):
                 known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
         except (*AWAY, RedisError):  # the others are known all the same
-            in_log = [each for key in unknown if (each := _known_by_log(uuid=key))]
-            known |= {each.uuid: KnownConversation(each.pk, each.website_id, each.last_message_id) for each in in_log}
+            in_log = [found_in_log for key in unknown if (found_in_log := _known_by_log(uuid=key))]
+            known |= {one.uuid: KnownConversation(one.pk, one.website_id, one.last_message_id) for one in in_log}
         if settings.MESSAGE_LOG:
             with suppress(RedisError):
                 lasts = message_log.lasts([each.pk for each in known.values()])

@@ -16,6 +16,7 @@ from django.db import connection, models
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext_lazy as _
 
+from conversations.models.conversation import AWAY
 from conversations.models.office_hours import OfficeHours
 from conversations.models.prepared import prepared
 from conversations.models.remembered import CONTENT
@@ -102,7 +103,12 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
         """Return the website with this key, or None."""
         if not is_storable(key):
             return None
-        found = prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key}, kind=CONTENT)
+        try:
+            found = prepared(self, "website by key", lambda: self.filter(key="?"), {"?": key}, kind=CONTENT)
+        except AWAY:
+            found = self.everyone()
+            if not any(website.key == key for website in found):
+                raise
         return next((website for website in found if website.key == key), None)
 
     def default(self) -> "Website":
@@ -111,7 +117,16 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
 
     def by_id(self, pk: int) -> "Website":
         """Return the website with this primary key, which a foreign key guarantees to exist."""
-        return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk}, kind=CONTENT)))
+        try:
+            return next(iter(prepared(self, "website by id", lambda: self.filter(pk=-1), {-1: pk}, kind=CONTENT)))
+        except AWAY:
+            if found := next((website for website in self.everyone() if website.pk == pk), None):
+                return found
+            raise
+
+    def everyone(self) -> "list[Website]":
+        """Return all websites, by name. The replicator reads them often, so that all processes know them later."""
+        return list(prepared(self, "websites", lambda: self.order_by("name", "pk"), {}, kind=CONTENT))
 
     def uses_accent(self, accent: str) -> bool:
         """Return whether a website has this accent colour, or it is the default one."""
@@ -130,7 +145,7 @@ class WebsiteQuerySet(models.QuerySet["Website"]):
     def visible_to(self, agent: "Agent") -> "list[Website]":
         """Return the websites whose conversations the agent may see, by name."""
         mine = self.filter(agents=agent.pk) if agent.is_limited else self
-        return list(prepared(mine, "websites", lambda: mine.order_by("name", "pk"), {}, kind=CONTENT))
+        return mine.everyone()
 
 
 class Website(models.Model):

@@ -41,7 +41,7 @@ def latest_page(
     is_whole = catch_up(conversation)
     try:
         found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
-        if not is_whole and before is None:
+        if before is None and not (is_whole and found):
             last = found[-1].pk if found else 0
             found += [message for message in newest_in_log(conversation, PAGE_SIZE + 1) if message.pk > last]
     except AWAY:
