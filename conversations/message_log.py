@@ -21,7 +21,9 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
 import json
 import logging
 import secrets
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -72,6 +74,10 @@ logger = logging.getLogger(__name__)
 
 MAX = 2**31
 """More entries than a stream has."""
+
+
+_not_renewed: deque[list[Any]] = deque(maxlen=10_000)
+"""What Redis must be told of renewed secrets: arguments of RENEW."""
 
 
 class NotReady(Exception):
@@ -167,12 +173,15 @@ RENEW = """
     local head = '{log}:h:' .. number
     redis.call('DEL', '{log}:u:' .. before)
     redis.call('HSET', head, 'uuid', uuid, 'contact', contact)
-    if redis.call('HGET', head, 'last') then
-        redis.call('SET', '{log}:u:' .. uuid, number, 'EX', seconds)
-    else
+    local is_known = redis.call('HGET', head, 'last')
+    if is_known then redis.call('SET', '{log}:u:' .. uuid, number) end
+    if not is_known or redis.call('TTL', head) >= 0 then  -- SQL has all of it
         redis.call('EXPIRE', head, seconds)
+        redis.call('EXPIRE', '{log}:u:' .. uuid, seconds)
     end
 """
+
+RENEW_LATE = "if redis.call('HGET', '{log}:h:' .. ARGV[1], 'uuid') ~= ARGV[2] then return end" + RENEW
 
 FENCE = f"""
     local head = '{{log}}:h:' .. ARGV[1]
@@ -335,9 +344,14 @@ def append(
 def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> None:
     """A conversation's secret is being renewed, under its lock in SQL. Raises redis.RedisError.
 
-    From now on, messages with the old one are refused with SecretRenewed.
+    From now on, messages with the old one are refused with SecretRenewed. If Redis is away, from its return on.
     """
-    _run(RENEW, [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS])
+    arguments = [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS]
+    try:
+        _run(RENEW, arguments)
+    except redis.RedisError:
+        _not_renewed.append(arguments)
+        raise
 
 
 def fence(conversation: int) -> None:
@@ -479,12 +493,26 @@ def prepare(last_message: int, last_conversation: int) -> None:
 
 
 def _connected(connection: Any) -> None:
-    """A connection was opened. If Redis was started anew, it may have lost the last ids that it gave: skip some."""
+    """A connection was opened. If Redis was started anew, it may have lost the last ids that it gave: skip some.
+
+    And if it was away, it has not been told of secrets that this process has renewed meanwhile.
+    """
     connection.on_connect()
     connection.send_command("INFO", "server")
     run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
     connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN, "")
     connection.read_response()
+    with suppress(IndexError):  # no more of them
+        while True:
+            arguments = _not_renewed.popleft()
+            try:
+                connection.send_command("EVAL", RENEW_LATE, 1, MESSAGES, *arguments)
+                connection.read_response()
+            except redis.RedisError as error:
+                _not_renewed.appendleft(arguments)
+                if isinstance(error, redis.ResponseError):  # it is full: the next connection tries again
+                    break
+                raise
 
 
 def _append_to_replicas(arguments: Sequence[Any]) -> Any:

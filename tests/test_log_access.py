@@ -2,13 +2,15 @@
 
 import uuid
 from types import ModuleType
+from typing import Any
 
 import pytest
+import redis
 
 from conversations import actions
 from conversations.models import Agent, Conversation, Website
 from conversations.models.remembered import memory
-from tests.conftest import Page
+from tests.conftest import Page, texts
 from tests.test_log_without_sql import _nothing_read_before, database_away, new_on
 from tests.test_message_log import replicate, talk
 
@@ -72,3 +74,32 @@ def test_that_an_agent_lost_access_replaces_what_was_shared(talk: Conversation, 
     memory.results.clear()  # as in another process
     with database_away():
         assert bobs.htmx(f"/inbox/{talk.pk}/messages/?since=0").status_code != 200
+
+
+def test_a_secret_that_is_renewed_while_redis_is_away_gives_no_access(
+    talk: Conversation, message_log: ModuleType, mallory: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mallory.cookies["chat"] = talk.uuid.hex
+
+    def fail(*_arguments: Any) -> None:
+        raise redis.ConnectionError("Redis is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(message_log, "_run", fail)
+        renewed = actions.renew_secret(conversation=actions.renew_secret(conversation=talk))
+        message_log.client().connection_pool.disconnect()
+    Website.objects.default()
+    message_log.client().ping()
+    with database_away():
+        assert not texts(mallory.htmx("/chat/messages/?since=0"))
+        mallory.cookies["chat"] = renewed.uuid.hex
+        assert texts(mallory.htmx("/chat/messages/?since=0"))
+
+
+def test_a_renewed_secret_is_refused_for_as_long_as_requests_may_be_on_their_way(
+    talk: Conversation, message_log: ModuleType
+) -> None:
+    head = f"{{log}}:h:{talk.pk}"
+    message_log.client().expire(head, 1)  # nobody has written for nearly an hour
+    actions.renew_secret(conversation=talk)
+    assert message_log.client().ttl(head) > 1
