@@ -113,7 +113,7 @@ def test_serve_ends_soon_while_redis_is_away(chat: Chat, log: Service, is_frozen
     else:
         log.kill()
     try:
-        eventually(lambda: "messages stay in the log" in chat.log)
+        eventually(lambda: "Redis" in chat.log)  # whoever notices first: an outage is one line a minute
         started = time.monotonic()
         assert chat.stop() == 0
         assert time.monotonic() - started < 6
