@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import sockets
+from tests.bench import log, sockets
 from tests.bench.client import Unexpected, ask_all, get
 from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
 from tests.bench.processes import compare
 from tests.bench.rounds import measure, table
 from tests.bench.scenarios import PLAIN, scenarios
 from tests.bench.server import Server
+from tests.services import redis_server
 
 SIZE = (100, 20)
 """Conversations, and messages in each of them."""
@@ -61,3 +62,15 @@ def test_all_sockets_ring(database: Database, servers: dict[str, Server]) -> Non
         *sockets.idle(ours, plain, talks, seconds=0.1),
     ]
     assert all(result.name in str(result) for result in results)
+
+
+def test_the_message_log_is_measured(database: Database, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as redis:
+        place = database.url, redis.url
+        assert "messages a second" in log.copied(*place, 100)
+        with log.replicator(*place), log.in_log_mode(*place, debug="on") as server:
+            assert "p95" in log.lagging(*place, 50, 1)
+            asked = log.scenarios("log", database.talks)
+            figures = measure(asked, {"log": server}, 1, 10)
+            assert len(table(asked, figures).splitlines()) == len(asked) + 2
+            assert "SQL had the last" in log.burst([server], database.talks[:20], 20, 1, *place)

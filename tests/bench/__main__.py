@@ -6,12 +6,12 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from tests.bench import screens, sockets
+from tests.bench import log, screens, sockets
 from tests.bench.databases import MAIN, SIZES, Database, in_files, on_service
 from tests.bench.processes import COMPARED, compare
 from tests.bench.rounds import fixed_loop, measure, table, timed
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--sockets", type=int, default=5000, help="how many sockets are idle")
     parser.add_argument("--pg", action="store_true", help="on an own PostgreSQL, with Redis")
     parser.add_argument("--mysql", action="store_true", help="on an own MariaDB, with Redis")
+    parser.add_argument("--log", action="store_true", help="the message log beside SQL alone, on SQLite and PostgreSQL")
     options = parser.parse_args()
     began = time.monotonic()
     cores = pin() if options.pin else None
@@ -43,6 +44,10 @@ def main() -> None:
 
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chatsite-bench-")))
+        if options.log:
+            collect_static_files("")
+            print_all(log.run(rounds, requests, where))
+            return
         start = postgresql if options.pg else mariadb if options.mysql else None
         service = stack.enter_context(start(durable=True)) if start else None
         redis = stack.enter_context(redis_server()).url if start else ""
@@ -66,10 +71,8 @@ def main() -> None:
             print(f"\nMedians of {rounds} rounds of up to {requests:,} requests over 16 connections:\n")
             print(table(asked, figures, service is not None), flush=True)
         if not options.quick:
-            for line in process_results(databases, redis, requests, is_chosen):
-                print(line, flush=True)
-            for result in socket_results(databases[MAIN], redis, options.sockets, is_chosen):
-                print(result, flush=True)
+            print_all(process_results(databases, redis, requests, is_chosen))
+            print_all(socket_results(databases[MAIN], redis, options.sockets, is_chosen))
         if is_chosen("memory"):
             print(f"\n{memory(asked, servers, 1_000 if options.quick else 5_000)}", flush=True)
         if is_chosen("screens") and not (options.no_browser or options.quick):
@@ -114,6 +117,12 @@ def pin() -> set[int]:
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [first])
     return {first}
+
+
+def print_all(lines: Iterable[object]) -> None:
+    """Print each as soon as it is there."""
+    for line in lines:
+        print(line, flush=True)
 
 
 def machine(where: Path) -> str:
