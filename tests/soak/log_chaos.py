@@ -26,8 +26,10 @@ from uuid import uuid4
 import psutil
 import psycopg
 import redis
+from playwright.sync_api import Browser
 
 from conversations.message_log import DEAD, ENTRIES
+from tests.browser.people import People, Person, eventually, uuid_of
 from tests.conftest import PASSWORD, ROOT
 from tests.services import Chat, Service, postgresql, redis_server
 from tests.soak.installation import end
@@ -352,10 +354,10 @@ class Chaos:
 
     # The trial
 
-    def run(self, seconds: float, talks: int, pause: float, more: Callable[[], None] = lambda: None) -> Outcome:
+    def run(self, seconds: float, talks: int, pause: float, browsers: "Browsers | None" = None) -> Outcome:
         """Let people write and read for so many seconds while all is killed.
 
-        talks: conversations. pause: seconds that a process lives, on average. more: called meanwhile, again and again.
+        talks: conversations, besides that of the browsers. pause: seconds that a process lives, on average.
         """
         self.talks = [Talk(f"alice-{number}") for number in range(talks)]
         work = [self.customer_writes, self.agent_writes]
@@ -370,7 +372,8 @@ class Chaos:
             thread.start()
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            more()
+            if browsers:
+                browsers.write()
             time.sleep(0.1)
         self.calm.set()
         for thread in faults:
@@ -383,6 +386,8 @@ class Chaos:
         self.written.set()
         for thread in readers:
             thread.join()
+        if browsers:
+            self.talks.append(browsers.finish())
         while not self.is_drained() and time.monotonic() < self.deadline:
             time.sleep(0.05)
         self.outcome.drained = time.monotonic() - began
@@ -454,6 +459,44 @@ class Chaos:
         [[number]] = self.sql("SELECT count(*) FROM conversations_conversation")
         if number != len(self.talks):
             problems.append(f"There are {number} CONVERSATIONS instead of {len(self.talks)}")
+
+
+class Browsers:
+    """A customer and an agent with real browsers, each at one of both servers."""
+
+    def __init__(self, place: Chaos, chromium: Browser) -> None:
+        """Begin a conversation, before anything fails."""
+        self.people = People(chromium, place.servers[0], {})
+        self.alice = self.people.customer()
+        self.bob = self.people.agent(server=place.servers[1])
+        self.alice.says("browsers 0")
+        number = int(self.bob.opens("browsers 0"))
+        self.bob.sees("browsers 0")
+        self.alice.sees("browsers 0")
+        self.talk = Talk("browsers", uuid_of(self.alice), number, {"customer": ["browsers 0"], "agent": []})
+
+    def write(self) -> None:
+        """Both write a message, and look for a second."""
+        for name, person in (("customer", self.alice), ("agent", self.bob)):
+            text = f"browser of the {name} {len(self.talk.written[name])}"
+            person.says(text)
+            self.talk.written[name].append(text)
+            person.page.wait_for_timeout(500)
+
+    def finish(self) -> Talk:
+        """Wait until all messages are on both screens, and close the browsers."""
+        wanted = sum(map(len, self.talk.written.values()))
+        for name, person in (("alice's browser", self.alice), ("bob's browser", self.bob)):
+
+            def has_all(person: Person = person) -> bool:
+                return sum(pk is not None for pk, _ in person.screen()) >= wanted
+
+            with suppress(AssertionError):  # judged by their screens
+                eventually(person.page, has_all, "the screen has all", 60)
+            self.talk.screens[name] = [(pk or 0, text) for pk, text in person.screen()]
+            self.talk.acknowledged |= {text: pk for pk, text in person.screen() if pk}
+        self.people.close()
+        return self.talk
 
 
 def rows_of(page: str) -> list[Row]:
