@@ -41,8 +41,8 @@ def talk(bob: Agent, carol: Agent, alice: Page) -> Conversation:
         for text in HOSTILE:
             post_message(content=text, conversation=talk, agent=agent)
     gone.delete()
-    for message in Message.objects.all():
-        Message.objects.filter(pk=message.pk).update(created_at=timezone.now() - timedelta(hours=4 * (20 - message.pk)))
+    for number, message in enumerate(Message.objects.order_by("pk")):
+        Message.objects.filter(pk=message.pk).update(created_at=timezone.now() - timedelta(hours=4 * (20 - number)))
     return talk
 
 
