@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from conversations import actions
-from conversations.models import Agent, Conversation, Website
+from conversations.models import Agent, Conversation, Message, Website
 from conversations.models.remembered import memory
+from conversations.models.settling import values_of
 from tests.conftest import Page, texts
 from tests.test_log_without_sql import _nothing_read_before, database_away, new_on
 from tests.test_message_log import replicate, talk
@@ -103,3 +104,17 @@ def test_a_renewed_secret_is_refused_for_as_long_as_requests_may_be_on_their_way
     message_log.client().expire(head, 1)  # nobody has written for nearly an hour
     actions.renew_secret(conversation=talk)
     assert message_log.client().ttl(head) > 1
+
+
+def test_no_log_line_has_the_secret_of_a_conversation_that_sql_refuses(
+    talk: Conversation, message_log: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = Message(conversation=Conversation(website=talk.website, uuid=talk.uuid), author="CUS", content="Hello")
+    message_log.append(
+        client_id=None, conversation=None, last=0, values=values_of(again, "", "", ()), uuid=uuid.uuid4()
+    )
+    replicate()
+    [(_, letter)] = message_log.client().xrange(message_log.DEAD)
+    for text in (caplog.text, letter["reason"]):
+        assert "uuid" in text.lower()  # why it was refused
+        assert talk.uuid.hex not in text.replace("-", "")

@@ -6,6 +6,7 @@ requests that need a conversation as it is now.
 """
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,9 @@ from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
 
 logger = logging.getLogger(__name__)
+
+UUIDS = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
+"""Secrets, as databases write them."""
 
 FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id")
 """The fields of a new conversation that its first entry has. All others come from its messages."""
@@ -212,10 +216,15 @@ def _start_with_care(numbers: list[int]) -> None:
         raise
     except Exception as error:
         if not Conversation.objects.filter(pk=number).exists():  # else another has just inserted it
-            logger.error("The conversation %s of the message log is refused: %s", number, error)
+            logger.error("The conversation %s of the message log is refused: %s", number, _reason(error))
             while entries := message_log.tails({number: 0})[0][number]:
                 for entry in entries:
-                    message_log.bury(number, entry, str(error))
+                    message_log.bury(number, entry, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without what was written and without secrets: databases repeat both."""
+    return UUIDS.sub("…", str(error).partition("\n")[0])
 
 
 def _drop_deleted(instance: Model) -> None:
@@ -266,8 +275,8 @@ def _copy_one_by_one(tails: Tails) -> None:
                 raise
             except Exception as error:
                 conversation.__dict__.update(before)
-                logger.error("The message %s of the message log is refused: %s", entry.id, error)
-                message_log.bury(conversation.pk, entry, str(error))
+                logger.error("The message %s of the message log is refused: %s", entry.id, _reason(error))
+                message_log.bury(conversation.pk, entry, _reason(error))
     update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
 
 
