@@ -12,8 +12,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -31,8 +32,13 @@ SECONDS = float(os.environ.get("OUTAGE", "3"))
 HEALED = 15
 """Seconds after which SQL has everything that was acknowledged."""
 
+WAIT = 1
+"""Seconds that the server waits for Redis. Usually it is a quarter of that, which a busy machine may need."""
+
 SLACK = 0.5
 """Seconds that a request may take on a slow machine besides what it waits for."""
+
+LIMITS = f"?socket_timeout={WAIT}&socket_connect_timeout={WAIT}"
 
 AWAY = "The database does not answer. Please try again in a moment."
 FULL = "The server is full at the moment. You can read messages, but not send any. Please try again later."
@@ -257,7 +263,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def chat(sql: Service, log: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
     """A server that copies the message log by itself, with the time limits that are usual."""
     where = tmp_path_factory.mktemp("chat")
-    urls = {"DATABASE_URL": sql.url, "REDIS_URL": log.url}
+    urls = {"DATABASE_URL": sql.url, "REDIS_URL": log.url + LIMITS}
     chat = Chat(where, {**urls, "MESSAGE_LOG": "redis", "RATE_LIMITS": "off"})
     chat.manage("migrate", "--verbosity", "0")
     chat.manage("createagent", "bob", "--password", PASSWORD)
@@ -295,7 +301,7 @@ def test_without_redis_people_read_and_are_told_to_write_later(talk: Talk, log: 
         answers += [talk.customer("GET", "", htmx=False), talk.agent("GET", f"{number}/", htmx=False)]
         assert {answer[0] for answer in answers[-2:]} == {200}
         seconds = sorted(answer[1] for answer in answers)
-        assert seconds[-1] < 0.25 + SLACK
+        assert seconds[-1] < WAIT + SLACK
         assert seconds[len(seconds) // 2] < 0.25  # most do not ask Redis
         time.sleep(1.1)  # it is asked once more
         assert [talk.chat.ask("GET", path)[0] for path in ("/readyz", "/healthz")] == [503, 200]
@@ -337,7 +343,7 @@ def test_redis_goes_away_while_people_write(chat: Chat, log: Service, way: str) 
     assert {answer[0] for answer in late} <= {200, 204}
     seconds = writers.seconds()
     print(way, f"Redis, {len(seconds)} requests: the slowest {seconds[-3:]}")
-    assert seconds[-1] < 0.25 + 2 * SLACK
+    assert seconds[-1] < WAIT + 2 * SLACK
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -374,7 +380,7 @@ def test_without_sql_people_go_on(chat: Chat, sql: Service, way: str) -> None:
             f"... {name}: {len(seconds)}, p50 {percentile(seconds, 50)}, p99 {percentile(seconds, 99)}, {seconds[-1]}"
         )
     assert first[-1] < 1 + 2 * SLACK
-    assert percentile(then, 99) < SLACK
+    assert percentile(then, 99) < 2 * SLACK  # no request waits for a database that has not answered before
     assert "Traceback" not in logged()
 
 
@@ -398,7 +404,7 @@ def test_without_both_everybody_is_told_to_wait(talk: Talk, sql: Service, log: S
         for answer in (talk.customer("GET", "", htmx=False), talk.agent("GET", f"{talk.number}/", htmx=False)):
             says(answer, AWAY, "5")
             answers.append(answer)
-        assert max(answer[1] for answer in answers) < 0.25 + SLACK
+        assert max(answer[1] for answer in answers) < WAIT + SLACK
         assert [talk.chat.ask("GET", path)[0] for path in ("/readyz", "/healthz")] == [503, 200]
     finally:
         come(log)
@@ -408,28 +414,32 @@ def test_without_both_everybody_is_told_to_wait(talk: Talk, sql: Service, log: S
 
 
 def test_redis_whose_memory_is_full_is_read_and_makes_room(talk: Talk, log: Service) -> None:
-    with redis.Redis.from_url(log.url) as client:
-        client.config_set("maxmemory", "1mb")
+    with full(log):
         assert_full(talk)
         assert {answer[0] for answer in talk.actions()} <= {200, 204}
-        client.config_set("maxmemory", "0")
     until_well(talk.posts, 2)
     talk.assert_whole()
 
 
 def test_what_was_copied_makes_room_in_a_full_redis(talk: Talk, log: Service) -> None:
-    with redis.Redis.from_url(log.url) as client:
-        number = talk.number
-        client.config_set("maxmemory", "1mb")
-        client.config_set("maxmemory", "0")
-        talk.writes()
-        client.config_set("maxmemory", "1mb")
+    talk.writes()
+    with full(log) as client:
         talk.assert_whole()
         deadline = time.monotonic() + HEALED
         while client.xlen("{log}:entries"):
-            assert time.monotonic() < deadline, f"The log of {number} keeps entries that SQL has."
+            assert time.monotonic() < deadline, "The log keeps entries that SQL has."
             time.sleep(0.1)
-        client.config_set("maxmemory", "0")
+
+
+@contextmanager
+def full(log: Service) -> Iterator[Any]:
+    """Redis has no memory left."""
+    with redis.Redis.from_url(log.url) as client:
+        client.config_set("maxmemory", "1mb")
+        try:
+            yield client
+        finally:
+            client.config_set("maxmemory", "0")
 
 
 def assert_full(talk: Talk) -> None:
@@ -515,7 +525,7 @@ def test_a_copy_of_redis_takes_over(sql: Service, chat: Chat, tmp_path: Path) ->
     with redis_server(tmp_path / "old") as old, redis_server(tmp_path / "new") as new:
         line = Line(old.port)
         follow(new, old)
-        more = {"REDIS_URL": f"redis://127.0.0.1:{line.port}", "MESSAGE_LOG_REPLICAS": "1"}
+        more = {"REDIS_URL": f"redis://127.0.0.1:{line.port}{LIMITS}", "MESSAGE_LOG_REPLICAS": "1"}
         careful = Chat(tmp_path, {**{name: chat.environment[name] for name in OWN}, **more})
         careful.start()
         try:
