@@ -123,7 +123,8 @@ class SharedChanges:
         """Read for all who wait, until nobody does."""
         while self.waiting:
             batch, self.waiting = self.waiting, []
-            found = await self.ask([conversation for conversation, _ in batch])
+            is_hanging = self.breaker.is_pausing  # the batch before has waited for it
+            found = None if is_hanging else await self.ask([conversation for conversation, _ in batch])
             for index, (_, future) in enumerate(batch):
                 if not future.done():
                     future.set_result((self.era, found[0], found[index + 1]) if found else None)

@@ -124,6 +124,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Django's protocol for backends."""
         super().__init__(*args, **options)
+        self.begun_at = time.monotonic()  # it is made by the first request of a thread
         self.execute_wrappers.append(self.watch)
 
     def option(self, name: str) -> float:
