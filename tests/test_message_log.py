@@ -3,6 +3,7 @@
 import threading
 import uuid
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 import redis
 from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import connection
+from django.utils import timezone
 
 from conversations import actions
-from conversations.actions.replicate import Replicator
-from conversations.models import Agent, Conversation, Message, News, Website
+from conversations.actions.delete_orphaned_files import delete_orphaned_files
+from conversations.actions.replicate import LogState, Replicator
+from conversations.models import Agent, Attachment, Conversation, Message, News, Website
 from conversations.models.settling import settle
 from tests.conftest import Page, texts
 from tests.services import Service, redis_server
@@ -378,3 +382,18 @@ def test_a_backup_has_what_was_acknowledged_before(message_log: ModuleType, talk
     actions.post_message(content="Only in the log", conversation=talk)
     call_command("backup", str(tmp_path / "chatsite.tar"))
     assert stored()[-1] == "Only in the log"
+
+
+def test_files_of_messages_that_wait_for_days_are_kept(
+    message_log: ModuleType, talk: Conversation, alice: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.cookies["chat"] = talk.uuid.hex
+    monkeypatch.setattr("conversations.actions.post_message.settle", lambda _numbers: None)
+    alice.says("My invoice", files=SimpleUploadedFile("invoice.txt", b"12.50"))
+    days = timedelta(days=2)
+    later, state = timezone.now() + days, LogState(1, days.total_seconds(), 0)
+    monkeypatch.setattr("conversations.actions.delete_orphaned_files.timezone.now", lambda: later)
+    monkeypatch.setattr("conversations.actions.delete_orphaned_files.log_state", lambda _client: state)
+    list(delete_orphaned_files())
+    replicate()
+    assert Attachment.objects.get().file.read() == b"12.50"

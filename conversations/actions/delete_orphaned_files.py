@@ -10,7 +10,9 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
+from conversations import message_log
 from conversations.actions import dead_letters
+from conversations.actions.replicate import log_state
 from conversations.models import Attachment
 
 MIN_AGE = timedelta(days=1)
@@ -24,11 +26,15 @@ NAME = re.compile("[0-9a-f]{32}")
 def delete_orphaned_files() -> Iterator[Counter[str]]:
     """Delete the files of messages that were never written, or are deleted, because the process was killed meanwhile.
 
-    Yields after each folder how many. It may be interrupted, and run twice at once. Files of dead letters are kept.
-    Raises redis.RedisError if the message log does not answer.
+    Yields after each folder how many. It may be interrupted, and run twice at once. Files of dead letters are kept, and
+    so are all that are younger than a message that waits in the message log. Raises redis.RedisError if it does not
+    answer.
     """
     before = timezone.now() - MIN_AGE
-    dead = dead_letters.stored_names() if settings.MESSAGE_LOG else set()
+    dead: set[str] = set()
+    if settings.MESSAGE_LOG:
+        dead = dead_letters.stored_names()
+        before -= timedelta(seconds=log_state(message_log.client()).seconds)
     folders = default_storage.listdir("")[0] if default_storage.exists("") else []
     for folder in filter(FOLDER.fullmatch, folders):
         deleted = 0
