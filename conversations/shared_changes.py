@@ -121,10 +121,11 @@ class SharedChanges:
 
     async def read_all(self) -> None:
         """Read for all who wait, until nobody does."""
+        found: list[int] | None = []
         while self.waiting:
             batch, self.waiting = self.waiting, []
-            is_hanging = self.breaker.is_pausing  # the batch before has waited for it
-            found = None if is_hanging else await self.ask([conversation for conversation, _ in batch])
+            if found is not None:  # else the batch before has waited in vain, and this one behind it
+                found = await self.ask([conversation for conversation, _ in batch])
             for index, (_, future) in enumerate(batch):
                 if not future.done():
                     future.set_result((self.era, found[0], found[index + 1]) if found else None)
