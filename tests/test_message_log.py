@@ -4,6 +4,7 @@ import threading
 import uuid
 from contextlib import suppress
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,6 @@ from django.db import connection
 from django.utils import timezone
 
 from conversations import actions
-from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.actions.replicate import LogState, Replicator
 from conversations.models import Agent, Attachment, Conversation, Message, News, Website
 from conversations.models.settling import settle
@@ -388,12 +388,14 @@ def test_files_of_messages_that_wait_for_days_are_kept(
     message_log: ModuleType, talk: Conversation, alice: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice.cookies["chat"] = talk.uuid.hex
-    monkeypatch.setattr("conversations.actions.post_message.settle", lambda _numbers: None)
+    posting = import_module("conversations.actions.post_message")
+    cleaning = import_module("conversations.actions.delete_orphaned_files")
+    monkeypatch.setattr(posting, "settle", lambda _numbers: None)
     alice.says("My invoice", files=SimpleUploadedFile("invoice.txt", b"12.50"))
     days = timedelta(days=2)
     later, state = timezone.now() + days, LogState(1, days.total_seconds(), 0)
-    monkeypatch.setattr("conversations.actions.delete_orphaned_files.timezone.now", lambda: later)
-    monkeypatch.setattr("conversations.actions.delete_orphaned_files.log_state", lambda _client: state)
-    list(delete_orphaned_files())
+    monkeypatch.setattr(cleaning.timezone, "now", lambda: later)
+    monkeypatch.setattr(cleaning, "log_state", lambda _client: state)
+    list(cleaning.delete_orphaned_files())
     replicate()
     assert Attachment.objects.get().file.read() == b"12.50"
