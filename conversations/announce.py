@@ -73,7 +73,10 @@ def announce_settled(conversations: Iterable[Conversation]) -> None:
         if conversation.has_new_header:
             poll_cache.forget(conversation.pk)
         rings.append((_agent_groups(conversation), _ring(conversation)))
-    _send_from_thread(rings)
+    try:
+        _send_from_thread(rings)
+    except Exception:  # the messages are copied all the same
+        logger.exception("Agents could not be rung; polling will find the messages.")
 
 
 def announce_to_agents(conversation: Conversation) -> None:

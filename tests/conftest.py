@@ -74,6 +74,10 @@ ONLY_IN_SQL = {
     "test_a_poll_is_answered_anew_after_a_message_was_acknowledged_when_sent_again": "appending tells of it too",
     "test_plans": "it cannot explain statements of executemany, by which messages are copied",
     "test_while_redis_fails_the_process_counts_by_itself": "nobody writes to the log while Redis fails",
+    "test_a_program_is_rung_without_an_origin": "agents are rung when the log has a message and when SQL does",
+    "test_all_sockets_ring_on_connect_and_for_every_message": "likewise",
+    "test_all_that_is_written_while_an_inbox_opens_rings_it": "likewise",
+    "test_a_limited_agent_is_rung_only_for_their_own_websites": "likewise",
 }
 """Modules and tests that are skipped with MESSAGE_LOG=redis, and why they make no sense there."""
 
@@ -125,6 +129,19 @@ def _create_default_website(**signal: Any) -> None:
     """Create the default website again after `flush`, which transactional tests call. Only `migrate` sends a plan."""
     if signal["app_config"].label == "conversations" and "plan" not in signal:
         Website.objects.default()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database. At the end, connections that threads have left open are closed, so it can be dropped."""
+    yield
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid), query FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            print(cursor.fetchall(), file=sys.stderr)
 
 
 @pytest.fixture(autouse=True)

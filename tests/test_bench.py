@@ -64,7 +64,9 @@ def test_all_sockets_ring(database: Database, servers: dict[str, Server]) -> Non
     assert all(result.name in str(result) for result in results)
 
 
-def test_the_message_log_is_measured(database: Database, tmp_path: Path) -> None:
+def test_the_message_log_is_measured(migrated: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{shutil.copy(migrated, tmp_path)}"
+    database = Database(*SIZE, url, fill(SIZE, url))  # in the other one, some conversations have got messages
     with redis_server(tmp_path) as redis:
         place = database.url, redis.url
         assert "messages a second" in log.copied(*place, 100)

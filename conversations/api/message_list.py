@@ -59,21 +59,22 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     conversation = posted.conversation
     last = since
 
-    def read() -> Iterator[Message]:
+    def read(news: News | None) -> Iterator[Message]:
         nonlocal last
-        for message in _read_forwards(key, News.after(key, since, BATCH_SIZE), MAX_NUMBER):
+        for message in _read_forwards(key, news, MAX_NUMBER):
             last = message.pk
             yield message
 
     try:
-        items, all_fit = _fitting(read(), key)
+        news = News.after(key, since, BATCH_SIZE)  # None if the secret has just been renewed
+        items, all_fit = _fitting(read(news), key)
     except AWAY:
         found = [message for message in newest_in_log(conversation, BATCH_SIZE) if message.pk > since]
         if not found:
             raise
         items, _ = _fitting(reversed(found), key)
         return _response(items[::-1], len(items), more=True)
-    if all_fit and last < posted.pk and settings.MESSAGE_LOG:
+    if news and all_fit and last < posted.pk and settings.MESSAGE_LOG:
         raise redis.TimeoutError("The message log has taken a message, and does not answer any more.")
     if all_fit:
         return _response(items, len(items))

@@ -40,6 +40,7 @@ def environment(url: str, redis: str = "") -> dict[str, str]:
         "RATE_LIMITS": "off",
         "DATABASE_URL": url,
         "REDIS_URL": redis,
+        "MESSAGE_LOG": "sql",
     }
 
 
