@@ -19,7 +19,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from chatsite.log_checks import short_client
 from chatsite.startup import Migration, is_missing_file, known_migrations
-from conversations.actions.replicate import LogState, log_state
+from conversations.log_state import LogState, log_state
 
 TIMEOUT = 2
 """Seconds in which the database must answer."""

@@ -12,7 +12,7 @@ import redis
 from django.conf import settings
 
 from chatsite.startup import REDIS_TIMEOUT, reason
-from conversations.actions.replicate import waiting
+from conversations.log_state import waiting
 from conversations.message_log import MESSAGES
 
 OLDEST = (7, 0)

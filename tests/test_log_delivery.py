@@ -18,6 +18,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversations import log_state
 from conversations.actions import UnseenMessage, close, mark_read, post_message, reopen, replicate, take
 from conversations.models import Agent, Attachment, Author, Conversation, Message, News
 from tests.conftest import Page, settle_at_once
@@ -67,7 +68,7 @@ def lag(request: pytest.FixtureRequest, message_log: ModuleType, monkeypatch: py
 
     def wait() -> None:
         deadline = time.monotonic() + 30
-        while replicate.waiting(message_log.client()):
+        while log_state.waiting(message_log.client()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

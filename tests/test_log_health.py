@@ -15,7 +15,8 @@ from chatsite.doctor import OK, PROBLEM, WARNING, machine
 from chatsite.metrics import exposition
 from chatsite.serving.early_responses import early_response
 from conversations import actions
-from conversations.actions.replicate import LogState, Replicator, log_state
+from conversations.actions.replicate import Replicator
+from conversations.log_state import LogState, log_state
 from conversations.message_log import ENTRIES
 from conversations.models import Conversation
 from tests.conftest import free_port

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 from django.utils import timezone
 
-from conversations import actions
+from conversations import actions, log_state
 from conversations.actions import replicate
 from conversations.models import Agent, Conversation, Message, News, Reading
 from tests.conftest import Page, texts
@@ -80,12 +80,12 @@ def test_what_a_killed_replicator_has_read_is_copied_by_another(
     stopping = threading.Event()
     running = [in_thread(replicate.Replicator(stopping.is_set).run) for _ in range(2)]
     deadline = time.monotonic() + 20
-    while replicate.waiting(message_log.client()) and time.monotonic() < deadline:
+    while log_state.waiting(message_log.client()) and time.monotonic() < deadline:
         time.sleep(0.02)
     stopping.set()
     for thread in running:
         thread.join()
-    assert not replicate.waiting(message_log.client())
+    assert not log_state.waiting(message_log.client())
     assert stored(talk) == wanted
     assert stored(other) == ["Another customer"]
     assert Conversation.objects.get(pk=talk.pk).customer_messages == 6

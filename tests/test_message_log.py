@@ -18,7 +18,8 @@ from django.db import connection
 from django.utils import timezone
 
 from conversations import actions
-from conversations.actions.replicate import LogState, Replicator
+from conversations.actions.replicate import Replicator
+from conversations.log_state import LogState
 from conversations.models import Agent, Attachment, Conversation, Message, News, Website
 from conversations.models.settling import settle
 from tests.conftest import Page, texts

@@ -12,7 +12,8 @@ import pytest
 import redis
 from django.db import connection
 
-from conversations.actions.replicate import GROUP, Replicator, waiting
+from conversations.actions.replicate import Replicator
+from conversations.log_state import GROUP, waiting
 from conversations.message_log import ENTRIES
 from conversations.models import Message
 from tests.conftest import ROOT, default_database, server_database

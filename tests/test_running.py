@@ -40,7 +40,7 @@ MISSING = [
 needs_nginx = pytest.mark.skipif(
     bool(MISSING) and os.environ.get("CI") != "true", reason=f"needs {', '.join(MISSING)}, which is not installed"
 )
-SERVICES = ("chatsite", "chatsite@", "chatsite-backup")
+SERVICES = ("chatsite", "chatsite@", "chatsite-backup", "chatsite-replicate")
 
 
 def commands(document: str, heading: str) -> list[str]:

@@ -21,7 +21,7 @@ from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding
 from chatsite.log_checks import find_log_problems, short_client
 from chatsite.private_files import OTHERS, private_files
 from chatsite.startup import reason
-from conversations.actions.replicate import GROUP, LogState, log_state
+from conversations.log_state import GROUP, LogState, log_state
 from conversations.message_log import ENTRIES
 
 MAIL_TIMEOUT = 10

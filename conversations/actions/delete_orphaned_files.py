@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from conversations import message_log
 from conversations.actions import dead_letters
-from conversations.actions.replicate import log_state
+from conversations.log_state import log_state
 from conversations.models import Attachment
 
 MIN_AGE = timedelta(days=1)

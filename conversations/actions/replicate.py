@@ -5,15 +5,11 @@ settling (models/settling.py) is right in any order and as often as anybody does
 dies, another takes over after CLAIM seconds. While SQL or Redis is away it waits and tries again.
 """
 
-import json
 import logging
 import random
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -21,12 +17,11 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from conversations.announce import announce_settled
-from conversations.message_log import DEAD, ENTRIES
+from conversations.log_state import GROUP
+from conversations.message_log import ENTRIES
 from conversations.models.settling import AWAY, settle
 from conversations.models.website import Website
 from conversations.redis_client import is_full
-
-GROUP = "settle"
 
 BATCH = 500
 """Entries that are copied in one transaction."""
@@ -45,9 +40,6 @@ FORGOTTEN = 3600
 
 UPKEEP = 2.0
 """Seconds between two looks at what others have left, and at what may be deleted from the stream."""
-
-MOST_COUNTED = 1000
-"""Entries that are counted at most, where Redis does not know how many there are."""
 
 MAX_PAUSE = 2.0
 """Seconds at most until a database that is away is tried again."""
@@ -165,49 +157,3 @@ def lowest_unread(client: Any) -> str:
         number = pending["min"] or f"{int(group['last-delivered-id'].partition('-')[0]) + 1}-0"
         lowest.append((int(number.partition("-")[0]), number))
     return min(lowest)[1] if lowest else ""
-
-
-@dataclass(frozen=True)
-class LogState:
-    """How far the log is ahead of SQL."""
-
-    waiting: int  # entries that SQL does not have yet
-    seconds: float  # since the oldest of them was written; 0 without any
-    dead: int  # messages that SQL has refused
-
-
-def log_state(client: Any) -> LogState:
-    """How far the log is ahead of SQL now. Raises redis.RedisError."""
-    count = waiting(client)
-    written = _oldest_waiting(client) if count else None
-    seconds = (datetime.now(UTC) - written).total_seconds() if written else 0
-    return LogState(count, max(0, seconds), client.xlen(DEAD))
-
-
-def waiting(client: Any) -> int:
-    """How many entries SQL does not have yet. Raises redis.RedisError."""
-    group = _group(client)
-    if group is None:
-        return int(client.xlen(ENTRIES))
-    lag = group["lag"]
-    if lag is None:  # Redis does not know, because entries were deleted: then it is at most MOST_COUNTED
-        lag = len(client.xrange(ENTRIES, f"({group['last-delivered-id']}", "+", count=MOST_COUNTED))
-    return int(group["pending"] + lag)
-
-
-def _oldest_waiting(client: Any) -> datetime | None:
-    """When the oldest entry that SQL does not have was written."""
-    group = _group(client)
-    start = f"({group['last-delivered-id']}" if group else "-"
-    if group and group["pending"]:
-        start = client.xpending(ENTRIES, GROUP)["min"] or start
-    for _, fields in client.xrange(ENTRIES, start, "+", count=1):
-        with suppress(ValueError, KeyError, TypeError):
-            return datetime.fromisoformat(json.loads(fields["entry"])["at"])
-    return None
-
-
-def _group(client: Any) -> dict[str, Any] | None:
-    """What Redis says of the replicators' consumer group, if there is one."""
-    groups = client.xinfo_groups(ENTRIES) if client.exists(ENTRIES) else []
-    return next((group for group in groups if group["name"] == GROUP), None)

@@ -9,7 +9,8 @@ from django.conf import settings
 from django.db import connection
 
 from conversations import message_log
-from conversations.actions.replicate import GROUP, RUNNING, RUNNING_SECONDS
+from conversations.actions.replicate import RUNNING, RUNNING_SECONDS
+from conversations.log_state import GROUP
 from conversations.message_log import CONVERSATIONS, DEAD, DRAINED, ENTRIES, MESSAGES, RUN
 from conversations.models import Conversation, Message
 from conversations.models.settling import settle

@@ -121,7 +121,7 @@ def lag(rate: int, seconds: int) -> dict[str, float]:
 def waiting() -> dict[str, float]:
     """The seconds until SQL has everything that is in the log now."""
     from conversations import message_log
-    from conversations.actions.replicate import waiting as entries
+    from conversations.log_state import waiting as entries
 
     began = time.perf_counter()
     first = entries(message_log.client())
