@@ -26,10 +26,12 @@ CLOSE = f"""
 """
 
 POSTGRESQL = """
-    SELECT setval(name, least) FROM (
-        SELECT pg_get_serial_sequence('{table}', 'id') AS name, GREATEST(MAX(id), %s) AS least FROM {table}
-    ) AS found WHERE COALESCE(pg_sequence_last_value(name::regclass), 0) < least
+    SELECT setval(pg_get_serial_sequence('{table}', 'id'), least) FROM (
+        SELECT GREATEST(COALESCE(MAX(id), 0), %s) AS least FROM {table}
+    ) AS found, {table}_id_seq AS sequence
+    WHERE CASE WHEN is_called THEN last_value + 1 ELSE last_value END <= least
 """
+"""`pg_sequence_last_value` says nothing of a sequence that was only set, as by `manage.py restore`."""
 
 SQLITE = """
     REPLACE INTO sqlite_sequence (rowid, name, seq)
