@@ -400,3 +400,15 @@ def test_files_of_messages_that_wait_for_days_are_kept(
     list(cleaning.delete_orphaned_files())
     replicate()
     assert Attachment.objects.get().file.read() == b"12.50"
+
+
+@pytest.mark.parametrize("in_log", [False, True])
+def test_an_agent_may_begin_a_conversation_with_a_customers_name(
+    message_log: ModuleType, settings: Any, bob: Agent, in_log: bool
+) -> None:
+    settings.MESSAGE_LOG = in_log
+    actions.post_message(content="You have called us", agent=bob, name="Alice", email="alice@example.com")
+    if in_log:
+        replicate()
+    conversation = Conversation.objects.get()
+    assert (conversation.customer_name, conversation.customer_email) == ("Alice", "alice@example.com")

@@ -238,7 +238,9 @@ def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None
 def _new_conversation(draft: Draft) -> Conversation:
     """An unsaved conversation. The contact of a claim is saved."""
     website = draft.website or Website.objects.default()
-    conversation = Conversation(website=website, customer=draft.customer)
+    conversation = Conversation(
+        website=website, customer=draft.customer, customer_name=draft.name, customer_email=draft.email
+    )
     if draft.claim:
         try:
             with transaction.atomic():

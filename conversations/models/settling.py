@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 UUIDS = re.compile(r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 """Secrets, as databases write them."""
 
-FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id")
+FIRST_VALUES = ("uuid", "website_id", "created_at", "customer_id", "contact_id", "customer_name", "customer_email")
 """The fields of a new conversation that its first entry has. All others come from its messages."""
 
 AWAY = (*SQL_AWAY, ProgrammingError, NotSupportedError, redis.RedisError)
