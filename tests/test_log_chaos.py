@@ -1,4 +1,4 @@
-"""No message is lost, doubled or out of order while Redis, PostgreSQL, servers and replicators are killed.
+"""No message is lost, doubled or out of order while Redis, PostgreSQL, servers and all who copy the log are killed.
 
 The long form, with browsers, is in `make soak`.
 """
@@ -19,5 +19,6 @@ def test_the_log_survives_kills_of_everything(tmp_path: Path) -> None:
         outcome = place.run(seconds=15, talks=3, pause=3)
     print(outcome)
     assert not outcome.problems, outcome
-    assert {"redis", "postgresql", "server", "replicator"} <= set(outcome.kills)
+    assert {"redis", "postgresql", "server", "replicator", "file writer"} <= set(outcome.kills)
     assert outcome.acknowledged > 50
+    assert outcome.in_files >= outcome.acknowledged

@@ -1,8 +1,9 @@
 """Chaos with the message log: everything is killed at random while people write and read.
 
-Redis (AOF always), two servers, two replicators and PostgreSQL are killed with -9 and started again. Customers and
-agents write as browsers do: the same client_id until it is acknowledged, after as many seconds as Retry-After says.
-Pages and widgets poll. In the end each message that was acknowledged is on every screen once, in order, and in SQL.
+Redis (AOF always), two servers, two replicators, the writer of day files and PostgreSQL are killed with -9 and started
+again. Customers and agents write as browsers do: the same client_id until it is acknowledged, after as many seconds as
+Retry-After says. Pages and widgets poll. In the end each message that was acknowledged is on every screen once, in
+order, and in SQL, and the day files have exactly what SQL has.
 """
 
 import http.client
@@ -28,11 +29,13 @@ import psycopg
 import redis
 from playwright.sync_api import Browser
 
+from conversations.management.day_files import GROUP
 from conversations.message_log import DEAD, ENTRIES
 from tests.browser.people import People, Person, eventually, uuid_of
 from tests.conftest import PASSWORD, ROOT
 from tests.services import Chat, Service, postgresql, redis_server
-from tests.soak.installation import end
+from tests.soak.installation import end, wait_for
+from tests.test_day_files import rows_of as rows_of_files
 
 ROW = re.compile(r'data-id="(\d+)".*?<div class="bubble[^"]*" dir="auto">(.*?)</div>', re.DOTALL)
 OUTAGES = (OSError, http.client.HTTPException)
@@ -53,6 +56,25 @@ print(session.session_key)
 
 MESSAGES = "SELECT id, content FROM conversations_message WHERE conversation_id = %s ORDER BY id"
 COUNTERS = "SELECT last_message_id, customer_messages FROM conversations_conversation WHERE id = %s"
+
+WRITE_FILES = """
+import sys
+from conversations.management import day_files
+day_files.write_day_files.__kwdefaults__["seconds"] = 0.5  # not 60: it is killed while it writes, too
+sys.argv = ["manage.py", "replicate", "--to", sys.argv[1]]
+exec(open("manage.py").read())
+"""
+"""`manage.py replicate --to`, which completes its files sooner."""
+
+IN_FILES = """
+    SELECT message.id, conversation_id, website_id, message.created_at, author, agent_id, content,
+        message.id = min(message.id) OVER (PARTITION BY conversation_id)
+    FROM conversations_message AS message JOIN conversations_conversation AS conversation
+        ON conversation.id = conversation_id
+    ORDER BY message.id
+"""
+COLUMNS = ("id", "conversation", "website", "at", "author", "agent", "content", "is_first")
+AUTHORS = {"CUS": "customer", "AGE": "agent"}
 
 TOKEN = "c" * 32
 """Bob's CSRF token, in his cookie and in his requests."""
@@ -112,14 +134,17 @@ class Outcome:
     kills: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)  # of posts and polls, by status
     acknowledged: int = 0
-    drained: float = 0  # seconds from the last acknowledgement until SQL and all screens had everything
+    drained: float = 0  # seconds from the last acknowledgement until SQL, all screens and all files had everything
+    files: int = 0  # day files
+    in_files: int = 0  # messages in them
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """On some lines."""
         return "\n    ".join(
             [
-                f"{self.acknowledged} acknowledged, and {self.drained:.1f} s later all were in SQL and on all screens",
+                f"{self.acknowledged} acknowledged, and {self.drained:.1f} s later all were in SQL and on all screens, "
+                f"and {self.in_files} in {self.files} day files",
                 f"killed: {dict(self.kills)}",
                 f"answers: {dict(sorted(self.answers.items()))}",
                 *self.problems,
@@ -153,7 +178,12 @@ class Chaos:
         self.session = first.manage("shell", "--no-imports", "-c", SESSION).split()[-1]
         for server in self.servers:
             server.start()
-        self.replicators = [self.replicator(where / f"replicator-{number}", stack) for number in (1, 2)]
+        copying = [sys.executable, "manage.py", "replicate"]
+        self.replicators = [self.program(copying, where / f"replicator-{number}", stack) for number in (1, 2)]
+        self.files = where / "day files"
+        writing = [sys.executable, "-c", WRITE_FILES, str(self.files)]
+        self.file_writer = self.program(writing, where / "file-writer", stack)
+        wait_for(lambda: self.waiting(GROUP))  # from now on, Redis keeps everything for it
         self.talks: list[Talk] = []
 
     def server(self, where: Path, stack: ExitStack) -> Chat:
@@ -163,8 +193,8 @@ class Chaos:
         stack.callback(end, server)
         return server
 
-    def replicator(self, log: Path, stack: ExitStack) -> Service:
-        """A `manage.py replicate`."""
+    def program(self, arguments: list[str], log: Path, stack: ExitStack) -> Service:
+        """A program that copies the message log."""
         environment = {**self.servers[0].environment, "PYTHONUNBUFFERED": "1"}
 
         def start(service: Service) -> None:
@@ -173,11 +203,11 @@ class Chaos:
                     service.arguments, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file
                 )
 
-        class Replicating(Service):
+        class Copying(Service):
             def start(self) -> None:
                 start(self)
 
-        service = Replicating([sys.executable, "manage.py", "replicate"], 0, "")
+        service = Copying(arguments, 0, "")
         stack.callback(end, service)
         return service
 
@@ -194,14 +224,15 @@ class Chaos:
         def processes(each: Any) -> Callable[[], list[psutil.Process]]:
             return lambda: of(each.process)
 
-        def start_replicator(each: Service) -> Callable[[], object]:
+        def start_program(each: Service) -> Callable[[], object]:
             return lambda: None if each.process.poll() is None else each.start()
 
         return [
             Process("redis", 1, lambda: self.restart(self.redis, self.ping), processes(self.redis)),
             Process("postgresql", 1, lambda: self.restart(self.postgresql, self.sql), processes(self.postgresql)),
             *[Process("server", 3, server.start, processes(server)) for server in self.servers],
-            *[Process("replicator", 1, start_replicator(each), processes(each)) for each in self.replicators],
+            *[Process("replicator", 1, start_program(each), processes(each)) for each in self.replicators],
+            Process("file writer", 2, start_program(self.file_writer), processes(self.file_writer)),
         ]
 
     def restart(self, service: Service, ready: Callable[[], object]) -> None:
@@ -394,18 +425,21 @@ class Chaos:
         for talk in self.talks:
             self.judge(talk)
         self.judge_log()
+        self.judge_files()
         return self.outcome
 
     def is_drained(self) -> bool:
-        """Whether SQL has all that was acknowledged."""
+        """Whether SQL and the day files have all that was acknowledged."""
         [[number]] = self.sql("SELECT count(*) FROM conversations_message")
         return bool(number >= sum(len(talk.acknowledged) for talk in self.talks)) and not self.waiting()
 
-    def waiting(self) -> int:
-        """Entries that the replicators have not acknowledged."""
+    def waiting(self, name: str = "") -> int:
+        """Entries that the readers of the log, or one of them, have not acknowledged. Raises redis.RedisError."""
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
             found: Any = client.xinfo_groups(ENTRIES)
-        return sum(group["pending"] + (group["lag"] or 0) for group in found)
+        if name not in {"", *[group["name"] for group in found]}:
+            raise redis.ResponseError(f"Nobody reads as {name}.")
+        return sum(group["pending"] + (group["lag"] or 0) for group in found if name in ("", group["name"]))
 
     def judge(self, talk: Talk) -> None:
         """Compare what was acknowledged, SQL and the screens."""
@@ -459,6 +493,26 @@ class Chaos:
         [[number]] = self.sql("SELECT count(*) FROM conversations_conversation")
         if number != len(self.talks):
             problems.append(f"There are {number} CONVERSATIONS instead of {len(self.talks)}")
+
+    def judge_files(self) -> None:
+        """The day files have each message of SQL once, and no other."""
+        files = rows_of_files(self.files)
+        written = sorted(tuple(row[name] for name in COLUMNS) for rows in files.values() for row in rows)
+        wanted = [
+            (*found[:4], AUTHORS[str(found[4]).strip()], *found[5:])  # as docs/analysis.md says
+            for found in self.sql(IN_FILES)
+        ]
+        self.outcome.files, self.outcome.in_files = len(files), len(written)
+        if written != wanted:
+            more = [row for row in written if row not in wanted]
+            less = [row for row in wanted if row not in written]
+            double = [row for row, number in Counter(written).items() if number > 1]
+            self.outcome.problems.append(f"The DAY FILES have too much {more}, too little {less}, double {double}")
+        for path, rows in files.items():
+            ids = [row["id"] for row in rows]
+            days = {f"day={row['at'].date()}" for row in rows}
+            if ids != sorted(ids) or f"{ids[-1]:012}" not in path or days != {path.partition("/")[0]}:
+                self.outcome.problems.append(f"{path} has the messages {ids} of {days}")
 
 
 class Browsers:
