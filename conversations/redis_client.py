@@ -3,9 +3,11 @@
 It has short timeouts: Chatsite also works without Redis.
 """
 
+import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -28,6 +30,9 @@ OPTIONS: dict[str, Any] = {
     # The server may have closed a connection since its last use: one retry. After a timeout there is none.
     "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
 }
+
+PARTS = 5
+"""Into how many parts `time_limit` divides its time."""
 
 FULL = re.compile("^(OOM|MISCONF) ")
 """How the answers of a Redis begin whose memory or disk is full. It goes on answering what only reads."""
@@ -69,6 +74,32 @@ class RedisClient(redis.Redis):
         if breaker.is_open:
             breaker.succeeded()
             logger.warning("Redis answers again.")
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """Raise TimeoutError in what waits for Redis in the event loop, as asyncio.timeout does, but only if Redis is slow.
+
+    If the event loop itself was busy, an answer may be there that nobody could read yet. So the time is counted in
+    parts, and the event loop reads what has arrived between two of them: while it is held up, only one part passes.
+    """
+    loop, left = asyncio.get_running_loop(), PARTS
+    timer: asyncio.TimerHandle | None = None
+    async with asyncio.timeout(None) as limit:
+
+        def pass_part() -> None:
+            nonlocal left, timer
+            left -= 1
+            if left:
+                timer = loop.call_later(seconds / PARTS, pass_part)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(seconds / PARTS, pass_part)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def is_full(error: BaseException | None) -> bool:

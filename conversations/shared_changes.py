@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from conversations import redis_client
 from conversations.breaker import Breaker
 from conversations.metrics import redis_seconds, timed
-from conversations.redis_client import OPTIONS, PAUSE, RedisClient
+from conversations.redis_client import OPTIONS, PAUSE, RedisClient, time_limit
 
 KEY = "changes"
 """The key in Redis. It has no time limit, because Redis may drop first what expires soon."""
@@ -31,9 +31,6 @@ SLOWEST = 0.99
 
 JITTER = 10_000
 """Microseconds that it may be behind for other reasons."""
-
-CREDIBLE = 1.2
-"""How many times the time limit a failure takes at most. If it takes longer, the event loop was busy, and not Redis."""
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +109,8 @@ class SharedChanges:
             self.loop, self.waiting, self.task = loop, [], None
             options: Any = {**OPTIONS, "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))}
             self.client = Redis.from_url(self.url, **options, redis_connect_func=self.connected)
+            # Its own limits count the time in which the event loop is busy.
+            self.client.connection_pool.connection_kwargs.update(socket_timeout=None, socket_connect_timeout=None)
             self.read_script = self.client.register_script(self.READ)
         future: asyncio.Future[tuple[int, int, int] | None] = loop.create_future()
         self.waiting.append((conversation, future))
@@ -136,14 +135,13 @@ class SharedChanges:
         asked = time.monotonic()
         try:
             with timed(redis_seconds):
-                async with asyncio.timeout(self.timeout):
+                async with time_limit(self.timeout):
                     found: list[int] = await self.read_script(keys=[KEY], args=conversations)
         except Exception as error:  # any error of the library: polls are then answered by the database
             if not self.breaker.is_open:
                 logger.error("Redis does not answer: the database answers every poll. %r", error)
             self.breaker.failed()
-            if time.monotonic() - asked < CREDIBLE * self.timeout:
-                redis_client.breaker.failed()  # this request waits no second time, in its thread
+            redis_client.breaker.failed()  # this request waits no second time, in its thread
             return None
         self.breaker.succeeded()
         # Redis' clock was set back if less time has passed on it than here, even if it is ahead of `latest` again.

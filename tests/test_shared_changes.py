@@ -248,3 +248,22 @@ def test_while_redis_hangs_the_database_answers_and_later_answers_are_kept_again
                 await asyncio.sleep(0.05)
 
     asyncio.run(go())
+
+
+def test_an_answer_that_a_busy_event_loop_reads_late_is_no_failure_of_redis(redis: Service) -> None:
+    async def go() -> None:
+        changes = SharedChanges(redis.url, SECONDS)
+        assert await changes.read(TALK)
+        for _ in range(3):
+            redis.freeze()
+            try:
+                reading = asyncio.ensure_future(changes.read(TALK))
+                await asyncio.sleep(0.05)  # it has asked
+            finally:
+                redis.thaw()
+            time.sleep(changes.timeout)
+            assert await reading
+        assert not breaker.is_open  # else each post of the next second would be refused
+        await changes.close()
+
+    asyncio.run(go())

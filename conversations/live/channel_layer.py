@@ -22,6 +22,8 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from conversations.redis_client import time_limit
+
 Event = dict[str, Any]
 """What the members of a group are told: a ring or a recheck. All get the same object, which nobody may change."""
 
@@ -258,7 +260,7 @@ class Link:
         # with different databases apart.
         name = f"chatsite-{options.get('db') or 0}"
         async with redis, redis.pubsub() as subscription:
-            async with asyncio.timeout(self.timeout):
+            async with time_limit(self.timeout):
                 await subscription.subscribe(name)
                 self.read(await subscription.get_message(timeout=None))
             self.find()
@@ -269,7 +271,7 @@ class Link:
         while True:
             message = await subscription.get_message(timeout=SILENCE)
             if message is None:
-                async with asyncio.timeout(self.timeout):
+                async with time_limit(self.timeout):
                     await subscription.ping()
                     message = await subscription.get_message(timeout=None)
             self.read(message)
@@ -295,7 +297,7 @@ class Link:
             unsent, self.unsent = self.unsent, []
             sent, self.sent = self.sent, self.loop.create_future()
             try:
-                async with asyncio.timeout(self.timeout):
+                async with time_limit(self.timeout):
                     await redis.publish(name, json.dumps([self.id, unsent]))
             finally:
                 sent.set_result(None)
