@@ -80,6 +80,10 @@ _not_renewed: deque[list[Any]] = deque(maxlen=10_000)
 """What Redis must be told of renewed secrets: arguments of RENEW."""
 
 
+UNKNOWN_LAST = -1
+"""What stands for the last message's id of a conversation that was not read (models/recipients.py)."""
+
+
 class NotReady(Exception):
     """Redis has no counters: it is used as a log for the first time, or has lost its data."""
 
@@ -151,13 +155,15 @@ APPEND = (
     local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
     local last, before, secret = unpack(redis.call('HMGET', head, 'last', 'at', 'uuid'))
     if secret and uuid ~= secret and is_locked == '' then return {3} end
+    if known == '-1' and (not last or not secret) then return {3} end
     if not last or tonumber(known) > tonumber(last) then last = known end
     if before and before > at then at = before end
     entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
     local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
     redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
     redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
-    redis.call('HSET', head, 'last', id, 'at', at, 'uuid', uuid, 'website', website, 'contact', contact)
+    redis.call('HSET', head, 'last', id, 'at', at)
+    if known ~= '-1' then redis.call('HSET', head, 'uuid', uuid, 'website', website, 'contact', contact) end
     redis.call('SET', '{log}:u:' .. uuid, number)
     redis.call('PERSIST', head)
     redis.call('PERSIST', stream)
@@ -316,7 +322,8 @@ def append(
 
     client_id: the client's own id for the message; None if it has none.
     conversation: its number; None starts a new one.
-    last: the id of its last message, as SQL has it: the log may not know the conversation yet.
+    last: the id of its last message, as SQL has it: the log may not know the conversation yet. UNKNOWN_LAST if it was
+        not read: then SecretRenewed is raised if the log does not know the conversation.
     uuid, website, contact: of the conversation, by which it is known while SQL is away.
     values: of the message, and of a new conversation. They are stored as JSON. `at` is its date, or the date of the
         message before it if that is later: clocks differ, and threads overtake each other.

@@ -89,7 +89,7 @@ def post_message(
         is not written.
 
     Raises AlreadySent if another message has the client_id, Conversation.DoesNotExist if a customer's conversation
-    was deleted, or its secret was renewed, since the request has read it, and redis.RedisError if the message log does
+    was deleted, or its secret was renewed, since it was read, and redis.RedisError if the message log does
     not answer.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
@@ -205,9 +205,11 @@ def _append_to(conversation: Conversation, message: Message, draft: Draft) -> me
         message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
         return append()
     except message_log.SecretRenewed:
+        if conversation.is_remembered:
+            raise Conversation.DoesNotExist from None
         with transaction.atomic():
             locked = _lock(conversation, draft.agent, draft.claim)
-            return append(uuid=locked.uuid, contact=locked.contact_id, is_locked=True)
+            return append(uuid=locked.uuid, contact=locked.contact_id, last=locked.last_message_id, is_locked=True)
 
 
 def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None:

@@ -26,6 +26,10 @@ from conversations.redis_client import is_full
 BATCH = 500
 """Entries that are copied in one transaction."""
 
+FEW, GATHER = 50, 0.025
+"""After a batch of fewer entries, the next one begins at least so many seconds after it. A transaction costs more than
+the messages in it, so under load this leaves more of the machine to those who write."""
+
 BLOCK = 1.0
 """Seconds to wait for entries, and so at most until a stop is noticed."""
 
@@ -103,7 +107,11 @@ class Replicator:
             if taken:
                 return self.copy(taken)
         rows = (self.has_failed and self.read("0")) or self.read(">")
-        return self.copy(rows) if rows else 0
+        began = time.monotonic()
+        copied = self.copy(rows) if rows else 0
+        if 0 < copied < FEW:
+            time.sleep(max(0.0, began + GATHER - time.monotonic()))
+        return copied
 
     def read(self, since: str) -> list[Any]:
         """Entries: those that nobody has read (">"), or those that this one has read and not acknowledged ("0")."""

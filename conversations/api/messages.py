@@ -1,6 +1,7 @@
 """The API's calls for customers. Everybody who knows a conversation's uuid may read and write as its customer."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from ninja.files import UploadedFile
 
 from conversations.actions import post_message
 from conversations.api import message_list
-from conversations.api.authentication import MULTIPART, authenticate
+from conversations.api.authentication import MULTIPART, Caller, authenticate
 from conversations.api.document import OPTIONAL_AUTH
 from conversations.api.schemas import (
     FILE_RESPONSE,
@@ -33,6 +34,7 @@ from conversations.api.schemas import (
 from conversations.models import Attachment, Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.conversation import identified_uuid, parse_uuid
+from conversations.models.recipients import recipients
 from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
 from conversations.threshold.customer_secret import find_identified
@@ -52,10 +54,20 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
     Agents (members of the group `agent`, by session or token) write as AGE, everyone else as CUS.
     """
     caller = authenticate(request)
+    if caller.agent is None and not body.identity and (found := recipients.get(parse_uuid(body.conversation))):
+        with suppress(Conversation.DoesNotExist):
+            return _send(request, body, since, caller, found)
+        recipients.forget(found.uuid)
     visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
     conversation = visible.by_uuid(body.conversation, "website")
     if conversation is None and caller.agent is None:
         conversation = find_identified(parse_uuid(body.conversation), body.identity)
+    return _send(request, body, since, caller, conversation)
+
+
+def _send(
+    request: HttpRequest, body: MessageIn, since: int, caller: Caller, conversation: Conversation | None
+) -> HttpResponse:
     website = conversation.website if conversation else _find_website(body.website)
     require_listed_origin(request, website)
     is_hidden = caller.agent and not conversation and website not in Website.objects.visible_to(caller.agent)
@@ -80,6 +92,8 @@ def send_message(request: HttpRequest, body: MessageIn, since: Since = 0) -> Htt
         website=website,
         claim=claim,
     )
+    if not caller.agent:
+        recipients.put(message.conversation, claim)
     return message_list.up_to_newest(message, message.conversation.uuid, since)
 
 

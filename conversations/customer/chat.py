@@ -17,6 +17,7 @@ from conversations.customer import assets
 from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
 from conversations.models import Attachment, Conversation, News
+from conversations.models.recipients import recipients
 from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
@@ -54,6 +55,8 @@ def messages(customer: CustomerRequest) -> HttpResponse:
     """
     request = customer.request
     if request.method == "POST":
+        if request.htmx:  # a page that is told that its secret was renewed sends the message again
+            customer.use_remembered()
         return _post(customer)
     if before := query_number(request, "before"):
         return _older(customer, before)
@@ -199,12 +202,14 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         response["Retry-After"] = str(error.retry_after)
         return response
     except Conversation.DoesNotExist:
+        recipients.forget(customer.secret)
         return _secret_renewed() if customer.request.htmx else redirect(customer.url("chat"))
     except RedisError as error:
         return not_kept(error, lambda sentence: _refused(customer, form, sentence, 503))
     except AlreadySent:
         sentence = _("This message was already sent with a different text. Press Send to send this text too.")
         return _refused(customer, form, sentence, 409)
+    recipients.put(message.conversation, claim)
     request = customer.request
     language = request.GET.get("language") or visitor.preferred_language(request.headers.get("Accept-Language", ""))
     reported = {"zone": request.POST.get("zone"), "language": language}

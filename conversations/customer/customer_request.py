@@ -18,6 +18,7 @@ from django_htmx.middleware import HtmxDetails
 
 from conversations.models import Contact, Conversation, Website
 from conversations.models.contact import Claim
+from conversations.models.recipients import recipients
 from conversations.models.website import DEFAULT, normalize_origin
 from conversations.threshold import customer_secret, identity, limits
 from conversations.threshold.origin import own_origin, same_origin_only
@@ -69,6 +70,11 @@ class CustomerRequest:
     def _found(self) -> Conversation | None:
         """The conversation of any website whose secret the browser sends, with its website, read by one query."""
         return Conversation.objects.by_uuid(self.secret, "website")
+
+    def use_remembered(self) -> None:
+        """For writing: take the conversation as it was read for the message before, if it is remembered."""
+        if not self.proof and (found := recipients.get(self.secret)):
+            self._found = found
 
     def find(self, secret: uuid.UUID | None) -> Conversation | None:
         """The conversation of this website that has the secret, or None."""

@@ -37,6 +37,9 @@ for them."""
 MAX_RECENT = 100
 """Events of one group that are kept for sockets that join it meanwhile. The oldest are dropped, as above."""
 
+PAUSE = 0.01
+"""Seconds between two messages in Redis: events of this time go together. Each message wakes every process."""
+
 MAX_UNSENT = 10_000
 """Events that may wait to be published, about 1 MB. Further ones are dropped."""
 
@@ -290,7 +293,7 @@ class Link:
             logger.warning("A message in Redis was not understood, and is ignored.")
 
     async def publish(self, redis: "Redis", name: str) -> None:
-        """Publish what waits, all in one message, until an error."""
+        """Publish what waits, all in one message, at most one in PAUSE seconds, until an error."""
         while True:
             await self.has_unsent.wait()
             self.has_unsent.clear()
@@ -301,6 +304,7 @@ class Link:
                     await redis.publish(name, json.dumps([self.id, unsent]))
             finally:
                 sent.set_result(None)
+            await asyncio.sleep(PAUSE)
 
     def lose(self, error: Exception) -> None:
         """Record that Redis does not answer; drop what waits to be published. Logged once."""

@@ -383,6 +383,9 @@ class Conversation(models.Model):
 
     objects = ConversationQuerySet.as_manager()
 
+    is_remembered = False
+    """Whether it was read for an earlier message: see models/recipients.py."""
+
     has_new_header = False
     """Whether settling has just changed its status, or the customer's name or e-mail address."""
 

@@ -21,6 +21,9 @@ from tests.bench.scenarios import Scenario, Widgets, api_poll, empty
 from tests.bench.server import ROOT, Server, environment
 from tests.bench.services import Service, postgresql, redis_server
 
+WRITING = 400
+"""Conversations in which somebody writes: in each, several messages follow each other, as people write."""
+
 KINDS = ("SQLite", "PostgreSQL", "message log")
 
 
@@ -87,7 +90,8 @@ def in_log_mode(url: str, redis: str, debug: str = "off") -> Server:
 def scenarios(kind: str, talks: list[Talk]) -> list[Scenario]:
     """Posts and polls on one kind of database."""
     talks = talks[: -(len(talks) // PART)]  # the others have got messages
-    few, many, quiet, fresh = Widgets(talks[::4]), Widgets(talks[::4]), talks[1::4][:200], talks[2::4]
+    writing = talks[: WRITING * 4 : 4]
+    few, many, quiet, fresh = Widgets(writing), Widgets(writing), talks[1::4][:200], talks[2::4]
     return [
         Scenario(f"post, {kind}", few.posts(), few.wrote, 0.4, kind),
         Scenario(f"post with 64 connections, {kind}", many.posts(), many.wrote, 0.4, kind, connections=64),

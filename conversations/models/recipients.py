@@ -1,0 +1,96 @@
+"""Conversations that customers have just written to: the next message needs no query. Only with the message log.
+
+The script that appends a message checks that the conversation still has this secret, so what is remembered need not be
+read again. It was read within SECONDS by this process.
+"""
+
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from copy import copy
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+
+from conversations.message_log import UNKNOWN_LAST
+from conversations.models.website import Website
+
+if TYPE_CHECKING:
+    from conversations.models.contact import Claim
+    from conversations.models.conversation import Conversation
+
+SECONDS = 30
+"""How long a conversation is remembered: as long as a socket may stay open without being checked (live/rounds.py)."""
+
+WEBSITE_SECONDS = 10
+"""How long its website is: as long as answers to polls are used (poll_cache.py). Another process may change it."""
+
+MOST = 2_000
+"""Conversations that are remembered, about 5 MB."""
+
+
+class Recipient(NamedTuple):
+    """A conversation that is remembered."""
+
+    until: float  # time.monotonic()
+    conversation: "Conversation"
+
+
+class Recipients:
+    """The conversations that this process remembers."""
+
+    def __init__(self) -> None:
+        """None."""
+        self.found: OrderedDict[UUID, Recipient] = OrderedDict()
+        self.websites: dict[int, tuple[float, Website]] = {}
+
+    def get(self, uuid: UUID | None) -> "Conversation | None":
+        """The conversation with this secret. Only its pk, uuid, contact and website are known; it is for writing."""
+        found = self.found.get(uuid) if uuid else None
+        now = time.monotonic()
+        if found is None or now > found.until:
+            return None
+        until, website = self.websites.get(found.conversation.website_id, (0.0, None))
+        if website is None or now > until:
+            return None
+        conversation = copy(found.conversation)
+        conversation.website = website
+        return conversation
+
+    def put(self, conversation: "Conversation", claim: "Claim | None" = None) -> None:
+        """Remember a conversation with its website, unless it is already: it holds from when it was read.
+
+        Not with a claim: it may be another customer's next time. Nor if its website was not read.
+        """
+        was_read = settings.MESSAGE_LOG and conversation._meta.get_field("website").is_cached(conversation)
+        if not was_read or conversation.is_remembered or claim:
+            return
+        kept, now = copy(conversation), time.monotonic()
+        kept.last_message_id, kept.is_remembered = UNKNOWN_LAST, True
+        self.found[kept.uuid] = Recipient(now + SECONDS, kept)
+        self.websites[kept.website_id] = now + WEBSITE_SECONDS, kept.website
+        while len(self.found) > MOST:
+            with suppress(KeyError):  # another thread has emptied it
+                self.found.popitem(last=False)
+
+    def forget(self, uuid: UUID | None) -> None:
+        """Read a conversation again: its secret was renewed, or it was deleted."""
+        if uuid:
+            self.found.pop(uuid, None)
+
+    def clear(self) -> None:
+        """Read all again."""
+        self.found.clear()
+        self.websites.clear()
+
+
+recipients = Recipients()
+
+
+@receiver([post_save, post_delete], sender=Website)
+def forget_recipients(**_: object) -> None:
+    """Read websites again: one was changed here."""
+    recipients.clear()

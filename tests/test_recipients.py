@@ -1,0 +1,139 @@
+"""With the message log, the next message of a customer needs no query, and is refused where a query would refuse it."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from conversations import actions
+from conversations.models import Conversation, Website
+from conversations.models.recipients import recipients
+from tests.conftest import Page
+from tests.test_message_log import replicate
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    recipients.clear()
+    yield
+    recipients.clear()
+
+
+@pytest.fixture
+def alice(message_log: ModuleType) -> Page:
+    return Page(raise_request_exception=False)
+
+
+def send(page: Page, content: str, conversation: uuid.UUID) -> dict[str, object]:
+    body = {"content": content, "client_id": str(uuid.uuid4()), "conversation": str(conversation)}
+    found: dict[str, object] = page.post("/api/messages/", body, "application/json").json()
+    return found
+
+
+def stored(conversation: Conversation) -> list[str]:
+    """The texts of its messages in SQL."""
+    return list(conversation.messages.order_by("pk").values_list("content", flat=True))
+
+
+def begun(page: Page) -> Conversation:
+    """A conversation with one message, which this process remembers."""
+    response = page.post("/api/messages/", {"content": "one"}, "application/json")
+    assert response.status_code == 200
+    replicate()
+    found = Conversation.objects.get()
+    assert recipients.get(found.uuid)
+    return found
+
+
+def test_the_next_message_needs_no_query(alice: Page) -> None:
+    conversation = begun(alice)
+    path = "/api/messages/?since=" + str(conversation.last_message_id)
+    body = {"content": "two", "conversation": str(conversation.uuid)}
+    with CaptureQueriesContext(connection) as queries:
+        response = alice.post(path, body, "application/json")
+    assert [item["content"] for item in response.json()["items"]] == ["two"]
+    assert len(queries) == 0
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+def test_the_next_message_on_the_page_needs_no_query(alice: Page) -> None:
+    assert alice.post("/chat/messages/", {"content": "one"}, headers=HTMX).status_code == 204
+    with CaptureQueriesContext(connection) as queries:
+        assert alice.post("/chat/messages/", {"content": "two"}, headers=HTMX).status_code == 204
+    assert len(queries) == 0
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+def test_a_secret_that_another_process_has_renewed_is_not_used(alice: Page) -> None:
+    before = begun(alice)
+    renewed = actions.renew_secret(conversation=before)
+    assert recipients.get(before.uuid), "this process was not told"
+    send(alice, "for somebody new", before.uuid)
+    replicate()
+    assert stored(Conversation.objects.get(pk=renewed.pk)) == ["one"]
+    assert Conversation.objects.count() == 2  # as without the log: an unknown uuid begins another
+
+
+def test_a_page_whose_secret_was_renewed_is_told_so(alice: Page) -> None:
+    alice.post("/chat/messages/", {"content": "one"}, headers=HTMX)
+    replicate()
+    actions.renew_secret(conversation=Conversation.objects.get())
+    response = alice.post("/chat/messages/", {"content": "two"}, headers=HTMX)
+    assert response.headers["HX-Trigger"] == "stranger"
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one"]
+
+
+def test_a_deleted_conversation_is_not_begun_again(alice: Page) -> None:
+    gone = begun(alice)
+    Conversation.objects.get().delete()
+    send(alice, "anybody there?", gone.uuid)
+    replicate()
+    assert not Conversation.objects.filter(pk=gone.pk).exists()
+    assert stored(Conversation.objects.get()) == ["anybody there?"]
+
+
+def test_a_conversation_that_the_log_has_forgotten_goes_on(alice: Page, message_log: ModuleType) -> None:
+    conversation = begun(alice)
+    keys = [f"{{log}}:{kind}:{conversation.pk}" for kind in ("h", "c")]
+    message_log.client().delete(*keys)
+    send(alice, "two", conversation.uuid)
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+def test_a_change_of_the_website_holds_at_once_here_and_later_in_other_processes(
+    alice: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = begun(alice)
+    Website.objects.update(identity_required=True)  # as another process does it: no signal
+    assert "items" in send(alice, "two", conversation.uuid)
+    now = time.monotonic()
+    monkeypatch.setattr("conversations.models.recipients.time.monotonic", lambda: now + 11)
+    assert "items" not in send(alice, "three", conversation.uuid)
+    monkeypatch.undo()
+    Website.objects.update(identity_required=False)
+    send(alice, "four", conversation.uuid)
+    website = Website.objects.get()
+    website.identity_required = True
+    website.save()
+    assert "items" not in send(alice, "five", conversation.uuid)
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two", "four"]
+
+
+def test_a_contact_that_was_deleted_does_not_come_back(alice: Page, message_log: ModuleType) -> None:
+    conversation = begun(alice)
+    message_log.client().hset(f"{{log}}:h:{conversation.pk}", "contact", "7")
+    send(alice, "two", conversation.uuid)
+    assert message_log.known(conversation.pk)["contact"] == "7", "what was remembered does not replace it"
