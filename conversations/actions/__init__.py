@@ -5,7 +5,7 @@ from conversations.actions.clean import CLEANING
 from conversations.actions.close import UnseenMessage, close
 from conversations.actions.identify import identify
 from conversations.actions.mark_read import mark_read
-from conversations.actions.post_message import AlreadySent, post_message
+from conversations.actions.post_message import AlreadySent, UnseenAnswer, post_message
 from conversations.actions.renew_secret import renew_secret
 from conversations.actions.reopen import reopen
 from conversations.actions.take import TakenBySomebodyElse, take
@@ -14,6 +14,7 @@ __all__ = [
     "CLEANING",
     "AlreadySent",
     "TakenBySomebodyElse",
+    "UnseenAnswer",
     "UnseenMessage",
     "assign",
     "close",

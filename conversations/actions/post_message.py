@@ -19,7 +19,15 @@ from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.prepared import insert, update
-from conversations.models.settling import AWAY, known_by_log, message_of, settle, values_of
+from conversations.models.settling import (
+    AWAY,
+    catch_up,
+    known_by_log,
+    message_of,
+    newest_in_log,
+    settle,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -41,6 +49,14 @@ class AlreadySent(Exception):
     """This client_id was used for another message."""
 
 
+class UnseenAnswer(Exception):
+    """A colleague has answered since the agent last looked. `answer` is their newest message."""
+
+    def __init__(self, answer: Message) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
 class Sent(Exception):
     """The message log has another message with this client_id. It is settled."""
 
@@ -59,6 +75,12 @@ class Draft:
     website: Website | None
     claim: "Claim | None"
     attachments: Sequence[Attachment]
+    seen: int | None
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether a colleague may have answered since the agent last looked, as the conversation was read."""
+        return self.seen is not None and (self.conversation is None or self.conversation.last_message_id > self.seen)
 
 
 def post_message(
@@ -73,6 +95,7 @@ def post_message(
     website: Website | None = None,
     claim: "Claim | None" = None,
     attachments: Sequence[Attachment] = (),
+    seen: int | None = None,
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
@@ -87,13 +110,15 @@ def post_message(
         customer's, and renews its secret.
     attachments: unsaved ones. They are written to the disk before the conversation is locked, and erased if the message
         is not written.
+    seen: the id of the newest message that the agent has seen. None: it does not matter who else has answered.
 
-    Raises AlreadySent if another message has the client_id, Conversation.DoesNotExist if a customer's conversation
+    Raises AlreadySent if another message has the client_id, UnseenAnswer if another agent has answered after `seen`
+    and this message was not written before, Conversation.DoesNotExist if a customer's conversation
     was deleted, or its secret was renewed, since it was read, and redis.RedisError if the message log does
     not answer.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
-    draft = Draft(content, conversation, agent, customer, name, email, client_id, website, claim, attachments)
+    draft = Draft(content, conversation, agent, customer, name, email, client_id, website, claim, attachments, seen)
     try:
         for attachment in attachments:
             attachment.store()
@@ -115,7 +140,7 @@ def post_message(
 def _write(draft: Draft) -> Message:
     """Write a message to SQL. Raises IntegrityError if another one has its client_id."""
     conversation, claim = draft.conversation, draft.claim
-    if conversation and not claim and not draft.attachments and one_statement.is_possible():
+    if conversation and not claim and not draft.attachments and not draft.needs_check and one_statement.is_possible():
         changed = copy(conversation)
         message = _take_in(changed, draft)
         if one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
@@ -128,6 +153,8 @@ def _write(draft: Draft) -> Message:
             insert(locked)
         elif claim:
             assign_to_contact(locked, claim)
+        else:
+            _check_unanswered(locked, draft)
         message = _take_in(locked, draft)
         insert(message)
         for attachment in draft.attachments:
@@ -147,6 +174,13 @@ def _append(draft: Draft) -> Message:
     conversation = copy(draft.conversation)
     if conversation and draft.claim:
         conversation = _continued(conversation, draft, draft.claim)
+    if (
+        conversation
+        and draft.seen is not None
+        and (draft.needs_check or message_log.has_more(conversation.pk, draft.seen))
+    ):
+        # The log has no lock: if two agents answer within the same millisecond, it may be that neither is asked.
+        _check_unanswered(conversation, draft)
     conversation = conversation or _new_conversation(draft)
     message = _compose(conversation, draft)
     appended = _append_to(conversation, message, draft)
@@ -171,6 +205,22 @@ def _append(draft: Draft) -> Message:
         with suppress(Error, RedisError):
             settle([conversation.pk])
     return message
+
+
+def _check_unanswered(conversation: Conversation, draft: Draft) -> None:
+    """Raise UnseenAnswer if a colleague has answered after the agent last looked, unless this is a retry."""
+    if draft.agent is None or draft.seen is None:
+        return
+    if settings.MESSAGE_LOG and not catch_up(conversation):
+        newest = [message for message in newest_in_log(conversation, message_log.KEPT) if message.pk > draft.seen]
+        answers = [each for each in newest if each.author == Author.AGENT and each.agent_id != draft.agent.pk]
+        answer = answers[-1] if answers else None
+        was_sent = draft.client_id is not None and draft.client_id in {message.client_id for message in newest}
+    else:
+        answer = Message.objects.newest_of_colleagues(conversation.pk, draft.agent.pk, draft.seen)
+        was_sent = answer is not None and Message.objects.by_client_id(draft.client_id) is not None
+    if answer and not was_sent:
+        raise UnseenAnswer(answer)
 
 
 def _continued(conversation: Conversation, draft: Draft, claim: "Claim") -> Conversation | None:

@@ -11,19 +11,19 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from redis import RedisError
 
 from conversations import actions
-from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenMessage
+from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
-from conversations.models import Attachment, Conversation, News, Reading, Website
+from conversations.models import Attachment, Conversation, Message, News, Reading, Website
 from conversations.models.optional_write import optional_write
 from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
-from conversations.screen.forms import MessageForm, not_kept
+from conversations.screen.forms import AnswerForm, MessageForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
@@ -174,7 +174,7 @@ def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
 def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
     website = Website.objects.by_id(conversation.website_id)
     files.check_size(request, website)
-    form = MessageForm(request.POST)
+    form = AnswerForm(request.POST)
     form.has_files = "files" in request.FILES
     status, sentence = 422, ""
     if form.is_valid():
@@ -188,6 +188,8 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
         except AlreadySent:
             status = 409
             sentence = _("This reply was already sent with a different text. Press Send to send this text too.")
+        except UnseenAnswer as error:
+            return _ask_about_answer(request, conversation, form, error.answer)
         except RedisError as error:
             return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503))
         else:
@@ -195,6 +197,22 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
                 return message_accepted(message)
             return redirect(_page_url(request, conversation))
     return _refused(request, conversation, form, sentence or form.first_error(), status)
+
+
+def _ask_about_answer(
+    request: AgentRequest, conversation: Conversation, form: MessageForm, answer: Message
+) -> HttpResponse:
+    """Ask whether to send this answer too: a colleague has answered since the agent last looked.
+
+    The page shows the colleague's answer, and sends its id as `seen` if the agent still wants to send theirs.
+    """
+    name = (answer.agent and (answer.agent.get_full_name() or answer.agent.username)) or _("Another agent")
+    question = _("%(name)s has just answered. Send yours too?") % {"name": name}
+    if request.htmx:
+        response = _refused(request, conversation, form, question, 409)
+        response["X-Answered"] = str(answer.pk)
+        return response
+    return _render_page(request, conversation, form=form, error=question, asks=True, status=409)
 
 
 def _refused(
@@ -225,6 +243,7 @@ def _render_page(
     *,
     form: MessageForm | None = None,
     error: str = "",
+    asks: bool = False,
     status: int = 200,
 ) -> HttpResponse:
     before = query_number(request, "before")
@@ -244,6 +263,7 @@ def _render_page(
         before=before,
         form=form,
         error=error,
+        asks=asks,
         read_up_to=marked,
         first_unread=str(_first_unread(shown, read_up_to)),
         last_seen=max([read_up_to, *(bubble.message.pk for bubble in shown)]),

@@ -56,6 +56,7 @@ class PanelKind(NamedTuple):
     before: bool  # whether it shows older messages, and no composer
     writes: bool  # see templates/conversations/_composer.html
     reloads: bool
+    asks: bool  # whether `error` is the question whether to send the answer although a colleague has answered
 
 
 def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
@@ -83,12 +84,14 @@ def render_panel(
     before: int | None,
     form: MessageForm | None,
     error: str,
+    asks: bool = False,
     **values: Any,
 ) -> SafeString:
     """The whole conversation.
 
     older, before: the ids below which there are older messages, and below which all shown ones are.
     form, error: an answer that was not accepted, and why.
+    asks: whether the agent may send it all the same.
     values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
     """
     filters, seen = Filters.from_request(request), visitor.get(conversation.pk)
@@ -100,6 +103,7 @@ def render_panel(
         before=before is not None,
         writes=writes,
         reloads=not error and not writes,
+        asks=asks,
     )
     thread = {
         "thread": render_messages(shown),

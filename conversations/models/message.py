@@ -60,6 +60,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """The messages that agents wrote."""
         return self.filter(author=Author.AGENT)
 
+    def newest_of_colleagues(self, conversation_id: int, agent_id: int, since: int) -> "Message | None":
+        """The newest answer in a conversation that another agent wrote, if its id is above `since`."""
+        found = self.filter(conversation_id=conversation_id, id__gt=since).by_agents().exclude(agent_id=agent_id)
+        return found.select_related("agent").order_by("-id").first()
+
     def newest(self, conversation_id: int, most: int, *, since: int = 0, before: int | None = None) -> "list[Message]":
         """The newest `most` messages of a conversation, oldest first, with their agents and files.
 

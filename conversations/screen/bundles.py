@@ -34,7 +34,16 @@ YEAR = 365 * 24 * 3600  # seconds
 HTMX = "django_htmx/htmx-2.min.js"
 BOTH = ("message-list", "chat-composer", "door-bell")
 FILES: dict[str, tuple[str, ...]] = {
-    "inbox.js": ("composing-keys", "htmx-config", "local-time", *BOTH, "time-ago", "read-mark", "inbox-list"),
+    "inbox.js": (
+        "composing-keys",
+        "htmx-config",
+        "local-time",
+        "agent-answer",
+        *BOTH,
+        "time-ago",
+        "read-mark",
+        "inbox-list",
+    ),
     "inbox.css": ("chatsite", "inbox"),
     "card.css": ("chatsite", "card"),
     "shop.css": ("chatsite", "shop"),

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from conversations.models import Website
+from conversations.models.message import MAX_ID
 from conversations.models.validation import check_content, check_email, check_name
 from conversations.redis_client import is_full
 
@@ -52,6 +53,13 @@ class MessageForm(forms.Form):
             return check(text)
         except ValueError as error:
             raise forms.ValidationError(str(error)) from error
+
+
+class AnswerForm(MessageForm):
+    """An agent's answer."""
+
+    seen = forms.IntegerField(required=False, min_value=0, max_value=MAX_ID)
+    """The id of the newest message that the agent has seen."""
 
 
 class CustomerMessageForm(MessageForm):

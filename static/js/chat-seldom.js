@@ -92,7 +92,8 @@ export function showRateLimit(composer, item, seconds) {
 export async function markRefused(composer, item, response) {
   const hasText = response.headers.get("Content-Type")?.startsWith("text/plain");
   const text = hasText && (await response.text().catch(() => ""));
-  markUnsent(composer, item, `${texts.unsent} ${text || texts.refused}`);
+  const change = markUnsent(composer, item, `${texts.unsent} ${text || texts.refused}`);
+  composer.dispatchEvent(new CustomEvent("refused", { bubbles: true, detail: { item, response, change } }));
   if (response.status === 401) document.querySelector("chat-keeper")?.lazy("messageRefused").catch(() => null); // the next refused message retries this
   return true;
 }
@@ -127,6 +128,7 @@ function markUnsent(composer, item, text) {
   change.addEventListener("click", () => edit(composer, item));
   retry.after(" ", change);
   retry.addEventListener("click", () => change.remove(), { once: true });
+  return change;
 }
 
 function edit(composer, item) {
