@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from conversations.actions import close, post_message, take
-from conversations.models import Agent, Conversation, Token
+from conversations.models import Agent, Conversation, Message, Token
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -214,3 +214,21 @@ def test_read_only_fields_in_a_body_are_ignored(bob: Agent, talk: Conversation) 
     made = Conversation.objects.get(uuid=item["conversation"])
     assert made.is_open
     assert made.assignee is None
+
+
+def test_deleting_messages_changes_when_their_conversation_was_updated(
+    talk: Conversation, bob: Agent, bobs: Client
+) -> None:
+    other = post_message(content="Hello").conversation
+    posted = post_message(content="my number is 7", conversation=talk)
+    for delete in (posted.delete, Message.objects.filter(conversation=talk).delete):
+        talk.refresh_from_db()
+        before = talk.updated_at
+        delete()
+        talk.refresh_from_db()
+        assert talk.updated_at
+        assert before
+        assert talk.updated_at > before
+        moment = talk.updated_at.isoformat().replace("+00:00", "Z")
+        assert ids(bobs.get(LIST, {"updated_since": moment})) == [talk.pk]
+    assert other.updated_at == Conversation.objects.get(pk=other.pk).updated_at

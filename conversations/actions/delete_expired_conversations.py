@@ -65,6 +65,7 @@ def _delete_some(expired: deque[int], now: datetime) -> list[str]:
             # A message may have been added before the lock was held.
             if conversation and before and conversation.last_message_at < before:
                 if conversation.messages.delete_oldest(MESSAGES):
+                    conversation.save_changes()
                     break
                 conversation.delete()
                 deleted.append(name)

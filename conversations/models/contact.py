@@ -135,4 +135,5 @@ class Contact(models.Model):
 @receiver(pre_delete, sender=Contact)
 def _forget_client_ids(instance: Contact, **_more: Any) -> None:
     """Delete the client_ids of the contact's messages: without a contact, they would give access without a proof."""
+    instance.conversations.all().touch()
     Message.objects.filter(conversation__contact=instance).update(client_id=None)

@@ -258,6 +258,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         ids = self.order_by("pk").values_list("pk", flat=True)
         return ids.first() or 1, ids.last() or 0
 
+    def touch(self) -> None:
+        """Note that messages of them have changed."""
+        self.update(updated_at=timezone.now())
+
     def lock_if_exists(self, pk: int) -> "Conversation | None":
         """As `lock`, but None if the conversation was deleted."""
         with suppress(Conversation.DoesNotExist):

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import prefetch_related_objects
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from conversations import message_log
+from conversations.models.conversation import Conversation
 from conversations.models.prepared import prepared
 
 if TYPE_CHECKING:
@@ -134,6 +135,13 @@ def prefetch_files(messages: list[Message]) -> list[Message]:
     """Fetch the attachments of all the messages in one query, or in none if no message has any."""
     prefetch_related_objects([message for message in messages if message.files], "attachments")
     return messages
+
+
+@receiver(pre_delete, sender=Message)
+def _note_in_conversation(instance: Message, origin: Any = None, **_more: Any) -> None:
+    """Lock the conversation and change its version, unless all of it is deleted."""
+    if Message in {type(origin), getattr(origin, "model", None)}:
+        Conversation.objects.filter(pk=instance.conversation_id).touch()
 
 
 @receiver(post_delete, sender=Message)
