@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from difflib import get_close_matches
 from io import StringIO
@@ -43,12 +44,23 @@ DATABASE_LIMITS = {
 }
 """How long databases on servers may take: see chatsite/databases. DATABASE_URL may say otherwise: ?read_timeout=20."""
 
+REPLICA_LIMITS = {
+    "postgresql": {
+        **DATABASE_LIMITS["postgresql"],
+        "connect_timeout": 2,  # less does not exist
+        "read_timeout": 1,
+        "statement_timeout": 800,
+    },
+    "mysql": {"connect_timeout": 1, "read_timeout": 1, "write_timeout": 1},
+}
+"""The same for a replica, where each statement has its own limits. Then the primary is asked."""
+
 MYSQL_OPTIONS = """
     bind_address charset collation init_command isolation_level max_allowed_packet program_name read_default_file
     read_default_group server_public_key sql_mode ssl_ca ssl_cert ssl_disabled ssl_key ssl_key_password ssl_verify_cert
     ssl_verify_identity unix_socket
 """
-"""The options of PyMySQL and of Django's backend that DATABASE_URL may have, besides DATABASE_LIMITS."""
+"""The options of PyMySQL and of Django's backend that DATABASE_URL may have, besides its time limits."""
 
 OPTION_FLAGS = {"prepared_statements", "ssl_disabled", "ssl_verify_cert", "ssl_verify_identity"}
 """Options of our backend for PostgreSQL, and of PyMySQL, that are on or off: PyMySQL would take any text for true."""
@@ -110,9 +122,9 @@ def is_ipv4_and_port(text: str) -> bool:
     return text.count(":") == 1
 
 
-def known_options(engine: str) -> set[str]:
-    """The options that the query of DATABASE_URL may have."""
-    known = set(DATABASE_LIMITS.get(engine, {}))
+def known_options(engine: str, limits: Collection[str]) -> set[str]:
+    """The options that the query of DATABASE_URL may have. `limits` are those of its time limits."""
+    known = set(limits)
     if engine == "postgresql":
         import psycopg  # takes a while
 
@@ -270,43 +282,64 @@ class Environment:
         url = self.text("DATABASE_URL") or default
         if not self._is_valid_url("DATABASE_URL", url, DATABASES):
             url = default
-        if url.startswith("sqlite://") and not url.startswith(("sqlite:///", "sqlite://:memory:")):
+        return self._database("DATABASE_URL", url, default, DATABASE_LIMITS)
+
+    def replica(self, primary: dict[str, Any]) -> dict[str, Any] | None:
+        """DATABASE_REPLICA_URL as Django's settings of one database, or None. `primary` is that of DATABASE_URL."""
+        url = self.text("DATABASE_REPLICA_URL")
+        if not url or not self._is_valid_url("DATABASE_REPLICA_URL", url, DATABASES):
+            return None
+        kinds = {"postgresql": "postgres", "mysql": "mysql"}
+        kind = kinds.get(primary["ENGINE"].rpartition(".")[2])
+        if kind is None or not url.startswith(kind):
             self.problems.append(
-                f"DATABASE_URL is {url}, but a file is written with three slashes: sqlite:///db.sqlite3"
+                "DATABASE_REPLICA_URL names a replica of DATABASE_URL, so both must be PostgreSQL, or both MariaDB. "
+                "SQLite has no replicas."
             )
+            return None
+        config = self._database("DATABASE_REPLICA_URL", url, url, REPLICA_LIMITS)
+        if kind == "postgres":
+            config["ENGINE"] = "chatsite.databases.postgresql_replica"
+        else:
+            config["ENGINE"] = "django.db.backends.mysql"
+            config["OPTIONS"]["init_command"] = "SET SESSION TRANSACTION READ ONLY"
+        return {**config, "CONN_MAX_AGE": None, "TEST": {"MIRROR": "default"}}
+
+    def _database(self, variable: str, url: str, default: str, all_limits: dict[str, Any]) -> dict[str, Any]:
+        if url.startswith("sqlite://") and not url.startswith(("sqlite:///", "sqlite://:memory:")):
+            self.problems.append(f"{variable} is {url}, but a file is written with three slashes: sqlite:///db.sqlite3")
             url = default
         config: dict[str, Any] = self.env.db_url_config(url)
         if url.startswith("sqlite:///") and config["NAME"]:
             config["NAME"] = str(self.dotenv.parent / config["NAME"])
         if not config["NAME"]:
-            self.problems.append("DATABASE_URL names no database. Write sqlite:///db.sqlite3 for a file.")
+            self.problems.append(f"{variable} names no database. Write sqlite:///db.sqlite3 for a file.")
         engine = config["ENGINE"].rpartition(".")[2]
+        limits = all_limits.get(engine, {})
         for name, value in config.get("OPTIONS", {}).items():
-            self._check_option(engine, name, value)
+            self._check_option(variable, engine, name, value, known_options(engine, limits))
         for name in OPTION_FLAGS & config.get("OPTIONS", {}).keys():
             config["OPTIONS"][name] = str(config["OPTIONS"][name]).lower() in ON
         config["ENGINE"] = f"chatsite.databases.{engine}"
-        limits = DATABASE_LIMITS.get(engine, {})
         options = config["OPTIONS"] = {**limits, **config.get("OPTIONS", {})}
         for name in limits:
-            options[name] = self._limit(name, options[name])
+            options[name] = self._limit(variable, name, options[name])
         return config
 
-    def _check_option(self, engine: str, name: str, value: Any) -> None:
-        known = known_options(engine)
-        has = f"DATABASE_URL has {name}={value}, but"
+    def _check_option(self, variable: str, engine: str, name: str, value: Any, known: set[str]) -> None:
+        has = f"{variable} has {name}={value}, but"
         if name not in known:
             close = get_close_matches(name.lower(), known, 1, SIMILAR)
             advice = f" Do you mean {close[0]}?" if close else f" It knows {', '.join(sorted(known))}." if known else ""
-            self.problems.append(f"DATABASE_URL has the option {name}, which {engine} does not know.{advice}")
+            self.problems.append(f"{variable} has the option {name}, which {engine} does not know.{advice}")
         elif engine == "mysql" and name == "charset" and value != "utf8mb4":
             self.problems.append(f"{has} Chatsite needs utf8mb4, for 😀 and many other characters. Leave it out.")
         elif name in OPTION_FLAGS and str(value).lower() not in ON | OFF:
             self.problems.append(f"{has} it takes only on or off.")
         elif engine == "mysql" and name in OPTION_FILES and not os.access(str(value), os.R_OK):
-            self.problems.append(f"DATABASE_URL has {name}={value}, a file that cannot be read.")
+            self.problems.append(f"{variable} has {name}={value}, a file that cannot be read.")
 
-    def _limit(self, name: str, value: Any) -> float:
+    def _limit(self, variable: str, name: str, value: Any) -> float:
         least = "above 0" if name in NEVER_ZERO else "from 0"
         try:
             number = value if isinstance(value, int) else float(value)
@@ -314,7 +347,7 @@ class Environment:
             number = -1
         if isfinite(number) and (number > 0 or (number == 0 and name not in NEVER_ZERO)):
             return number
-        self.problems.append(f"DATABASE_URL has {name}={value}, but it takes a number {least}.")
+        self.problems.append(f"{variable} has {name}={value}, but it takes a number {least}.")
         return 1
 
     def email(self, default: str) -> dict[str, Any]:

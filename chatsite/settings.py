@@ -127,6 +127,10 @@ if DATABASE["ENGINE"].endswith("sqlite3"):
     }
 else:
     DATABASE["CONN_HEALTH_CHECKS"] = True
+# Pages of messages may be read from it: conversations/models/replica.py
+REPLICA = env.replica(DATABASE)
+if REPLICA:
+    DATABASES["replica"] = REPLICA
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.redis()

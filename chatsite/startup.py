@@ -58,7 +58,29 @@ def find_process_problems(processes: int) -> list[str]:
 
 
 def find_warnings() -> list[str]:
-    """What Chatsite can do without: Redis."""
+    """What Chatsite can do without: Redis and a replica of the database."""
+    return [*find_redis_warnings(), *find_replica_warnings()]
+
+
+def find_replica_warnings() -> list[str]:
+    """A sentence if the replica of the database does not answer. Closes its connection of this thread."""
+    if not settings.REPLICA:
+        return []
+    replica = connections["replica"]
+    try:
+        replica.ensure_connection()
+    except Exception as error:
+        return [
+            f"The replica does not answer: {reason(error)}. Look whether it runs, and DATABASE_REPLICA_URL. Until it "
+            "answers, the primary answers in its place."
+        ]
+    finally:
+        replica.close()
+    return []
+
+
+def find_redis_warnings() -> list[str]:
+    """A sentence if Redis does not answer."""
     if not settings.REDIS_URL:
         return []
     times = {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT}

@@ -57,6 +57,12 @@ request_seconds = Histogram(
     registry=registry,
 )
 messages = Counter("chatsite_messages", "Messages stored.", ["author"], registry=registry)
+replica_reads = Counter(
+    "chatsite_replica_reads",
+    "Reads that a replica may answer, by who has answered. Always 0 without DATABASE_REPLICA_URL.",
+    ["answered_from"],
+    registry=registry,
+)
 rate_limited = Counter(
     "chatsite_rate_limited", "What was refused by a limit, by the limit's name.", ["limit"], registry=registry
 )

@@ -107,6 +107,21 @@ def test_good_settings_pass_the_deployment_check() -> None:
             {"DATABASE_URL": "mysql://user:pass@host/name?charset=klingon"},
             "charset=klingon, but Chatsite needs utf8mb4",
         ),
+        ({"DATABASE_REPLICA_URL": "sqlite:///copy.sqlite3"}, "so both must be PostgreSQL, or both MariaDB"),
+        ({"DATABASE_REPLICA_URL": "postgres://user:pass@host/name"}, "SQLite has no replicas."),
+        ({"DATABASE_REPLICA_URL": "oracle://x/y"}, "DATABASE_REPLICA_URL starts with “oracle”"),
+        (
+            {"DATABASE_URL": "mysql://u:p@host/name", "DATABASE_REPLICA_URL": "postgres://user:pass@host/name"},
+            "so both must be PostgreSQL, or both MariaDB",
+        ),
+        (
+            {"DATABASE_URL": "mysql://u:p@host/name", "DATABASE_REPLICA_URL": "mysql://u:p@h/n?max_statement_time=1"},
+            "DATABASE_REPLICA_URL has the option max_statement_time, which mysql does not know.",
+        ),
+        (
+            {"DATABASE_URL": "postgres://u:p@host/name", "DATABASE_REPLICA_URL": "postgres://u:p@h/n?read_timeout=0"},
+            "DATABASE_REPLICA_URL has read_timeout=0, but it takes a number above 0",
+        ),
         ({"DATABASE_URL": "mysql://user:pass@host/name?ssl_ca=/nowhere"}, "/nowhere, a file that cannot be read"),
         ({"DATABASE_URL": "mysql://user:pass@host/name?ssl_disabled=maybe"}, "ssl_disabled=maybe, but it takes only"),
         ({"DATABASE_URL": "postgres://user:pass@host/name?foo=bar"}, "DATABASE_URL has the option foo, which"),

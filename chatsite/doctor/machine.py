@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.core.mail import get_connection
-from django.db import NotSupportedError, connection
+from django.db import DatabaseError, NotSupportedError, connection, connections
 
 from chatsite import startup
 from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding
@@ -23,6 +23,7 @@ from chatsite.private_files import OTHERS, private_files
 from chatsite.startup import reason
 from conversations.log_state import GROUP, LogState, log_state
 from conversations.message_log import ENTRIES
+from conversations.models import Conversation
 
 MAIL_TIMEOUT = 10
 """Seconds for each answer of the mail server."""
@@ -38,6 +39,11 @@ LONG_LAG = 60
 
 MANY_UNREAD = 100_000
 """Messages that another reader of the message log may not have read before there is a warning."""
+
+LONG_REPLICA_LAG = 5
+"""Seconds that a replica of the database may need for a message before there is a warning."""
+
+IS_REPLICA = {"postgresql": "SELECT pg_is_in_recovery()", "mysql": "SELECT @@read_only"}
 
 LITTLE_ROOM, NO_ROOM = 2 * 1024**3, 256 * 1024**2
 """Free bytes of a disk below which there is a warning, and a problem."""
@@ -87,6 +93,39 @@ def check_database() -> Iterable[Finding]:
         connection.close()
 
 
+def check_replica() -> Iterable[Finding]:
+    """Whether the replica of the database answers, follows the primary, and how late it is."""
+    if not settings.REPLICA:
+        return
+    warnings = startup.find_replica_warnings()
+    yield from (Finding(WARNING, sentence) for sentence in warnings)
+    if warnings:
+        return
+    replica = connections["replica"]
+    try:
+        with replica.cursor() as cursor:
+            cursor.execute(IS_REPLICA[replica.vendor])
+            if not cursor.fetchone()[0]:
+                yield Finding(WARNING, "DATABASE_REPLICA_URL names a server that is no replica: it accepts writes.")
+        began = time.monotonic()
+        wanted = Conversation.objects.last_message_id()
+        while Conversation.objects.using("replica").last_message_id() < wanted:
+            if time.monotonic() - began > LONG_REPLICA_LAG:
+                yield Finding(
+                    WARNING,
+                    f"The replica lacks messages for more than {LONG_REPLICA_LAG} seconds. Look whether it follows the "
+                    "primary. It answers only for conversations of which it lacks nothing.",
+                )
+                return
+            time.sleep(0.01)
+        yield Finding(OK, "The replica answers, and has the newest message.")
+    except DatabaseError as error:
+        yield Finding(WARNING, f"The replica cannot be compared with the primary: {reason(error)}.")
+    finally:
+        replica.close()
+        connection.close()
+
+
 def answer_time() -> float:
     """The median seconds that a trivial query takes."""
     times = []
@@ -133,7 +172,7 @@ def check_redis() -> Iterable[Finding]:
         if settings.PROCESSES == 1:
             yield Finding(OK, "Redis is not used, which is right for one process.")
         return
-    warnings = startup.find_warnings()
+    warnings = startup.find_redis_warnings()
     if warnings:
         yield from (Finding(PROBLEM, sentence) for sentence in warnings)
         return
@@ -269,6 +308,7 @@ def check_mail() -> Iterable[Finding]:
 CHECKS: list[Check] = [
     ("settings", check_settings),
     ("database", check_database),
+    ("replica", check_replica),
     ("static files", check_static_files),
     ("files", check_files),
     ("disks", check_disks),

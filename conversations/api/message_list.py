@@ -1,5 +1,6 @@
 """Responses with a list of messages. Their size is bounded. The JSON is built without pydantic, which is slower."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
-from conversations.models import Attachment, Author, Conversation, Message, News
+from conversations.models import Attachment, Author, Conversation, Message, News, replica
 from conversations.models.agent import public_name
 from conversations.models.conversation import AWAY
 from conversations.models.settling import newest_in_log, settle_number
@@ -28,7 +29,7 @@ encode = json.JSONEncoder(ensure_ascii=False).encode
 
 def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
     """The messages with ids above `since`: at most `limit`, without the first `offset`, as many as fit."""
-    news = News.after(key, since, min(limit, BATCH_SIZE), offset)
+    news = _first_batch(key, since, min(limit, BATCH_SIZE), offset)
     items, all_fit = _fitting(_read_forwards(key, news, limit), key)
     if all_fit and len(items) < limit and not offset:
         response = _response(items, len(items))
@@ -37,7 +38,7 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
     else:
         if news:
             settle_number(news.conversation_id)
-        count = Message.objects.of(key).after(since).count()
+        count = _count(key, news, since)
         response = _response(items, count, more=offset + len(items) < count)
     if news is None and offset:  # it skips all messages that there are
         news = News.after(key, since, 1)
@@ -83,14 +84,39 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     return _response(items[::-1], conversation.messages.after(since).count(), more=True)
 
 
+def _first_batch(key: Key, since: int, most: int, offset: int) -> News | None:
+    """As `News.after`. To skip many messages is left to the replica."""
+    news = News.after(key, MAX_NUMBER, 1) if offset and settings.REPLICA else None
+    if news:
+        settle_number(news.conversation_id)
+        conversation = _for_replica(news)
+        if conversation and (found := replica.oldest(conversation, since, most, offset)):
+            return dataclasses.replace(news, messages=found)
+    return News.after(key, since, most, offset)
+
+
+def _count(key: Key, news: News | None, since: int) -> int:
+    conversation = _for_replica(news) if news else None
+    return replica.count(conversation, since) if conversation else Message.objects.of(key).after(since).count()
+
+
+def _for_replica(news: News) -> Conversation | None:
+    """The conversation as it is now, if there is a replica."""
+    return Conversation.objects.by_id(news.conversation_id) if settings.REPLICA else None
+
+
 def _read_forwards(key: Key, news: News | None, limit: int) -> Iterator[Message]:
     """The first `limit` messages. `news` has at most BATCH_SIZE of them, which are read already."""
+    conversation = None
     while news and news.messages:
         yield from news.messages
         limit -= len(news.messages)
         if limit <= 0 or len(news.messages) < BATCH_SIZE:
             return
-        news = News.after(key, news.messages[-1].pk, min(limit, BATCH_SIZE))
+        since, most = news.messages[-1].pk, min(limit, BATCH_SIZE)
+        conversation = conversation or _for_replica(news)
+        found = replica.oldest(conversation, since, most) if conversation else []
+        news = dataclasses.replace(news, messages=found) if found else News.after(key, since, most)
 
 
 def _read_backwards(conversation: Conversation, since: int) -> Iterator[Message]:

@@ -259,7 +259,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return ids.first() or 1, ids.last() or 0
 
     def touch(self) -> None:
-        """Note that messages of them have changed."""
+        """Note that messages of them have changed: models/replica.py."""
         self.update(updated_at=timezone.now())
 
     def lock_if_exists(self, pk: int) -> "Conversation | None":

@@ -139,7 +139,7 @@ def prefetch_files(messages: list[Message]) -> list[Message]:
 
 @receiver(pre_delete, sender=Message)
 def _note_in_conversation(instance: Message, origin: Any = None, **_more: Any) -> None:
-    """Lock the conversation and change its version, unless all of it is deleted."""
+    """Lock the conversation and change its version (models/replica.py), unless all of it is deleted."""
     if Message in {type(origin), getattr(origin, "model", None)}:
         Conversation.objects.filter(pk=instance.conversation_id).touch()
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from conversations.models import Agent, Conversation, Message, News
+from conversations.models import Agent, Conversation, Message, News, replica
 from conversations.models.conversation import AWAY
 from conversations.models.settling import catch_up, newest_in_log
 from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
@@ -40,7 +40,10 @@ def latest_page(
     """
     is_whole = catch_up(conversation)
     try:
-        found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+        if is_whole:
+            found = replica.newest(conversation, PAGE_SIZE + 1, before)
+        else:
+            found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
         if before is None and not (is_whole and found):
             last = found[-1].pk if found else 0
             found += [message for message in newest_in_log(conversation, PAGE_SIZE + 1) if message.pk > last]

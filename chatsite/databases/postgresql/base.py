@@ -31,7 +31,7 @@ class Connection(psycopg.Connection[Any]):
     acknowledges what it receives.
     """
 
-    database: "DatabaseWrapper | None" = None
+    database: Any = None  # the DatabaseWrapper, or that of a replica
     prepared: "PreparedCursor | None" = None  # of a connection to PostgreSQL itself
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
@@ -86,10 +86,14 @@ class PreparedCursor(psycopg.Cursor[Any]):
         """The connection closes it."""
 
 
+PostgreSQL: Any = SimpleNamespace(**{**vars(psycopg), "connect": Connection.connect})
+"""The driver, with Connection."""
+
+
 class DatabaseWrapper(LimitedDatabase, base.DatabaseWrapper):
     """Django's backend, with Connection."""
 
-    Database: Any = SimpleNamespace(**{**vars(psycopg), "connect": Connection.connect})
+    Database = PostgreSQL
 
     def get_connection_params(self) -> dict[str, Any]:
         """The parameters of libpq."""

@@ -1,0 +1,1 @@
+"""Our backend for a replica of PostgreSQL."""
