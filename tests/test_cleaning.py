@@ -126,6 +126,16 @@ def test_a_customer_who_comes_back_meanwhile_keeps_the_conversation(
     assert conversation.messages.count() == 17
 
 
+def test_a_step_goes_on_to_the_next_verified_customer_until_its_time_is_over(
+    shop: Website, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Contact.objects.bulk_create(Contact(website=shop, digest=f"{n}", sub=f"{n}") for n in range(3))
+    Contact.objects.update(created_at=timezone.now() - LONG_AGO)
+    monkeypatch.setattr(forgetting, "SECONDS", 0)
+    assert [step.total() for step in forgetting.delete_forgotten_contacts()] == [1, 1, 1]
+    assert not Contact.objects.exists()
+
+
 @pytest.mark.parametrize("days", [None, 365])
 def test_a_website_that_keeps_its_conversations_for_longer_loses_none_that_it_still_has(
     shop: Website, monkeypatch: pytest.MonkeyPatch, days: int | None

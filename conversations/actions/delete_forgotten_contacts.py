@@ -1,5 +1,6 @@
 """Delete verified customers of whom no conversation is kept any more: name, e-mail address and id are personal."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,7 +11,10 @@ from django.utils import timezone
 from conversations.models import Contact, Website
 
 BATCH = 50
-"""Contacts that are deleted in one transaction."""
+"""Contacts that one query looks for."""
+
+SECONDS = 0.01
+"""How long one transaction goes on to the next contact, so that no other write waits long for it."""
 
 
 def delete_forgotten_contacts() -> Iterator[Counter[str]]:
@@ -21,11 +25,15 @@ def delete_forgotten_contacts() -> Iterator[Counter[str]]:
     for website in Website.objects.exclude(retention_days=None):
         after = 0
         while batch := Contact.objects.forgotten(website, _limit(website.pk), after, BATCH):
-            after = batch[-1]
+            deleted = 0
             with transaction.atomic():
+                end = time.monotonic() + SECONDS
                 # Read anew: who lets the website keep its conversations for longer means its customers, too.
-                still = Contact.objects.forgotten(website, _limit(website.pk), batch[0] - 1, BATCH)
-                deleted = sum(Contact.objects.delete_if_forgotten(pk) for pk in still if pk <= after)
+                before = _limit(website.pk)
+                for after in batch:
+                    deleted += Contact.objects.delete_if_forgotten(after, before)
+                    if time.monotonic() >= end:
+                        break
             yield Counter({"verified customers without conversations": deleted})
 
 

@@ -94,11 +94,17 @@ class ContactQuerySet(models.QuerySet["Contact"]):
         found = self.filter(website=website, created_at__lt=before, conversations=None, pk__gt=above)
         return list(found.order_by("pk").values_list("pk", flat=True)[:most])
 
-    def delete_if_forgotten(self, pk: int) -> bool:
-        """Delete a contact if it has no conversation; return whether it was deleted. Call it in a transaction."""
+    def delete_if_forgotten(self, pk: int, before: datetime | None) -> bool:
+        """Delete a contact that was created before a moment (None: none), if it has no conversation.
+
+        Return whether it was deleted. Call it in a transaction.
+        """
+        if before is None:
+            return False
         self._lock(pk)
         # Asked again: the customer may have come back before the lock was held.
-        return self.filter(pk=pk, conversations=None).delete()[0] > 0
+        found = self.filter(pk=pk, created_at__lt=before, conversations=None)
+        return bool(found._raw_delete(found.db))  # nothing belongs to it, and Django need not look
 
 
 class Contact(models.Model):
