@@ -63,6 +63,9 @@ MOST_BYTES = 1024 * 1024
 DELETED = "deleted"
 """What the log has instead of the uuid of a conversation that was deleted."""
 
+REFUSED = "refused"
+"""The same for one that SQL has refused: its messages are dead letters."""
+
 PAGE = 1000
 """Entries that are read at once where one of them is looked for."""
 
@@ -78,6 +81,12 @@ MAX = 2**31
 
 _not_renewed: deque[list[Any]] = deque(maxlen=10_000)
 """What Redis must be told of renewed secrets: arguments of RENEW."""
+
+
+class Run:
+    """Which Redis this process has connected to last: one that was started anew may not know of renewed secrets."""
+
+    id = ""
 
 
 UNKNOWN_LAST = -1
@@ -141,7 +150,7 @@ APPEND = (
     ADD_CHANGE
     + """
     local token, writer, number, known, at, entry = unpack(ARGV, 1, 6)
-    local uuid, website, contact, is_locked, seconds, changes_seconds = unpack(ARGV, 7)
+    local uuid, website, contact, is_locked, seconds, changes_seconds, run = unpack(ARGV, 7)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then
         redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
@@ -155,7 +164,7 @@ APPEND = (
     local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
     local last, before, secret = unpack(redis.call('HMGET', head, 'last', 'at', 'uuid'))
     if secret and uuid ~= secret and is_locked == '' then return {3} end
-    if known == '-1' and (not last or not secret) then return {3} end
+    if known == '-1' and (not last or not secret or redis.call('GET', '{log}:run') ~= run) then return {3} end
     if not last or tonumber(known) > tonumber(last) then last = known end
     if before and before > at then at = before end
     entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
@@ -189,11 +198,11 @@ RENEW = """
 
 RENEW_LATE = "if redis.call('HGET', '{log}:h:' .. ARGV[1], 'uuid') ~= ARGV[2] then return end" + RENEW
 
-FENCE = f"""
-    local head = '{{log}}:h:' .. ARGV[1]
+FENCE = """
+    local head = '{log}:h:' .. ARGV[1]
     local uuid = redis.call('HGET', head, 'uuid')
-    if uuid then redis.call('DEL', '{{log}}:u:' .. uuid) end
-    redis.call('HSET', head, 'uuid', '{DELETED}')
+    if uuid then redis.call('DEL', '{log}:u:' .. uuid) end
+    redis.call('HSET', head, 'uuid', ARGV[2])
     redis.call('PERSIST', head)
 """
 
@@ -323,7 +332,8 @@ def append(
     client_id: the client's own id for the message; None if it has none.
     conversation: its number; None starts a new one.
     last: the id of its last message, as SQL has it: the log may not know the conversation yet. UNKNOWN_LAST if it was
-        not read: then SecretRenewed is raised if the log does not know the conversation.
+        not read: then SecretRenewed is raised if the log does not know the conversation, or is in another Redis than
+        before.
     uuid, website, contact: of the conversation, by which it is known while SQL is away.
     values: of the message, and of a new conversation. They are stored as JSON. `at` is its date, or the date of the
         message before it if that is later: clocks differ, and threads overtake each other.
@@ -338,7 +348,7 @@ def append(
     number = "" if conversation is None else conversation
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
-    arguments += ["locked" if is_locked else "", seconds, SECONDS]
+    arguments += ["locked" if is_locked else "", seconds, SECONDS, Run.id]
     kind, *found = _append_to_replicas(arguments) if settings.MESSAGE_LOG_REPLICAS else _run(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed
@@ -366,7 +376,15 @@ def fence(conversation: int) -> None:
 
     From now on, messages to it are refused with SecretRenewed, and nothing begins it again in SQL.
     """
-    _run(FENCE, [conversation])
+    _run(FENCE, [conversation, DELETED])
+
+
+def refuse(conversation: int) -> None:
+    """SQL refuses a conversation that was begun in the log: whoever writes to it gets SecretRenewed. Its messages stay.
+
+    Raises redis.RedisError.
+    """
+    _run(FENCE, [conversation, REFUSED])
 
 
 def forget_sent(client_id: UUID, retry: Appended) -> None:
@@ -509,6 +527,7 @@ def _connected(connection: Any) -> None:
     run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
     connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN, "")
     connection.read_response()
+    Run.id = run
     with suppress(IndexError):  # no more of them
         while True:
             arguments = _not_renewed.popleft()

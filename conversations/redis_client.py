@@ -6,6 +6,7 @@ It has short timeouts: Chatsite also works without Redis.
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -45,6 +46,7 @@ class RedisClient(redis.Redis):
     """A client that raises redis.ConnectionError at once for a second after a failure, and then lets one caller try."""
 
     failure: Exception | None = None
+    failed_at = 0.0  # time.monotonic()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command and return the answer. Raises redis.ConnectionError and redis.TimeoutError."""
@@ -58,7 +60,7 @@ class RedisClient(redis.Redis):
             with timed(redis_seconds):
                 answer = execute()
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            RedisClient.failure = error
+            RedisClient.failure, RedisClient.failed_at = error, time.monotonic()
             breaker.failed()
             raise
         except redis.ResponseError as error:

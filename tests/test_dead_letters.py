@@ -14,6 +14,7 @@ from conversations import actions
 from conversations.actions import delete_orphaned_files as deleting
 from conversations.actions.replicate import Replicator
 from conversations.models import Attachment, Conversation, Message, Website, settling
+from conversations.models.recipients import recipients
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -161,3 +162,47 @@ def test_a_dead_letter_is_forgotten(dead: Message, capsys: Any) -> None:
         says(capsys, "--forget-dead", "1000000", str(dead.pk))
     assert says(capsys, "--dead") == ""
     assert stored() == ["Hello", "Nobody?"]
+
+
+def test_no_message_of_a_refused_conversation_is_lost_if_the_copier_is_killed_between_two(
+    message_log: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shop = Website.objects.create(name="Shop")
+    talk = actions.post_message(content="one", website=shop).conversation
+    actions.post_message(content="two", conversation=talk)
+    shop.delete()
+    bury = message_log.bury
+
+    def bury_and_die(*arguments: Any) -> None:
+        bury(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(message_log, "bury", bury_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            copy()
+    settling.settle([talk.pk])
+    assert [line.split("“")[1].split("”")[0] for line in says(capsys, "--dead").splitlines()] == ["one", "two"]
+    Website.objects.create(pk=talk.website_id, name="Shop")
+    says(capsys, "--retry-dead")
+    assert stored() == ["one", "two"]
+
+
+def test_nobody_writes_to_a_conversation_that_was_refused(message_log: ModuleType, alice: Page, capsys: Any) -> None:
+    """Whoever has it open begins another. Their message was acknowledged, and forgotten after an hour."""
+    alice.post("/chat/messages/", {"content": "one"}, headers={"HX-Request": "true"})  # it is remembered
+    [number] = message_log.numbers_of([uuid.UUID(alice.cookies["chat"].value)])
+    website, remembered = Website.objects.default(), (recipients.found.copy(), recipients.websites.copy())
+    Website.objects.all().delete()
+    copy()
+    assert says(capsys, "--dead").startswith("1 ")
+    website.save(force_insert=True)
+    recipients.found, recipients.websites = remembered  # another process has deleted the website
+    secret = alice.cookies["chat"].value
+    body = {"content": "two", "conversation": secret}
+    assert alice.post("/api/messages/?since=1", body, "application/json").json()["items"][0]["conversation"] != secret
+    copy()
+    assert stored() == ["two"]
+    says(capsys, "--retry-dead")
+    assert sorted(stored()) == ["one", "two"]
+    assert Conversation.objects.get(pk=number).uuid.hex == secret

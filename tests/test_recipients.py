@@ -4,14 +4,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conversations import actions
-from conversations.models import Conversation, Website
+from conversations.models import Contact, Conversation, Website
+from conversations.models.contact import Claim
 from conversations.models.recipients import recipients
+from conversations.redis_client import RedisClient
 from tests.conftest import Page
 from tests.test_message_log import replicate
 
@@ -137,3 +140,68 @@ def test_a_contact_that_was_deleted_does_not_come_back(alice: Page, message_log:
     message_log.client().hset(f"{{log}}:h:{conversation.pk}", "contact", "7")
     send(alice, "two", conversation.uuid)
     assert message_log.known(conversation.pk)["contact"] == "7", "what was remembered does not replace it"
+
+
+def test_a_redis_that_has_lost_its_data_while_a_conversation_is_remembered(
+    alice: Page, message_log: ModuleType
+) -> None:
+    conversation = begun(alice)
+    message_log.client().flushall()
+    assert "items" in send(alice, "two", conversation.uuid)
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+def test_a_secret_whose_renewal_redis_has_lost_is_not_used(alice: Page, message_log: ModuleType) -> None:
+    before = begun(alice)
+    client = message_log.client()
+    head = client.hgetall(f"{{log}}:h:{before.pk}")
+    actions.renew_secret(conversation=before)
+    # A copy of Redis takes over that does not know of it; another process was the first that has connected to it.
+    client.hset(f"{{log}}:h:{before.pk}", mapping=head)
+    client.set(message_log.RUN, "another")
+    assert recipients.get(before.uuid)
+    send(alice, "for somebody new", before.uuid)
+    replicate()
+    assert stored(Conversation.objects.get(pk=before.pk)) == ["one"]
+
+
+def test_nothing_is_remembered_over_a_failure_of_redis(alice: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = begun(alice)
+    monkeypatch.setattr(RedisClient, "failed_at", time.monotonic())
+    assert recipients.get(before.uuid) is None
+    send(alice, "two", before.uuid)
+    assert recipients.get(before.uuid)
+
+
+@pytest.mark.parametrize("way", ["api", "page"])
+def test_a_message_with_a_renewed_secret_is_counted_once(
+    alice: Page, settings: Any, message_log: ModuleType, way: str
+) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = {**settings.LIMITS, "messages of one address": (2, 3600)}
+    alice.post("/chat/messages/", {"content": "one"}, headers=HTMX)
+    replicate()
+    before = Conversation.objects.get()
+    recipients.put(Conversation.objects.select_related("website").get())
+    actions.renew_secret(conversation=before)
+    if way == "page":
+        assert alice.post("/chat/messages/", {"content": "two"}, headers=HTMX).headers["HX-Trigger"] == "stranger"
+        del alice.cookies["chat"]
+        assert alice.post("/chat/messages/", {"content": "two"}, headers=HTMX).status_code == 204
+        assert alice.post("/chat/messages/", {"content": "three"}, headers=HTMX).status_code == 429
+    else:
+        assert "items" in send(alice, "two", before.uuid)
+        assert "items" not in send(alice, "three", before.uuid)
+
+
+def test_a_page_that_sends_again_after_its_customer_was_identified_is_told_so(alice: Page) -> None:
+    """As without the log. It was told that it had sent another text, and a press on Send wrote the message twice."""
+    key = str(uuid.uuid4())
+    assert alice.post("/chat/messages/", {"content": "one", "client_id": key}, headers=HTMX).status_code == 204
+    replicate()
+    conversation = Conversation.objects.select_related("website").get()
+    actions.identify(claim=Claim("7", Contact.Proof.TOKEN), website=conversation.website, current=conversation)
+    again = {"content": "one", "client_id": key, "state": f"OPEN {conversation.pk}"}
+    response = alice.post("/chat/messages/", again, headers=HTMX)
+    assert response.headers.get("HX-Trigger") == "stranger", response.content

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import Error, IntegrityError, transaction
@@ -240,7 +240,7 @@ def _continued(conversation: Conversation, draft: Draft, claim: "Claim") -> Conv
 
 def _append_to(conversation: Conversation, message: Message, draft: Draft) -> message_log.Appended:
     append = partial(
-        message_log.append,
+        _append_when_ready,
         client_id=draft.client_id,
         conversation=conversation.pk,
         last=conversation.last_message_id,
@@ -251,15 +251,21 @@ def _append_to(conversation: Conversation, message: Message, draft: Draft) -> me
     )
     try:
         return append()
-    except message_log.NotReady:
-        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
-        return append()
     except message_log.SecretRenewed:
         if conversation.is_remembered:
             raise Conversation.DoesNotExist from None
         with transaction.atomic():
             locked = _lock(conversation, draft.agent, draft.claim)
             return append(uuid=locked.uuid, contact=locked.contact_id, last=locked.last_message_id, is_locked=True)
+
+
+def _append_when_ready(**arguments: Any) -> message_log.Appended:
+    """`message_log.append`, after the log was made ready if it was not."""
+    try:
+        return message_log.append(**arguments)
+    except message_log.NotReady:
+        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
+        return message_log.append(**arguments)
 
 
 def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None:
@@ -277,9 +283,7 @@ def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None
         is_first = "new" in entry.values and entry.values["new"]["uuid"] == known.uuid.hex  # and it was not renewed
         same_conversation = is_first and known.contact_id is None and known.website_id == website.pk
     else:
-        same_conversation = draft.conversation.pk == known.pk and _may_write(
-            draft.conversation, known, draft.agent, draft.claim
-        )
+        same_conversation = _is_same(draft.conversation, known, draft)
     same_agent = earlier.agent_id == (draft.agent.pk if draft.agent else None)
     if earlier.content != draft.content or draft.attachments or not same_agent or not same_conversation:
         raise AlreadySent
@@ -306,13 +310,11 @@ def _new_conversation(draft: Draft) -> Conversation:
 
 def _check_retry(earlier: Message, draft: Draft) -> None:
     """Raise AlreadySent unless the draft is the message that was written `earlier`, and its sender may write it."""
-    conversation, agent, claim = draft.conversation, draft.agent, draft.claim
+    conversation, agent = draft.conversation, draft.agent
     if conversation is None:
-        same_conversation = _may_find_by_retry(earlier, draft.website, claim)
+        same_conversation = _may_find_by_retry(earlier, draft.website, draft.claim)
     else:
-        same_conversation = earlier.conversation == conversation and _may_write(
-            conversation, earlier.conversation, agent, claim
-        )
+        same_conversation = _is_same(conversation, earlier.conversation, draft)
     same_agent = earlier.agent_id == (agent.pk if agent else None)
     same_files = [file.name for file in earlier.attached] == [file.name for file in draft.attachments]
     if earlier.content != draft.content or not same_files or not same_agent or not same_conversation:
@@ -335,6 +337,17 @@ def _may_write(found: Conversation, now: Conversation, agent: "User | None", cla
     if agent or now.uuid == found.uuid:
         return True
     return bool(claim and now.uuid == identified_uuid(found.uuid) and Contact.objects.owns(claim, now))
+
+
+def _is_same(found: Conversation, now: Conversation, draft: Draft) -> bool:
+    """Whether a retry that has read a conversation as `found` may have written the message of `now`.
+
+    Raises Conversation.DoesNotExist where it was remembered: as it is in SQL, the retry may.
+    """
+    is_same = found.pk == now.pk and _may_write(found, now, draft.agent, draft.claim)
+    if not is_same and found.is_remembered:
+        raise Conversation.DoesNotExist
+    return is_same
 
 
 def _may_find_by_retry(earlier: Message, website: Website | None, claim: "Claim | None") -> bool:

@@ -1,7 +1,7 @@
 """The API's calls for customers. Everybody who knows a conversation's uuid may read and write as its customer."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -74,24 +74,26 @@ def _send(
     if is_hidden:
         raise invalid_field("website", "There is no website with this key.")
     claim = None
+    counted: AbstractContextManager[None] = nullcontext()
     if caller.agent is None:
         claim = _verified_claim(website, body.identity)
         if conversation and claim and not Contact.objects.may_continue(claim, conversation):
             conversation = None
         if conversation is None and claim is None:
             _check_required_fields(website, body)
-        limits.enforce_message(request, conversation.pk if conversation else None)
-    message = post_message(
-        content=body.content,
-        conversation=conversation,
-        agent=caller.agent,
-        customer=caller.user,
-        name=body.name or "",
-        email=body.email or "",
-        client_id=body.client_id,
-        website=website,
-        claim=claim,
-    )
+        counted = limits.counted_message(request, conversation)
+    with counted:
+        message = post_message(
+            content=body.content,
+            conversation=conversation,
+            agent=caller.agent,
+            customer=caller.user,
+            name=body.name or "",
+            email=body.email or "",
+            client_id=body.client_id,
+            website=website,
+            claim=claim,
+        )
     if not caller.agent:
         recipients.put(message.conversation, claim)
     return message_list.up_to_newest(message, message.conversation.uuid, since)

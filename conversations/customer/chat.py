@@ -190,11 +190,11 @@ def _post(customer: CustomerRequest) -> HttpResponse:
     if not form.is_valid():
         return _refused(customer, form, form.first_error(), 422)
     try:
-        limits.enforce_message(customer.request, conversation.pk if conversation else None)
-        attachments = files.process_uploads(customer.request, website, by_agent=False)
-        message = post_message(
-            conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
-        )
+        with limits.counted_message(customer.request, conversation):
+            attachments = files.process_uploads(customer.request, website, by_agent=False)
+            message = post_message(
+                conversation=conversation, website=website, claim=claim, attachments=attachments, **form.cleaned_data
+            )
     except files.UploadRefused as error:
         return _refused(customer, form, str(error), error.status)
     except limits.RateLimitExceeded as error:

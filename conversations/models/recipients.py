@@ -1,7 +1,8 @@
 """Conversations that customers have just written to: the next message needs no query. Only with the message log.
 
 The script that appends a message checks that the conversation still has this secret, so what is remembered need not be
-read again. It was read within SECONDS by this process.
+read again. It was read within SECONDS by this process. Not if Redis has failed since then: it may have missed, or lost,
+that the secret was renewed.
 """
 
 import time
@@ -15,8 +16,9 @@ from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from conversations.message_log import UNKNOWN_LAST
+from conversations.message_log import UNKNOWN_LAST, Run
 from conversations.models.website import Website
+from conversations.redis_client import RedisClient
 
 if TYPE_CHECKING:
     from conversations.models.contact import Claim
@@ -35,7 +37,8 @@ MOST = 2_000
 class Recipient(NamedTuple):
     """A conversation that is remembered."""
 
-    until: float  # time.monotonic()
+    at: float  # time.monotonic()
+    run: str  # of Redis
     conversation: "Conversation"
 
 
@@ -51,7 +54,7 @@ class Recipients:
         """The conversation with this secret. Only its pk, uuid, contact and website are known; it is for writing."""
         found = self.found.get(uuid) if uuid else None
         now = time.monotonic()
-        if found is None or now > found.until:
+        if found is None or now > found.at + SECONDS or found.at < RedisClient.failed_at or found.run != Run.id:
             return None
         until, website = self.websites.get(found.conversation.website_id, (0.0, None))
         if website is None or now > until:
@@ -70,7 +73,7 @@ class Recipients:
             return
         kept, now = copy(conversation), time.monotonic()
         kept.last_message_id, kept.is_remembered = UNKNOWN_LAST, True
-        self.found[kept.uuid] = Recipient(now + SECONDS, kept)
+        self.found[kept.uuid] = Recipient(now, Run.id, kept)
         self.websites[kept.website_id] = now + WEBSITE_SECONDS, kept.website
         while len(self.found) > MOST:
             with suppress(KeyError):  # another thread has emptied it

@@ -192,13 +192,10 @@ def settle_if_possible(conversation: Conversation) -> None:
 
 def _start(numbers: list[int]) -> None:
     """Insert conversations that were started in the log. Those that were deleted stay away."""
-    new = [
-        conversation_of(number, first.values)
-        for number, first in message_log.firsts(numbers).items()
-        if "new" in first.values
-    ]
+    firsts = message_log.firsts(numbers)
+    new = [conversation_of(number, first.values) for number, first in firsts.items() if "new" in first.values]
     Conversation.objects.bulk_create(new, ignore_conflicts=True)  # another may insert them at this moment
-    if Conversation.objects.filter(pk__in=[conversation.pk for conversation in new]).count() < len(new):
+    if Conversation.objects.filter(pk__in=firsts).count() < len(firsts):
         raise IntegrityError("The database refuses conversations of the message log.")
 
 
@@ -206,17 +203,21 @@ def _start_with_care(numbers: list[int]) -> None:
     """As `_start`, for one conversation. If it is refused, its entries go to the dead letters."""
     [number] = numbers
     first = message_log.firsts(numbers).get(number)
+    if first is None:
+        return
     try:
-        if first and "new" in first.values:
-            conversation = conversation_of(number, first.values)
-            _drop_deleted(conversation)
-            with transaction.atomic():
-                conversation.save(force_insert=True)
+        if "new" not in first.values:  # a killed process may have buried the message that had it
+            raise IntegrityError("The beginning of the conversation was refused.")
+        conversation = conversation_of(number, first.values)
+        _drop_deleted(conversation)
+        with transaction.atomic():
+            conversation.save(force_insert=True)
     except AWAY:
         raise
     except Exception as error:
         if not Conversation.objects.filter(pk=number).exists():  # else another has just inserted it
             logger.error("The conversation %s of the message log is refused: %s", number, _reason(error))
+            message_log.refuse(number)  # before its messages are buried: none may come after them
             while entries := message_log.tails({number: 0})[0][number]:
                 for entry in entries:
                     message_log.bury(number, entry, _reason(error))
@@ -341,7 +342,8 @@ def known_by_log(number: int | None = None, uuid: UUID | None = None) -> Convers
         found = message_log.known(number) if number is not None else {}
     except redis.RedisError:
         return None
-    if "last" not in found or found["uuid"] == message_log.DELETED or (uuid and found["uuid"] != uuid.hex):
+    is_gone = found.get("uuid") in {None, message_log.DELETED, message_log.REFUSED}
+    if "last" not in found or is_gone or (uuid and found["uuid"] != uuid.hex):
         return None
     return Conversation(
         pk=number,

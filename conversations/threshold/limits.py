@@ -3,6 +3,8 @@
 import hashlib
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import ngettext
 
 from conversations.metrics import rate_limited
+from conversations.models import Conversation
 from conversations.threshold.proxies import client_address
 from conversations.threshold.sliding_window import MemoryStore, RedisStore
 
@@ -73,14 +76,31 @@ def give_back(*uses: Use) -> None:
             store().give_back(use.counter, use.time)
 
 
-def enforce_message(request: HttpRequest, conversation_id: int | None) -> None:
-    """Count one message of a customer, in this conversation or, with None, in a new one. Raises RateLimitExceeded."""
+@contextmanager
+def counted_message(request: HttpRequest, conversation: Conversation | None) -> Iterator[None]:
+    """As `enforce_message`, for a message that is written in this context.
+
+    It does not count if the conversation was remembered and must be read again: then it is counted again.
+    """
+    uses = enforce_message(request, conversation.pk if conversation else None)
+    try:
+        yield
+    except Conversation.DoesNotExist:
+        if conversation and conversation.is_remembered:
+            give_back(*uses)
+        raise
+
+
+def enforce_message(request: HttpRequest, conversation_id: int | None) -> list[Use]:
+    """Count one message of a customer, in this conversation or, with None, in a new one; return the uses.
+
+    Raises RateLimitExceeded.
+    """
     who = address(request)
-    enforce("messages of one address", who)
+    uses = [enforce("messages of one address", who)]
     if conversation_id is None:
-        enforce("conversations of one address", who)
-    else:
-        enforce("messages in one conversation", conversation_id)
+        return [*uses, enforce("conversations of one address", who)]
+    return [*uses, enforce("messages in one conversation", conversation_id)]
 
 
 def address(request: HttpRequest) -> str:
