@@ -250,7 +250,7 @@ def test_an_e_mail_address_cannot_add_headers_to_its_mailto_link(bobs: Page) -> 
 def test_a_row_shows_how_long_its_customer_has_waited(bobs: Page, talk: Conversation) -> None:
     assert 'class="waits' not in bobs.get("/inbox/list/").content.decode()  # that it is unread says enough
     for minutes, word in [(6, "soon"), (31, "late")]:
-        Conversation.objects.update(last_message_at=timezone.now() - timedelta(minutes=minutes))
+        Conversation.objects.update(waiting_since=timezone.now() - timedelta(minutes=minutes))
         assert f'class="waits {word}"' in bobs.get("/inbox/list/").content.decode()
     bobs.answers(talk, "Hi")
     assert 'class="waits' not in bobs.get("/inbox/list/").content.decode()

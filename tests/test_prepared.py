@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conversations.actions import close, post_message, take
-from conversations.models import Agent, Conversation, Message
+from conversations.models import Agent, Conversation, Message, View
 from conversations.models.prepared import insert, prepared, update
 
 pytestmark = pytest.mark.django_db
@@ -18,9 +18,9 @@ def test_a_prepared_query_keeps_the_filter_of_its_queryset(talk: Conversation, b
         assert filtered.by_id(talk.pk) is None
         assert filtered.by_uuid(talk.uuid) is None
         assert filtered.by_id(closed.pk) == filtered.by_uuid(closed.uuid) == closed
-        assert filtered.inbox(bob, "OPEN", ..., 10) == []
+        assert filtered.inbox(bob, View(), 10) == []
         assert unfiltered.by_id(talk.pk) == unfiltered.by_uuid(talk.uuid) == talk
-        assert [each.pk for each in unfiltered.inbox(bob, "OPEN", ..., 10)] == [talk.pk]
+        assert [each.pk for each in unfiltered.inbox(bob, View(), 10)] == [talk.pk]
 
 
 def test_a_prepared_query_returns_the_same_objects_as_the_orm(talk: Conversation) -> None:
@@ -76,7 +76,7 @@ def test_the_latest_messages_have_their_agents(talk: Conversation, bob: Agent, d
 def test_a_prepared_query_returns_tuples(talk: Conversation, bob: Agent) -> None:
     take(conversation=talk, by=bob)
     for _ in range(2):
-        [entry] = Conversation.objects.all().inbox(bob, "OPEN", bob.pk, 10)
+        [entry] = Conversation.objects.all().inbox(bob, View(assignee=bob.pk), 10)
         with_unread = Conversation.objects.with_unread(bob.pk).with_assignee()
         assert entry == with_unread.values_list(*entry._fields).get()
         assert (entry.pk, entry.customer_name, entry.assignee_name, entry.unread) == (talk.pk, "Alice", "Bob", 1)

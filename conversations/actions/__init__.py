@@ -3,25 +3,34 @@
 from conversations.actions.assign import assign
 from conversations.actions.clean import CLEANING
 from conversations.actions.close import UnseenMessage, close
+from conversations.actions.create_label import LabelRefused, create_label
 from conversations.actions.identify import identify
+from conversations.actions.label import label
 from conversations.actions.mark_read import mark_read
 from conversations.actions.post_message import AlreadySent, UnseenAnswer, post_message
+from conversations.actions.prioritize import prioritize
 from conversations.actions.renew_secret import renew_secret
 from conversations.actions.reopen import reopen
+from conversations.actions.snooze import snooze
 from conversations.actions.take import TakenBySomebodyElse, take
 
 __all__ = [
     "CLEANING",
     "AlreadySent",
+    "LabelRefused",
     "TakenBySomebodyElse",
     "UnseenAnswer",
     "UnseenMessage",
     "assign",
     "close",
+    "create_label",
     "identify",
+    "label",
     "mark_read",
     "post_message",
+    "prioritize",
     "renew_secret",
     "reopen",
+    "snooze",
     "take",
 ]

@@ -1,9 +1,14 @@
 """An agent closes a conversation."""
 
+from typing import TYPE_CHECKING
+
 from django.db import transaction
 
 from conversations.announce import announce
 from conversations.models import Author, Conversation
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 
 class UnseenMessage(Exception):
@@ -11,8 +16,10 @@ class UnseenMessage(Exception):
 
 
 @transaction.atomic
-def close(*, conversation: Conversation, last_seen: int | None = None) -> Conversation:
+def close(*, conversation: Conversation, last_seen: int | None = None, by: "User | None" = None) -> Conversation:
     """Close a conversation. The customer sees that, and reopens it by writing. Closing it again only announces it.
+
+    It ends a snooze.
 
     `last_seen` is the id of the last message that the agent has seen, or None if that is not known. Raises
     UnseenMessage, and leaves the conversation open, if the customer has written a newer one: nobody would look for it
@@ -24,7 +31,7 @@ def close(*, conversation: Conversation, last_seen: int | None = None) -> Conver
         return conversation
     if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
         raise UnseenMessage
-    conversation.status = Conversation.Status.CLOSED
-    conversation.save_changes("status")
+    conversation.status, conversation.snoozed_until = Conversation.Status.CLOSED, None
+    conversation.save_changes("status", "snoozed_until")
     announce(conversation)
     return conversation

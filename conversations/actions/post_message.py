@@ -140,7 +140,8 @@ def post_message(
 def _write(draft: Draft) -> Message:
     """Write a message to SQL. Raises IntegrityError if another one has its client_id."""
     conversation, claim = draft.conversation, draft.claim
-    if conversation and not claim and not draft.attachments and not draft.needs_check and one_statement.is_possible():
+    is_simple = conversation and not (claim or draft.attachments or draft.needs_check or conversation.label_ids)
+    if conversation and is_simple and one_statement.is_possible():
         changed = copy(conversation)
         message = _take_in(changed, draft)
         if one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
@@ -162,6 +163,7 @@ def _write(draft: Draft) -> Message:
             attachment.save()
         locked.last_message_id = message.pk
         update(locked, "last_message_id", *CHANGED_BY_MESSAGE)
+        locked.update_label_rows()
         _announce(locked, message)
         return message
 

@@ -1,13 +1,18 @@
 """An agent reopens a closed conversation."""
 
+from typing import TYPE_CHECKING
+
 from django.db import transaction
 
 from conversations.announce import announce
 from conversations.models import Conversation
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
 
 @transaction.atomic
-def reopen(*, conversation: Conversation) -> Conversation:
+def reopen(*, conversation: Conversation, by: "User | None" = None) -> Conversation:
     """Reopen a conversation. Reopening an open one only announces it again."""
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from conversations.agent.access import AgentRequest, agent_required
-from conversations.models import Agent, Author, Conversation, Website
+from conversations.models import Agent, Author, Conversation, View, Website
 from conversations.models.conversation import InboxEntry
 from conversations.screen.bubbles import Avatar
 from conversations.screen.paging import query_number
@@ -115,9 +115,12 @@ class Filters:
 
     def conversations(self, agent: Agent, websites: list[Website]) -> list[InboxEntry]:
         """Find the conversations, and one more than shown if there are more, in one query."""
-        whose = {"mine": agent.pk, "nobody": None}.get(self.whose, ...)
-        website = next((each.pk for each in websites if each.key == self.website), None)
-        return agent.visible_conversations().inbox(agent, self.status.upper(), whose, self.rows + 1, website)
+        view = View(
+            status="closed" if self.status == "closed" else "open",
+            assignee={"mine": agent.pk, "nobody": None}.get(self.whose, ...),
+            website_id=next((each.pk for each in websites if each.key == self.website), None),
+        )
+        return agent.visible_conversations().inbox(agent, view, self.rows + 1)
 
 
 class Row(NamedTuple):

@@ -4,10 +4,12 @@ from conversations.models.agent import Agent
 from conversations.models.attachment import Attachment
 from conversations.models.contact import Contact
 from conversations.models.conversation import Conversation
+from conversations.models.label import ConversationLabel, Label
 from conversations.models.message import Author, Message
 from conversations.models.news import News
 from conversations.models.reading import Reading
 from conversations.models.token import Token
+from conversations.models.view import Cursor, SavedView, View
 from conversations.models.website import Origin, Website
 
 __all__ = [
@@ -16,10 +18,15 @@ __all__ = [
     "Author",
     "Contact",
     "Conversation",
+    "ConversationLabel",
+    "Cursor",
+    "Label",
     "Message",
     "News",
     "Origin",
     "Reading",
+    "SavedView",
     "Token",
+    "View",
     "Website",
 ]

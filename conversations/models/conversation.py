@@ -5,8 +5,9 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from types import EllipsisType
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
 
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
@@ -17,12 +18,13 @@ from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 from redis import RedisError
 
 from conversations import message_log
-from conversations.models.prepared import current_connection, prepared
+from conversations.models.prepared import current_connection, prepared, prepared_counts
 from conversations.models.remembered import CONTENT, SECRET
+from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -46,6 +48,8 @@ CHANGED_BY_MESSAGE = (
     "answered_messages",
     "first_answer_after",
     "updated_at",
+    "waiting_since",
+    "snoozed_until",
 )
 """The columns of a conversation that a message changes, besides `last_message_id`."""
 
@@ -87,6 +91,10 @@ class InboxEntry(NamedTuple):
     last_message_at: datetime
     last_line: str
     last_author: str
+    priority: int | None
+    label_ids: str | None
+    snoozed_until: datetime | None
+    waiting_since: datetime | None
     unread: int
 
     def __str__(self) -> str:
@@ -97,7 +105,7 @@ class InboxEntry(NamedTuple):
         """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
         if self.status != "OPEN" or self.last_author != "CUS":
             return ""
-        waited = now - self.last_message_at
+        waited = now - (self.waiting_since or self.last_message_at)
         return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
 
 
@@ -303,32 +311,29 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         newest = self.newest_first().values_list("last_message_id", flat=True).first()
         return newest or 0
 
-    def inbox(
-        self,
-        agent: "Agent",
-        status: str,
-        assignee: int | EllipsisType | None,
-        most: int,
-        website_id: int | None = None,
-    ) -> list[InboxEntry]:
-        """The newest `most` conversations of this status, for an agent's list.
-
-        `assignee` is an agent's id, None for unassigned ones, or ... for all. `website_id` None means all websites.
-        """
+    def inbox(self, agent: "Agent", view: View, most: int, after: Cursor | None = None) -> list[InboxEntry]:
+        """The first `most` conversations of a view, for an agent's list; those after a row, if it is given."""
 
         def build() -> "models.QuerySet[Conversation, tuple[Any, ...]]":
-            found = self.filter(status="?").newest_first().with_unread(-1).with_assignee()
-            if assignee is not ...:
-                found = found.filter(assignee=None if assignee is None else -2)
-            if website_id is not None:
-                found = found.filter(website_id=-3)
-            return found.values_list(*InboxEntry._fields)[:most]
+            found = self.filter(view.condition() & (view.after() if after else Q())).order_by(*view.ordering)
+            return found.with_unread(AGENT).with_assignee().values_list(*InboxEntry._fields)[:most]
 
-        assigned = "all" if assignee is ... else "nobody" if assignee is None else "one"
-        key = ("inbox", most, assigned, website_id is not None)
-        values = {"?": status, -1: agent.pk, -2: assignee, -3: website_id}
+        values = {**view.values, AGENT: agent.pk, LAST: after and after.last}
+        if after and after.moment:
+            prepare, database = Conversation._meta.get_field("waiting_since").get_db_prep_value, current_connection()
+            values[prepare(MOMENT, database)] = prepare(after.moment, database)
+        key = ("inbox", most, view.shape, after is not None)
         rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
         return [InboxEntry._make(row) for row in rows]
+
+    def counts(self, views: Sequence[View], most: int) -> list[int]:
+        """How many conversations each view has, at most `most`, by one query."""
+
+        def build(view: View) -> "models.QuerySet[Conversation, tuple[int]]":
+            return self.filter(view.condition()).order_by().values_list("pk")[:most]
+
+        asked = [(("count", most, view.shape), partial(build, view), view.values) for view in views]
+        return prepared_counts(self, asked, kind=CONTENT)
 
     def with_assignee(self) -> "ConversationQuerySet":
         """Annotate the assignee's names."""
@@ -355,6 +360,12 @@ class Conversation(models.Model):
     class Status(models.TextChoices):
         OPEN = "OPEN", gettext_lazy("open")
         CLOSED = "CLOSED", gettext_lazy("closed")
+
+    class Priority(models.IntegerChoices):
+        LOW = 1, pgettext_lazy("priority", "low")
+        MEDIUM = 2, pgettext_lazy("priority", "medium")
+        HIGH = 3, pgettext_lazy("priority", "high")
+        URGENT = 4, pgettext_lazy("priority", "urgent")
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     # db_index=False: an index of Meta begins with the same column, and each index makes every message dearer.
@@ -384,6 +395,13 @@ class Conversation(models.Model):
     first_answer_after = models.PositiveIntegerField(null=True, editable=False)
     # When a message, the status, the assignee or the customer changed last; None until then in earlier conversations.
     updated_at = models.DateTimeField(null=True, editable=False)
+    # Since when the customer waits for an answer: their first message that nobody has answered, or None.
+    waiting_since = models.DateTimeField(null=True, editable=False)
+    # Until then it is not among the open ones. It comes back because lists compare this with the time.
+    snoozed_until = models.DateTimeField(null=True, editable=False)
+    priority = models.SmallIntegerField(choices=Priority, null=True, editable=False)  # NULL: none
+    # The ids of its labels, by name, with spaces between. Some may have been deleted.
+    label_ids = models.CharField(max_length=500, null=True, editable=False)  # noqa: DJ001 (adding it copies no table)
 
     objects = ConversationQuerySet.as_manager()
 
@@ -406,6 +424,9 @@ class Conversation(models.Model):
             models.Index(fields=["contact", "-last_message_id"], name="contact_newest"),
             models.Index(fields=["status", "assignee", "-last_message_id"], name="inbox_assignee"),
             models.Index(fields=["updated_at"], name="conversation_updated"),
+            models.Index(fields=["status", "waiting_since", "id"], name="inbox_waiting"),
+            models.Index(fields=["snoozed_until", "id"], name="inbox_snoozed"),
+            models.Index(fields=["priority", "status", "-last_message_id"], name="inbox_priority"),
         )
 
     def __str__(self) -> str:
@@ -416,6 +437,15 @@ class Conversation(models.Model):
         """Save these fields and `updated_at`."""
         self.updated_at = timezone.now()
         self.save(update_fields=[*names, "updated_at"])
+        if "status" in names:
+            self.update_label_rows()
+
+    def update_label_rows(self) -> None:
+        """Let the lists of its labels know its status and its last message, after one of them was saved."""
+        from conversations.models.label import ConversationLabel
+
+        if self.label_ids:
+            ConversationLabel.objects.follow([self])
 
     def take_in(self, message: "Message", name: str, email: str, files: Sequence[str] = ()) -> None:
         """Set the fields CHANGED_BY_MESSAGE for a message that is written now.
@@ -433,9 +463,15 @@ class Conversation(models.Model):
                 hours = Website.objects.by_id(self.website_id).hours
                 self.first_answer_after = hours.waiting_time(self.created_at, message.created_at)
             self.answered_messages = self.customer_messages
+            self.waiting_since = None
+            if not self.is_snoozed:
+                self.snoozed_until = None
         else:
             if contact := self.contact:  # what is proven is not replaced by what the customer says
                 name, email = contact.name or name, contact.email or email
+            if not self.is_open or self.waiting_since is None:
+                self.waiting_since = message.created_at
+            self.snoozed_until = None
             self.customer_messages += 1
             self.status = self.Status.OPEN
             self.customer_name = name or self.customer_name
@@ -459,7 +495,18 @@ class Conversation(models.Model):
     @property
     def state(self) -> str:
         """A string that changes whenever the header of an agent's page must be redrawn."""
-        return f"{self.status} {self.assignee_id or ''}"
+        rest = (self.priority, self.label_ids or None, self.snoozed_until)
+        return f"{self.status} {self.assignee_id or ''}" + (f" {crc32(repr(rest).encode()):x}" if any(rest) else "")
+
+    @property
+    def is_snoozed(self) -> bool:
+        """Whether it is not among the open ones until a later moment."""
+        return self.is_open and self.snoozed_until is not None and self.snoozed_until > timezone.now()
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids of its labels. Some may have been deleted."""
+        return [int(label_id) for label_id in (self.label_ids or "").split()]
 
     def earlier(self, most: int = 20) -> "list[Conversation]":
         """Other conversations of the same verified customer, the newest first."""

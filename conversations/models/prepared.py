@@ -40,12 +40,52 @@ def prepared(
     (models/remembered.py). None: it is not.
     """
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
-        return PreparedQuery(build()).fetch(values, is_planned_once, kind and ACCESS)
+        kind = kind and ACCESS
+    found: list[Row] = _compile(queryset, key, build).fetch(values, is_planned_once, kind)
+    return found
+
+
+Asked = tuple[Hashable, Callable[[], QuerySet[Any, Any]], Mapping[Any, Any]]
+"""A query to count: `key`, `build` and `values` as in `prepared`."""
+
+
+def prepared_counts(queryset: QuerySet[Any], asked: Sequence[Asked], kind: Kind | None = None) -> list[int]:
+    """How many rows each of these queries finds, by one query. The other arguments are as in `prepared`."""
+    if not asked:
+        return []
+    parts: list[str] = []
+    parameters: list[Any] = []
+    for key, build, values in asked:
+        query = _compile(queryset, key, build)
+        parts.append(f"(SELECT COUNT(*) FROM ({query.sql}) AS counted)")
+        parameters += query.filled(values)
+    if queryset.query.where:
+        kind = kind and ACCESS
+    [counts] = _fetch(f"SELECT {', '.join(parts)}", parameters, False, kind)
+    return list(counts)
+
+
+def _compile(queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Any]]) -> "PreparedQuery[Any]":
+    """The compiled query; compiled anew if the queryset is filtered, which `key` does not name."""
+    if queryset.query.where:
+        return PreparedQuery(build())
     cache_key = (current_connection().vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
-    found: list[Row] = _compiled[cache_key].fetch(values, is_planned_once, kind)
-    return found
+    return _compiled[cache_key]
+
+
+def _fetch(sql: str, parameters: list[Any], is_planned_once: bool, kind: Kind | None) -> Any:
+    """The rows of a statement, or what is remembered of it while the database is away."""
+
+    def run() -> Any:
+        with prepared_cursor() if is_planned_once else current_connection().cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall()
+
+    if kind is None or not settings.MESSAGE_LOG or current_connection().in_atomic_block:
+        return run()
+    return memory.read((sql, tuple(parameters)), run, kind)
 
 
 class PreparedQuery(Generic[Row]):
@@ -68,20 +108,14 @@ class PreparedQuery(Generic[Row]):
 
     def fetch(self, values: Mapping[Any, Any], is_planned_once: bool = True, kind: Kind | None = None) -> list[Row]:
         """Run the query with these values in place of its placeholders."""
-        parameters = [values.get(parameter, parameter) for parameter in self.parameters]
-
-        def run() -> Any:
-            with prepared_cursor() if is_planned_once else current_connection().cursor() as cursor:
-                cursor.execute(self.sql, parameters)
-                return cursor.fetchall()
-
-        if kind is None or not settings.MESSAGE_LOG or current_connection().in_atomic_block:
-            rows = run()
-        else:
-            rows = memory.read((self.sql, tuple(parameters)), run, kind)
+        rows = _fetch(self.sql, self.filled(values), is_planned_once, kind)
         if self.converters:
             rows = self.compiler.apply_converters(rows, self.converters)
         return [self._object(row) for row in rows] if self.makes_objects else list(rows)
+
+    def filled(self, values: Mapping[Any, Any]) -> list[Any]:
+        """Its parameters with these values in place of its placeholders."""
+        return [values.get(parameter, parameter) for parameter in self.parameters]
 
     def _object(self, row: Any) -> Row:
         found: Any = self.model.from_db(DEFAULT_DB_ALIAS, self.fields, row[: len(self.fields)])

@@ -24,6 +24,7 @@ from conversations.message_log import Entry
 from conversations.models.attachment import Attachment
 from conversations.models.conversation import AWAY as SQL_AWAY
 from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
+from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
 
@@ -255,11 +256,13 @@ def _copy(tails: Tails) -> None:
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
     update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
+    ConversationLabel.objects.follow(conversation for conversation, _ in tails)
 
 
-def _header(conversation: Conversation) -> tuple[str, str, str]:
+def _header(conversation: Conversation) -> tuple[object, ...]:
     """What an agent's page shows of a conversation besides its messages, and a message may change."""
-    return conversation.status, conversation.customer_name, conversation.customer_email
+    header = conversation.status, conversation.customer_name, conversation.customer_email
+    return (*header, conversation.snoozed_until)
 
 
 def _copy_one_by_one(tails: Tails) -> None:
@@ -279,6 +282,7 @@ def _copy_one_by_one(tails: Tails) -> None:
                 logger.error("The message %s of the message log is refused: %s", entry.id, _reason(error))
                 message_log.bury(conversation.pk, entry, _reason(error))
     update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
+    ConversationLabel.objects.follow(conversation for conversation, _ in tails)
 
 
 def _insert(conversation: Conversation, entry: Entry) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 EACH = 20
@@ -20,10 +21,12 @@ TABLES = ("conversations_conversation", "conversations_message", "conversations_
 FILL = """
     INSERT INTO conversations_conversation (
         id, website_id, uuid, created_at, status, customer_name, customer_email, assignee_id, last_message_id,
-        last_message_at, last_line, last_author, customer_messages, answered_messages, updated_at, first_answer_after)
+        last_message_at, last_line, last_author, customer_messages, answered_messages, updated_at, first_answer_after,
+        waiting_since, snoozed_until, priority, label_ids)
     SELECT n, {website}, gen_random_uuid(), at, CASE WHEN n % 5000 = 0 THEN 'OPEN' ELSE 'CLOSED' END,
            'Customer ' || n, '', CASE WHEN n % 3 = 0 THEN {agent} END, n + {last}, at, 'Thank you!', 'CUS', 14, 10, at,
-           n % 600
+           n % 600, at, CASE WHEN n % 50000 = 0 THEN now() + interval '1 hour' END,
+           CASE WHEN n % 7 = 0 THEN 1 + n % 4 END, CASE WHEN n % 20 = 0 THEN '{label}' END
     FROM (SELECT n, now() - interval '365 days' * (1 - n::float / {talks}) AS at
           FROM generate_series(1, {talks}) AS n) AS numbers;
     INSERT INTO conversations_message (id, conversation_id, created_at, author, agent_id, content, client_id, files)
@@ -34,6 +37,8 @@ FILL = """
     FROM generate_series(1, {total}) AS n;
     INSERT INTO conversations_reading (conversation_id, agent_id, last_message_id, customer_messages)
     SELECT n, {agent}, n, 1 FROM generate_series(1, {talks}, 2) AS n;
+    INSERT INTO conversations_conversationlabel (conversation_id, label_id, status, last_message_id)
+    SELECT id, {label}, status, last_message_id FROM conversations_conversation WHERE label_ids IS NOT NULL;
     SELECT setval(pg_get_serial_sequence('conversations_conversation', 'id'), {talks});
     SELECT setval(pg_get_serial_sequence('conversations_message', 'id'), {total});
     VACUUM ANALYZE
@@ -56,10 +61,17 @@ def fill(total: int) -> None:
     from django.contrib.auth.models import User
     from django.db import connection
 
-    from conversations.models import Agent, Website
+    from conversations.models import Agent, Label, Website
 
+    label = Label.objects.create(name="Billing").pk
     agent = Agent.objects.promote(User.objects.create_user("bob")).pk
-    numbers = {"agent": agent, "website": Website.objects.default().pk, "talks": total // EACH, "total": total}
+    numbers = {
+        "agent": agent,
+        "label": label,
+        "website": Website.objects.default().pk,
+        "talks": total // EACH,
+        "total": total,
+    }
     with connection.cursor() as cursor:
         for statement in FILL.split(";\n"):
             cursor.execute(statement.format(**numbers, last=total - total // EACH))
@@ -71,11 +83,30 @@ def statements() -> Iterator[Statement]:
     from django.utils import timezone
 
     from conversations.actions import mark_read, post_message
-    from conversations.models import Agent, Conversation, Message, News, Website
+    from conversations.models import Agent, Conversation, Cursor, Label, Message, News, View, Website
     from conversations.models.prepared import current_connection
 
-    bob, website = Agent.objects.get(username="bob"), Website.objects.default()
+    bob, website, label = Agent.objects.get(username="bob"), Website.objects.default(), Label.objects.get()
     talk = Conversation.objects.order_by("id")[100]
+    views = {
+        "all": View(),
+        "mine": View(assignee=bob.pk),
+        "unassigned": View(assignee=None),
+        "closed": View("closed"),
+        "closed, mine": View("closed", assignee=bob.pk),
+        "of one website": View(website_id=website.pk),
+        "snoozed": View("snoozed"),
+        "waiting longest": View(order="waiting"),
+        "of a label": View(label_id=label.pk),
+        "closed, of a label": View("closed", label_id=label.pk),
+        "urgent": View(priority=Conversation.Priority.URGENT),
+    }
+    after = {
+        "closed": Cursor(talk.last_message_id),
+        "closed, of a label": Cursor(talk.last_message_id),
+        "snoozed": Cursor(talk.pk, timezone.now()),
+        "waiting longest": Cursor(talk.pk, talk.last_message_at),
+    }
     visible = bob.visible_conversations()
 
     def opening() -> None:
@@ -90,11 +121,9 @@ def statements() -> Iterator[Statement]:
         "post": lambda: post_message(content="Hello", conversation=Conversation.objects.all().by_uuid(talk.uuid)),
         "opening as an agent": opening,
         "older messages": lambda: Message.objects.newest(talk.pk, 51, before=talk.last_message_id),
-        "inbox, all": lambda: visible.inbox(bob, "OPEN", ..., 51),
-        "inbox, mine": lambda: visible.inbox(bob, "OPEN", bob.pk, 51),
-        "inbox, unassigned": lambda: visible.inbox(bob, "OPEN", None, 51),
-        "inbox, closed": lambda: visible.inbox(bob, "CLOSED", ..., 51),
-        "inbox of one website": lambda: visible.inbox(bob, "OPEN", ..., 51, website.pk),
+        **{f"inbox, {name}": partial(visible.inbox, bob, view, 51) for name, view in views.items()},
+        **{f"inbox, more {name}": partial(visible.inbox, bob, views[name], 51, after[name]) for name in after},
+        "inbox, counts": lambda: visible.counts(list(views.values()), 100),
         "API, conversations by activity": lambda: list(visible.newest_first()[:100]),
         "API, changed since": lambda: list(visible.updated_since(timezone.now() - timedelta(hours=1))[:100]),
         "usual reply time": lambda: Conversation.objects.of(website).median_wait(3, 50),

@@ -1,0 +1,26 @@
+"""An agent snoozes a conversation."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from conversations.announce import announce_to_agents
+from conversations.models import Conversation
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+@transaction.atomic
+def snooze(*, conversation: Conversation, until: datetime | None, by: "User | None" = None) -> Conversation:
+    """Take an open conversation out of the open ones until this moment; None brings it back now. A closed one stays.
+
+    Nothing has to wake up then: lists compare the moment with the time. A message of the customer brings it back, too.
+    """
+    conversation = Conversation.objects.lock(conversation.pk)
+    if conversation.is_open and conversation.snoozed_until != until:
+        conversation.snoozed_until = until
+        conversation.save_changes("snoozed_until")
+    announce_to_agents(conversation)  # also again: the first time it may have been snoozed without that
+    return conversation

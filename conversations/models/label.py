@@ -1,0 +1,113 @@
+"""Labels: words with a colour that agents put on conversations. Customers never see them."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from conversations.models.prepared import prepared
+from conversations.models.remembered import CONTENT
+
+if TYPE_CHECKING:
+    from conversations.models.conversation import Conversation
+
+MAX_LABELS = 200
+"""How many labels there may be: all of them fit into a menu."""
+
+MAX_ON_CONVERSATION = 50
+"""How many labels a conversation may have: their ids fit into its column `label_ids`."""
+
+NAME_LENGTH = 40
+"""Characters of a label's name."""
+
+
+class LabelQuerySet(models.QuerySet["Label"]):
+    """The queries on labels."""
+
+    def everyone(self) -> "list[Label]":
+        """All labels, by name."""
+        return list(prepared(self, "labels", lambda: self.order_by("folded"), {}, kind=CONTENT))
+
+    def by_name(self, name: str) -> "Label | None":
+        """The label with this name, in upper or lower case; None if there is none."""
+        return self.filter(folded=fold(name)).first()
+
+
+class Label(models.Model):
+    """A label."""
+
+    class Colour(models.TextChoices):
+        """The colours; inbox.css has a class for each, with enough contrast in light and dark."""
+
+        RED = "red", _("red")
+        ORANGE = "orange", _("orange")
+        AMBER = "amber", _("amber")
+        LIME = "lime", _("lime")
+        GREEN = "green", _("green")
+        TEAL = "teal", _("teal")
+        CYAN = "cyan", _("cyan")
+        BLUE = "blue", _("blue")
+        INDIGO = "indigo", _("indigo")
+        PURPLE = "purple", _("purple")
+        PINK = "pink", _("pink")
+        GREY = "grey", _("grey")
+
+    name = models.CharField(_("name"), max_length=NAME_LENGTH)
+    # The name in lower case, so that it is unique in any case. Some letters become three.
+    folded = models.CharField(max_length=3 * NAME_LENGTH, unique=True, editable=False)
+    colour = models.CharField(_("colour"), max_length=7, choices=Colour, default=Colour.GREY)
+
+    objects = LabelQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("folded",)
+
+    def __str__(self) -> str:
+        """Its name."""
+        return self.name
+
+    def save(self, *args: object, **more: object) -> None:
+        """Save it, with the name in lower case."""
+        self.folded = fold(self.name)
+        super().save(*args, **more)  # type: ignore[arg-type]
+
+
+class ConversationLabelQuerySet(models.QuerySet["ConversationLabel"]):
+    """The queries on the labels of conversations."""
+
+    def follow(self, conversations: "Iterable[Conversation]") -> None:
+        """Copy the status and the last message of locked conversations that have labels to their rows here."""
+        for conversation in conversations:
+            if conversation.label_ids:
+                self.filter(conversation=conversation.pk).update(
+                    status=conversation.status, last_message_id=conversation.last_message_id
+                )
+
+
+class ConversationLabel(models.Model):
+    """A conversation has a label.
+
+    Its status and its last message are copied here, so that one index serves the list of a label. The conversation's
+    row has the ids of its labels, so that a list of conversations reads no rows of this table.
+    """
+
+    conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="labelled", db_index=False)
+    label = models.ForeignKey(Label, models.CASCADE, related_name="labelled", db_index=False)
+    status = models.CharField(max_length=6)
+    last_message_id = models.BigIntegerField()
+
+    objects = ConversationLabelQuerySet.as_manager()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["conversation", "label"], name="label_once"),)
+        indexes = (models.Index(fields=["label", "status", "-last_message_id"], name="inbox_label"),)
+
+    def __str__(self) -> str:
+        """The label and the conversation's number."""
+        return f"{self.label}: {self.conversation_id}"
+
+
+def fold(name: str) -> str:
+    """A label's name as it is compared: without differences of case."""
+    return name.casefold()

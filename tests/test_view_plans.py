@@ -1,0 +1,120 @@
+"""Every list of the inbox is served by one index, on every database: nothing is sorted, and no table is read whole."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.utils import timezone
+
+from conversations.models import Agent, Conversation, ConversationLabel, Cursor, Label, View, Website
+
+pytestmark = pytest.mark.django_db(transaction=True)  # MariaDB commits before ANALYZE
+
+TOTAL = 4000
+
+
+def fill(bob: Agent) -> Label:
+    """Many conversations, of which few are open, and some colleagues."""
+    User.objects.bulk_create(User(username=f"colleague{n}") for n in range(50))
+    label, website, now = Label.objects.create(name="Billing"), Website.objects.default(), timezone.now()
+    made = Conversation.objects.bulk_create(
+        Conversation(
+            website=website,
+            status="CLOSED" if n % 20 else "OPEN",
+            assignee=bob if n % 5 == 0 else None,
+            last_message_id=n + 1,
+            waiting_since=now + timedelta(seconds=n),
+            customer_messages=1,
+            snoozed_until=now + timedelta(days=1) if n % 300 == 0 else None,
+            priority=n % 4 or None if n % 7 == 0 else None,
+            label_ids=f"{label.pk}" if n % 4 == 0 else None,
+        )
+        for n in range(TOTAL)
+    )
+    made = list(Conversation.objects.order_by("pk")) if made[0].pk is None else made
+    ConversationLabel.objects.bulk_create(
+        ConversationLabel(conversation=each, label=label, status=each.status, last_message_id=each.last_message_id)
+        for each in made
+        if each.label_ids
+    )
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("ANALYZE TABLE conversations_conversation, conversations_conversationlabel")
+            cursor.fetchall()
+        else:
+            cursor.execute("ANALYZE")
+    return label
+
+
+def plan_of(request: Any) -> str:
+    """How the database finds what the request asks for."""
+    found: list[tuple[str, Any]] = []
+
+    def record(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        found.append((sql, parameters))
+        return execute(sql, parameters, many, context)
+
+    with connection.execute_wrapper(record):
+        request()
+    [(sql, parameters)] = found
+    if connection.vendor == "postgresql":  # it sorts few rows although it need not
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off")
+    explain = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN", "mysql": "EXPLAIN FORMAT=JSON"}
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain[connection.vendor]} {sql}", parameters)
+        rows = cursor.fetchall()
+    if connection.vendor == "mysql":
+        return json.dumps(json.loads(rows[0][0]))
+    return "\n".join(str(row[-1]) for row in rows)
+
+
+WRONG = {
+    "sqlite": ("SCAN conversations_", "TEMP B-TREE FOR ORDER BY"),
+    "postgresql": ("Seq Scan on conversations_conv", "Sort Key"),
+    "mysql": ('"access_type": "ALL"', "filesort"),
+}
+"""What a plan has only where no index serves the list."""
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_one_index_serves_each_list(bob: Agent, is_later: bool) -> None:
+    label, website = fill(bob), Website.objects.default()
+    talk, everything = Conversation.objects.order_by("-pk")[100], bob.visible_conversations()
+    views = {
+        "all": (View(), "inbox_all"),
+        "mine": (View(assignee=bob.pk), "inbox_assignee"),
+        "unassigned": (View(assignee=None), "inbox_assignee"),
+        "closed": (View("closed"), "inbox_all"),
+        "closed, mine": (View("closed", assignee=bob.pk), "inbox_assignee"),
+        "closed, unassigned": (View("closed", assignee=None), "inbox_assignee"),
+        "of a website": (View(website_id=website.pk), "inbox_"),
+        "snoozed": (View("snoozed"), "inbox_snoozed"),
+        "waiting longest": (View(order="waiting"), "inbox_waiting"),
+        "of a label": (View(label_id=label.pk), "inbox_label"),
+        "closed, of a label": (View("closed", label_id=label.pk), "inbox_label"),
+        "urgent": (View(priority=3), "inbox_priority"),
+    }
+    wrong = []
+    for name, (view, index) in views.items():
+        moment = {"snoozed": timezone.now(), "waiting longest": talk.waiting_since}.get(name)
+        after = Cursor(talk.pk if moment else talk.last_message_id, moment) if is_later else None
+        with transaction.atomic():
+            plan = plan_of(lambda view=view, after=after: everything.inbox(bob, view, 51, after))
+        # Which index PostgreSQL chooses depends on how many rows there are: see tests/test_plans.py.
+        if (connection.vendor != "postgresql" and index not in plan) or any(
+            part in plan for part in WRONG[connection.vendor]
+        ):
+            wrong.append((name, plan))
+    assert [name for name, _ in wrong] == [], "\n\n".join(plan for _, plan in wrong)
+
+
+def test_a_list_without_an_index_is_found_out(bob: Agent) -> None:
+    fill(bob)
+    found = Conversation.objects.filter(status="OPEN").order_by("customer_name")[:51]
+    with transaction.atomic():
+        plan = plan_of(lambda: list(found))
+    assert any(part in plan for part in WRONG[connection.vendor])
