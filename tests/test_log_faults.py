@@ -389,6 +389,40 @@ def percentile(values: list[float], percent: int) -> float:
     return values[min(len(values) - 1, len(values) * percent // 100)]
 
 
+@contextmanager
+def bob_closes_later(talk: Talk) -> Iterator[tuple[threading.Thread, list[Answer], psycopg.Connection]]:
+    """Bob's request waits for a lock, after PostgreSQL has answered who bob is. Rolling back lets it go on."""
+    answers: list[Answer] = []
+    with psycopg.connect(talk.chat.environment["DATABASE_URL"]) as other:
+        other.execute("SELECT 1 FROM conversations_conversation WHERE id = %s FOR UPDATE", [talk.number])
+        closing = threading.Thread(target=lambda: answers.append(talk.agent("POST", f"{talk.number}/close/")))
+        closing.start()
+        while not query(talk.chat, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+            assert closing.is_alive(), answers
+        yield closing, answers, other
+
+
+def test_a_request_that_waits_when_postgresql_begins_to_hang_gives_up_soon(talk: Talk, sql: Service) -> None:
+    with bob_closes_later(talk) as (closing, answers, _):
+        sql.freeze()
+        try:
+            closing.join()
+        finally:
+            sql.thaw()
+    says(answers[0], AWAY, "5")
+    print("it has waited", answers[0][1])
+    assert answers[0][1] < 3 + 2 * SLACK  # PATIENCE, and as long as a new connection may take
+    until_well(talk.actions, HEALED)
+
+
+def test_a_request_that_waits_for_a_lock_of_a_postgresql_that_works_does_not_give_up(talk: Talk) -> None:
+    with bob_closes_later(talk) as (closing, answers, other):
+        time.sleep(1.5)
+        other.rollback()
+        closing.join()
+    assert answers[0][0] in {200, 204}
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_without_both_everybody_is_told_to_wait(talk: Talk, sql: Service, log: Service, way: str) -> None:
     go, come = WAYS[way]

@@ -53,6 +53,7 @@ class Trust:
     lost_at = float("-inf")  # time.monotonic(): connections that were opened before it are replaced
     failure = ""
     is_probed = False  # whether a thread tries to connect
+    suspected_at = float("-inf")  # time.monotonic() of the last look whether a database hangs that is slow to answer
     lock = threading.Lock()  # for starting and ending it
 
 
@@ -71,18 +72,32 @@ def hangs(why: str) -> None:
     """The database hangs. Until a thread has connected to it, requests fail at once; commands try it now and then."""
     Trust.failure = why
     breaker.failed()
+    if Trust.is_serving:
+        start_probe(PAUSE)
+
+
+def suspect() -> None:
+    """The database has not answered a statement for a while. A thread finds out whether it hangs."""
+    if time.monotonic() >= Trust.suspected_at + PAUSE:
+        Trust.suspected_at = time.monotonic()
+        start_probe(0)
+
+
+def start_probe(pause: float) -> None:
+    """Start the thread that connects to the database, unless it runs."""
     with Trust.lock:
-        if Trust.is_serving and not Trust.is_probed:
+        if not Trust.is_probed:
             Trust.is_probed = True
-            threading.Thread(target=probe, name="probing", daemon=True).start()
+            threading.Thread(target=probe, args=[pause], name="probing", daemon=True).start()
 
 
-def probe() -> None:
-    """In a thread: connect again and again, until it succeeds."""
+def probe(pause: float) -> None:
+    """In a thread: connect after a pause, and again and again while the database hangs."""
     database: Any = connection
     database.is_probe = True
     while True:
-        time.sleep(PAUSE)
+        time.sleep(pause)
+        pause = PAUSE
         with suppress(Exception):  # it hangs on, or refuses
             database.close_if_unusable_or_obsolete()
             database.connect()
@@ -146,6 +161,16 @@ class LimitedDatabase(BaseDatabaseWrapper):
     def is_impatient(self) -> bool:
         """Whether the current request waits for its first answer, and may go on without it."""
         return settings.MESSAGE_LOG and not self.is_patient and self.answered_at < self.begun_at
+
+    def gives_up(self, since: float) -> bool:
+        """Whether a statement that has waited since then (time.monotonic()) need not wait longer: the database hangs.
+
+        Asked only with the message log, with which requests go on without the database.
+        """
+        if self.is_patient or time.monotonic() < since + PATIENCE:
+            return False
+        suspect()
+        return breaker.is_open
 
     def connect_timeout(self) -> float:
         """Seconds that connecting may take, whole ones for libpq, and 2 at least."""

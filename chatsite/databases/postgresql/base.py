@@ -5,7 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db.backends.postgresql import base
+from psycopg._enums import Ready
 from psycopg.types.numeric import Int8Dumper
 
 from chatsite.databases import LimitedDatabase, distrust
@@ -44,6 +46,7 @@ class Connection(psycopg.Connection[Any]):
             raise self.database.timed_out()
         started = time.monotonic()
         try:
+            gen = self.watched(gen) if settings.MESSAGE_LOG else gen
             result = super().wait(gen, interval, left if timeout is None else min(left, timeout))
             self.database.answered_at = time.monotonic()
             return result
@@ -54,6 +57,19 @@ class Connection(psycopg.Connection[Any]):
             raise self.database.timed_out() from None
         finally:
             self.database.waited += time.monotonic() - started
+
+    def watched(self, gen: Any) -> Any:
+        """The same generator, which ends with an error if the database hangs. psycopg asks it every `interval`."""
+        started, ready = time.monotonic(), None
+        try:
+            while True:
+                state = gen.send(ready)
+                ready = yield state
+                if ready == Ready.NONE and self.database and self.database.gives_up(started):
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("The database hangs.")
+        except StopIteration as end:
+            return end.value
 
 
 class PreparedCursor(psycopg.Cursor[Any]):
