@@ -119,6 +119,18 @@ def send_deferred_rings() -> None:
         _send_soon([_deferred.popleft()])
 
 
+async def send_last_rings() -> None:
+    """In the event loop, which is about to end: send the rings that wait, and return when other processes have them.
+
+    Threads may go on: the rings of these are sent without this event loop.
+    """
+    global _loop
+    send_deferred_rings()
+    layer: Any = get_channel_layer()
+    await layer.flush()
+    _loop = None
+
+
 def _agent_groups(conversation: Conversation) -> list[str]:
     return [AGENTS, website_group(conversation.website_id)]
 

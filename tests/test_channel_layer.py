@@ -4,17 +4,21 @@ import asyncio
 import gc
 import json
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
 from conversations.live import channel_layer
 from conversations.live.channel_layer import MAX_WAITING, RECHECK, SLICE, Event, ProcessChannelLayer, RedisChannelLayer
-from tests.services import Service, redis_server
+from tests.conftest import Server
+from tests.services import SERVE, Service, redis_server
 
 RING = {"type": "ring", "conversation": 7, "last": 42}
 
@@ -180,6 +184,54 @@ async def test_a_message_of_a_stranger_in_redis_harms_nothing(redis: Service) ->
             await stranger.publish("chatsite-0", message)
         await stranger.publish("chatsite-0", json.dumps(["x", [["agents", RING]]]))
         assert await one.next() == RING
+
+
+async def test_what_waits_to_be_published_is_not_lost_at_the_end(redis: Service) -> None:
+    async with processes(redis.url, redis.url) as (one, two):
+        for last in range(3):
+            one.send_soon(["agents"], {**RING, "last": last})
+            await asyncio.sleep(0)
+        await one.flush()
+        await one.close()
+        assert [(await two.next())["last"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_the_end_does_not_wait_for_a_redis_that_hangs(redis: Service) -> None:
+    async with processes(redis.url) as (one,):
+        redis.freeze()
+        began = time.monotonic()
+        one.send_soon(["agents"], RING)
+        await one.flush()
+        assert time.monotonic() - began < 3
+        redis.thaw()
+
+
+PAUSED = "import conversations.live.channel_layer as layer; layer.PAUSE = 0.4; "
+
+
+async def test_a_server_that_is_stopped_tells_the_others_of_its_last_messages(
+    redis: Service, migrated: Path, tmp_path: Path
+) -> None:
+    path = shutil.copy(migrated, tmp_path / "db.sqlite3")
+    server = Server({"DEBUG": "on", "DATABASE_URL": f"sqlite:///{path}", "REDIS_URL": redis.url})
+    server.command = ("-c", PAUSED + SERVE)
+    await asyncio.to_thread(server.start)
+
+    def write(content: str, **more: str) -> dict[str, Any]:
+        body = json.dumps({"content": content, **more}).encode()
+        request = Request(f"{server.url}/api/messages/", body, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=30) as response:
+            message: dict[str, Any] = json.load(response)["items"][-1]
+        return message
+
+    secret = (await asyncio.to_thread(write, "Hello"))["conversation"]
+    async with processes(redis.url) as (other,):
+        for number in range(3):
+            last = (await asyncio.to_thread(write, str(number), conversation=secret))["id"]
+        await asyncio.to_thread(server.stop)
+        heard = 0
+        while heard < last:
+            heard = (await other.next())["last"]
 
 
 def test_a_management_command_rings_the_sockets_of_the_server(redis: Service) -> None:

@@ -39,6 +39,7 @@ from chatsite.serving.twisted_log import TwistedLog
 from chatsite.serving.usage import Usage
 from chatsite.serving.websocket import Messages, WebSocketConnection
 from chatsite.serving.writing import do_nothing, write_now
+from conversations.announce import send_last_rings
 
 LARGEST_FRAME = 64 * 1024
 """Bytes of the largest socket frame; a larger one closes the socket with 1009 before it is in memory."""
@@ -380,7 +381,10 @@ class ChatsiteServer(Server):
                 self.guard(protocol, partial(protocol.sendCloseFrame, code=GOING_AWAY, isReply=False))
 
     async def shut_down(self) -> None:
-        """Stop listening, close sockets, wait for requests and their clients, then cancel what is left."""
+        """Stop listening, close sockets, wait for requests and their clients, then cancel what is left.
+
+        Last, other processes are told what these requests have changed.
+        """
         self.say_goodbye()
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         # A response is sent once the application has returned it and the socket has accepted all of it.
@@ -393,6 +397,7 @@ class ChatsiteServer(Server):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1)
+        await send_last_rings()
 
     def running_tasks(self, kind: type) -> list["asyncio.Task[None]"]:
         """The application tasks that are not done, of connections of this class."""

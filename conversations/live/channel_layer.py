@@ -142,6 +142,9 @@ class ProcessChannelLayer:
         else:
             self.tell_next()
 
+    async def flush(self) -> None:
+        """Nothing waits for other processes."""
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -192,6 +195,11 @@ class RedisChannelLayer(ProcessChannelLayer):
             self.link = Link(self.url, self.receive_from_others)
         return self.link
 
+    async def flush(self) -> None:
+        """Return when all events are published, or given up."""
+        if self.link is not None and self.link.loop is asyncio.get_running_loop():
+            await self.link.flush()
+
     async def close(self) -> None:
         """End the link to Redis."""
         if self.link is not None:
@@ -223,7 +231,7 @@ class Link:
         self.loop = asyncio.get_running_loop()
         self.id = secrets.token_hex(8)
         self.timeout: float = TIMEOUT
-        self.is_lost = self.is_connected = False
+        self.is_lost = self.is_connected = self.is_publishing = False
         self.unsent: list[tuple[str | None, Event]] = []
         self.has_unsent = asyncio.Event()
         self.sent: asyncio.Future[None] = self.loop.create_future()
@@ -242,6 +250,12 @@ class Link:
         self.unsent.append((group, event))
         self.has_unsent.set()
         return True
+
+    async def flush(self) -> None:
+        """Return when all events are published, or given up: Redis does not answer."""
+        deadline = self.loop.time() + self.timeout
+        while (self.unsent or self.is_publishing) and not self.is_lost and self.loop.time() < deadline:
+            await asyncio.sleep(PAUSE / 10)
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection has failed, until cancelled."""
@@ -299,10 +313,12 @@ class Link:
             self.has_unsent.clear()
             unsent, self.unsent = self.unsent, []
             sent, self.sent = self.sent, self.loop.create_future()
+            self.is_publishing = True
             try:
                 async with time_limit(self.timeout):
                     await redis.publish(name, json.dumps([self.id, unsent]))
             finally:
+                self.is_publishing = False
                 sent.set_result(None)
             await asyncio.sleep(PAUSE)
 

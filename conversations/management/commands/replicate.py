@@ -16,11 +16,14 @@ from chatsite.log_checks import find_log_problems
 from conversations.actions import dead_letters
 from conversations.actions.replicate import Replicator
 from conversations.actions.switch_log import CannotDrain, drain
-from conversations.announce import use_running_loop
+from conversations.announce import send_last_rings, use_running_loop
 from conversations.management.day_files import FolderInUse, write_day_files
 
 REDIS_SECONDS = 5
 """Seconds that Redis may take to answer the writer of day files, which reads much at once."""
+
+RINGS_SECONDS = 5
+"""Seconds that the last rings may take at the end."""
 
 
 class Command(BaseCommand):
@@ -115,6 +118,7 @@ class Command(BaseCommand):
         threading.Thread(target=loop.run_forever, daemon=True).start()
         self.stdout.write("Copying messages from the log into the database.")
         Replicator(stopped).run()
+        asyncio.run_coroutine_threadsafe(send_last_rings(), loop).result(RINGS_SECONDS)
 
 
 def until_signal() -> Callable[[], bool]:
