@@ -12,7 +12,7 @@ from redis import RedisError
 
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
-from conversations.agent import customer_details
+from conversations.agent import canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
@@ -174,6 +174,8 @@ def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
 def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
     website = Website.objects.by_id(conversation.website_id)
     files.check_size(request, website)
+    if "insert" in request.POST:  # without JavaScript
+        return _insert_reply(request, conversation)
     form = AnswerForm(request.POST)
     form.has_files = "files" in request.FILES
     status, sentence = 422, ""
@@ -197,6 +199,13 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
                 return message_accepted(message)
             return redirect(_page_url(request, conversation))
     return _refused(request, conversation, form, sentence or form.first_error(), status)
+
+
+def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResponse:
+    """The page with a canned reply in the text of the answer, which is not sent yet."""
+    content, notice = canned_replies.inserted(request, conversation)
+    form = AnswerForm({"content": content})
+    return _render_page(request, conversation, form=form, error=notice, writes=True)
 
 
 def _ask_about_answer(
@@ -244,9 +253,10 @@ def _render_page(
     form: MessageForm | None = None,
     error: str = "",
     asks: bool = False,
+    writes: bool = False,
     status: int = 200,
 ) -> HttpResponse:
-    before = query_number(request, "before")
+    before, writes = query_number(request, "before"), writes or bool(request.GET.get("write"))
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = marked = reading.last_message_id if reading else 0
@@ -264,6 +274,7 @@ def _render_page(
         form=form,
         error=error,
         asks=asks,
+        writes=writes,
         read_up_to=marked,
         first_unread=str(_first_unread(shown, read_up_to)),
         last_seen=max([read_up_to, *(bubble.message.pk for bubble in shown)]),
@@ -271,7 +282,7 @@ def _render_page(
     )
     if request.htmx and not request.htmx.history_restore_request:
         return HttpResponse(panel, status=status, headers={"HX-Trigger-After-Swap": "inbox"})
-    return HttpResponse(render_inbox(request, conversation, panel, error), status=status)
+    return HttpResponse(render_inbox(request, conversation, panel, reloads=not (error or writes)), status=status)
 
 
 def _first_unread(shown: list[Any], read_up_to: int) -> int | None:

@@ -236,9 +236,16 @@ def list_context(request: AgentRequest, chosen: Conversation | None = None) -> d
 
 
 def render_inbox(
-    request: AgentRequest, chosen: Conversation | None = None, panel: SafeString | None = None, error: str = ""
+    request: AgentRequest,
+    chosen: Conversation | None = None,
+    panel: SafeString | None = None,
+    *,
+    reloads: bool = True,
 ) -> SafeString:
-    """The whole page: the list and, if one is chosen, the panel of a conversation. `error` is shown in it."""
+    """The whole page: the list and, if one is chosen, the panel of a conversation.
+
+    reloads: whether it reloads itself without JavaScript, so that nothing can be typed in it.
+    """
     context = list_context(request, chosen)
     filters: Filters = context["filters"]
     website_tabs = filters.website_tabs(context["websites"])
@@ -254,7 +261,7 @@ def render_inbox(
         "list": render_to_string("agent/_list.html", context),
         "panel": panel,
     }
-    return INBOX.render(InboxKind(reloads=not error and not request.GET.get("write")), values)
+    return INBOX.render(InboxKind(reloads), values)
 
 
 def _render_tabs(tabs: list[dict[str, Any]]) -> SafeString:

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest
+from conversations.agent.canned_replies import render_options
 from conversations.agent.inbox import Filters, assignee_name
 from conversations.models import Conversation
 from conversations.presence import visitor
@@ -37,7 +38,8 @@ PANEL = PreparedTemplate(
     "agent/_conversation.html",
     *HEADER_VALUES,
     *("pk", "thread", "details", "read_up_to", "first_unread"),
-    *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),  # of the composer
+    *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
+    "reply_options",  # of the composer
 )
 
 
@@ -85,6 +87,7 @@ def render_panel(
     form: MessageForm | None,
     error: str,
     asks: bool = False,
+    writes: bool = False,
     **values: Any,
 ) -> SafeString:
     """The whole conversation.
@@ -92,11 +95,12 @@ def render_panel(
     older, before: the ids below which there are older messages, and below which all shown ones are.
     form, error: an answer that was not accepted, and why.
     asks: whether the agent may send it all the same.
+    writes: see templates/conversations/_composer.html.
     values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
     """
     filters, seen = Filters.from_request(request), visitor.get(conversation.pk)
     header = _header_values(request, conversation, seen)
-    here, writes, website = header["here"], bool(request.GET.get("write")), conversation.website
+    here, website = header["here"], conversation.website
     kind = PanelKind(
         is_open=conversation.is_open,
         mine=_is_mine(request, conversation),
@@ -119,6 +123,7 @@ def render_panel(
         "content": form["content"].value() if form else "",
         "error": error,
         "megabytes": website.attachment_megabytes if website.attachments else "",
+        "reply_options": render_options(request.agent, conversation) if writes else "",  # scripts fetch them
         "write_query": f"{filters.query}{'&' if filters.query else '?'}write=1",
     }
     more = {

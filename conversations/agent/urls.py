@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from conversations.agent import conversation, inbox, passwords
+from conversations.agent import canned_replies, conversation, inbox, passwords
 from conversations.agent.sign_in import SignInView
 
 app_name = "agent"
@@ -15,9 +15,14 @@ urlpatterns = [
     path("account/", passwords.account, name="account"),
     path("forgotten/", passwords.forgotten, name="forgotten"),
     path("forgotten/<slug:uid>/<slug:token>/", passwords.new_password, name="new-password"),
+    path("replies/", canned_replies.page, name="replies"),
+    path("replies/new/", canned_replies.new, name="new-reply"),
+    path("replies/<int:pk>/", canned_replies.edit, name="reply"),
+    path("replies/<int:pk>/delete/", canned_replies.delete, name="delete-reply"),
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
     path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),
+    path("<int:pk>/replies/", canned_replies.choices, name="choices"),
     path("<int:pk>/state/", conversation.state, name="state"),
     path("<int:pk>/about/", conversation.details, name="about"),
     path("<int:pk>/read/", conversation.read, name="read"),

@@ -2,6 +2,7 @@
 
 from conversations.models.agent import Agent
 from conversations.models.attachment import Attachment
+from conversations.models.canned_reply import CannedReply
 from conversations.models.contact import Contact
 from conversations.models.conversation import Conversation
 from conversations.models.label import ConversationLabel, Label
@@ -16,6 +17,7 @@ __all__ = [
     "Agent",
     "Attachment",
     "Author",
+    "CannedReply",
     "Contact",
     "Conversation",
     "ConversationLabel",

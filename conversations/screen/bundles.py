@@ -46,6 +46,7 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "inbox.css": ("chatsite", "inbox"),
     "card.css": ("chatsite", "card"),
+    "replies.css": ("chatsite", "card", "replies"),
     "shop.css": ("chatsite", "shop"),
 }
 """The bundles and the files in them. The chat's has its website's colour: see customer/assets.py."""

@@ -18,10 +18,152 @@ const store = {
   },
 };
 
+const SLASH = /(?:^|\n)\/(\S*)$/; // before the caret: a slash at the beginning of a line
+const DELAY = 200; // milliseconds after the last letter, before the server is asked for more
+const FRESH = 60000; // milliseconds for which a fetched list holds
+const TIMEOUT = 15000; // milliseconds until a request times out
+
+// The list of canned replies above the field, a combobox: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
+class ReplyList {
+  constructor(host, composer, field) {
+    Object.assign(this, { host, composer, field });
+    this.box = host.querySelector(".reply-box");
+    this.place = host.querySelector(".found");
+    this.options = new Map(); // by id
+    this.shown = [];
+    field.addEventListener("input", () => this.update());
+    field.addEventListener("blur", () => this.close());
+    composer.addEventListener("keydown", (event) => this.onKey(event), true); // before the composer's, for which Enter sends
+    composer.querySelector(".canned")?.addEventListener("click", () => this.start());
+    this.box.addEventListener("pointerdown", (event) => event.preventDefault()); // the field keeps the focus
+    this.place.addEventListener("click", ({ target }) => this.choose(target.closest("[role=option]")));
+  }
+
+  // The button: type the slash.
+  start() {
+    const { value, selectionStart } = this.field;
+    this.field.focus();
+    type(this.field, /(^|\n)$/.test(value.slice(0, selectionStart)) ? "/" : "\n/");
+  }
+
+  async update() {
+    const { value, selectionStart, selectionEnd } = this.field;
+    const match = selectionStart === selectionEnd && SLASH.exec(value.slice(0, selectionStart));
+    if (!match) this.dismissed = false;
+    if (!match || this.dismissed || this.typing) return this.close();
+    this.query = match[1].toLocaleLowerCase();
+    this.wanted = true;
+    if (!(Date.now() - this.at < FRESH)) await this.load();
+    if (this.wanted) this.show();
+    clearTimeout(this.timer);
+    if (this.hasMore && this.query) this.timer = setTimeout(() => this.load(this.query).then(() => this.wanted && this.show()), DELAY);
+  }
+
+  async load(query = "") {
+    const address = this.host.dataset.replies + (query && `?q=${encodeURIComponent(query)}`);
+    try {
+      const response = await fetch(address, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout?.(TIMEOUT) });
+      if (!response.ok) throw new Error(response.status);
+      const html = new DOMParser().parseFromString(await response.text(), "text/html");
+      const found = [...html.querySelectorAll("[role=option]")];
+      if (!query) this.options.clear();
+      for (const option of found) this.options.set(option.id, document.adoptNode(option));
+      if (!query) {
+        this.hasMore = html.querySelector("[data-more]") !== null;
+        this.list = html.querySelector("[role=listbox]");
+        this.place.replaceChildren(...(this.list ? [document.adoptNode(this.list)] : []));
+        this.at = Date.now();
+      }
+    } catch {
+      this.wanted = false;
+      this.close();
+      this.host.say(this.composer.texts.offline);
+    }
+  }
+
+  // First the names that begin with what was typed, then the others that have it, then the texts.
+  rank({ dataset: { name, text } }) {
+    const [inName, inText] = [name, text].map((each) => each.toLocaleLowerCase().indexOf(this.query));
+    return inName === 0 ? 0 : inName > 0 ? 1 : inText >= 0 ? 2 : 3;
+  }
+
+  show() {
+    const ranked = [...this.options.values()].map((option) => [this.rank(option), option]);
+    this.shown = ranked.filter(([rank]) => rank < 3).sort(([a], [b]) => a - b).map(([, option]) => option);
+    if (!this.shown.length && (this.query || this.options.size)) return this.close(); // it may be a path
+    this.list?.replaceChildren(...this.shown);
+    this.box.querySelector(".none").hidden = this.shown.length > 0;
+    this.box.hidden = false;
+    const { field } = this;
+    if (this.list) {
+      field.setAttribute("role", "combobox");
+      field.setAttribute("aria-autocomplete", "list");
+      field.setAttribute("aria-expanded", "true");
+      field.setAttribute("aria-controls", this.list.id);
+    }
+    this.activate(this.shown[0]);
+    this.host.announce(this.host.dataset.found.replace("{n}", this.shown.length.toLocaleString(document.documentElement.lang)));
+  }
+
+  close() {
+    this.wanted = false;
+    clearTimeout(this.timer);
+    if (this.box.hidden) return;
+    this.box.hidden = true;
+    for (const name of ["role", "aria-autocomplete", "aria-expanded", "aria-controls", "aria-activedescendant"]) this.field.removeAttribute(name);
+    this.host.announce("");
+  }
+
+  activate(option) {
+    this.active?.setAttribute("aria-selected", "false");
+    this.active = option;
+    if (!option) return;
+    option.setAttribute("aria-selected", "true");
+    option.scrollIntoView({ block: "nearest" });
+    this.field.setAttribute("aria-activedescendant", option.id);
+  }
+
+  onKey(event) {
+    if (this.box.hidden || event.target !== this.field) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const { shown } = this;
+    if (step && shown.length) this.activate(shown.at((shown.indexOf(this.active) + step) % shown.length));
+    else if (event.key === "Enter" && !event.shiftKey && shown.length) this.choose(this.active);
+    else if (event.key === "Escape") (this.dismissed = true), this.close();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  choose(option) {
+    if (!option) return;
+    const { field } = this;
+    const { text, notice } = option.dataset;
+    const end = field.selectionStart;
+    const start = end - SLASH.exec(field.value.slice(0, end))[1].length - 1;
+    this.close();
+    this.typing = true; // the text may begin with a slash
+    field.setSelectionRange(start, end);
+    type(field, text);
+    this.typing = false;
+    this.host.say(notice);
+  }
+}
+
+// Insert a text at the caret. It can be undone with Ctrl+Z.
+function type(field, text) {
+  if (document.execCommand("insertText", false, text)) return;
+  field.setRangeText(text, field.selectionStart, field.selectionEnd, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
 class AgentAnswer extends HTMLElement {
   connectedCallback() {
     this.composer = this.parentElement.querySelector("chat-composer");
     this.form = this.composer.querySelector("form");
+    this.field = this.composer.querySelector("textarea");
+    this.replies = new ReplyList(this, this.composer, this.field);
+    this.field.addEventListener("input", () => this.replies.typing || this.say(""));
     this.key = this.composer.dataset.draft;
     this.form.addEventListener("formdata", (event) => this.addSeen(event));
     this.composer.addEventListener("refused", ({ detail }) => this.onRefused(detail));
@@ -32,6 +174,18 @@ class AgentAnswer extends HTMLElement {
 
   disconnectedCallback() {
     this.watcher.disconnect();
+  }
+
+  // A sentence above the field; "" hides it.
+  say(text) {
+    const line = this.querySelector(".said");
+    line.textContent = text;
+    line.hidden = !text;
+  }
+
+  // For screen readers.
+  announce(text) {
+    this.querySelector("[role=status]").textContent = text;
   }
 
   // What was seen when each unsent answer was written, by its client_id. It survives a reload, as the answers do.

@@ -1,4 +1,4 @@
-"""An agent's answer: what happens if a colleague has answered meanwhile."""
+"""An agent's answer: canned replies, and what happens if a colleague has answered meanwhile."""
 
 import re
 
@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, unique_name
+from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
@@ -56,3 +57,53 @@ def test_an_answer_can_be_sent_although_a_colleague_has_answered(people: People,
     bob.page.unroute(NEWS)
     bob.page.get_by_role("button", name="Send anyway").click()
     bob.shows("Hello?", "We are here", "Yes, I am")
+
+
+def writes_replies(server: Server, **replies: str) -> None:
+    """Let there be exactly these shared replies."""
+    code = "from conversations.models import CannedReply as C; C.objects.all().delete()"
+    for name, content in replies.items():
+        code += f"; C.objects.create(name={name!r}, content={content!r})"
+    server.manage("shell", "-c", code)
+
+
+def test_a_slash_opens_the_list_of_canned_replies_for_the_keyboard(people: People, api: Api, server: Server) -> None:
+    writes_replies(server, hello="Hello {{ customer.name }}!", help="How can I help?", money="We send it back.\nHelp!")
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    bob = people.agent("bob")
+    bob.opens(name)
+    options = bob.page.get_by_role("option")
+    bob.field.press_sequentially("Yes.")
+    bob.field.press("Shift+Enter")
+    bob.field.press_sequentially("/")
+    expect(options).to_have_count(3)
+    field = bob.page.get_by_role("combobox", name="Write a reply")
+    expect(field).to_have_attribute("aria-expanded", "true")
+    expect(field).to_have_attribute("aria-activedescendant", str(options.first.get_attribute("id")))
+    bob.field.press_sequentially("HEL")
+    expect(options).to_have_text([f"helloHello {name}!", "helpHow can I help?", "moneyWe send it back. Help!"])
+    bob.field.press_sequentially("l")
+    expect(options).to_have_count(1)
+    bob.field.press("Escape")
+    expect(options.first).to_be_hidden()
+    bob.field.press_sequentially("o")
+    expect(options.first).to_be_hidden()  # until the slash is typed anew
+    for _letter in "/hello":
+        bob.field.press("Backspace")
+    bob.field.press_sequentially("/hel")
+    expect(options).to_have_count(3)
+    bob.field.press("ArrowDown")
+    bob.field.press("ArrowUp")
+    bob.field.press("Enter")
+    expect(bob.field).to_have_value(f"Yes.\nHello {name}!")
+    expect(bob.page.get_by_role("combobox")).to_have_count(0)
+    bob.shows("Hello?")  # nothing is sent yet
+    bob.field.press("Control+z")
+    expect(bob.field).to_have_value("Yes.\n/hel")
+    bob.field.fill("/etc/hosts")  # no reply: Enter sends
+    bob.field.press("Enter")
+    bob.shows("Hello?", "/etc/hosts")
+    bob.page.get_by_role("button", name="Canned replies").click()
+    options.filter(has_text="money").click()
+    expect(bob.field).to_have_value("We send it back.\nHelp!")
