@@ -46,6 +46,7 @@ UNKNOWN = UUID("0d5b7a5e-3c0f-4f0e-9d8a-6f1d2b3c4d5e")
 
 SLOWEST = [
     "test_backup",
+    "test_replica",
     "test_outages",
     "test_server",
     "test_lost_database",

@@ -338,7 +338,7 @@ def test_nobody_sees_an_error_when_the_replica_fails_and_then_it_is_asked_again(
         if fault != "goes silent":  # then new connections work
             before = shop.reads("replica")
             shop.everybody_sees(f"when it {fault}")
-            assert time.monotonic() - began < 3  # nobody waits for it again
+            assert time.monotonic() - began < 5  # nobody waits for it again
             assert shop.reads("replica") == before
         assert "The replica fails, so the primary is asked" in shop.log
         assert "Traceback" not in shop.log
