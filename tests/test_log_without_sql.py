@@ -136,3 +136,26 @@ def test_a_renewed_secret_gives_no_access(talk: Conversation, alice: Page) -> No
     alice.htmx(f"/chat/messages/?since={talk.last_message_id}")
     with database_away():
         assert not texts(alice.htmx("/chat/messages/?since=0"))
+
+
+def test_a_widget_reads_and_writes_on_where_the_log_has_more_than_fits(talk: Conversation) -> None:
+    widget, path, read = Page(raise_request_exception=False), f"/api/messages/{talk.uuid}/", list[str]()
+    since = talk.last_message_id
+    wanted = [f"{number} {'x' * 5000}" for number in range(30)]
+    with database_away():
+        for text in wanted:
+            actions.post_message(content=text, conversation=talk)
+        more = True
+        while more:
+            found = widget.get(f"{path}?since={since}").json()
+            read += [item["content"] for item in found["items"]]
+            since, more = found["items"][-1]["id"] if found["items"] else since, found.get("more", False)
+        assert read == ["Yes, how can I help?", *wanted]
+        few = widget.get(f"{path}?since={talk.last_message_id}&limit=2").json()
+        assert ([item["content"] for item in few["items"]], few["more"]) == (read[:2], True)
+        body = {"content": "one more", "conversation": str(talk.uuid)}
+        found = widget.post("/api/messages/", body, "application/json").json()
+        assert found["items"][-1]["content"] == "one more"
+        assert found["more"]
+    Replicator(lambda: False).step()
+    assert Message.objects.filter(content="one more").count() == 1

@@ -36,9 +36,14 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
         if news and not items:
             mark_empty(response, news.conversation_id)
     else:
-        if news:
-            settle_number(news.conversation_id)
-        count = _count(key, news, since)
+        try:
+            if news:
+                settle_number(news.conversation_id)
+            count = _count(key, news, since)
+        except AWAY:
+            if not items or offset:
+                raise
+            count = len(items) + 1  # the log has these, and nobody knows how many more there are
         response = _response(items, count, more=offset + len(items) < count)
     if news is None and offset:  # it skips all messages that there are
         news = News.after(key, since, 1)
@@ -69,19 +74,19 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     try:
         news = News.after(key, since, BATCH_SIZE)  # None if the secret has just been renewed
         items, all_fit = _fitting(read(news), key)
+        if not all_fit:
+            settle_number(conversation.pk)
+            items, _ = _fitting(_read_backwards(conversation, since), key)
+            return _response(items[::-1], conversation.messages.after(since).count(), more=True)
     except AWAY:
         found = [message for message in newest_in_log(conversation, BATCH_SIZE) if message.pk > since]
         if not found:
             raise
         items, _ = _fitting(reversed(found), key)
         return _response(items[::-1], len(items), more=True)
-    if news and all_fit and last < posted.pk and settings.MESSAGE_LOG:
+    if news and last < posted.pk and settings.MESSAGE_LOG:
         raise redis.TimeoutError("The message log has taken a message, and does not answer any more.")
-    if all_fit:
-        return _response(items, len(items))
-    settle_number(conversation.pk)
-    items, _ = _fitting(_read_backwards(conversation, since), key)
-    return _response(items[::-1], conversation.messages.after(since).count(), more=True)
+    return _response(items, len(items))
 
 
 def _first_batch(key: Key, since: int, most: int, offset: int) -> News | None:
