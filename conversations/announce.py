@@ -92,6 +92,11 @@ def announce_customer(conversation: Conversation) -> None:
     _send_after_commit(conversation, _agent_groups(conversation), {**_ring(conversation), "beside": True})
 
 
+def announce_beside(conversation: Conversation) -> None:
+    """After commit, tell the agents who have this conversation open of a note. The customer is told nothing."""
+    announce_customer(conversation)
+
+
 def announce_renewed_secret(conversation: Conversation) -> None:
     """After commit, have each of the customer's sockets check its access again, and tell the agents.
 

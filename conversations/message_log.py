@@ -183,6 +183,11 @@ APPEND = (
 """
 )
 
+NEXT_ID = """
+    if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return 0 end
+    return redis.call('INCR', '{log}:messages')
+"""
+
 RENEW = """
     local number, before, uuid, contact, seconds = unpack(ARGV)
     local head = '{log}:h:' .. number
@@ -356,6 +361,14 @@ def append(
         raise NotReady
     pk, of, follows, at, by = found[0].split()
     return Appended(int(pk), int(of), int(follows), at, is_retry=by != writer)
+
+
+def next_id() -> int:
+    """An id for something else than a message. Raises NotReady and redis.RedisError."""
+    found = _run(NEXT_ID, [])
+    if not found:
+        raise NotReady
+    return int(found)
 
 
 def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> None:

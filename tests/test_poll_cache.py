@@ -7,12 +7,14 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from channels.layers import get_channel_layer
 from django.core.signals import request_started
 from django.db import connections
+from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 
@@ -154,12 +156,20 @@ def test_every_poll_is_answered_anew_if_that_is_switched_off(polls: Polls, door:
     assert polls[door]().is_anew
 
 
+HOUR = timedelta(hours=1)
+
 CHANGES: dict[str, Callable[[Conversation, Agent, Agent], object]] = {
     "alice writes": lambda talk, bob, carol: post_message(content="And now?", conversation=talk),
     "bob answers": lambda talk, bob, carol: post_message(content="Hello!", conversation=talk, agent=bob),
     "bob closes": lambda talk, bob, carol: actions.close(conversation=talk),
     "bob takes": lambda talk, bob, carol: actions.take(conversation=talk, by=bob),
     "carol is assigned": lambda talk, bob, carol: actions.assign(conversation=talk, to=carol),
+    "carol snoozes it": lambda talk, bob, carol: actions.snooze(conversation=talk, until=timezone.now() + HOUR),
+    "carol labels it": lambda talk, bob, carol: actions.label(
+        conversation=talk, add=[actions.create_label(name="refund")]
+    ),
+    "carol prioritizes it": lambda talk, bob, carol: actions.prioritize(conversation=talk, priority=2),
+    "carol writes a note": lambda talk, bob, carol: actions.write_note(conversation=talk, agent=carol, content="VIP"),
     "alice signs out": lambda talk, bob, carol: actions.renew_secret(conversation=talk),
     "alice is identified": lambda talk, bob, carol: actions.identify(claim=VERA, website=talk.website, current=talk),
 }
@@ -212,7 +222,10 @@ def test_a_poll_is_answered_anew_after_a_change_was_acknowledged_the_second_time
 
 def test_all_actions_that_change_a_conversation_are_tested() -> None:
     names = {name for name in actions.__all__ if name.islower()}
-    assert names - {"reopen", "mark_read"} == {"post_message", "close", "take", "assign", "renew_secret", "identify"}
+    assert names - {"reopen", "mark_read", "create_label"} == {
+        *("post_message", "write_note", "close", "take", "assign", "snooze", "label", "prioritize"),
+        *("renew_secret", "identify"),
+    }
 
 
 def test_reopening_is_a_change(polls: Polls, talk: Conversation) -> None:

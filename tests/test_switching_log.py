@@ -229,6 +229,7 @@ def test_servers_switch_the_log_off_and_on_without_losing_a_message(
         with default_database(url):
             chat.start()
             talk = chat.begin()
+            chat.poll(talk)  # which copies it
             assert chat.post(talk)[0] == 200
             chat.kill()  # and only the log has the message
             assert len(stored()) == 1

@@ -14,7 +14,8 @@ from conversations.models import Agent, Conversation, Message, Token, Website
 from conversations.models.attachment import clean_name
 from conversations.models.validation import check_content, check_email, check_name
 from conversations.models.visible_text import is_blank, one_line
-from conversations.screen.bubbles import EMOJI_ONLY, Avatar
+from conversations.screen.avatars import Avatar
+from conversations.screen.bubbles import EMOJI_ONLY
 from tests.conftest import Page
 
 NOTHING = {

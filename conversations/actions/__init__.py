@@ -13,6 +13,7 @@ from conversations.actions.renew_secret import renew_secret
 from conversations.actions.reopen import reopen
 from conversations.actions.snooze import snooze
 from conversations.actions.take import TakenBySomebodyElse, take
+from conversations.actions.write_note import write_note
 
 __all__ = [
     "CLEANING",
@@ -33,4 +34,5 @@ __all__ = [
     "reopen",
     "snooze",
     "take",
+    "write_note",
 ]

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce
 from conversations.models import Author, Conversation
+from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -19,7 +21,7 @@ class UnseenMessage(Exception):
 def close(*, conversation: Conversation, last_seen: int | None = None, by: "User | None" = None) -> Conversation:
     """Close a conversation. The customer sees that, and reopens it by writing. Closing it again only announces it.
 
-    It ends a snooze.
+    It ends a snooze. `by` is the agent who does it.
 
     `last_seen` is the id of the last message that the agent has seen, or None if that is not known. Raises
     UnseenMessage, and leaves the conversation open, if the customer has written a newer one: nobody would look for it
@@ -32,6 +34,7 @@ def close(*, conversation: Conversation, last_seen: int | None = None, by: "User
     if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
         raise UnseenMessage
     conversation.status, conversation.snoozed_until = Conversation.Status.CLOSED, None
-    conversation.save_changes("status", "snoozed_until")
+    record(conversation, Kind.CLOSED, by)
+    conversation.save_changes("status", "snoozed_until", "last_entry_id")
     announce(conversation)
     return conversation

@@ -18,6 +18,7 @@ from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
+from conversations.models.desk_entry import last_ids
 from conversations.models.prepared import insert, update
 from conversations.models.settling import (
     AWAY,
@@ -266,7 +267,7 @@ def _append_when_ready(**arguments: Any) -> message_log.Appended:
     try:
         return message_log.append(**arguments)
     except message_log.NotReady:
-        message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
+        message_log.prepare(*last_ids())
         return message_log.append(**arguments)
 
 

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce
 from conversations.models import Conversation
+from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 
 @transaction.atomic
 def reopen(*, conversation: Conversation, by: "User | None" = None) -> Conversation:
-    """Reopen a conversation. Reopening an open one only announces it again."""
+    """Reopen a conversation. `by` is the agent who does it. Reopening an open one only announces it again."""
     conversation = Conversation.objects.lock(conversation.pk)
     if not conversation.is_open:
         conversation.status = Conversation.Status.OPEN
-        conversation.save_changes("status")
+        record(conversation, Kind.REOPENED, by)
+        conversation.save_changes("status", "last_entry_id")
     announce(conversation)  # also again: the first time it may have been reopened without that
     return conversation

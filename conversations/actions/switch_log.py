@@ -13,6 +13,7 @@ from conversations.actions.replicate import RUNNING, RUNNING_SECONDS
 from conversations.log_state import GROUP
 from conversations.message_log import CONVERSATIONS, DEAD, DRAINED, ENTRIES, MESSAGES, RUN
 from conversations.models import Conversation, Message
+from conversations.models.desk_entry import last_ids
 from conversations.models.settling import settle
 
 BATCH = 100
@@ -52,9 +53,9 @@ def prepare_ids() -> None:
     if settings.MESSAGE_LOG:
         message_log.Opening.is_due = True
         with suppress(redis.RedisError):
-            message_log.prepare(Message.objects.last_id(), Conversation.objects.first_and_last_id()[1])
+            message_log.prepare(*last_ids())
     elif connection.vendor == "postgresql":  # the others do it by themselves
-        raise_sequences(0, 0)
+        raise_sequences(*last_ids())
 
 
 def drain(say: Callable[[str], Any]) -> None:
@@ -73,7 +74,7 @@ def drain(say: Callable[[str], Any]) -> None:
             f"The database has refused {dead} messages. See them with `manage.py replicate --dead`, then run it with "
             "`--retry-dead`, or with `--forget-dead` and their ids."
         )
-    raise_sequences(int(last_message or 0), int(last_conversation or 0))
+    raise_sequences(max(int(last_message or 0), last_ids()[0]), int(last_conversation or 0))
     if not client.eval(CLOSE, 0, last_message):
         raise CannotDrain("Another process has just written to the log. Stop all processes of Chatsite, and try again.")
     _delete(client, say)

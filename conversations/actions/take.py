@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce_to_agents
 from conversations.models import Conversation
+from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -33,6 +35,7 @@ def take(*, conversation: Conversation, by: "User", seen_assignee: int | None = 
     if seen_assignee != UNSEEN and conversation.assignee_id != seen_assignee:
         raise TakenBySomebodyElse
     conversation.assignee = by
-    conversation.save_changes("assignee")
+    record(conversation, Kind.ASSIGNED, by, about=by)
+    conversation.save_changes("assignee", "last_entry_id")
     announce_to_agents(conversation)
     return conversation

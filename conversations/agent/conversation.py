@@ -16,20 +16,21 @@ from conversations.agent import canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
-from conversations.models import Attachment, Conversation, Message, News, Reading, Website
+from conversations.models import Attachment, Conversation, Message, Reading, Website
+from conversations.models.desk_news import DeskNews
 from conversations.models.optional_write import optional_write
 from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
-from conversations.screen.bubbles import FileUrl
+from conversations.screen.bubbles import Bubble, FileUrl, ShownRow
 from conversations.screen.forms import AnswerForm, MessageForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
     latest_page,
     message_accepted,
-    newer_page,
+    newer_desk_page,
     parse_number,
     query_number,
     restored_page,
@@ -55,12 +56,12 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         return _post_answer(request, conversation)
     if before := query_number(request, "before"):
         return render(request, "conversations/_older.html", _older_context(request, conversation, before))
-    news = News.with_previous(conversation.pk, query_number(request, "since") or 0, PAGE_SIZE)
+    news = DeskNews.after(conversation, query_number(request, "since") or 0, PAGE_SIZE)
     if news and news.is_restored:
         return restored_page(request, _older_context(request, conversation, None))
     response, more = HttpResponse(status=204), False
-    if news and news.messages:
-        shown, more = newer_page(news, conversation, request.agent, file_url(conversation))
+    if news and news.rows:
+        shown, more = newer_desk_page(news, conversation, request.agent, file_url(conversation))
         response = render(request, "conversations/_newer.html", {"thread": render_messages(shown)})
     else:
         mark_empty(response, conversation.pk)
@@ -147,7 +148,7 @@ def close(request: AgentRequest, pk: int) -> HttpResponse:
     """Close the conversation, unless the customer has written since the message `last`, the newest on the screen."""
     last_seen = parse_number(request.POST.get("last", ""))
     try:
-        conversation = actions.close(conversation=_get_or_404(request, pk), last_seen=last_seen)
+        conversation = actions.close(conversation=_get_or_404(request, pk), by=request.agent, last_seen=last_seen)
     except UnseenMessage:
         notice = _("A new message has come in. Read it first, then close the conversation.")
         response = _state_response(request, _get_or_404(request, pk), notice)
@@ -161,7 +162,7 @@ def close(request: AgentRequest, pk: int) -> HttpResponse:
 @require_POST
 def reopen(request: AgentRequest, pk: int) -> HttpResponse:
     """Reopen the conversation."""
-    return _state_response(request, actions.reopen(conversation=_get_or_404(request, pk)))
+    return _state_response(request, actions.reopen(conversation=_get_or_404(request, pk), by=request.agent))
 
 
 def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
@@ -224,12 +225,36 @@ def _ask_about_answer(
     return _render_page(request, conversation, form=form, error=question, asks=True, status=409)
 
 
+@agent_required
+@require_POST
+def notes(request: AgentRequest, pk: int) -> HttpResponse:
+    """Write a note, which only agents see."""
+    conversation = _get_or_404(request, pk, *RELATED)
+    form = MessageForm(request.POST)
+    if not form.is_valid():
+        return _refused(request, conversation, form, form.first_error(), 422, is_note=True)
+    try:
+        note = actions.write_note(conversation=conversation, agent=request.agent, **form.cleaned_data)
+    except AlreadySent:
+        sentence = _("This note was already saved with a different text. Press Send to save this text too.")
+        return _refused(request, conversation, form, sentence, 409, is_note=True)
+    except RedisError as error:
+        return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503, is_note=True))
+    return message_accepted(note) if request.htmx else redirect(_page_url(request, conversation))
+
+
 def _refused(
-    request: AgentRequest, conversation: Conversation, form: MessageForm, sentence: str, status: int
+    request: AgentRequest,
+    conversation: Conversation,
+    form: MessageForm,
+    sentence: str,
+    status: int,
+    *,
+    is_note: bool = False,
 ) -> HttpResponse:
     if request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
-    return _render_page(request, conversation, form=form, error=sentence, status=status)
+    return _render_page(request, conversation, form=form, error=sentence, status=status, is_note=is_note)
 
 
 def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
@@ -255,6 +280,7 @@ def _render_page(
     asks: bool = False,
     writes: bool = False,
     status: int = 200,
+    is_note: bool = False,
 ) -> HttpResponse:
     before, writes = query_number(request, "before"), writes or bool(request.GET.get("write"))
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
@@ -275,9 +301,10 @@ def _render_page(
         error=error,
         asks=asks,
         writes=writes,
+        is_note=is_note or bool(request.GET.get("note")),
         read_up_to=marked,
         first_unread=str(_first_unread(shown, read_up_to)),
-        last_seen=max([read_up_to, *(bubble.message.pk for bubble in shown)]),
+        last_seen=max([read_up_to, *(row.pk for row in shown)]),
         client_id=form["client_id"].value() if form and status == 503 else None,  # the message may be in the log
     )
     if request.htmx and not request.htmx.history_restore_request:
@@ -285,7 +312,8 @@ def _render_page(
     return HttpResponse(render_inbox(request, conversation, panel, reloads=not (error or writes)), status=status)
 
 
-def _first_unread(shown: list[Any], read_up_to: int) -> int | None:
+def _first_unread(shown: list[ShownRow], read_up_to: int) -> int | None:
     """Return the id of the first unread message of the customer; None if there is none, or all are unread."""
-    unread = [bubble.message.pk for bubble in shown if bubble.message.pk > read_up_to and not bubble.from_readers_side]
+    new = [row for row in shown if isinstance(row, Bubble) and row.pk > read_up_to]
+    unread = [bubble.pk for bubble in new if not bubble.from_readers_side]
     return unread[0] if unread and read_up_to else None

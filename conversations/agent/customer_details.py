@@ -11,7 +11,7 @@ from django.utils import timezone, translation
 
 from conversations.models import Contact, Conversation, Website
 from conversations.presence.visitor import Visitor
-from conversations.screen.bubbles import Avatar
+from conversations.screen.avatars import Avatar
 
 if TYPE_CHECKING:
     from ua_parser import PartialResult

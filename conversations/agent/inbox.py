@@ -22,7 +22,7 @@ from django.views.decorators.http import require_GET
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.models import Agent, Author, Conversation, View, Website
 from conversations.models.conversation import InboxEntry
-from conversations.screen.bubbles import Avatar
+from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
 

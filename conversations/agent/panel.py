@@ -16,7 +16,7 @@ from conversations.agent.inbox import Filters, assignee_name
 from conversations.models import Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
-from conversations.screen.bubbles import Bubble
+from conversations.screen.bubbles import ShownRow
 from conversations.screen.forms import MessageForm
 from conversations.screen.message_rows import render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -39,7 +39,7 @@ PANEL = PreparedTemplate(
     *HEADER_VALUES,
     *("pk", "thread", "details", "read_up_to", "first_unread"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
-    "reply_options",  # of the composer
+    *("note_query", "reply_options"),  # of the composer
 )
 
 
@@ -59,6 +59,7 @@ class PanelKind(NamedTuple):
     writes: bool  # see templates/conversations/_composer.html
     reloads: bool
     asks: bool  # whether `error` is the question whether to send the answer although a colleague has answered
+    is_note: bool
 
 
 def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
@@ -80,7 +81,7 @@ def render_details(request: AgentRequest, conversation: Conversation, seen: Visi
 def render_panel(
     request: AgentRequest,
     conversation: Conversation,
-    shown: Iterable[Bubble],
+    shown: Iterable[ShownRow],
     *,
     older: int | None,
     before: int | None,
@@ -88,6 +89,7 @@ def render_panel(
     error: str,
     asks: bool = False,
     writes: bool = False,
+    is_note: bool,
     **values: Any,
 ) -> SafeString:
     """The whole conversation.
@@ -95,7 +97,7 @@ def render_panel(
     older, before: the ids below which there are older messages, and below which all shown ones are.
     form, error: an answer that was not accepted, and why.
     asks: whether the agent may send it all the same.
-    writes: see templates/conversations/_composer.html.
+    writes: see templates/conversations/_composer.html. is_note: whether the composer is for a note.
     values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
     """
     filters, seen = Filters.from_request(request), visitor.get(conversation.pk)
@@ -108,6 +110,7 @@ def render_panel(
         writes=writes,
         reloads=not error and not writes,
         asks=asks,
+        is_note=is_note,
     )
     thread = {
         "thread": render_messages(shown),
@@ -115,16 +118,19 @@ def render_panel(
         "news": f"{here}messages/",
         "parameters": filters.parameters if older else None,
     }
+    also = f"{filters.query}{'&' if filters.query else '?'}"
     composer = {
-        "to": f"{here}messages/{filters.query}",
-        "draft": conversation.pk,
+        "to": f"{here}{'notes' if is_note else 'messages'}/{filters.query}",
+        "draft": f"note {conversation.pk}" if is_note else conversation.pk,
+        "note_query": f"{also}note=1",
         "agent_pk": request.agent.pk,
         "client_id": values.pop("client_id", None) or uuid.uuid4(),
         "content": form["content"].value() if form else "",
         "error": error,
-        "megabytes": website.attachment_megabytes if website.attachments else "",
-        "reply_options": render_options(request.agent, conversation) if writes else "",  # scripts fetch them
-        "write_query": f"{filters.query}{'&' if filters.query else '?'}write=1",
+        "megabytes": website.attachment_megabytes if website.attachments and not is_note else "",
+        # Scripts fetch them.
+        "reply_options": render_options(request.agent, conversation) if writes and not is_note else "",
+        "write_query": f"{also}note=1&write=1" if is_note else f"{also}write=1",
     }
     more = {
         "pk": conversation.pk,

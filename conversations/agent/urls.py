@@ -21,6 +21,7 @@ urlpatterns = [
     path("replies/<int:pk>/delete/", canned_replies.delete, name="delete-reply"),
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
+    path("<int:pk>/notes/", conversation.notes, name="notes"),
     path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),
     path("<int:pk>/replies/", canned_replies.choices, name="choices"),
     path("<int:pk>/state/", conversation.state, name="state"),

@@ -107,13 +107,15 @@ def close_conversation(request: HttpRequest, id: int, last: LastSeen | None = No
 
     With `last`, it stays open if the customer has written a newer message: 409.
     """
-    return close(conversation=_get_conversation(agent_of(request), id), last_seen=last)
+    agent = agent_of(request)
+    return close(conversation=_get_conversation(agent, id), by=agent, last_seen=last)
 
 
 @router.patch("/{int:id}/open", summary="Open a closed conversation", response=CHANGE_RESPONSES)
 def open_conversation(request: HttpRequest, id: int) -> Conversation:
     """Open it again."""
-    return reopen(conversation=_get_conversation(agent_of(request), id))
+    agent = agent_of(request)
+    return reopen(conversation=_get_conversation(agent, id), by=agent)
 
 
 @router.patch("/{int:id}/take", summary="Take a conversation", response=CHANGE_RESPONSES)
@@ -131,13 +133,14 @@ def assign_conversation(request: HttpRequest, id: int, body: AssignIn) -> Conver
     agent = Agent.objects.with_access_to(website).filter(pk=body.agent).first()
     if agent is None:
         raise invalid_field("agent", "There is no agent with this id who sees the conversation.")
-    return assign(conversation=conversation, to=agent)
+    return assign(conversation=conversation, to=agent, by=agent_of(request))
 
 
 @router.patch("/{int:id}/release", summary="Release a conversation", response=CHANGE_RESPONSES)
 def release_conversation(request: HttpRequest, id: int) -> Conversation:
     """Assign it to nobody."""
-    return assign(conversation=_get_conversation(agent_of(request), id), to=None)
+    agent = agent_of(request)
+    return assign(conversation=_get_conversation(agent, id), to=None, by=agent)
 
 
 @router.get(

@@ -71,7 +71,7 @@ def messages(customer: CustomerRequest) -> HttpResponse:
         return restored_page(request, _older_context(customer, customer.conversation, None))
     response, more = HttpResponse(status=204), False
     if news.messages:
-        shown, more = newer_page(news, None, None, file_url(customer))
+        shown, more = newer_page(news, file_url(customer))
         response = render(request, "conversations/_newer.html", {"thread": render_messages(shown)})
     else:
         mark_empty(response, news.conversation_id)

@@ -13,7 +13,7 @@ from conversations.models import Agent, Conversation, Website
 from conversations.models.agent import public_name
 from conversations.models.conversation import AWAY
 from conversations.presence import agents
-from conversations.screen.bubbles import Avatar
+from conversations.screen.avatars import Avatar
 
 logger = logging.getLogger(__name__)
 

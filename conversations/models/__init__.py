@@ -5,6 +5,7 @@ from conversations.models.attachment import Attachment
 from conversations.models.canned_reply import CannedReply
 from conversations.models.contact import Contact
 from conversations.models.conversation import Conversation
+from conversations.models.desk_entry import DeskEntry
 from conversations.models.label import ConversationLabel, Label
 from conversations.models.message import Author, Message
 from conversations.models.news import News
@@ -22,6 +23,7 @@ __all__ = [
     "Conversation",
     "ConversationLabel",
     "Cursor",
+    "DeskEntry",
     "Label",
     "Message",
     "News",

@@ -393,6 +393,8 @@ class Conversation(models.Model):
     answered_messages = models.PositiveIntegerField(default=0, editable=False)
     # Seconds of office hours until the first answer; None without an answer, or if all of it was outside office hours.
     first_answer_after = models.PositiveIntegerField(null=True, editable=False)
+    # The id of the newest note or activity, which only agents see (models/desk_entry.py); None without any.
+    last_entry_id = models.BigIntegerField(null=True, editable=False)
     # When a message, the status, the assignee or the customer changed last; None until then in earlier conversations.
     updated_at = models.DateTimeField(null=True, editable=False)
     # Since when the customer waits for an answer: their first message that nobody has answered, or None.

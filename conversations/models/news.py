@@ -21,7 +21,7 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
 # gives one row with NULL for the message; no row means that there is no such conversation.
 QUERY = """
-    SELECT c.id, c.status, c.last_message_id,
+    SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
            m.id, m.created_at, m.author, m.content, m.client_id, m.files, m.agent_id,
            u.first_name, u.last_name, u.username
     FROM conversations_conversation c
@@ -34,8 +34,11 @@ BY_ID = QUERY.format(key="c.id")
 ON_WEBSITE = QUERY.format(key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid")
 UUID = Conversation._meta.get_field("uuid")
 
-Found = tuple[int, str, int, list[Any]] | None
-"""A conversation's primary key, status, last id, and the rows of its messages."""
+Found = tuple[int, str, int, int | None, list[Any]] | None
+"""A conversation's primary key, status, last ids of messages and of what agents see, and the rows of its messages."""
+
+FIRST = 4
+"""The number of a message's first column."""
 
 NO_TAIL = message_log.Tail(0, 0, [])
 
@@ -54,6 +57,8 @@ class News:
     previous: Message | None = None
     # Whether that message was asked for and does not exist any more, because the database was restored.
     is_restored: bool = False
+    # The id of the newest note or activity: models/desk_news.py adds them for agents.
+    last_entry_id: int = 0
 
     @classmethod
     def after(cls, key: uuids.UUID | int | None, since: int, most: int, skip: int = 0) -> "News | None":
@@ -65,13 +70,14 @@ class News:
 
     @classmethod
     def with_previous(
-        cls, key: uuids.UUID | int | None, since: int, most: int, website: str | None = None
+        cls, key: uuids.UUID | int | None, since: int, most: int, website: str | None = None, *, reads_log: bool = True
     ) -> "News | None":
         """Like `after`, with the message `since` itself as `previous`.
 
-        `website` is the key of the website to which a conversation that is found by its uuid must belong.
+        website: the key of the website to which a conversation that is found by its uuid must belong.
+        reads_log: whether to read what SQL does not have yet from the message log, while SQL answers.
         """
-        return cls._query(key, lowest=since, limit=most + 1, previous_id=since, website=website)
+        return cls._query(key, lowest=since, limit=most + 1, previous_id=since, website=website, reads_log=reads_log)
 
     @classmethod
     def _query(
@@ -83,6 +89,7 @@ class News:
         offset: int = 0,
         previous_id: int | None = None,
         website: str | None = None,
+        reads_log: bool = True,
     ) -> "News | None":
         if key is None:
             return None
@@ -94,23 +101,24 @@ class News:
             raise
         if found is None:
             return None
-        tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset else NO_TAIL
+        tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset and reads_log else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
             found = cls._read(key, website, lowest, limit, offset) or found
-        pk, status, last, rows = found
+        pk, status, last, last_entry, rows = found
+        last_entry = last_entry or 0
         more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
         last = max(last, tail.last) if tail and tail.entries else last
-        first_id, last_id = (rows[0][3], rows[-1][3]) if rows else (more[0].pk if more else None, None)
+        first_id, last_id = (rows[0][FIRST], rows[-1][FIRST]) if rows else (more[0].pk if more else None, None)
         is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
-            return cls(pk, status, last, [], is_restored=is_restored)
+            return cls(pk, status, last, [], is_restored=is_restored, last_entry_id=last_entry)
         messages = prefetch_files([_message(row) for row in rows]) + more
         if more and any(message.author == Author.CUSTOMER for message in more):
             status = Conversation.Status.OPEN
         if previous_id is None:
             return cls(pk, status, last, messages)
         previous = messages.pop(0) if first_id == previous_id else None
-        return cls(pk, status, last, messages[: limit - 1], previous, is_restored)
+        return cls(pk, status, last, messages[: limit - 1], previous, is_restored, last_entry)
 
     @classmethod
     def _without_sql(
@@ -154,7 +162,7 @@ class News:
 
     @staticmethod
     def _read(key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
-        """The conversation's primary key, status, last id, and the rows of its messages; None if SQL has it not."""
+        """The conversation as `Found`; None if SQL has it not."""
         values: tuple[Any, ...]
         if isinstance(key, int):
             query, values = BY_ID, (key,)
@@ -166,10 +174,10 @@ class News:
             rows = cursor.fetchall()
         if not rows:
             return None
-        return (*rows[0][:3], rows if rows[0][3] is not None else [])
+        return (*rows[0][:FIRST], rows if rows[0][FIRST] is not None else [])
 
 
-def _tail(found: tuple[int, str, int, list[Any]], lowest: int, most: int) -> message_log.Tail | None:
+def _tail(found: tuple[int, str, int, int | None, list[Any]], lowest: int, most: int) -> message_log.Tail | None:
     """What the log has from the id `lowest` on, and SQL, where the conversation was found, has not.
 
     None if Redis does not answer.
@@ -188,7 +196,7 @@ def _from_log(tail: message_log.Tail, pk: int, lowest: int, most: int) -> list[M
 
 
 def _message(row: Sequence[Any]) -> Message:
-    pk, created_at, author, content, client_id, files, agent_id, first_name, last_name, username = row[3:]
+    pk, created_at, author, content, client_id, files, agent_id, first_name, last_name, username = row[FIRST:]
     message = Message(
         id=pk,
         conversation_id=row[0],

@@ -5,16 +5,16 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
-from zlib import crc32
 
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from conversations.models import Agent, Attachment, Author, Conversation, Message
+from conversations.models import Agent, Attachment, Author, Conversation, DeskEntry, Message
 from conversations.models.agent import public_name
-from conversations.models.visible_text import one_line
+from conversations.models.desk_news import ThreadRow
+from conversations.screen.avatars import Avatar
+from conversations.screen.desk_rows import DeskRow
 from conversations.screen.links import linkify
 
 GROUP_INTERVAL = timedelta(minutes=5)
@@ -36,26 +36,6 @@ _JOINED = rf"{_EMOJI}(?:\u200d(?:{_EMOJI}|[{_SYMBOL}])){{0,9}}"
 _FLAG, _KEYCAP = r"[\U0001f1e6-\U0001f1ff]{2}", r"[0-9#*]\ufe0f?\u20e3"
 EMOJI_ONLY = re.compile(rf"\s*+(?:(?:{_FLAG}|{_KEYCAP}|{_JOINED})\s*+){{1,6}}")
 """One to six emoji."""
-
-
-@dataclass(frozen=True)
-class Avatar:
-    """A person's name, initials and colour."""
-
-    name: str
-    initials: str
-    hue: int  # 0 to 7
-
-    @classmethod
-    @lru_cache(maxsize=1000)
-    def of(cls, name: str) -> "Avatar":
-        """The avatar for a name; the same name has the same colour everywhere."""
-        words = [word for word in one_line(name).split() if word[0].isalnum()]
-        ends = words if len(words) < 2 else [words[0], words[-1]]
-        initials = "".join(word[0].upper() for word in ends) or "?"
-        if words and words[-1].isdecimal():  # tells Visitor 84 from Visitor 85
-            initials = words[-1][-2:]
-        return cls(name, initials, (crc32(name.encode()) >> 8) % 8)
 
 
 FileUrl = Callable[[uuid.UUID], str]
@@ -96,31 +76,46 @@ class Bubble:
     files: tuple[MessageFile, ...] = ()
 
     @property
+    def pk(self) -> int:
+        """The id of the row."""
+        return self.message.pk
+
+    @property
     def is_emoji(self) -> bool:
         """Whether it consists of a few emoji and nothing else; these are shown large."""
         return EMOJI_ONLY.fullmatch(self.message.content) is not None
 
 
-def make_bubbles(
-    messages: Iterable[Message],
+ShownRow = Bubble | DeskRow
+"""A row of the thread as its reader sees it."""
+
+
+def make_rows(
+    rows: Iterable[ThreadRow],
     *,
-    previous: Message | None,
+    previous: ThreadRow | None,
     conversation: Conversation | None,
     reader: Agent | None,
     file_url: FileUrl,
-) -> list[Bubble]:
-    """Make the bubbles of consecutive messages for a reader: an agent, or None for the customer.
+) -> list[ShownRow]:
+    """Make the rows of consecutive messages for a reader: an agent, or None for the customer.
 
-    `previous` is the message before the first one, or None; the first one may continue its group and its day, so that
-    a page that grew by polling looks like one that was just loaded. Agents see the name of the `conversation`.
+    For agents there are notes and activities among them. `previous` is the row before the first one, or None; the first
+    one may continue its group and its day, so that a page that grew by polling looks like one that was just loaded.
+    Agents see the name of the `conversation`.
     """
     customer = Avatar.of(str(conversation) if reader else _("You"))
     zone = timezone.get_current_timezone()
     before = previous.created_at.astimezone(zone) if previous else None
-    made = []
-    for message in messages:
+    made: list[ShownRow] = []
+    for message in rows:
         moment = message.created_at.astimezone(zone)
         starts_day = before is None or before.date() != moment.date()
+        if isinstance(message, DeskEntry):
+            if reader:
+                made.append(DeskRow(message, reader, starts_day, moment))
+                previous, before = message, moment
+            continue
         by_agent = message.author == Author.AGENT
         from_readers_side = by_agent if reader else not by_agent
         from_reader = message.agent_id == reader.pk if reader else from_readers_side
@@ -131,7 +126,7 @@ def make_bubbles(
                 from_readers_side=from_readers_side,
                 from_reader=from_reader,
                 avatar=agent_avatar(message, reader) if by_agent else customer,
-                starts_group=starts_day or previous is None or not _same_group(previous, message),
+                starts_group=starts_day or not (isinstance(previous, Message) and _same_group(previous, message)),
                 starts_day=starts_day,
                 moment=moment,
                 client_id=message.client_id if from_reader else None,

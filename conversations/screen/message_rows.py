@@ -10,7 +10,8 @@ from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 
-from conversations.screen.bubbles import Bubble, MessageFile
+from conversations.screen.bubbles import Bubble, MessageFile, ShownRow
+from conversations.screen.desk_rows import DeskRow, render_row
 from conversations.screen.prepared_templates import PreparedTemplate
 
 MESSAGE = PreparedTemplate(
@@ -28,9 +29,15 @@ class Kind(NamedTuple):
     is_emoji: bool
 
 
-def render_messages(bubbles: Iterable[Bubble]) -> SafeString:
-    """The rows of these messages."""
-    return mark_safe("".join(_render_message(bubble) for bubble in bubbles))  # noqa: S308 (each is made by a template)
+def render_messages(rows: Iterable[ShownRow]) -> SafeString:
+    """The rows of these messages and, for agents, of the notes and activities among them."""
+    return mark_safe("".join(map(_render, rows)))  # noqa: S308 (each is made by a template)
+
+
+def _render(row: ShownRow) -> SafeString:
+    if isinstance(row, DeskRow):
+        return render_row(row, _day(row.moment.date(), get_language()) if row.starts_day else "")
+    return _render_message(row)
 
 
 def _render_message(bubble: Bubble) -> SafeString:

@@ -1,15 +1,18 @@
 """Pages of messages on a screen, and the numbers in query strings that select them."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from conversations.models import Agent, Conversation, Message, News, replica
 from conversations.models.conversation import AWAY
+from conversations.models.desk_news import DeskNews, ThreadRow, in_order, newest_entries
 from conversations.models.settling import catch_up, newest_in_log
-from conversations.screen.bubbles import Bubble, FileUrl, make_bubbles
+from conversations.screen.bubbles import FileUrl, ShownRow, make_rows
+
+Row = TypeVar("Row", bound=ThreadRow)
 
 PAGE_SIZE = 50
 """Messages on a screen at first, and how many older ones each request adds."""
@@ -33,37 +36,50 @@ def query_number(request: HttpRequest, name: str) -> int | None:
 
 def latest_page(
     conversation: Conversation, before: int | None, reader: Agent | None, file_url: FileUrl
-) -> tuple[list[Bubble], int | None]:
+) -> tuple[list[ShownRow], int | None]:
     """The newest page of messages with ids below `before`, or of all messages if it is None.
+
+    For agents, with the notes and activities among them. Then it is as the conversation was read, so that no entry is
+    passed over between two queries; what has come since is new for the next poll.
 
     Also returns the value of `before` for the page of older messages, or None if there are none.
     """
     is_whole = catch_up(conversation)
+    top = conversation.last_message_id + 1 if reader and is_whole and before is None else before
     try:
         if is_whole:
-            found = replica.newest(conversation, PAGE_SIZE + 1, before)
+            found = replica.newest(conversation, PAGE_SIZE + 1, top)
         else:
             found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+        entries = newest_entries(conversation, PAGE_SIZE + 1, before) if reader else []
         if before is None and not (is_whole and found):
             last = found[-1].pk if found else 0
             found += [message for message in newest_in_log(conversation, PAGE_SIZE + 1) if message.pk > last]
     except AWAY:
-        found = newest_in_log(conversation, PAGE_SIZE + 1) if before is None else []
+        found, entries = newest_in_log(conversation, PAGE_SIZE + 1) if before is None else [], []
         if not found:
             raise
-    fit = _fitting(reversed(found[-PAGE_SIZE:]))[::-1]
-    previous = found[-len(fit) - 1] if len(fit) < len(found) else None
-    shown = make_bubbles(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
+    rows = in_order(found, entries)[-PAGE_SIZE - 1 :]
+    fit = _fitting(reversed(rows[-PAGE_SIZE:]))[::-1]
+    previous = rows[-len(fit) - 1] if len(fit) < len(rows) else None
+    shown = make_rows(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
     return shown, fit[0].pk if previous else None
 
 
-def newer_page(
-    news: News, conversation: Conversation | None, reader: Agent | None, file_url: FileUrl
-) -> tuple[list[Bubble], bool]:
-    """The first of the new messages, as many as fit, and whether there are more of them."""
+def newer_page(news: News, file_url: FileUrl) -> tuple[list[ShownRow], bool]:
+    """The first of the new messages for the customer, as many as fit, and whether there are more of them."""
     fit = _fitting(news.messages)
-    shown = make_bubbles(fit, previous=news.previous, conversation=conversation, reader=reader, file_url=file_url)
+    shown = make_rows(fit, previous=news.previous, conversation=None, reader=None, file_url=file_url)
     return shown, bool(fit) and fit[-1].pk < news.last_message_id
+
+
+def newer_desk_page(
+    news: DeskNews, conversation: Conversation, reader: Agent, file_url: FileUrl
+) -> tuple[list[ShownRow], bool]:
+    """As `newer_page`, for an agent."""
+    fit = _fitting(news.rows)
+    shown = make_rows(fit, previous=news.previous, conversation=conversation, reader=reader, file_url=file_url)
+    return shown, bool(fit) and fit[-1].pk < news.last
 
 
 def restored_page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
@@ -76,9 +92,9 @@ def restored_page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse
     return response
 
 
-def _fitting(messages: Iterable[Message]) -> list[Message]:
+def _fitting(messages: Iterable[Row]) -> list[Row]:
     """The first of the messages whose texts fit into one response, at least one of them."""
-    fit: list[Message] = []
+    fit: list[Row] = []
     size = 0
     for message in messages:
         size += len(message.content.encode())
@@ -88,6 +104,6 @@ def _fitting(messages: Iterable[Message]) -> list[Message]:
     return fit
 
 
-def message_accepted(message: Message) -> HttpResponse:
-    """Tell the page's script that its message is stored under this id, and make it fetch the new messages."""
+def message_accepted(message: ThreadRow) -> HttpResponse:
+    """Tell the page's script that its message or note is stored under this id, and make it fetch the new messages."""
     return HttpResponse(status=204, headers={"HX-Trigger": "messages", "X-Message": str(message.pk)})

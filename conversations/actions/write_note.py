@@ -1,0 +1,44 @@
+"""An agent writes a note for colleagues, which no customer ever sees."""
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+
+from conversations.actions.post_message import PLACEHOLDERS, AlreadySent
+from conversations.announce import announce_beside
+from conversations.models import Conversation, DeskEntry
+from conversations.models.desk_entry import Kind
+from conversations.models.prepared import update
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+def write_note(
+    *, conversation: Conversation, agent: "User", content: str, client_id: uuid.UUID | None = None
+) -> DeskEntry:
+    """Write a note once, however often it is sent, and return it.
+
+    client_id: the client's own id for the note. Sent again with the same text, the first one is returned.
+
+    Raises AlreadySent if another note has the client_id, Conversation.DoesNotExist if the conversation was deleted, and
+    redis.RedisError if the message log, which gives the ids, does not answer.
+    """
+    client_id = None if client_id in PLACEHOLDERS else client_id
+    try:
+        with transaction.atomic():
+            locked = Conversation.objects.lock(conversation.pk)
+            note = DeskEntry.objects.add(locked, Kind.NOTE, agent, content=content, client_id=client_id)
+            update(locked, "last_entry_id")
+            announce_beside(locked)
+            return note
+    except IntegrityError:
+        earlier = DeskEntry.objects.by_client_id(client_id)
+        if earlier is None:
+            raise
+    is_same = earlier.conversation_id == conversation.pk and earlier.agent_id == agent.pk
+    if not is_same or earlier.content != content:
+        raise AlreadySent
+    announce_beside(earlier.conversation)  # the first time it may have been stored without that
+    return earlier

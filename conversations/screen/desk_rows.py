@@ -1,0 +1,95 @@
+"""Notes and activities on an agent's screen."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from django.contrib.auth.models import User
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from conversations.models import Agent, DeskEntry
+from conversations.models.desk_entry import Kind
+from conversations.screen.avatars import Avatar
+from conversations.screen.links import linkify
+from conversations.screen.prepared_templates import PreparedTemplate
+
+NOTE = PreparedTemplate(
+    "agent/_note.html", *("pk", "client_id", "day", "hue", "initials", "name", "text", "moment", "time")
+)
+ACTIVITY = PreparedTemplate("agent/_activity.html", "pk", "day", "what", "moment", "time")
+
+
+class NoteKind(NamedTuple):
+    """What decides how a note looks."""
+
+    from_reader: bool
+
+
+class ActivityKind(NamedTuple):
+    """All activities look the same."""
+
+
+@dataclass(frozen=True)
+class DeskRow:
+    """A note or an activity: all that its row may show."""
+
+    entry: DeskEntry
+    reader: Agent
+    starts_day: bool
+    moment: datetime  # in the reader's time zone
+
+    @property
+    def pk(self) -> int:
+        """The id of the row."""
+        return self.entry.pk
+
+    @property
+    def client_id(self) -> uuid.UUID | None:
+        """None unless it is the reader's own note."""
+        return self.entry.client_id if self.entry.agent_id == self.reader.pk else None
+
+
+def render_row(row: DeskRow, day: str) -> SafeString:
+    """The HTML of a row; `day` is printed above it, unless it is empty."""
+    entry, from_reader = row.entry, row.entry.agent_id == row.reader.pk
+    values = {"pk": row.pk, "day": day, "moment": row.moment.isoformat(), "time": f"{row.moment:%H:%M}"}
+    if entry.kind != Kind.NOTE:
+        return ACTIVITY.render(ActivityKind(), values | {"what": what_happened(entry, row.reader)})
+    avatar = Avatar.of(_name(entry.agent))
+    values |= {
+        "client_id": row.client_id,
+        "hue": avatar.hue,
+        "initials": avatar.initials,
+        "name": avatar.name,
+        "text": linkify(entry.content),
+    }
+    return NOTE.render(NoteKind(from_reader), values)
+
+
+def what_happened(entry: DeskEntry, reader: Agent) -> str:
+    """A sentence about an activity, as this agent reads it."""
+    who, whom = entry.agent, entry.about
+    names = {"who": _name(who), "whom": _name(whom)}
+    by_reader, to_reader = entry.agent_id == reader.pk, entry.about_id == reader.pk
+    sentences = {
+        Kind.CLOSED: (_("You closed the conversation"), _("%(who)s closed the conversation")),
+        Kind.REOPENED: (_("You reopened the conversation"), _("%(who)s reopened the conversation")),
+        Kind.UNASSIGNED: (_("You removed the assignment"), _("%(who)s removed the assignment")),
+        Kind.ASSIGNED: (_("You assigned this to %(whom)s"), _("%(who)s assigned this to %(whom)s")),
+    }
+    if entry.kind == Kind.ASSIGNED and entry.agent_id == entry.about_id:
+        sentence = _("You took the conversation") if by_reader else _("%(who)s took the conversation")
+    elif entry.kind == Kind.ASSIGNED and to_reader:
+        sentence = _("%(who)s assigned this to you")
+    else:
+        mine, others = sentences[Kind(entry.kind)]
+        sentence = mine if by_reader else others
+    return sentence % names
+
+
+def _name(user: User | None) -> str:
+    if user is None:
+        return _("Somebody")
+    return user.get_full_name() or user.username
