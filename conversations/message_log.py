@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -415,6 +416,15 @@ def newest(conversation: int, most: int) -> list[Entry]:
     """The newest `most` entries of a conversation's stream, oldest first. Raises redis.RedisError."""
     rows: Any = client().xrevrange(f"{{log}}:c:{conversation}", count=most)
     return [_entry(row) for row in reversed(rows)]
+
+
+def unbroken(entries: list[Entry]) -> list[Entry]:
+    """The newest of these entries of a conversation, from the last gap on.
+
+    A copy of Redis that has taken over may lack messages that SQL has. A message that was deleted leaves a gap, too.
+    """
+    pairs = enumerate(pairwise(entries), start=1)
+    return entries[max((index for index, (one, next_) in pairs if next_.follows != one.id), default=0) :]
 
 
 def tails(last: Mapping[int, int]) -> tuple[dict[int, list[Entry]], bool]:

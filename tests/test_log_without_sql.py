@@ -159,3 +159,22 @@ def test_a_widget_reads_and_writes_on_where_the_log_has_more_than_fits(talk: Con
         assert found["more"]
     Replicator(lambda: False).step()
     assert Message.objects.filter(content="one more").count() == 1
+
+
+def test_nobody_skips_what_a_copy_of_redis_lacks_and_only_sql_has(
+    message_log: ModuleType, talk: Conversation, alice: Page
+) -> None:
+    for text in ("a", "b"):
+        actions.post_message(content=text, conversation=Conversation.objects.get())
+    Replicator(lambda: False).step()
+    since, lost = Message.objects.order_by("pk").values_list("pk", flat=True)[1:4:2]
+    client = message_log.client()
+    client.xdel(f"{{log}}:c:{talk.pk}", f"{lost}-0")  # a copy without it takes over
+    client.hset(f"{{log}}:h:{talk.pk}", "last", lost - 1)
+    actions.post_message(content="c", conversation=Conversation.objects.get())
+    alice.get("/chat/")
+    with database_away():
+        assert alice.htmx(f"/chat/messages/?since={since}").status_code == 503
+        assert new_on(alice, "/chat/messages/", lost) == ["c"]
+        assert texts(alice.get("/chat/")) == ["c"]
+    assert new_on(alice, "/chat/messages/", since) == ["a", "b", "c"]

@@ -143,6 +143,9 @@ class News:
         last = max(tail.last, conversation.last_message_id)
         if since < (tail.floor if tail.last else last):
             return None  # older ones are only in SQL
+        has_gap = len(message_log.unbroken(tail.entries)) < len(tail.entries)
+        if tail.entries and (has_gap or tail.entries[0].follows > since):
+            return None  # what is missing may be in SQL, and nobody would ask for it again
         found = [message_of(entry, conversation) for entry in tail.entries]
         previous = found.pop(0) if found and found[0].pk == previous_id else None
         status = conversation.status

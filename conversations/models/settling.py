@@ -327,12 +327,12 @@ def catch_up(conversation: Conversation) -> bool:
 
 
 def newest_in_log(conversation: Conversation, most: int) -> list[Message]:
-    """The newest messages that the log has of a conversation, oldest first, for the time in which SQL is away."""
+    """The newest messages that the log has of a conversation without a gap, oldest first, while SQL is away."""
     try:
         entries = message_log.newest(conversation.pk, most) if settings.MESSAGE_LOG else []
     except redis.RedisError:
         return []
-    return [message_of(entry, conversation) for entry in entries]
+    return [message_of(entry, conversation) for entry in message_log.unbroken(entries)]
 
 
 def known_by_log(number: int | None = None, uuid: UUID | None = None) -> Conversation | None:
