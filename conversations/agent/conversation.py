@@ -6,6 +6,7 @@ from typing import Any
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from redis import RedisError
@@ -16,7 +17,7 @@ from conversations.agent import canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.inbox import Filters, assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
-from conversations.models import Attachment, Conversation, Message, Reading, Website
+from conversations.models import Attachment, Conversation, Draft, Message, Reading, Website
 from conversations.models.desk_news import DeskNews
 from conversations.models.optional_write import optional_write
 from conversations.models.settling import catch_up
@@ -183,6 +184,7 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
     if form.is_valid():
         try:
             attachments = files.process_uploads(request, website, by_agent=True)
+            version = form.cleaned_data.pop("draft")
             message = actions.post_message(
                 conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
             )
@@ -192,10 +194,13 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             status = 409
             sentence = _("This reply was already sent with a different text. Press Send to send this text too.")
         except UnseenAnswer as error:
-            return _ask_about_answer(request, conversation, form, error.answer)
+            return _ask_about_answer(request, conversation, form, error.answer, version)
         except RedisError as error:
             return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503))
         else:
+            if version:
+                with optional_write("that a draft was sent"):
+                    Draft.objects.delete_sent(request.agent, conversation.pk, version)
             if request.htmx:
                 return message_accepted(message)
             return redirect(_page_url(request, conversation))
@@ -210,17 +215,26 @@ def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResp
 
 
 def _ask_about_answer(
-    request: AgentRequest, conversation: Conversation, form: MessageForm, answer: Message
+    request: AgentRequest, conversation: Conversation, form: AnswerForm, answer: Message, version: int | None
 ) -> HttpResponse:
     """Ask whether to send this answer too: a colleague has answered since the agent last looked.
 
-    The page shows the colleague's answer, and sends its id as `seen` if the agent still wants to send theirs.
+    The page shows the colleague's answer, and sends its id as `seen` if the agent still wants to send theirs. The text
+    is kept as the agent's draft, unless they have typed another one since this version of it.
     """
+    agent, kept = request.agent, None
+    with optional_write("an answer that was not sent as a draft"):
+        draft = Draft.objects.one(agent, conversation.pk)
+        if draft is None or draft.version == version:
+            content = form.cleaned_data["content"]
+            kept = Draft.objects.keep(agent, conversation.pk, content, typed_at=timezone.now(), known=version or 0)
     name = (answer.agent and (answer.agent.get_full_name() or answer.agent.username)) or _("Another agent")
     question = _("%(name)s has just answered. Send yours too?") % {"name": name}
     if request.htmx:
         response = _refused(request, conversation, form, question, 409)
         response["X-Answered"] = str(answer.pk)
+        if kept:
+            response["X-Draft"] = str(kept.version)
         return response
     return _render_page(request, conversation, form=form, error=question, asks=True, status=409)
 
@@ -291,17 +305,20 @@ def _render_page(
         with optional_write("which messages an agent has read"):
             actions.mark_read(conversation=conversation, agent=request.agent, last=last)
             marked = last
+    is_note = is_note or bool(request.GET.get("note"))
+    draft = Draft.objects.one(request.agent, conversation.pk) if before is None and not is_note else None
     panel = render_panel(
         request,
         conversation,
         shown,
         older=older,
         before=before,
-        form=form,
+        content=form["content"].value() if form else draft.content if draft else "",
+        version=draft.version if draft else 0,
         error=error,
         asks=asks,
         writes=writes,
-        is_note=is_note or bool(request.GET.get("note")),
+        is_note=is_note,
         read_up_to=marked,
         first_unread=str(_first_unread(shown, read_up_to)),
         last_seen=max([read_up_to, *(row.pk for row in shown)]),

@@ -17,7 +17,6 @@ from conversations.models import Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import ShownRow
-from conversations.screen.forms import MessageForm
 from conversations.screen.message_rows import render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
 
@@ -39,7 +38,7 @@ PANEL = PreparedTemplate(
     *HEADER_VALUES,
     *("pk", "thread", "details", "read_up_to", "first_unread"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
-    *("note_query", "reply_options"),  # of the composer
+    *("note_query", "reply_options", "version"),  # of the composer
 )
 
 
@@ -85,7 +84,8 @@ def render_panel(
     *,
     older: int | None,
     before: int | None,
-    form: MessageForm | None,
+    content: str,
+    version: int,
     error: str,
     asks: bool = False,
     writes: bool = False,
@@ -95,7 +95,9 @@ def render_panel(
     """The whole conversation.
 
     older, before: the ids below which there are older messages, and below which all shown ones are.
-    form, error: an answer that was not accepted, and why.
+    content: the text of the answer that is being written.
+    version: of the agent's draft, 0 for none.
+    error: why an answer was not accepted.
     asks: whether the agent may send it all the same.
     writes: see templates/conversations/_composer.html. is_note: whether the composer is for a note.
     values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
@@ -125,7 +127,8 @@ def render_panel(
         "note_query": f"{also}note=1",
         "agent_pk": request.agent.pk,
         "client_id": values.pop("client_id", None) or uuid.uuid4(),
-        "content": form["content"].value() if form else "",
+        "content": content,
+        "version": version,
         "error": error,
         "megabytes": website.attachment_megabytes if website.attachments and not is_note else "",
         # Scripts fetch them.

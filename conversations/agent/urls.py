@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from conversations.agent import canned_replies, conversation, inbox, passwords
+from conversations.agent import canned_replies, conversation, drafts, inbox, passwords
 from conversations.agent.sign_in import SignInView
 
 app_name = "agent"
@@ -23,6 +23,7 @@ urlpatterns = [
     path("<int:pk>/messages/", conversation.messages, name="messages"),
     path("<int:pk>/notes/", conversation.notes, name="notes"),
     path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),
+    path("<int:pk>/draft/", drafts.draft, name="draft"),
     path("<int:pk>/replies/", canned_replies.choices, name="choices"),
     path("<int:pk>/state/", conversation.state, name="state"),
     path("<int:pk>/about/", conversation.details, name="about"),

@@ -6,6 +6,7 @@ from conversations.models.canned_reply import CannedReply
 from conversations.models.contact import Contact
 from conversations.models.conversation import Conversation
 from conversations.models.desk_entry import DeskEntry
+from conversations.models.draft import Draft
 from conversations.models.label import ConversationLabel, Label
 from conversations.models.message import Author, Message
 from conversations.models.news import News
@@ -24,6 +25,7 @@ __all__ = [
     "ConversationLabel",
     "Cursor",
     "DeskEntry",
+    "Draft",
     "Label",
     "Message",
     "News",

@@ -20,6 +20,10 @@ FULL = (
 )
 
 
+MAX_DRAFT = 10**16
+"""More than any version of a draft: microseconds since 1970."""
+
+
 class EmailField(forms.CharField):
     """An e-mail address. Browsers do not check it: they refuse letters such as ü before the @."""
 
@@ -60,6 +64,9 @@ class AnswerForm(MessageForm):
 
     seen = forms.IntegerField(required=False, min_value=0, max_value=MAX_ID)
     """The id of the newest message that the agent has seen."""
+
+    draft = forms.IntegerField(required=False, min_value=0, max_value=MAX_DRAFT)
+    """The version of the draft that is sent."""
 
 
 class CustomerMessageForm(MessageForm):

@@ -1,5 +1,6 @@
 // <agent-answer> above an agent's <chat-composer> says with each answer what its writer has seen of the conversation. If a
-// colleague has answered since, the server asks whether to send it too: the question is shown at the unsent answer.
+// colleague has answered since, the server asks whether to send it too: the question is shown at the unsent answer. It also has
+// the list of canned replies, and keeps the draft on the server for the agent's other devices.
 // It stands before chat-composer.js in the bundle, so it is there before the composer sends what is still unsent.
 const store = {
   get(key, otherwise) {
@@ -21,6 +22,9 @@ const store = {
 const SLASH = /(?:^|\n)\/(\S*)$/; // before the caret: a slash at the beginning of a line
 const DELAY = 200; // milliseconds after the last letter, before the server is asked for more
 const FRESH = 60000; // milliseconds for which a fetched list holds
+const SAVE_DELAY = 1000; // milliseconds after the last letter, before the draft is saved
+const SAVE_RETRY = 10000; // milliseconds until the next attempt
+const MAX_KEEPALIVE = 50000; // bytes; browsers refuse more than 64 kB
 const TIMEOUT = 15000; // milliseconds until a request times out
 
 // The list of canned replies above the field, a combobox: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
@@ -150,6 +154,120 @@ class ReplyList {
   }
 }
 
+// What is typed is on the server a second later, and in this tab's storage at once (chat-composer.js). `saved` is the server's
+// draft as this tab knows it: a text that differs from it is not saved yet. Of two devices, the one that has typed later wins.
+class ServerDraft {
+  constructor(host, composer, field, signal) {
+    Object.assign(this, { host, composer, field });
+    this.address = host.dataset.draft;
+    this.key = composer.dataset.draft;
+    this.typedAt = Date.now();
+    this.begin();
+    field.addEventListener("input", () => this.onInput());
+    const on = (target, name, handle) => target.addEventListener(name, handle, { signal });
+    on(document, "visibilitychange", () => (document.hidden ? this.save(true) : this.refresh()));
+    on(window, "pagehide", () => this.save(true));
+    on(window, "focus", () => this.refresh());
+    on(window, "online", () => this.save());
+  }
+
+  get saved() {
+    return this.memory ?? store.get(`saved ${this.key}`, { version: 0, text: "" });
+  }
+
+  set saved(saved) {
+    this.memory = saved;
+    store.set(`saved ${this.key}`, saved);
+  }
+
+  // The page has the server's draft. This tab may have typed more since it was saved; or another device may have.
+  begin() {
+    const { field, saved } = this;
+    const typed = store.get(`draft ${this.key}`, "");
+    const version = Number(this.host.dataset.version);
+    const sent = Math.max(0, ...Object.values(this.host.written).map(({ draft }) => draft ?? 0));
+    const text = version && version <= sent ? "" : field.value; // it is being sent
+    const isUnsaved = typed !== saved.text && typed !== text;
+    // Saved while the page was left, which this tab was not told of, and sent by another device since.
+    const wasSent = !text && [...document.querySelectorAll("#messages .own .bubble")].some((bubble) => bubble.textContent === typed);
+    const continues = isUnsaved && !wasSent && (saved.version === version || !text);
+    this.saved = { version, text };
+    field.value = continues ? typed : text;
+    store.set(`draft ${this.key}`, field.value); // before the composer reads it
+    if (continues) this.schedule();
+    else if (isUnsaved && !wasSent && typed.trim()) this.host.say(this.host.dataset.other, () => this.put(typed));
+  }
+
+  onInput() {
+    this.typedAt = Date.now();
+    this.schedule();
+  }
+
+  schedule(delay = SAVE_DELAY) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.save(), delay);
+  }
+
+  // Show another text, as if it had been typed.
+  put(text) {
+    this.field.value = text;
+    this.composer.onInput();
+    this.onInput();
+  }
+
+  // The text has become an answer, and the server deletes the draft with it.
+  onSent() {
+    this.saved = { ...this.saved, text: "" };
+  }
+
+  // leaving: send it at once, even if an earlier text is on its way.
+  async save(leaving = false) {
+    clearTimeout(this.timer);
+    const text = this.field.value;
+    const { version } = this.saved;
+    if (text === this.saved.text || this.composer.tooLong) return;
+    if (this.saving && !leaving) return this.schedule();
+    const body = new URLSearchParams({ content: text, version, age: Math.max(0, Date.now() - this.typedAt) });
+    this.saving = true;
+    const response = await this.request(this.address, { method: "POST", body, keepalive: body.toString().length < MAX_KEEPALIVE });
+    this.saving = false;
+    if (!response || response.status >= 500 || response.status === 429) return this.schedule(SAVE_RETRY);
+    if (!response.headers.has("X-Draft")) return; // signed out, for example; this tab has the text
+    const other = response.status === 204 ? "" : await response.text().catch(() => "");
+    this.saved = { version: Number(response.headers.get("X-Draft")), text: response.status === 409 ? other : text };
+    if (response.status === 409) this.show(other);
+    else if (other) this.host.say(this.host.dataset.replaced, () => this.put(other));
+    if (!version !== !this.saved.version) document.body.dispatchEvent(new CustomEvent("inbox"));
+    if (this.field.value !== this.saved.text) this.schedule();
+  }
+
+  // Another device may have typed meanwhile, or sent the draft.
+  async refresh() {
+    const { text, version } = this.saved;
+    if (this.saving || this.field.value !== text) return this.save();
+    const response = await this.request(`${this.address}?version=${version}`);
+    if (response?.status !== 200 || !response.headers.has("X-Draft")) return;
+    const other = await response.text().catch(() => null);
+    if (other === null || this.field.value !== text || this.saved.version !== version) return;
+    this.saved = { version: Number(response.headers.get("X-Draft")), text: other };
+    if (other !== text) this.show(other);
+  }
+
+  // Replace the text by that of another device.
+  show(other) {
+    const mine = this.field.value;
+    this.field.value = other;
+    this.composer.onInput();
+    if (mine.trim() && other.trim()) this.host.say(this.host.dataset.other, () => this.put(mine));
+  }
+
+  async request(address, options = {}) {
+    const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
+    const headers = { "X-CSRFToken": token, "HX-Request": "true" };
+    return fetch(address, { headers, signal: AbortSignal.timeout?.(TIMEOUT), ...options }).catch(() => null);
+  }
+}
+
 // Insert a text at the caret. It can be undone with Ctrl+Z.
 function type(field, text) {
   if (document.execCommand("insertText", false, text)) return;
@@ -163,8 +281,11 @@ class AgentAnswer extends HTMLElement {
     this.form = this.composer.querySelector("form");
     this.field = this.composer.querySelector("textarea");
     this.replies = new ReplyList(this, this.composer, this.field);
-    this.field.addEventListener("input", () => this.replies.typing || this.say(""));
     this.key = this.composer.dataset.draft;
+    this.disconnected = new AbortController();
+    this.draft = new ServerDraft(this, this.composer, this.field, this.disconnected.signal);
+    this.field.addEventListener("input", () => this.replies.typing || this.offers || this.say(""));
+    this.querySelector(".said button").addEventListener("click", () => this.offers?.());
     this.form.addEventListener("formdata", (event) => this.addSeen(event));
     this.composer.addEventListener("refused", ({ detail }) => this.onRefused(detail));
     // An answer that waits for an earlier one was written when it was added, not when it is sent.
@@ -172,14 +293,19 @@ class AgentAnswer extends HTMLElement {
     this.watcher.observe(document.querySelector(".messages.waiting"), { childList: true });
   }
 
+  // Another conversation was opened.
   disconnectedCallback() {
     this.watcher.disconnect();
+    this.disconnected.abort();
+    this.draft.save(true);
   }
 
-  // A sentence above the field; "" hides it.
-  say(text) {
+  // A sentence above the field until more is typed, "" hides it; or until the other draft is used or an answer is sent.
+  say(text, useOther = null) {
     const line = this.querySelector(".said");
-    line.textContent = text;
+    this.offers = useOther && (() => (this.say(""), useOther(), this.field.focus()));
+    line.querySelector("span").textContent = text;
+    line.querySelector("button").hidden = !useOther;
     line.hidden = !text;
   }
 
@@ -201,7 +327,12 @@ class AgentAnswer extends HTMLElement {
     const before = this.written;
     const written = {};
     for (const { name, id } of this.composer.items ?? []) {
-      if (!id) written[name] = before[name] ?? { seen: document.querySelector("message-list").last };
+      if (id) continue;
+      written[name] = before[name];
+      if (written[name]) continue;
+      written[name] = { seen: document.querySelector("message-list").last, draft: this.draft.saved.version };
+      this.draft.onSent();
+      this.say("");
     }
     this.written = written;
     return written;
@@ -210,13 +341,18 @@ class AgentAnswer extends HTMLElement {
   // The composer is about to send its first unsent answer.
   addSeen({ formData }) {
     const item = this.composer.items?.find((item) => !item.id && !item.refused);
-    if (item) formData.set("seen", this.remember()[item.name].seen);
+    if (item) for (const [name, value] of Object.entries(this.remember()[item.name])) formData.set(name, value);
   }
 
   // A colleague has answered: fetch what they wrote, and let the agent choose.
   onRefused({ item, response, change }) {
     const answered = Number(response.headers.get("X-Answered"));
     if (!answered) return;
+    const draft = Number(response.headers.get("X-Draft")); // where the server keeps the text
+    if (draft) {
+      this.written = { ...this.written, [item.name]: { ...this.written[item.name], draft } };
+      this.draft.saved = { ...this.draft.saved, version: draft };
+    }
     const retry = item.row.querySelector("button");
     const text = retry.textContent;
     retry.textContent = this.dataset.anyway;

@@ -107,3 +107,48 @@ def test_a_slash_opens_the_list_of_canned_replies_for_the_keyboard(people: Peopl
     bob.page.get_by_role("button", name="Canned replies").click()
     options.filter(has_text="money").click()
     expect(bob.field).to_have_value("We send it back.\nHelp!")
+
+
+def test_a_draft_is_on_the_agents_other_device(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    desk, phone = people.agent("bob"), people.agent("bob")
+    pk = desk.opens(name)
+    desk.types("I am looking")
+    with desk.page.expect_response("**/draft/"):
+        desk.page.wait_for_timeout(0)
+    desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    phone.opens(name)
+    expect(phone.field).to_have_value("I am looking")
+    phone.types("I am looking for it")
+    phone.comes()  # leaving saves at once
+    desk.page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(desk.field).to_have_value("I am looking for it")
+    desk.field.press("Enter")
+    desk.shows("Hello?", "I am looking for it")
+    phone.goes(f"/inbox/{pk}/")
+    phone.sees("I am looking for it")
+    expect(phone.field).to_have_value("")
+    desk.reloads()
+    desk.sees("I am looking for it")
+    expect(desk.field).to_have_value("")
+
+
+def test_what_was_typed_without_a_connection_stays_and_the_later_draft_wins(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    desk, phone = people.agent("bob"), people.agent("bob")
+    desk.opens(name)
+    desk.page.route("**/draft/", lambda route: route.abort())
+    desk.types("Typed in the train")
+    phone.opens(name)
+    phone.page.wait_for_timeout(50)  # later than the other one
+    with phone.page.expect_response("**/draft/"):
+        phone.types("Typed at home")
+    desk.page.unroute("**/draft/")
+    desk.page.evaluate("dispatchEvent(new Event('online'))")
+    expect(desk.field).to_have_value("Typed at home")
+    desk.page.get_by_role("button", name="Use the other draft").click()
+    expect(desk.field).to_have_value("Typed in the train")
+    desk.reloads()
+    expect(desk.field).to_have_value("Typed in the train")
