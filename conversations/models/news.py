@@ -19,19 +19,26 @@ from conversations.models.prepared import prepared_cursor
 from conversations.models.settling import message_of, settle_number, settle_unknown
 
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
-# gives one row with NULL for the message; no row means that there is no such conversation.
+# gives one row with NULL for the message; no row means that there is no such conversation. The subquery names the
+# conversation by itself: from a join with its row, databases would read and sort all messages above the lowest.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
            m.id, m.created_at, m.author, m.content, m.client_id, m.files, m.agent_id,
            u.first_name, u.last_name, u.username
     FROM conversations_conversation c
-    LEFT JOIN conversations_message m ON m.conversation_id = c.id AND m.id >= %s
+    LEFT JOIN (
+        SELECT * FROM conversations_message
+        WHERE conversation_id = {number} AND id >= %s ORDER BY id LIMIT %s OFFSET %s
+    ) m ON m.conversation_id = c.id
     LEFT JOIN auth_user u ON u.id = m.agent_id
-    WHERE {key} = %s ORDER BY m.id LIMIT %s OFFSET %s
+    WHERE {key} = %s ORDER BY m.id
 """
-BY_UUID = QUERY.format(key="c.uuid")
-BY_ID = QUERY.format(key="c.id")
-ON_WEBSITE = QUERY.format(key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid")
+NUMBER = "(SELECT id FROM conversations_conversation WHERE uuid = %s)"
+BY_UUID = QUERY.format(number=NUMBER, key="c.uuid")
+BY_ID = QUERY.format(number="%s", key="c.id")
+ON_WEBSITE = QUERY.format(
+    number=NUMBER, key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid"
+)
 UUID = Conversation._meta.get_field("uuid")
 
 Found = tuple[int, str, int, int | None, list[Any]] | None
@@ -166,14 +173,10 @@ class News:
     @staticmethod
     def _read(key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
         """The conversation as `Found`; None if SQL has it not."""
-        values: tuple[Any, ...]
-        if isinstance(key, int):
-            query, values = BY_ID, (key,)
-        else:
-            value = UUID.get_db_prep_value(key, connection)
-            query, values = (BY_UUID, (value,)) if website is None else (ON_WEBSITE, (website, value))
+        value = key if isinstance(key, int) else UUID.get_db_prep_value(key, connection)
+        query = BY_ID if isinstance(key, int) else BY_UUID if website is None else ON_WEBSITE
         with prepared_cursor() as cursor:
-            cursor.execute(query, [lowest, *values, limit, offset])
+            cursor.execute(query, [value, lowest, limit, offset, *([] if website is None else [website]), value])
             rows = cursor.fetchall()
         if not rows:
             return None
