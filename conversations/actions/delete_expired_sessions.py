@@ -7,7 +7,7 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 
-BATCH = 500
+BATCH = 100
 """Sessions that are deleted in one transaction."""
 
 
