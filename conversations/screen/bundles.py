@@ -38,6 +38,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "composing-keys",
         "htmx-config",
         "local-time",
+        "writing-modes",
         "agent-answer",
         *BOTH,
         "time-ago",
