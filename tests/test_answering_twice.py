@@ -1,5 +1,6 @@
 """Two agents answer: the second one is asked before their answer goes out."""
 
+import importlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -143,3 +144,19 @@ def test_with_the_message_log_the_check_reads_the_log(message_log: ModuleType, b
     retry = post_message(content="Yes, I am", conversation=talk, agent=bob, seen=seen, client_id=name)
     assert retry.pk == mine.pk
     assert post_message(content="And I", conversation=talk, agent=bob, seen=theirs.pk).pk > theirs.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_sql_is_away_the_check_reads_the_log_alone(
+    message_log: ModuleType, bob: Agent, carol: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = post_message(content="Hello?").conversation
+    seen, name = talk.last_message_id, uuid.uuid4()
+    mine = post_message(content="Yes, I am", conversation=talk, agent=bob, seen=seen, client_id=name)
+    theirs = post_message(content="We are here", conversation=talk, agent=carol, seen=mine.pk)
+    module = importlib.import_module("conversations.actions.post_message")
+    monkeypatch.setattr(module, "catch_up", lambda _conversation: False)
+    with pytest.raises(UnseenAnswer) as asked:
+        post_message(content="And I", conversation=talk, agent=bob, seen=seen)
+    assert asked.value.answer.pk == theirs.pk
+    assert post_message(content="Yes, I am", conversation=talk, agent=bob, seen=seen, client_id=name).pk == mine.pk

@@ -27,7 +27,8 @@ const SAVE_RETRY = 10000; // milliseconds until the next attempt
 const MAX_KEEPALIVE = 50000; // bytes; browsers refuse more than 64 kB
 const TIMEOUT = 15000; // milliseconds until a request times out
 
-// The list of canned replies above the field, a combobox: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
+// The list of canned replies above the field: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
+// A text area with several lines may not have the role combobox, nor aria-expanded: a live region says that the list is open.
 class ReplyList {
   constructor(host, composer, field) {
     Object.assign(this, { host, composer, field });
@@ -100,9 +101,8 @@ class ReplyList {
     this.box.hidden = false;
     const { field } = this;
     if (this.list) {
-      field.setAttribute("role", "combobox");
       field.setAttribute("aria-autocomplete", "list");
-      field.setAttribute("aria-expanded", "true");
+      field.setAttribute("aria-haspopup", "listbox");
       field.setAttribute("aria-controls", this.list.id);
     }
     this.activate(this.shown[0]);
@@ -114,7 +114,7 @@ class ReplyList {
     clearTimeout(this.timer);
     if (this.box.hidden) return;
     this.box.hidden = true;
-    for (const name of ["role", "aria-autocomplete", "aria-expanded", "aria-controls", "aria-activedescendant"]) this.field.removeAttribute(name);
+    for (const name of ["aria-autocomplete", "aria-haspopup", "aria-controls", "aria-activedescendant"]) this.field.removeAttribute(name);
     this.host.announce("");
   }
 

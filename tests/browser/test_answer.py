@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, unique_name
+from tests.browser.test_accessibility import TOUCH, check
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -78,9 +79,9 @@ def test_a_slash_opens_the_list_of_canned_replies_for_the_keyboard(people: Peopl
     bob.field.press("Shift+Enter")
     bob.field.press_sequentially("/")
     expect(options).to_have_count(3)
-    field = bob.page.get_by_role("combobox", name="Write a reply")
-    expect(field).to_have_attribute("aria-expanded", "true")
-    expect(field).to_have_attribute("aria-activedescendant", str(options.first.get_attribute("id")))
+    expect(bob.field).to_have_attribute("aria-controls", "replies")
+    expect(bob.field).to_have_attribute("aria-activedescendant", str(options.first.get_attribute("id")))
+    expect(bob.page.get_by_text("Canned replies: 3")).to_have_role("status")
     bob.field.press_sequentially("HEL")
     expect(options).to_have_text([f"helloHello {name}!", "helpHow can I help?", "moneyWe send it back. Help!"])
     bob.field.press_sequentially("l")
@@ -97,7 +98,8 @@ def test_a_slash_opens_the_list_of_canned_replies_for_the_keyboard(people: Peopl
     bob.field.press("ArrowUp")
     bob.field.press("Enter")
     expect(bob.field).to_have_value(f"Yes.\nHello {name}!")
-    expect(bob.page.get_by_role("combobox")).to_have_count(0)
+    expect(options.first).to_be_hidden()
+    assert bob.field.get_attribute("aria-activedescendant") is None
     bob.shows("Hello?")  # nothing is sent yet
     bob.field.press("Control+z")
     expect(bob.field).to_have_value("Yes.\n/hel")
@@ -152,3 +154,29 @@ def test_what_was_typed_without_a_connection_stays_and_the_later_draft_wins(peop
     expect(desk.field).to_have_value("Typed in the train")
     desk.reloads()
     expect(desk.field).to_have_value("Typed in the train")
+
+
+def test_canned_replies_and_the_question_are_accessible(people: People, api: Api, server: Server) -> None:
+    long = "x" * 40
+    writes_replies(server, hello="Hello {{ customer.name }}!", **{long: "y" * 300})
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    bob, carol = people.agent("bob", **TOUCH), people.agent("carol")
+    bob.goes("/inbox/replies/")
+    check(bob.page)
+    bob.goes("/inbox/replies/new/")
+    bob.page.get_by_role("textbox", name="Text").fill("{{ order.id }}")
+    bob.page.get_by_role("button", name="Save").click()
+    expect(bob.page.get_by_text("{{ order.id }} does not exist.")).to_be_visible()
+    check(bob.page)
+    for agent in (bob, carol):
+        agent.comes()
+        agent.opens(name)
+    loses_news(bob)
+    carol.answers("We are here")
+    carol.shows("Hello?", "We are here")
+    bob.answers("Yes, I am")
+    expect(bob.pending).to_contain_text(QUESTION)
+    bob.field.press_sequentially("/")
+    expect(bob.page.get_by_role("option")).to_have_count(2)
+    check(bob.page)
