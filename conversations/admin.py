@@ -13,7 +13,20 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from conversations.models import Agent, Attachment, Contact, Conversation, Message, Origin, Reading, Token, Website
+from conversations.models import (
+    Agent,
+    Attachment,
+    Contact,
+    Conversation,
+    Label,
+    Message,
+    Origin,
+    Reading,
+    SavedView,
+    Token,
+    Website,
+)
+from conversations.models.visible_text import one_line
 from conversations.models.website import SHARED_SECRET, normalize_origin
 from conversations.screen.forms import EmailField
 
@@ -21,12 +34,14 @@ if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     Inline = admin.TabularInline[Any, Any]
     OriginModelForm = ModelForm[Origin]
+    LabelModelForm = ModelForm[Label]
     DjangoUserAdmin = auth_admin.UserAdmin[User]
     UserModelForm = UserChangeForm[User]
 else:
     ModelAdmin = admin.ModelAdmin
     Inline = admin.TabularInline
     OriginModelForm = ModelForm
+    LabelModelForm = ModelForm
     DjangoUserAdmin = auth_admin.UserAdmin
     UserModelForm = UserChangeForm
 
@@ -63,6 +78,18 @@ class OriginForm(OriginModelForm):
     def clean_origin(self) -> str:
         """Return the origin as browsers serialize it. Raises ValidationError for anything else."""
         return normalize_origin(self.cleaned_data["origin"])
+
+
+class LabelForm(LabelModelForm):
+    """A form of a label."""
+
+    def clean_name(self) -> str:
+        """Return the name on one line. Raises ValidationError if another label has it, in upper or lower case."""
+        name = one_line(self.cleaned_data["name"])
+        other = Label.objects.by_name(name)
+        if not name or (other and other != self.instance):
+            raise ValidationError(_("There is a label with this name already.") if name else _("A label needs a name."))
+        return name
 
 
 class OriginInline(Inline):
@@ -211,6 +238,26 @@ class AttachmentAdmin(ReadOnly):
 
     list_display = ("name", "kind", "size", "message")
     exclude = ("uuid", "file", "thumbnail", "original")
+
+
+@admin.register(Label)
+class LabelAdmin(ListFiltersOnly):
+    """Labels; agents make them in the inbox."""
+
+    list_display = ("name", "colour")
+    search_fields = ("name",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Return the form; it refuses a name that another label has in upper or lower case."""
+        return super().get_form(request, obj, change, form=LabelForm, **kwargs)
+
+
+@admin.register(SavedView)
+class SavedViewAdmin(ReadOnly):
+    """Views of the inbox that agents have saved; those without an owner are the team's."""
+
+    list_display = ("name", "owner", "query")
+    list_select_related = ("owner",)
 
 
 @admin.register(Reading)

@@ -13,7 +13,8 @@ from django.db import connection
 from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 
-from conversations.actions import close, mark_read, post_message, take
+from conversations.actions import close, create_label, label, mark_read, post_message, take
+from conversations.actions.save_view import save_view
 from conversations.agent.customer_details import state_version
 from conversations.models import Agent, Conversation, Reading
 from conversations.presence import agents
@@ -144,10 +145,14 @@ def test_fifty_rows_and_more_on_demand(bobs: Page) -> None:
         begin(f"Customer {number}")
     page = bobs.get("/inbox/")
     assert len(rows(page)) == 50
-    more = re.search(r'href="(/inbox/\?rows=\d+)">Show more', page.content.decode())
+    more = re.search(r'href="(/inbox/\?after=\d+)" hx-get="([^"]*)"[^>]*>Show more', page.content.decode())
     assert more
-    assert len(rows(bobs.get(more[1]))) == 55
-    assert "Show more" not in bobs.get(more[1]).content.decode()
+    rest = bobs.get(more[1])
+    assert rows(rest) == rows(bobs.htmx(more[2].replace("&amp;", "&"))) == [f"Customer {n}" for n in (4, 3, 2, 1, 0)]
+    assert "Show more" not in rest.content.decode()
+    assert "Back to the start of the list" in rest.content.decode()
+    refreshed = bobs.htmx("/inbox/list/?rows=55")
+    assert rows(refreshed) == rows(page) + rows(rest)
 
 
 def test_colleagues_see_who_has_taken_a_conversation(bobs: Page, carols: Page, talk: Conversation) -> None:
@@ -267,11 +272,15 @@ def test_agents_see_their_own_client_ids_alone(bobs: Page, carols: Page, talk: C
 def test_the_list_costs_the_same_queries_however_much_there_is(
     bobs: Page, bob: Agent, count: int, django_assert_num_queries: Any
 ) -> None:
+    billing = create_label(name="Billing")
     for number in range(count):
         conversation = begin(f"Customer {number}", *["more"] * (number % 3))
+        label(conversation=conversation, add=[billing])
         if number % 2:
             take(conversation=conversation, by=bob)
-    with django_assert_num_queries(4):  # session, agent, websites, conversations
+    for number in range(count % 20):
+        save_view(name=f"{number}", query=f"label={billing.pk}&website=default", by=bob, for_team=number % 2 == 0)
+    with django_assert_num_queries(7):  # session, agent, websites, conversations, labels, saved views, counts
         bobs.get("/inbox/list/")
 
 

@@ -15,7 +15,8 @@ from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
 from conversations.agent import canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
-from conversations.agent.inbox import Filters, assignee_name, render_inbox
+from conversations.agent.filters import Filters
+from conversations.agent.inbox import assignee_name, render_inbox
 from conversations.agent.panel import render_details, render_header, render_panel
 from conversations.models import Attachment, Conversation, Draft, Message, Reading, Website
 from conversations.models.desk_news import DeskNews

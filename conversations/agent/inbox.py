@@ -1,36 +1,40 @@
 """The inbox: the list of conversations, with its filters."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from conversations.agent.access import AgentRequest, agent_required
-from conversations.models import Agent, Author, Conversation, View, Website
-from conversations.models.conversation import InboxEntry
+from conversations.agent.chips import Chip, chips_by_id, render_chips
+from conversations.agent.filters import Filters
+from conversations.models import Agent, Author, Conversation, SavedView, View, Website
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
 
 ROWS = 50
-"""Rows at first, and how many each "Show more" adds."""
+"""Rows at first, and how many are added when the last one is reached."""
 
 MAX_ROWS = 500
-"""The most rows in the list."""
+"""The most rows that an open page updates; inbox-list.js loads no more."""
+
+MOST = 99
+"""Counts are right up to this number."""
+
+MAX_CHIPS = 3
+"""The most labels that a row shows."""
 
 
 @agent_required
@@ -43,84 +47,73 @@ def page(request: AgentRequest) -> HttpResponse:
 @agent_required
 @require_GET
 def list_only(request: AgentRequest) -> HttpResponse:
-    """The list alone: an open page fetches it to refresh its own."""
-    return render(request, "agent/_list.html", list_context(request))
+    """The list alone, for a page that is open, with the counts of all lists.
+
+    `?shown=` is the query string of the list on the page: it gets other filters too, if it wants another list now.
+    With `?append`, only the rows after a cursor.
+    """
+    listing = find_rows(request)
+    if "append" in request.GET:
+        return render(request, "agent/_rows.html", {**listing._asdict(), "list_url": request.path})
+    filters = listing.filters
+    is_other = "shown" in request.GET and request.GET["shown"] != filters.query
+    response = HttpResponse(
+        render_list(listing) + render_lists(request, listing, counts_only=not is_other, is_update=True)
+    )
+    chosen = query_number(request, "chosen")
+    if is_other and request.htmx.trigger not in {"list", None}:  # the agent has chosen it, and did not go back to it
+        url = reverse("agent:conversation", args=[chosen]) if chosen else reverse("agent:inbox")
+        response["HX-Push-Url"] = url + filters.query
+    return response
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which conversations the list shows, and how many."""
+class Tab(NamedTuple):
+    """A link to a list, with how many conversations it has."""
 
-    status: str  # open or closed
-    whose: str  # all, mine or nobody: by assignee
-    rows: int
-    website: str = ""  # its key, "" for all
+    id: str
+    name: str
+    query: str
+    is_chosen: bool
+    view: View
+    delete_url: str = ""  # of a saved view
 
-    @classmethod
-    def from_request(cls, request: HttpRequest) -> "Filters":
-        """Read the filters from the query string; unknown values mean the defaults."""
-        status = "closed" if request.GET.get("status") == "closed" else "open"
-        whose = request.GET.get("whose", "")
-        pages = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS)
-        website = request.GET.get("website", "")
-        if website and Website.objects.by_key(website) is None:
-            website = ""  # pages repeat no text that an attacker may have chosen: see CustomerRequest.listed_host
-        return cls(status, whose if whose in {"mine", "nobody"} else "all", pages * ROWS, website)
 
-    def query_string(self, **changes: Any) -> str:
-        """Return the filters as a query string, with some of them changed; "" if all are the defaults."""
-        values = {"status": self.status, "whose": self.whose, "website": self.website, "rows": self.rows} | changes
-        defaults = {"status": "open", "whose": "all", "website": "", "rows": ROWS}
-        query = urlencode({name: value for name, value in values.items() if value != defaults[name]})
-        return f"?{query}" if query else ""
+def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
+    """The tabs for open, snoozed and closed."""
+    names = {
+        "open": pgettext("conversations", "Open"),
+        "snoozed": pgettext("conversations", "Snoozed"),
+        "closed": pgettext("conversations", "Closed"),
+    }
+    return [_tab(filters, agent, websites, name, status=status) for status, name in names.items()]
 
-    @cached_property
-    def query(self) -> str:
-        """The query string of links that keep these filters."""
-        return self.query_string()
 
-    @property
-    def parameters(self) -> QueryDict:
-        """The parameters of `query`, for the template tag `querystring`; by default it would repeat the request's."""
-        return QueryDict(self.query[1:])
+def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
+    """The tabs for all, mine and unassigned."""
+    names = {
+        "all": pgettext("conversations", "All"),
+        "mine": pgettext("conversations", "Mine"),
+        "nobody": pgettext("conversations", "Unassigned"),
+    }
+    return [_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()]
 
-    def assignee_tabs(self) -> list[dict[str, Any]]:
-        """The tabs for all, mine and unassigned: name, query string, and whether it is chosen."""
-        return [
-            self._tab(pgettext("conversations", "All"), whose="all"),
-            self._tab(pgettext("conversations", "Mine"), whose="mine"),
-            self._tab(pgettext("conversations", "Unassigned"), whose="nobody"),
-        ]
 
-    def status_tabs(self) -> list[dict[str, Any]]:
-        """The tabs for open and closed, in the same form."""
-        return [
-            self._tab(pgettext("conversations", "Open"), status="open"),
-            self._tab(pgettext("conversations", "Closed"), status="closed"),
-        ]
+def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **choice: str) -> Tab:
+    [(field, value)] = choice.items()
+    query = filters.query_string(after="", **choice)
+    return Tab(f"tab-{value}", name, query, getattr(filters, field) == value, filters.view(agent, websites, **choice))
 
-    def website_tabs(self, websites: list[Website]) -> list[dict[str, Any]]:
-        """The tabs for websites, in the same form; none if the agent sees only one website."""
-        if len(websites) < 2:
-            return []
-        tabs = [
-            self._tab(_("All websites"), website=""),
-            *(self._tab(site.name, website=site.key) for site in websites),
-        ]
-        return [tab | {"name": format_html("<bdi>{}</bdi>", tab["name"])} for tab in tabs]
 
-    def _tab(self, name: str, **choice: str) -> dict[str, Any]:
-        chosen = all(getattr(self, field) == value for field, value in choice.items())
-        return {"name": name, "query": self.query_string(rows=ROWS, **choice), "chosen": chosen}
-
-    def conversations(self, agent: Agent, websites: list[Website]) -> list[InboxEntry]:
-        """Find the conversations, and one more than shown if there are more, in one query."""
-        view = View(
-            status="closed" if self.status == "closed" else "open",
-            assignee={"mine": agent.pk, "nobody": None}.get(self.whose, ...),
-            website_id=next((each.pk for each in websites if each.key == self.website), None),
-        )
-        return agent.visible_conversations().inbox(agent, view, self.rows + 1)
+def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
+    """The views that the agent and the team have saved."""
+    tabs = []
+    for saved in SavedView.objects.of(agent):
+        its = Filters.parse(QueryDict(saved.query), websites)
+        is_chosen = its.query == filters.first_page
+        delete_url = reverse("agent:delete-view", args=[saved.pk])
+        view = its.view(agent, websites)
+        tabs.append(Tab(f"view-{saved.pk}", saved.name, its.query, is_chosen, view, delete_url))
+    return tabs
 
 
 class Row(NamedTuple):
@@ -137,6 +130,11 @@ class Row(NamedTuple):
     chosen: bool
     query: str
     website: str  # its name; "" if the agent sees only one website
+    priority: int | None
+    labels: tuple[Chip, ...]
+    snoozed_until: datetime | None  # None if it is not snoozed
+    is_back: bool  # from being snoozed, and no agent has written since
+    last: int  # its last message
     language: str | None
 
 
@@ -146,11 +144,14 @@ class RowKind(NamedTuple):
     answered: bool
     urgency: str
     chosen: bool
+    priority: int | None
+    is_back: bool
 
 
 ROW = PreparedTemplate(
     "agent/_row.html",
     *("pk", "query", "hue", "initials", "name", "moment", "time", "line", "website", "assignee", "unread"),
+    *("last", "labels", "snoozed_moment", "snoozed_time", "pick"),
 )
 
 
@@ -160,7 +161,7 @@ class TabKind(NamedTuple):
     chosen: bool
 
 
-TAB = PreparedTemplate("agent/_tab.html", "url", "name")
+TAB = PreparedTemplate("agent/_tab.html", "id", "url", "list_url", "name", "count")
 
 
 class InboxKind(NamedTuple):
@@ -170,9 +171,7 @@ class InboxKind(NamedTuple):
 
 
 INBOX = PreparedTemplate(
-    "agent/inbox.html",
-    *("agent", "csrf_token", "query", "unread", "status_tabs", "assignee_tabs", "website", "website_tabs"),
-    *("list", "panel"),
+    "agent/inbox.html", *("agent", "csrf_token", "query", "unread", "lists", "list", "panel", "notice")
 )
 
 
@@ -180,6 +179,7 @@ INBOX = PreparedTemplate(
 def _render_row(row: Row) -> SafeString:
     """Render a row. Rendered rows are cached, because most rows are the same in the next request."""
     avatar, at = Avatar.of(row.name), timezone.localtime(row.at)
+    until = timezone.localtime(row.snoozed_until) if row.snoozed_until else None
     values = {
         "pk": row.pk,
         "query": row.query,
@@ -187,22 +187,46 @@ def _render_row(row: Row) -> SafeString:
         "initials": avatar.initials,
         "name": avatar.name,
         "moment": at.isoformat(),
-        "time": f"{date_format(at, 'MONTH_DAY_FORMAT')} {at:%H:%M}",
+        "time": _short(at),
         "line": row.line,
         "website": row.website,
         "assignee": row.assignee,
         "unread": row.unread or "",
+        "last": row.last,
+        "labels": render_chips(row.labels, MAX_CHIPS),
+        "snoozed_moment": until.isoformat() if until else "",
+        "snoozed_time": _short(until) if until else "",
+        "pick": _("Select %(name)s") % {"name": avatar.name},
     }
-    return ROW.render(RowKind(row.answered, row.urgency, row.chosen), values)
+    return ROW.render(RowKind(row.answered, row.urgency, row.chosen, row.priority, row.is_back), values)
 
 
-def list_context(request: AgentRequest, chosen: Conversation | None = None) -> dict[str, Any]:
-    """Return the template context of the list; `chosen` is the conversation that is open beside it."""
-    filters = Filters.from_request(request)
-    websites = Website.objects.visible_to(request.agent)
+def _short(at: datetime) -> str:
+    return f"{date_format(at, 'MONTH_DAY_FORMAT')} {at:%H:%M}"
+
+
+class Listing(NamedTuple):
+    """The list, as a request asks for it."""
+
+    filters: Filters
+    websites: list[Website]
+    rows: SafeString
+    more: str  # the query string of the next page, or ""
+    unread: int  # how many of its rows are
+
+
+def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> Listing:
+    """Find the conversations and render their rows; `chosen` is the conversation that is open beside them.
+
+    `?rows=` says how many an open page has loaded already, when it asks for all of them again.
+    """
+    filters, agent = Filters.from_request(request), request.agent
+    most = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS) * ROWS
+    websites = Website.objects.visible_to(agent)
     names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
-    found = filters.conversations(request.agent, websites)
-    more = filters.query_string(rows=filters.rows + ROWS) if len(found) > filters.rows < MAX_ROWS else ""
+    found = agent.visible_conversations().inbox(agent, filters.view(agent, websites), most + 1, filters.cursor)
+    labels = chips_by_id() if any(entry.label_ids for entry in found) else {}
+    more = filters.query_string(after=filters.cursor_of(found[most - 1])) if len(found) > most else ""
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
     now, language, you = timezone.now(), get_language(), _("You")
     shown = [
@@ -212,27 +236,83 @@ def list_context(request: AgentRequest, chosen: Conversation | None = None) -> d
             at=entry.last_message_at,
             line=entry.last_line,
             answered=entry.last_author == Author.AGENT,
-            urgency=entry.urgency(now),
-            assignee=you
-            if entry.assignee_id == request.agent.pk
-            else entry.assignee_name or entry.assignee_username or "",
+            urgency="" if entry.snoozed_until and entry.snoozed_until > now else entry.urgency(now),
+            assignee=you if entry.assignee_id == agent.pk else entry.assignee_name or entry.assignee_username or "",
             unread=entry.unread,
             chosen=entry.pk == chosen_id,
             query=filters.query,
             website=names.get(entry.website_id, ""),
+            priority=entry.priority,
+            labels=tuple(labels[pk] for pk in map(int, (entry.label_ids or "").split()) if pk in labels),
+            snoozed_until=entry.snoozed_until if entry.snoozed_until and entry.snoozed_until > now else None,
+            is_back=entry.status == "OPEN" and entry.snoozed_until is not None and entry.snoozed_until <= now,
+            last=entry.last_message_id,
             language=language,
         )
-        for entry in found[: filters.rows]
+        for entry in found[:most]
     ]
-    unread = sum(row.unread > 0 for row in shown)
     html = mark_safe("".join(_render_row(row) for row in shown))  # noqa: S308 (each is rendered by its template)
-    return {
+    return Listing(filters, websites, html, more, sum(row.unread > 0 for row in shown))
+
+
+def render_list(listing: Listing) -> SafeString:
+    """The rows, or why there are none."""
+    filters = listing.filters
+    context = {**listing._asdict(), "list_url": reverse("agent:list"), "first_page": filters.first_page}
+    return render_to_string("agent/_list.html", context)
+
+
+def render_lists(
+    request: AgentRequest, listing: Listing, *, counts_only: bool = False, is_update: bool = False
+) -> SafeString:
+    """The links to all lists with their counts and, unless `counts_only`, the filters.
+
+    is_update: htmx replaces those on the page by it.
+    """
+    filters, websites, agent = listing.filters, listing.websites, request.agent
+    groups = [tabs(filters, agent, websites) for tabs in (status_tabs, assignee_tabs, saved_tabs)]
+    views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
+    counts = dict(zip(views, agent.visible_conversations().counts(views, MOST + 1), strict=True))
+    status, whose, saved = ([_render_tab(tab, counts[tab.view]) for tab in tabs] for tabs in groups)
+    context: dict[str, Any] = {
         "filters": filters,
-        "rows": html,
-        "more": more,
-        "unread": unread,
-        "websites": websites,
+        "status_tabs": mark_safe("".join(status)),  # noqa: S308 (each is rendered by its template)
+        "assignee_tabs": mark_safe("".join(whose)),  # noqa: S308
+        "saved_tabs": saved,
+        "counts_only": counts_only,
+        "is_update": is_update,
     }
+    if not counts_only:
+        chosen = next((tab.name for tab in groups[2] if tab.is_chosen), "")
+        context |= _choices(filters, agent, websites) | {"chosen": chosen, "views": groups[2]}
+        context["csrf_token"] = get_token(request)
+    return render_to_string("agent/_lists.html", context)
+
+
+def _render_tab(tab: Tab, count: int) -> SafeString:
+    values = {
+        "id": tab.id,
+        "url": reverse("agent:inbox") + tab.query,
+        "list_url": reverse("agent:list") + tab.query,
+        "name": tab.name,
+        "count": f"{MOST}+" if count > MOST else count,
+    }
+    return TAB.render(TabKind(tab.is_chosen), values)
+
+
+def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[str, Any]:
+    """What the fields of the filter offer, and what is chosen in words."""
+    offered: dict[str, list[tuple[Any, str]]] = {
+        "website": [(website.key, website.name) for website in websites] if len(websites) > 1 else [],
+        "label": [(chip.pk, chip.name) for chip in chips_by_id().values()],
+        "priority": [(choice.value, str(choice.label)) for choice in reversed(Conversation.Priority)],
+        "whose": [(str(each.pk), str(each)) for each in Agent.objects.colleagues_of(agent) if each.pk != agent.pk],
+    }
+    chosen = {name: dict(choices).get(getattr(filters, name)) for name, choices in offered.items()}
+    words = [word for word in chosen.values() if word]
+    if filters.order == "waiting":
+        words.append(_("Waiting longest"))
+    return {"offered": offered, "words": words}
 
 
 def render_inbox(
@@ -241,33 +321,25 @@ def render_inbox(
     panel: SafeString | None = None,
     *,
     reloads: bool = True,
+    notice: SafeString | None = None,
 ) -> SafeString:
     """The whole page: the list and, if one is chosen, the panel of a conversation.
 
     reloads: whether it reloads itself without JavaScript, so that nothing can be typed in it.
+    notice: what has just been done. The page stays as long as it does.
     """
-    context = list_context(request, chosen)
-    filters: Filters = context["filters"]
-    website_tabs = filters.website_tabs(context["websites"])
+    listing = find_rows(request, chosen)
     values = {
         "agent": request.agent,
         "csrf_token": get_token(request),
-        "query": filters.query,
-        "unread": context["unread"] or "",
-        "status_tabs": _render_tabs(filters.status_tabs()),
-        "assignee_tabs": _render_tabs(filters.assignee_tabs()),
-        "website": next((tab["name"] for tab in website_tabs if tab["chosen"]), ""),
-        "website_tabs": _render_tabs(website_tabs),
-        "list": render_to_string("agent/_list.html", context),
+        "query": listing.filters.query,
+        "unread": listing.unread or "",
+        "lists": render_lists(request, listing),
+        "list": render_list(listing),
         "panel": panel,
+        "notice": notice,
     }
-    return INBOX.render(InboxKind(reloads), values)
-
-
-def _render_tabs(tabs: list[dict[str, Any]]) -> SafeString:
-    inbox = reverse("agent:inbox")
-    shown = [TAB.render(TabKind(tab["chosen"]), {"url": f"{inbox}{tab['query']}", "name": tab["name"]}) for tab in tabs]
-    return mark_safe("".join(shown))  # noqa: S308 (each is rendered by its template)
+    return INBOX.render(InboxKind(reloads and not notice), values)
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:

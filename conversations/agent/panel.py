@@ -7,18 +7,25 @@ from typing import Any, NamedTuple
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 
 from conversations.agent import customer_details
 from conversations.agent.access import AgentRequest
 from conversations.agent.canned_replies import render_options
-from conversations.agent.inbox import Filters, assignee_name
+from conversations.agent.chips import chips_of, render_chips
+from conversations.agent.filters import Filters
+from conversations.agent.inbox import assignee_name
 from conversations.models import Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import ShownRow
 from conversations.screen.message_rows import render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
+
+MAX_CHIPS = 8
+"""The most labels that the header shows; the menu has all."""
 
 HEADER_VALUES = (
     "here",  # the conversation's URL
@@ -30,6 +37,10 @@ HEADER_VALUES = (
     "assignee",  # their name
     "assignee_id",
     "notice",
+    "menus",  # the URL of the menus that change it, without the name of one
+    "labels",  # as HTML
+    "snoozed_moment",
+    "snoozed_time",
     "last_seen",  # the id of the newest message on the screen, for browsers without script
 )
 HEADER = PreparedTemplate("agent/_state.html", *HEADER_VALUES)
@@ -47,6 +58,7 @@ class HeaderKind(NamedTuple):
 
     is_open: bool
     mine: bool
+    priority: int | None
 
 
 class PanelKind(NamedTuple):
@@ -54,6 +66,7 @@ class PanelKind(NamedTuple):
 
     is_open: bool
     mine: bool
+    priority: int | None
     before: bool  # whether it shows older messages, and no composer
     writes: bool  # see templates/conversations/_composer.html
     reloads: bool
@@ -64,7 +77,8 @@ class PanelKind(NamedTuple):
 def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
     """The header: assignee and status, with the buttons that change them, and a notice below."""
     values = _header_values(request, conversation, visitor.get(conversation.pk))
-    return HEADER.render(HeaderKind(conversation.is_open, _is_mine(request, conversation)), values | {"notice": notice})
+    kind = HeaderKind(conversation.is_open, _is_mine(request, conversation), conversation.priority)
+    return HEADER.render(kind, values | {"notice": notice})
 
 
 def render_details(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> SafeString:
@@ -108,6 +122,7 @@ def render_panel(
     kind = PanelKind(
         is_open=conversation.is_open,
         mine=_is_mine(request, conversation),
+        priority=conversation.priority,
         before=before is not None,
         writes=writes,
         reloads=not error and not writes,
@@ -145,6 +160,7 @@ def render_panel(
 
 def _header_values(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
     query = Filters.from_request(request).query
+    until = timezone.localtime(conversation.snoozed_until) if conversation.is_snoozed else None
     return {
         "here": reverse("agent:conversation", args=[conversation.pk]),
         "query": query,
@@ -155,6 +171,10 @@ def _header_values(request: AgentRequest, conversation: Conversation, seen: Visi
         "assignee": assignee_name(conversation, request.agent),
         "assignee_id": conversation.assignee_id,
         "notice": "",
+        "menus": f"{reverse('agent:changes')}{query}{'&' if query else '?'}pk={conversation.pk}&menu=",
+        "labels": render_chips(chips_of(conversation.labels), MAX_CHIPS),
+        "snoozed_moment": until.isoformat() if until else "",
+        "snoozed_time": f"{date_format(until, 'MONTH_DAY_FORMAT')} {until:%H:%M}" if until else "",
         "last_seen": "",
     }
 

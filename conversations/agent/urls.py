@@ -3,13 +3,17 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from conversations.agent import canned_replies, conversation, drafts, inbox, passwords
+from conversations.agent import canned_replies, changes, conversation, drafts, inbox, passwords, saved_views
 from conversations.agent.sign_in import SignInView
 
 app_name = "agent"
 urlpatterns = [
     path("", inbox.page, name="inbox"),
     path("list/", inbox.list_only, name="list"),
+    path("changes/", changes.changes, name="changes"),
+    path("undo/", changes.undo_changes, name="undo"),
+    path("views/", saved_views.save, name="views"),
+    path("views/<int:pk>/delete/", saved_views.delete, name="delete-view"),
     path("sign-in/", SignInView.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("account/", passwords.account, name="account"),

@@ -88,6 +88,7 @@ class InboxEntry(NamedTuple):
     assignee_id: int | None
     assignee_name: str
     assignee_username: str | None
+    last_message_id: int
     last_message_at: datetime
     last_line: str
     last_author: str
@@ -325,6 +326,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         key = ("inbox", most, view.shape, after is not None)
         rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
         return [InboxEntry._make(row) for row in rows]
+
+    def visible_ids(self, pks: Collection[int]) -> list[int]:
+        """Which of these conversations are among them, in the order of their ids."""
+        return sorted(self.filter(pk__in=pks).values_list("pk", flat=True))
 
     def counts(self, views: Sequence[View], most: int) -> list[int]:
         """How many conversations each view has, at most `most`, by one query."""

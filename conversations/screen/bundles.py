@@ -44,6 +44,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "time-ago",
         "read-mark",
         "inbox-list",
+        "pick-bar",
+        "choice-menu",
     ),
     "inbox.css": ("chatsite", "inbox"),
     "card.css": ("chatsite", "card"),

@@ -2,6 +2,8 @@
 const RETRY = 5000; // milliseconds
 const TIMEOUT = 15000; // milliseconds, as in htmx-config.js
 
+const MOST_ROWS = 500; // as MAX_ROWS in agent/inbox.py
+
 const HOLD = 5000; // milliseconds after which a press counts as released, in case this page gets no event for it
 
 // Whether the agent caused a request; otherwise the page updates itself.
@@ -11,9 +13,8 @@ const errorText = (xhr) => xhr.getResponseHeader("Content-Type")?.startsWith("te
 
 class InboxList extends HTMLElement {
   connectedCallback() {
-    this.addEventListener("htmx:configRequest", ({ detail }) => {
-      if (detail.elt === this && this.chosen) detail.parameters.chosen = this.chosen;
-    });
+    document.body.addEventListener("htmx:configRequest", ({ detail }) => this.addContext(detail));
+    this.addEventListener("htmx:beforeRequest", (event) => this.limitRows(event));
     this.addEventListener("htmx:beforeSwap", ({ detail }) => {
       if (detail.target !== this) return;
       if (detail.serverResponse === this.shown) detail.shouldSwap = false;
@@ -31,7 +32,7 @@ class InboxList extends HTMLElement {
     const on = (name, handle) => document.body.addEventListener(name, ({ detail }) => handle(detail));
     on("ring", (ring) => this.onRing(ring));
     on("htmx:afterSettle", ({ target }) => this.afterSettle(target));
-    on("htmx:historyRestore", () => this.markCurrent());
+    on("htmx:historyRestore", () => (this.markCurrent(), document.body.dispatchEvent(new CustomEvent("inbox"))));
     on("htmx:historyCacheMiss", ({ xhr }) => this.navigate(xhr));
     on("htmx:historyCacheMissLoadError", () => this.showLoadError());
     on("htmx:beforeRequest", ({ target }) => target.id === "conversation" && this.navigate(null));
@@ -46,6 +47,26 @@ class InboxList extends HTMLElement {
     addEventListener("dragover", (event) => this.refuseDrop(event));
     const bell = document.querySelector("door-bell");
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
+  }
+
+  // Which list is asked for, and what is shown. The URL says which list it is, also after going back.
+  addContext(detail) {
+    const { elt, parameters } = detail;
+    if (detail.target !== this) return;
+    if (elt === this) {
+      detail.path = detail.path.replace(/[?].*|$/, location.search);
+      parameters.rows = this.querySelectorAll(".row").length;
+    }
+    if (this.chosen) parameters.chosen = this.chosen;
+    parameters.shown = document.getElementById("lists").dataset.query;
+  }
+
+  // The list updates itself with all its rows, so it does not grow for ever: from then on, "Show more" is a link.
+  limitRows(event) {
+    const { elt } = event.detail;
+    if (!elt.matches(".more a") || this.querySelectorAll(".row").length < MOST_ROWS) return;
+    event.preventDefault();
+    elt.addEventListener("click", () => location.assign(elt.href));
   }
 
   // Nothing is replaced while the agent presses a button or a row: a browser fires a click only if the same element gets

@@ -162,6 +162,10 @@ class Agent(Person):
         """The row of the list with this text."""
         return self.page.locator(".row", has_text=text)
 
+    def tab(self, name: str) -> Locator:
+        """The link to the list with this name, which also has its count."""
+        return self.page.locator("#tabs a").filter(has=self.page.locator(".label", has_text=exactly(name)))
+
     @property
     def head(self) -> Locator:
         """The header above the messages."""

@@ -1,0 +1,128 @@
+"""An agent changes several conversations at once, and can undo it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from django.db import transaction
+
+from conversations.actions.assign import assign
+from conversations.actions.close import UnseenMessage, close
+from conversations.actions.label import label
+from conversations.actions.prioritize import prioritize
+from conversations.actions.reopen import reopen
+from conversations.actions.snooze import snooze
+from conversations.models import Agent, Conversation, Label
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+Field = Literal["assignee", "priority", "snoozed", "status", "labels"]
+Value = int | str | None | list[int]
+"""As JSON: an agent's id, a priority, a moment in ISO 8601, a status, or the ids of labels."""
+
+MOST = 100
+"""The most conversations that are changed at once: they stay locked until all are."""
+
+
+class Change(NamedTuple):
+    """What an agent wants of conversations."""
+
+    field: Field
+    value: Value = None
+    add: int | None = None  # the id of a label, with the field `labels`
+    remove: int | None = None  # likewise
+
+
+class Changed(NamedTuple):
+    """What has become of one conversation."""
+
+    pk: int
+    field: Field
+    before: Value
+    after: Value
+
+
+@transaction.atomic
+def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> tuple[list[Changed], int]:
+    """Change these conversations, and return what has changed, and how many were left open for a new message.
+
+    last_seen: the last message that the agent has seen, by conversation, or None if it is not known: see `close`.
+    Those that were deleted meanwhile, or are as wanted already, are passed over.
+    """
+    changed, unseen = [], 0
+    for pk in sorted(last_seen)[:MOST]:  # always in this order: so two agents never wait for each other
+        conversation = Conversation.objects.lock_if_exists(pk)
+        if conversation is None:
+            continue
+        before = _value(conversation, change.field)
+        try:
+            after = _value(_apply(conversation, change, last_seen[pk], by), change.field)
+        except UnseenMessage:
+            unseen += 1
+            continue
+        if before != after:
+            changed.append(Changed(pk, change.field, before, after))
+    return changed, unseen
+
+
+@transaction.atomic
+def undo(*, changed: Iterable[Changed], by: "User") -> int:
+    """Change conversations back that are still as they were left, and return how many."""
+    undone = 0
+    for each in sorted(changed):
+        conversation = Conversation.objects.lock_if_exists(each.pk)
+        if conversation is None:
+            continue
+        now = _value(conversation, each.field)
+        if each.field == "labels":
+            undone += _undo_labels(conversation, each, by)
+        elif now == each.after:
+            _apply(conversation, Change(each.field, each.before), None, by)
+            undone += 1
+    return undone
+
+
+def _value(conversation: Conversation, field: Field) -> Value:
+    if field == "labels":
+        return conversation.labels
+    if field == "snoozed":
+        return conversation.snoozed_until.isoformat() if conversation.snoozed_until else None
+    return {
+        "assignee": conversation.assignee_id,
+        "priority": conversation.priority,
+        "status": str(conversation.status),
+    }[field]
+
+
+def _apply(conversation: Conversation, change: Change, last_seen: int | None, by: "User") -> Conversation:
+    value = change.value
+    if change.field == "assignee":
+        to = Agent.objects.filter(pk=value).first() if isinstance(value, int) else None
+        if to and not to.visible_conversations().visible_ids([conversation.pk]):
+            return conversation  # this agent does not see its website
+        return assign(conversation=conversation, to=to, by=by)
+    if change.field == "priority":
+        return prioritize(conversation=conversation, priority=value if isinstance(value, int) else None, by=by)
+    if change.field == "snoozed":
+        until = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return snooze(conversation=conversation, until=until, by=by)
+    if change.field == "status":
+        if value == Conversation.Status.CLOSED:
+            return close(conversation=conversation, last_seen=last_seen, by=by)
+        return reopen(conversation=conversation, by=by)
+    add, remove = (Label.objects.filter(pk=pk) if pk else () for pk in (change.add, change.remove))
+    return label(conversation=conversation, add=list(add), remove=list(remove), by=by)
+
+
+def _undo_labels(conversation: Conversation, changed: Changed, by: "User") -> bool:
+    """Take off the labels that were put on, and put those back that were taken off; others have been changed since."""
+    before, after = _ids(changed.before), _ids(changed.after)
+    add = Label.objects.filter(pk__in=before - after)
+    remove = Label.objects.filter(pk__in=after - before)
+    was = conversation.labels
+    return label(conversation=conversation, add=list(add), remove=list(remove), by=by).labels != was
+
+
+def _ids(value: Value) -> set[int]:
+    return set(value) if isinstance(value, list) else set()

@@ -1,0 +1,277 @@
+"""Changes of one conversation or of several that are selected in the list: the menus for them, and undoing them."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core import signing
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.middleware.csrf import get_token
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from conversations import actions
+from conversations.actions import LabelRefused
+from conversations.actions.change import MOST, Change, Changed, change, undo
+from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.chips import chips_by_id
+from conversations.agent.filters import Filters
+from conversations.agent.inbox import render_inbox
+from conversations.models import Agent, Conversation, Label
+from conversations.screen.avatars import Avatar
+from conversations.screen.paging import parse_number
+
+UNDO_SECONDS = 3600
+"""How long an undo is accepted. The page offers it for 10 seconds; without scripts it stays on the page."""
+
+SALT = "conversations.agent.changes"
+
+MAX_SNOOZE = timedelta(days=366 * 5)
+"""For how long a conversation may be snoozed."""
+
+MENUS = ("assign", "label", "priority", "snooze")
+
+
+class Refused(Exception):
+    """A form that cannot be understood or carried out; its text says why, for people."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The conversations of a request that the agent may see, each with the last message on the agent's screen."""
+
+    last_seen: dict[int, int | None]
+
+    @classmethod
+    def of(cls, request: AgentRequest, values: QueryDict) -> "Selected":
+        """Read the values `pk`, as in "12" or "12-345" with the last message."""
+        last_seen = {}
+        for text in values.getlist("pk")[: 2 * MOST]:
+            number, _dash, last = text.partition("-")
+            pk = parse_number(number)
+            if pk is not None:
+                last_seen[pk] = parse_number(last)
+        visible = request.agent.visible_conversations().visible_ids(last_seen) if last_seen else []
+        return cls({pk: last_seen[pk] for pk in visible[:MOST]})
+
+    @property
+    def values(self) -> list[str]:
+        """The values for the next form."""
+        return [f"{pk}" if last is None else f"{pk}-{last}" for pk, last in self.last_seen.items()]
+
+
+class Moment(NamedTuple):
+    """A moment until which conversations can be snoozed."""
+
+    name: str
+    value: str
+    at: datetime
+
+
+@agent_required
+@require_http_methods(["GET", "POST"])
+def changes(request: AgentRequest) -> HttpResponse:
+    """Change the conversations `pk`, or show the menu `menu` for them. Only a POST changes them."""
+    selected = Selected.of(request, request.POST if request.method == "POST" else request.GET)
+    if request.method == "GET" or "menu" in request.POST:
+        return _menu_response(request, selected)
+    if not selected.last_seen:
+        return _refused(request, _("Select at least one conversation."))
+    try:
+        wanted = _wanted(request)
+    except (Refused, LabelRefused) as error:
+        return _refused(request, str(error))
+    changed, unseen = change(last_seen=selected.last_seen, change=wanted, by=request.agent)
+    return _done(request, _summary(wanted, changed, unseen, len(selected.last_seen)), changed)
+
+
+@agent_required
+@require_POST
+def undo_changes(request: AgentRequest) -> HttpResponse:
+    """Change back what is still as it was left."""
+    try:
+        rows = signing.loads(request.POST.get("changed", ""), salt=SALT, max_age=UNDO_SECONDS)
+    except signing.BadSignature:
+        return _refused(request, _("This can no longer be undone."))
+    changed = [Changed(*row) for row in rows]
+    visible = set(request.agent.visible_conversations().visible_ids([each.pk for each in changed]))
+    count = undo(changed=[each for each in changed if each.pk in visible], by=request.agent)
+    sentence = ngettext("Undone.", "Undone for %(count)s conversations.", count) % {"count": count}
+    return _done(request, sentence if count else _("Nothing to undo: it has been changed since."), [])
+
+
+def _wanted(request: HttpRequest) -> Change:
+    """What a form asks for. Raises Refused and LabelRefused."""
+    form = request.POST
+    if "assignee" in form:
+        return Change("assignee", parse_number(form["assignee"]))
+    if "priority" in form:
+        priority = parse_number(form["priority"])
+        return Change("priority", priority if priority in Conversation.Priority.values else None)
+    if "status" in form:
+        closed, opened = Conversation.Status.CLOSED, Conversation.Status.OPEN
+        return Change("status", str(closed if form["status"] == closed else opened))
+    if "until" in form or form.get("at"):
+        return Change("snoozed", _until(form))
+    if "add" in form or "remove" in form:
+        return Change("labels", add=parse_number(form.get("add", "")), remove=parse_number(form.get("remove", "")))
+    if "name" in form:
+        return Change("labels", add=actions.create_label(name=form["name"], colour=form.get("colour", "")).pk)
+    raise Refused(_("Choose what to change."))
+
+
+def _until(form: QueryDict) -> str | None:
+    """Until when to snooze, in ISO 8601; None to end it. Raises Refused."""
+    text = form.get("until", "")
+    if "until" in form and not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text or form.get("at", ""))
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=_zone(form))).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Refused(_("Enter a date and a time.")) from None
+    now = timezone.now()
+    if moment <= now:
+        raise Refused(_("This moment is in the past. Choose a later one."))
+    if moment > now + MAX_SNOOZE:
+        raise Refused(_("This is too far in the future. Choose an earlier date."))
+    return moment.isoformat()
+
+
+def _zone(values: QueryDict) -> ZoneInfo:
+    """The time zone of the agent's browser; without scripts, the server's."""
+    try:
+        return ZoneInfo(values.get("zone", "")[:60] or timezone.get_current_timezone_name())
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def moments(now: datetime) -> list[Moment]:
+    """The moments that the menu offers, in the time zone of `now`."""
+    tomorrow = (now + timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
+    monday = tomorrow + timedelta(days=-tomorrow.weekday() % 7)
+    found = [
+        (_("In an hour"), now + timedelta(hours=1)),
+        (_("Tomorrow, 9:00"), tomorrow),
+        (_("Monday, 9:00"), monday if monday != tomorrow else monday + timedelta(days=7)),
+    ]
+    return [Moment(name, at.isoformat(timespec="minutes"), at) for name, at in found]
+
+
+def _menu_response(request: AgentRequest, selected: Selected) -> HttpResponse:
+    values = request.POST if request.method == "POST" else request.GET
+    menu = values.get("menu", "")
+    if menu not in MENUS or not selected.last_seen:
+        return _refused(request, _("Select at least one conversation."))
+    html = render_to_string("agent/_menu.html", _menu_context(request, selected, menu, values))
+    if request.htmx:
+        return HttpResponse(html)
+    return HttpResponse(render_inbox(request, panel=SafeString(f'<div class="menu-page">{html}</div>'), reloads=False))
+
+
+def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: QueryDict) -> dict[str, Any]:
+    found = list(request.agent.visible_conversations().filter(pk__in=selected.last_seen).select_related("website"))
+    only, count = found[0] if len(found) == 1 else None, len(found)
+    context: dict[str, Any] = {
+        "menu": menu,
+        "selected": selected.values,
+        "csrf_token": get_token(request),
+        "to": reverse("agent:changes") + Filters.from_request(request).query,
+        "subject": str(only)
+        if only
+        else ngettext("%(count)s conversation", "%(count)s conversations", count) % {"count": count},
+    }
+    if menu == "assign":
+        agents = Agent.objects.with_access_to(only.website) if only else Agent.objects.colleagues_of(request.agent)
+        assignees = {each.assignee_id for each in found}
+        context["agents"] = [
+            {
+                "pk": each.pk,
+                "name": _("Me") if each.pk == request.agent.pk else str(each),
+                "avatar": Avatar.of(str(each)),
+                "is_chosen": assignees == {each.pk},
+            }
+            for each in sorted(agents, key=lambda each: each.pk != request.agent.pk)
+        ]
+        context["is_unassigned"] = assignees == {None}
+    elif menu == "label":
+        having = [set(each.labels) for each in found]
+        chips = chips_by_id()
+        context["labels"] = sorted(
+            ({"chip": chip, "is_chosen": all(chip.pk in its for its in having)} for chip in chips.values()),
+            key=lambda each: not each["is_chosen"],
+        )
+        context["colours"] = Label.Colour.choices
+    elif menu == "priority":
+        chosen = {each.priority for each in found}
+        context["priorities"] = [
+            (each.value, each.label, chosen == {each.value}) for each in reversed(Conversation.Priority)
+        ]
+        context["has_none"] = chosen == {None}
+    else:
+        zone = _zone(values)
+        context["zone"] = zone.key
+        context["moments"] = moments(timezone.now().astimezone(zone))
+        context["earliest"] = timezone.now().astimezone(zone).strftime("%Y-%m-%dT%H:%M")
+        context["is_snoozed"] = any(each.is_snoozed for each in found)
+    return context
+
+
+def _summary(wanted: Change, changed: list[Changed], unseen: int, asked: int) -> str:
+    """What was done, in a sentence."""
+    count = len(changed)
+    counted = ngettext("%(count)s conversation", "%(count)s conversations", count) % {"count": count}
+    if unseen:
+        left = ngettext(
+            "%(count)s stays open: it has a new message.", "%(count)s stay open: they have new messages.", unseen
+        ) % {"count": unseen}
+    if not changed:
+        return left if unseen else _("Nothing has changed.")
+    if wanted.field == "assignee":
+        name = _agent_name(wanted.value)
+        sentence = _("Assigned to %(name)s: %(what)s.") if name else _("Unassigned: %(what)s.")
+        done = sentence % {"name": name, "what": counted}
+    elif wanted.field == "status":
+        closed = wanted.value == Conversation.Status.CLOSED
+        done = (_("Closed: %(what)s.") if closed else _("Reopened: %(what)s.")) % {"what": counted}
+    elif wanted.field == "snoozed":
+        done = (_("Snoozed: %(what)s.") if wanted.value else _("No longer snoozed: %(what)s.")) % {"what": counted}
+    elif wanted.field == "priority":
+        done = _("Priority changed: %(what)s.") % {"what": counted}
+    else:
+        done = (_("Label added: %(what)s.") if wanted.add else _("Label removed: %(what)s.")) % {"what": counted}
+    return f"{done} {left}" if unseen else done
+
+
+def _agent_name(pk: Any) -> str:
+    agent = Agent.objects.filter(pk=pk).first() if pk else None
+    return str(agent) if agent else ""
+
+
+def _done(request: AgentRequest, sentence: str, changed: list[Changed]) -> HttpResponse:
+    """What was done, with a form that undoes it: alone for htmx, else below the list."""
+    notice = render_to_string(
+        "agent/_undo.html",
+        {
+            "sentence": sentence,
+            "changed": signing.dumps([list(each) for each in changed], salt=SALT, compress=True) if changed else "",
+            "to": reverse("agent:undo") + Filters.from_request(request).query,
+            "csrf_token": get_token(request),
+        },
+    )
+    if request.htmx:
+        return HttpResponse(notice, headers={"HX-Trigger": "inbox, state", "HX-Retarget": "#done"})
+    return HttpResponse(render_inbox(request, notice=notice))
+
+
+def _refused(request: AgentRequest, sentence: str) -> HttpResponse:
+    if request.htmx:
+        return HttpResponse(sentence, status=422, content_type="text/plain; charset=utf-8")
+    notice = render_to_string("agent/_undo.html", {"sentence": sentence, "changed": ""})
+    return HttpResponse(render_inbox(request, notice=notice), status=422)

@@ -1,0 +1,52 @@
+// <choice-menu> is the content of the menu for labels, assignees and so on: what is typed narrows it, arrows move in it.
+class ChoiceMenu extends HTMLElement {
+  connectedCallback() {
+    this.field = this.querySelector(".narrow");
+    this.fold = (text) => text.trim().toLocaleLowerCase();
+    this.addEventListener("input", ({ target }) => target === this.field && this.narrow());
+    this.addEventListener("keydown", (event) => this.onKey(event));
+    this.narrow();
+  }
+
+  // Once it is shown. `typed` was typed before.
+  begin(typed) {
+    if (this.field && typed) this.field.value = typed;
+    this.narrow();
+    (this.field ?? this.querySelector(".options button"))?.focus();
+  }
+
+  get buttons() {
+    return [...this.querySelectorAll(".options button")].filter((button) => !button.hidden);
+  }
+
+  // Show the choices that have what was typed, and offer to create a label only if there is none of this name.
+  narrow() {
+    if (!this.field) return;
+    const typed = this.fold(this.field.value);
+    const names = [...this.querySelectorAll(".options button")].map((button) => {
+      const name = this.fold(button.textContent);
+      button.hidden = !name.includes(typed);
+      return name;
+    });
+    this.classList.toggle("creates", Boolean(typed) && !names.includes(typed));
+  }
+
+  onKey(event) {
+    if (event.isComposing || window.isComposing?.(event)) return;
+    const { buttons } = this;
+    const at = buttons.indexOf(document.activeElement);
+    const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    const isText = event.target.matches("input:not([type=radio])");
+    if (event.key === "Enter" && event.target === this.field) {
+      event.preventDefault();
+      const exact = buttons.find((button) => this.fold(button.textContent) === this.fold(this.field.value));
+      const first = this.field.value.trim() ? exact ?? buttons[0] : null;
+      (first ?? this.querySelector(".create"))?.click();
+    } else if (next !== undefined && !(isText && event.key !== "ArrowDown") && !event.target.matches("[type=radio], [type=datetime-local]")) {
+      event.preventDefault();
+      (buttons[Math.min(next, buttons.length - 1)] ?? this.field)?.focus();
+    }
+  }
+}
+
+customElements.define("choice-menu", ChoiceMenu);

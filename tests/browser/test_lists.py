@@ -1,0 +1,126 @@
+"""The lists of the inbox in a browser: other lists beside a conversation, several rows at once, menus and keys."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.people import Agent, Api, People, unique_name
+from tests.browser.test_accessibility import TOUCH, check
+
+
+def choose(agent: Agent, text: str) -> None:
+    """Press a choice in the menu that is open."""
+    agent.page.locator("#menu .options button", has_text=text).click()
+    expect(agent.page.locator("#menu")).to_be_hidden()
+
+
+def test_an_open_conversation_stays_open_while_the_list_changes(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Find me.", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    bob.field.fill("not sent yet")
+    bob.tab("Mine").click()
+    expect(bob.tab("Mine")).to_have_attribute("aria-current", "true")
+    expect(bob.row(name)).to_have_count(0)
+    expect(bob.field).to_have_value("not sent yet")
+    expect(bob.page).to_have_url(re.compile(r"/inbox/\d+/\?whose=mine$"))
+    bob.page.go_back()
+    expect(bob.row(name)).to_have_attribute("aria-current", "true")
+    expect(bob.tab("All")).to_have_attribute("aria-current", "true")
+
+
+def test_keys_select_rows_snooze_them_and_undo_it(people: People, api: Api) -> None:
+    one, two = unique_name(), unique_name()
+    for name in (one, two):
+        api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    expect(bob.row(one)).to_be_visible()
+    for key in ("j", "x", "j", "Shift+X"):
+        bob.page.keyboard.press(key)
+    expect(bob.page.locator(".picked")).to_have_text("2 selected")
+    bob.page.keyboard.press("z")
+    expect(bob.page.locator("#menu .options button").first).to_be_focused()
+    bob.page.keyboard.press("Enter")
+    expect(bob.row(one)).to_have_count(0)
+    expect(bob.row(two)).to_have_count(0)
+    bob.page.get_by_role("button", name="Undo").click()
+    expect(bob.row(one)).to_have_count(1)
+    expect(bob.row(two)).to_have_count(1)
+    expect(bob.page.locator("pick-bar")).to_be_hidden()
+
+
+def test_keys_mean_nothing_while_somebody_types(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    bob.field.press_sequentially("jakelzx")
+    expect(bob.field).to_have_value("jakelzx")
+    expect(bob.page.locator("#menu")).to_be_hidden()
+    expect(bob.head).to_contain_text("Open")
+
+
+def test_a_label_is_made_while_typing_and_shown_at_once(people: People, api: Api) -> None:
+    name, word = unique_name(), unique_name()[:30]
+    api.start_conversation("Hello", name=name)
+    bob, carol = people.agent(), people.agent("carol")
+    bob.opens(name)
+    bob.head.locator("h2").click()  # nothing has the focus
+    bob.page.keyboard.type("l" + word)  # faster than the menu comes
+    expect(bob.page.locator("#menu .narrow")).to_have_value(word)
+    bob.page.keyboard.press("Enter")
+    expect(bob.head.locator(".chip")).to_have_text(word)
+    expect(carol.row(name).locator(".chip")).to_have_text(word)
+    bob.page.locator("#menu-assign").click()
+    choose(bob, "Carol" if bob.page.locator("#menu .options button", has_text="Carol").count() else "carol")
+    expect(bob.head).to_contain_text(re.compile("assigned to carol", re.IGNORECASE))
+
+
+def test_more_rows_come_while_scrolling_and_stay_when_the_list_updates(people: People, api: Api) -> None:
+    names = [unique_name() for _ in range(60)]
+    for name in names:
+        api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    expect(bob.row(names[0])).to_have_count(0)
+    bob.page.locator("#list").evaluate("(list) => { list.scrollTop = list.scrollHeight; }")
+    expect(bob.row(names[0])).to_have_count(1)
+    latest = unique_name()
+    api.start_conversation("Hello", name=latest)
+    expect(bob.row(latest)).to_have_count(1)
+    expect(bob.row(names[0])).to_have_count(1)
+
+
+def test_menus_and_selected_rows_are_accessible(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    bob = people.agent(**TOUCH)
+    bob.opens(name)
+    bob.page.locator("#menu-label").click()
+    expect(bob.page.locator("#menu .narrow")).to_be_focused()
+    bob.page.keyboard.type(f"Label {name}"[:40])
+    check(bob.page)
+    bob.page.keyboard.press("Enter")
+    expect(bob.head.locator(".chip").first).to_be_visible()
+    for menu in ("assign", "priority", "snooze"):
+        bob.page.locator(f"#menu-{menu}").click()
+        expect(bob.page.locator("#menu-title")).to_be_visible()
+        check(bob.page)
+        bob.page.keyboard.press("Escape")
+    bob.page.locator(".choice summary").click()
+    check(bob.page)
+    bob.page.locator(".choice summary").click()
+    bob.page.locator(".pick input").first.check()
+    check(bob.page)
+
+
+def test_without_scripts_rows_are_selected_by_boxes_and_changed_by_forms(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    bob = people.agent(java_script_enabled=False)
+    bob.page.locator(".item", has_text=name).locator("input").check()
+    bob.page.locator("#picks").get_by_role("button", name="Snooze").click()
+    bob.page.get_by_role("button", name="In an hour").click()
+    expect(bob.row(name)).to_have_count(0)
+    bob.page.get_by_role("button", name="Undo").click()
+    expect(bob.row(name)).to_have_count(1)

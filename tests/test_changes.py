@@ -1,0 +1,224 @@
+"""Menus and forms that change one conversation or several at once, undoing it, and saved views."""
+
+import html
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.utils import timezone
+
+from conversations.actions import assign, close, create_label, label, post_message, prioritize
+from conversations.agent.changes import moments
+from conversations.models import Agent, Conversation, Label, SavedView, Website
+from tests.conftest import Page
+
+pytestmark = pytest.mark.django_db
+
+
+def begin(name: str = "Alice", website: Website | None = None) -> Conversation:
+    """A conversation of a customer."""
+    return post_message(content="Hello?", name=name, website=website).conversation
+
+
+def now(*conversations: Conversation) -> list[Conversation]:
+    """The conversations as they are now."""
+    return [Conversation.objects.get(pk=each.pk) for each in conversations]
+
+
+def undo(page: Page, response: Any, **headers: Any) -> Any:
+    """Press Undo."""
+    found = re.search(r'name="changed" value="([^"]*)"', response.content.decode())
+    assert found
+    return page.post("/inbox/undo/", {"changed": html.unescape(found[1])}, **headers)
+
+
+def pks(*conversations: Conversation) -> list[str]:
+    """The values of their boxes."""
+    return [f"{each.pk}-{each.last_message_id}" for each in conversations]
+
+
+@pytest.mark.parametrize("way", ["with scripts", "without"])
+def test_several_conversations_are_changed_at_once_and_changed_back(
+    bobs: Page, bob: Agent, carol: Agent, way: str
+) -> None:
+    one, two, three = begin(), begin(), begin()
+    billing = create_label(name="Billing")
+    label(conversation=two, add=[billing])
+    assign(conversation=one, to=bob)
+    send = bobs.htmx if way == "with scripts" else bobs.post
+    tomorrow = (timezone.now() + timedelta(days=1)).isoformat()
+    steps: list[tuple[dict[str, Any], Callable[[Conversation], Any], list[Any], list[Any]]] = [
+        ({"assignee": carol.pk}, lambda each: each.assignee_id, [bob.pk, None], [carol.pk, carol.pk]),
+        ({"assignee": ""}, lambda each: each.assignee_id, [bob.pk, None], [None, None]),
+        ({"priority": "4"}, lambda each: each.priority, [None, None], [4, 4]),
+        ({"add": billing.pk}, lambda each: each.labels, [[], [billing.pk]], [[billing.pk], [billing.pk]]),
+        ({"remove": billing.pk}, lambda each: each.labels, [[], [billing.pk]], [[], []]),
+        ({"until": tomorrow}, lambda each: each.is_snoozed, [False, False], [True, True]),
+        ({"status": "CLOSED"}, lambda each: each.status, ["OPEN", "OPEN"], ["CLOSED", "CLOSED"]),
+    ]
+    for form, read, before, after in steps:
+        response = send("/inbox/changes/", {"pk": pks(one, two), **form})
+        assert response.status_code == 200, form
+        assert [read(each) for each in now(one, two)] == after, form
+        assert "Undo" in response.content.decode()
+        assert undo(bobs, response).status_code == 200
+        assert [read(each) for each in now(one, two)] == before, form
+    [untouched] = now(three)
+    assert (untouched.assignee_id, untouched.priority, untouched.labels, untouched.is_open) == (None, None, [], True)
+
+
+def test_undo_leaves_alone_what_has_been_changed_since(bobs: Page, bob: Agent, carol: Agent) -> None:
+    one, two = begin(), begin()
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "assignee": bob.pk})
+    assign(conversation=one, to=carol)
+    assert "Undone." in undo(bobs, response).content.decode()
+    assert [each.assignee_id for each in now(one, two)] == [carol.pk, None]
+    assert "changed since" in undo(bobs, response).content.decode()
+
+
+def test_undo_of_labels_keeps_those_that_others_have_put_on(bobs: Page) -> None:
+    one, billing, refund = begin(), create_label(name="Billing"), create_label(name="Refund")
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(one), "add": billing.pk})
+    label(conversation=one, add=[refund])
+    undo(bobs, response)
+    assert now(one)[0].labels == [refund.pk]
+
+
+@pytest.mark.parametrize("value", ["", "x", "W10:1:x:y"])
+def test_an_undo_that_was_made_up_is_refused(bobs: Page, talk: Conversation, value: str) -> None:
+    assert bobs.htmx("/inbox/undo/", {"changed": value}).status_code == 422
+
+
+def test_closing_several_leaves_open_what_has_a_new_message(bobs: Page) -> None:
+    one, two = begin(), begin()
+    values = pks(one, two)
+    post_message(content="Wait!", conversation=one)
+    response = bobs.htmx("/inbox/changes/", {"pk": values, "status": "CLOSED"})
+    assert [each.is_open for each in now(one, two)] == [True, False]
+    assert "1 stays open: it has a new message." in response.content.decode()
+
+
+def test_a_label_is_made_on_the_spot(bobs: Page, talk: Conversation) -> None:
+    bobs.htmx("/inbox/changes/", {"pk": talk.pk, "name": "Große Rechnung", "colour": "teal"})
+    made = Label.objects.get()
+    assert (made.name, made.colour, now(talk)[0].labels) == ("Große Rechnung", "teal", [made.pk])
+    page = bobs.get(f"/inbox/{talk.pk}/").content.decode()
+    assert page.count('<bdi class="chip label-teal">Große Rechnung</bdi>') == 2  # in the list and above the messages
+
+
+def test_what_cannot_be_understood_changes_nothing_and_says_why(bobs: Page, talk: Conversation) -> None:
+    before = now(talk)[0].updated_at
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "Select at least one"),
+        ({"pk": "999999999", "status": "CLOSED"}, "Select at least one"),
+        ({"pk": talk.pk}, "Choose what to change"),
+        ({"pk": talk.pk, "name": "  "}, "A label needs a name"),
+        ({"pk": talk.pk, "at": "soon"}, "Enter a date"),
+        ({"pk": talk.pk, "until": "2020-01-01T09:00"}, "in the past"),
+        ({"pk": talk.pk, "until": "2999-01-01T09:00"}, "too far"),
+        ({"pk": talk.pk, "until": "0001-01-01T00:00+14:00"}, "Enter a date"),
+    ]
+    for form, sentence in wrong:
+        for send in (bobs.htmx, bobs.post):
+            response = send("/inbox/changes/", form)
+            assert response.status_code == 422, form
+            assert sentence in response.content.decode(), form
+    for form in (
+        {"pk": talk.pk, "priority": "9"},
+        {"pk": talk.pk, "add": "99999"},
+        {"pk": talk.pk, "assignee": "99999"},
+    ):
+        assert "Nothing has changed." in bobs.htmx("/inbox/changes/", form).content.decode()
+    assert now(talk)[0].updated_at == before
+
+
+def test_moments_are_in_the_time_zone_of_the_browser(bobs: Page, talk: Conversation) -> None:
+    friday = datetime(2026, 11, 27, 23, 30, tzinfo=ZoneInfo("America/New_York"))
+    assert [each.value[:16] for each in moments(friday)] == ["2026-11-28T00:30", "2026-11-28T09:00", "2026-11-30T09:00"]
+    sunday = datetime(2026, 11, 29, 8, 0, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert [each.value[:16] for each in moments(sunday)][1:] == ["2026-11-30T09:00", "2026-12-07T09:00"]
+    menu = bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=Asia/Tokyo").content.decode()
+    assert "T09:00+09:00" in menu
+    assert "Asia/Tokyo" in menu
+    assert "UTC" in bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=../../x").content.decode()
+    at = (timezone.now() + timedelta(days=2)).strftime("%Y-%m-%dT12:00")
+    bobs.post("/inbox/changes/", {"pk": talk.pk, "at": at, "zone": "Asia/Tokyo"})
+    assert now(talk)[0].snoozed_until == datetime.fromisoformat(f"{at}+09:00")
+
+
+def test_each_menu_opens_for_one_and_for_several_with_scripts_and_without(bobs: Page) -> None:
+    one, two = begin("Alice"), begin("Zed")
+    label(conversation=one, add=[create_label(name="Billing")])
+    prioritize(conversation=one, priority=3)
+    for menu, words in [("assign", "Nobody"), ("label", "Billing"), ("priority", "Urgent"), ("snooze", "In an hour")]:
+        part = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "menu": menu}).content.decode()
+        assert words in part
+        assert "2 conversations" in part
+        assert "<html" not in part
+        whole = bobs.get(f"/inbox/changes/?menu={menu}&pk={one.pk}").content.decode()
+        assert words in whole
+        assert "<html" in whole
+        assert f'name="pk" value="{one.pk}"' in whole
+    assert bobs.htmx("/inbox/changes/?menu=nonsense&pk=1").status_code == 422
+
+
+def test_agents_change_only_what_they_may_see(bobs: Page, bob: Agent, carol: Agent) -> None:
+    shop = Website.objects.create(key="shop", name="Shop")
+    shop.agents.add(bob)
+    elsewhere, there = begin(), begin(website=shop)
+    bobs.htmx("/inbox/changes/", {"pk": pks(elsewhere, there), "status": "CLOSED"})
+    assert [each.is_open for each in now(elsewhere, there)] == [True, False]
+    assert bobs.htmx("/inbox/changes/", {"pk": pks(elsewhere), "menu": "label"}).status_code == 422
+    carols = Page()
+    carols.force_login(carol)
+    response = carols.htmx("/inbox/changes/", {"pk": pks(elsewhere), "assignee": bob.pk})  # he does not see it
+    assert "Nothing has changed." in response.content.decode()
+
+
+def test_views_are_saved_for_oneself_and_for_the_team(bobs: Page, carols: Page, bob: Agent) -> None:
+    billing = create_label(name="Billing")
+    label(conversation=begin(), add=[billing])
+    begin()
+    query = f"?label={billing.pk}&order=waiting"
+    assert bobs.post(f"/inbox/views/{query}", {"name": "Billing first"})["Location"] == f"/inbox/{query}"
+    assert bobs.post("/inbox/views/?whose=mine", {"name": "Ours", "team": "on"}).status_code == 302
+    page = bobs.get(f"/inbox/{query}").content.decode()
+    assert '<span class="label" dir="auto">Billing first</span> <span class="n">1</span>' in page
+    assert "Delete the view “Billing first”" in page
+    theirs = carols.get("/inbox/").content.decode()
+    assert "Ours" in theirs
+    assert "Billing first" not in theirs
+    own = SavedView.objects.get(owner=bob)
+    assert carols.post(f"/inbox/views/{own.pk}/delete/").status_code == 404
+    bobs.post(f"/inbox/views/?{own.query}", {"name": "Billing first"})  # again: it is the same one
+    assert SavedView.objects.count() == 2
+    assert bobs.post(f"/inbox/views/{own.pk}/delete/").status_code == 302
+    assert bobs.post(f"/inbox/views/{own.pk}/delete/").status_code == 302
+    assert [each.name for each in SavedView.objects.all()] == ["Ours"]
+    assert bobs.post("/inbox/views/", {"name": " "}).status_code == 422
+
+
+def test_tabs_have_counts_up_to_99(bobs: Page, bob: Agent) -> None:
+    talk = begin()
+    assign(conversation=begin(), to=bob)
+    close(conversation=begin())
+    Conversation.objects.bulk_create(
+        Conversation(website=talk.website, assignee=bob, last_message_id=n) for n in range(99)
+    )
+    page = bobs.get("/inbox/list/?whose=mine").content.decode()
+    counts = dict(re.findall(r'id="tab-(\w+)".*?<span class="n">([\d+]*)</span>', page))
+    assert counts == {"open": "99+", "snoozed": "0", "closed": "0", "all": "99+", "mine": "99+", "nobody": "1"}
+
+
+def test_another_list_is_told_from_the_same_one_again(bobs: Page, talk: Conversation) -> None:
+    same = bobs.htmx("/inbox/list/?whose=mine&shown=%3Fwhose%3Dmine", **{"HX-Trigger": "tab-mine"})
+    assert "HX-Push-Url" not in same
+    assert 'id="lists"' not in same.content.decode()
+    other = bobs.htmx(f"/inbox/list/?whose=mine&shown=&chosen={talk.pk}", **{"HX-Trigger": "tab-mine"})
+    assert other["HX-Push-Url"] == f"/inbox/{talk.pk}/?whose=mine"
+    assert 'id="lists"' in other.content.decode()
+    back = bobs.htmx("/inbox/list/?whose=mine&shown=", **{"HX-Trigger": "list"})
+    assert "HX-Push-Url" not in back
