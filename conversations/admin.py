@@ -18,6 +18,7 @@ from conversations.models import (
     Attachment,
     Contact,
     Conversation,
+    DeskEntry,
     Label,
     Message,
     Origin,
@@ -228,6 +229,16 @@ class MessageAdmin(ReadOnly):
 
     list_display = ("id", "conversation", "author", "agent", "created_at")
     list_filter = ("author",)
+    list_select_related = ("conversation", "agent")
+    exclude = ("client_id",)
+
+
+@admin.register(DeskEntry)
+class DeskEntryAdmin(ReadOnly):
+    """Notes and activities, which only agents see."""
+
+    list_display = ("id", "conversation", "kind", "agent", "created_at")
+    list_filter = ("kind",)
     list_select_related = ("conversation", "agent")
     exclude = ("client_id",)
 

@@ -29,7 +29,8 @@ SECRETS: dict[type[models.Model], set[str]] = {
     User: {"password"},
     Website: {"identity_secret", "identity_secret_before", "hmac_secret", "hmac_secret_before"},
 }
-NOT_SECRET = {"Website.key", "Session.session_key"}  # no admin is registered for sessions
+# No admin is registered for sessions. Who knows the client_id of a note may, as an agent, send the same note again.
+NOT_SECRET = {"Website.key", "Session.session_key", "DeskEntry.client_id"}
 
 ADMINS = list(admin.site._registry.values())
 MODELS = [model for name in ("conversations", "auth") for model in apps.get_app_config(name).get_models()]
