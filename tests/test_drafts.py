@@ -154,3 +154,10 @@ def test_the_oldest_drafts_go_and_those_of_deleted_conversations(
 def test_an_absurd_age_counts_as_a_month(bobs: Page, bob: Agent, talk: Conversation) -> None:
     assert types(bobs, talk, "Hello", age=10**18).status_code == 204
     assert Draft.objects.get().typed_at > timezone.now() - timedelta(days=31)
+
+
+def test_the_list_shows_which_conversations_have_a_draft(bobs: Page, carols: Page, talk: Conversation) -> None:
+    post_message(content="Hi")
+    types(bobs, talk, "Hello")
+    assert bobs.get("/inbox/list/").content.decode().count('class="has-draft"') == 1
+    assert 'class="has-draft"' not in carols.get("/inbox/list/").content.decode()

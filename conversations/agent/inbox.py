@@ -19,7 +19,7 @@ from django.views.decorators.http import require_GET
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import Chip, chips_by_id, render_chips
 from conversations.agent.filters import Filters
-from conversations.models import Agent, Author, Conversation, SavedView, View, Website
+from conversations.models import Agent, Author, Conversation, Draft, SavedView, View, Website
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -135,6 +135,7 @@ class Row(NamedTuple):
     snoozed_until: datetime | None  # None if it is not snoozed
     is_back: bool  # from being snoozed, and no agent has written since
     last: int  # its last message
+    has_draft: bool  # of the agent
     language: str | None
 
 
@@ -146,6 +147,7 @@ class RowKind(NamedTuple):
     chosen: bool
     priority: int | None
     is_back: bool
+    has_draft: bool
 
 
 ROW = PreparedTemplate(
@@ -198,7 +200,7 @@ def _render_row(row: Row) -> SafeString:
         "snoozed_time": _short(until) if until else "",
         "pick": _("Select %(name)s") % {"name": avatar.name},
     }
-    return ROW.render(RowKind(row.answered, row.urgency, row.chosen, row.priority, row.is_back), values)
+    return ROW.render(RowKind(row.answered, row.urgency, row.chosen, row.priority, row.is_back, row.has_draft), values)
 
 
 def _short(at: datetime) -> str:
@@ -225,6 +227,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
     websites = Website.objects.visible_to(agent)
     names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
     found = agent.visible_conversations().inbox(agent, filters.view(agent, websites), most + 1, filters.cursor)
+    drafts = Draft.objects.conversations_of(agent) if found else set()
     labels = chips_by_id() if any(entry.label_ids for entry in found) else {}
     more = filters.query_string(after=filters.cursor_of(found[most - 1])) if len(found) > most else ""
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
@@ -247,6 +250,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
             snoozed_until=entry.snoozed_until if entry.snoozed_until and entry.snoozed_until > now else None,
             is_back=entry.status == "OPEN" and entry.snoozed_until is not None and entry.snoozed_until <= now,
             last=entry.last_message_id,
+            has_draft=entry.pk in drafts,
             language=language,
         )
         for entry in found[:most]
