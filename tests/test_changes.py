@@ -1,6 +1,7 @@
 """Menus and forms that change one conversation or several at once, undoing it, and saved views."""
 
 import html
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -222,3 +223,21 @@ def test_another_list_is_told_from_the_same_one_again(bobs: Page, talk: Conversa
     assert 'id="lists"' in other.content.decode()
     back = bobs.htmx("/inbox/list/?whose=mine&shown=", **{"HX-Trigger": "list"})
     assert "HX-Push-Url" not in back
+
+
+@pytest.mark.parametrize("query", ["", "?order=waiting", "?whose=nobody"])
+def test_after_closing_an_agent_is_where_they_have_chosen_to_be(bobs: Page, query: str) -> None:
+    oldest, middle, newest = begin(), begin(), begin()
+    below = [middle, oldest] if query != "?order=waiting" else [newest, oldest]
+    assert bobs.post(f"/inbox/{middle.pk}/close/{query}")["Location"] == f"/inbox/{middle.pk}/{query}"
+    bobs.post(f"/inbox/{middle.pk}/open/")
+    assert bobs.post(f"/inbox/after-closing/{query}", {"then": "next"})["Location"] == f"/inbox/{query}"
+    above = newest if query != "?order=waiting" else middle
+    assert bobs.post(f"/inbox/{above.pk}/close/{query}")["Location"] == f"/inbox/{below[0].pk}/{query}"
+    response = bobs.htmx(f"/inbox/{below[0].pk}/close/{query}", {})
+    assert json.loads(response["HX-Location"])["path"] == f"/inbox/{oldest.pk}/{query}"
+    assert bobs.post(f"/inbox/{oldest.pk}/close/{query}")["Location"] == f"/inbox/{query}"  # none is left
+    bobs.post(f"/inbox/{oldest.pk}/open/")
+    bobs.post("/inbox/after-closing/", {"then": "list"})
+    assert bobs.post(f"/inbox/{oldest.pk}/close/{query}")["Location"] == f"/inbox/{query}"
+    assert bobs.post("/inbox/after-closing/", {"then": "nonsense"}).status_code == 422

@@ -13,7 +13,7 @@ from redis import RedisError
 
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
-from conversations.agent import canned_replies, customer_details
+from conversations.agent import after_closing, canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
@@ -148,16 +148,18 @@ def take(request: AgentRequest, pk: int) -> HttpResponse:
 @require_POST
 def close(request: AgentRequest, pk: int) -> HttpResponse:
     """Close the conversation, unless the customer has written since the message `last`, the newest on the screen."""
-    last_seen = parse_number(request.POST.get("last", ""))
+    last_seen, then = parse_number(request.POST.get("last", "")), after_closing.chosen(request)
+    conversation = _get_or_404(request, pk)
+    next_one = after_closing.find_next(request, conversation) if then == "next" else None
     try:
-        conversation = actions.close(conversation=_get_or_404(request, pk), by=request.agent, last_seen=last_seen)
+        conversation = actions.close(conversation=conversation, by=request.agent, last_seen=last_seen)
     except UnseenMessage:
         notice = _("A new message has come in. Read it first, then close the conversation.")
         response = _state_response(request, _get_or_404(request, pk), notice)
         if request.htmx:
             response["HX-Trigger"] = "inbox, messages"
         return response
-    return _state_response(request, conversation)
+    return _state_response(request, conversation) if then == "stay" else after_closing.leave(request, next_one)
 
 
 @agent_required

@@ -16,6 +16,7 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
+from conversations.agent import after_closing
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import Chip, chips_by_id, render_chips
 from conversations.agent.filters import Filters
@@ -290,6 +291,7 @@ def render_lists(
         chosen = next((tab.name for tab in groups[2] if tab.is_chosen), "")
         context |= _choices(filters, agent, websites) | {"chosen": chosen, "views": groups[2]}
         context["csrf_token"] = get_token(request)
+        context |= {"after_closing": after_closing.chosen(request), "after_closing_choices": after_closing.CHOICES}
     return render_to_string("agent/_lists.html", context)
 
 

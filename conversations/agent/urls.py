@@ -3,7 +3,16 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from conversations.agent import canned_replies, changes, conversation, drafts, inbox, passwords, saved_views
+from conversations.agent import (
+    after_closing,
+    canned_replies,
+    changes,
+    conversation,
+    drafts,
+    inbox,
+    passwords,
+    saved_views,
+)
 from conversations.agent.sign_in import SignInView
 
 app_name = "agent"
@@ -12,6 +21,7 @@ urlpatterns = [
     path("list/", inbox.list_only, name="list"),
     path("changes/", changes.changes, name="changes"),
     path("undo/", changes.undo_changes, name="undo"),
+    path("after-closing/", after_closing.choose, name="after-closing"),
     path("views/", saved_views.save, name="views"),
     path("views/<int:pk>/delete/", saved_views.delete, name="delete-view"),
     path("sign-in/", SignInView.as_view(), name="sign-in"),

@@ -1,0 +1,64 @@
+"""Where an agent is after closing a conversation: a choice of theirs, kept in a cookie of their browser."""
+
+import json
+
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+
+from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.filters import Filters
+from conversations.models import Conversation, Cursor, Website
+
+COOKIE = "after_closing"
+YEAR = 365 * 24 * 3600  # seconds
+CHOICES = {"stay": _("Stay here"), "next": _("Open the next one"), "list": _("Go to the list")}
+
+
+def chosen(request: AgentRequest) -> str:
+    """What this browser's agent has chosen, one of CHOICES."""
+    choice = request.COOKIES.get(COOKIE, "")
+    return choice if choice in CHOICES else "stay"
+
+
+@agent_required
+@require_POST
+def choose(request: AgentRequest) -> HttpResponse:
+    """Keep the choice `then`, and show the list again."""
+    choice = request.POST.get("then", "")
+    if choice not in CHOICES:
+        return HttpResponse("then is stay, next or list.", status=422, content_type="text/plain")
+    response = redirect(reverse("agent:inbox") + Filters.from_request(request).query)
+    secure = request.is_secure()
+    response.set_cookie(COOKIE, choice, max_age=YEAR, path="/inbox/", secure=secure, httponly=True, samesite="Lax")
+    return response
+
+
+def find_next(request: AgentRequest, conversation: Conversation) -> int | None:
+    """The conversation below this one in the agent's list or, if it is the last one, the first; None if it is alone.
+
+    `conversation` is as it was before it was closed.
+    """
+    filters, agent = Filters.from_request(request), request.agent
+    view = filters.view(agent, Website.objects.visible_to(agent))
+    cursor: Cursor | None = Cursor(conversation.last_message_id)
+    if view.status == "snoozed" or view.order == "waiting":
+        moment = conversation.snoozed_until if view.status == "snoozed" else conversation.waiting_since
+        cursor = Cursor(conversation.pk, moment) if moment else None
+    everything = agent.visible_conversations()
+    found = everything.inbox(agent, view, 1, cursor) or everything.inbox(agent, view, 2)
+    return next((entry.pk for entry in found if entry.pk != conversation.pk), None)
+
+
+def leave(request: AgentRequest, next_one: int | None) -> HttpResponse:
+    """Go to the next conversation or, if there is none, to the list."""
+    query = Filters.from_request(request).query
+    url = (reverse("agent:conversation", args=[next_one]) if next_one else reverse("agent:inbox")) + query
+    if not request.htmx:
+        return redirect(url)
+    location = {"path": url, "target": "#conversation", "swap": "innerHTML"}
+    if next_one is None:
+        location["select"] = "#conversation > *"
+    return HttpResponse(status=204, headers={"HX-Location": json.dumps(location), "HX-Trigger": "inbox"})
