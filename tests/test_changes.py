@@ -71,6 +71,30 @@ def test_several_conversations_are_changed_at_once_and_changed_back(
     assert (untouched.assignee_id, untouched.priority, untouched.labels, untouched.is_open) == (None, None, [], True)
 
 
+def test_the_thread_says_who_changed_what(bobs: Page, carols: Page, talk: Conversation) -> None:
+    billing = create_label(name="Billing <b>")
+    for form in (
+        {"add": billing.pk},
+        {"remove": billing.pk},
+        {"priority": "4"},
+        {"priority": ""},
+        {"until": "2030-01-02T09:00+00:00"},
+        {"until": ""},
+    ):
+        bobs.htmx("/inbox/changes/", {"pk": talk.pk, **form})
+    for reader, who in ((bobs, "You"), (carols, "Bob")):
+        page = reader.get(f"/inbox/{talk.pk}/").content.decode()
+        for what in (
+            "added the label Billing &lt;b&gt;",
+            "removed the label Billing &lt;b&gt;",
+            "set the priority to urgent",
+            "removed the priority",
+            "snoozed this until January 2 09:00 UTC",
+            "ended the snooze",
+        ):
+            assert f"{who} {what}" in page
+
+
 def test_undo_leaves_alone_what_has_been_changed_since(bobs: Page, bob: Agent, carol: Agent) -> None:
     one, two = begin(), begin()
     response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "assignee": bob.pk})

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce_to_agents
 from conversations.models import Conversation, ConversationLabel, Label
+from conversations.models.desk_entry import Kind
 from conversations.models.label import MAX_ON_CONVERSATION
 
 if TYPE_CHECKING:
@@ -46,7 +48,12 @@ def label(
             for pk in ids
             if pk not in known
         )
+        before, now = set(conversation.labels), set(ids)
         conversation.label_ids = " ".join(map(str, ids)) or None
-        conversation.save_changes("label_ids")
+        shown = {each.pk: each.name for each in (*add, *remove)}
+        for kind, changed in ((Kind.LABELLED, now - before), (Kind.UNLABELLED, before - now)):
+            for pk in sorted(changed & shown.keys()):
+                record(conversation, kind, by, content=shown[pk])
+        conversation.save_changes("label_ids", "last_entry_id")
     announce_to_agents(conversation)  # also again: the first time it may have been labelled without that
     return conversation

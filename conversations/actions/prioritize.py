@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce_to_agents
 from conversations.models import Conversation
+from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -17,6 +19,7 @@ def prioritize(*, conversation: Conversation, priority: int | None, by: "User | 
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.priority != priority:
         conversation.priority = priority
-        conversation.save_changes("priority")
+        record(conversation, Kind.PRIORITIZED, by, content=str(priority or ""))
+        conversation.save_changes("priority", "last_entry_id")
     announce_to_agents(conversation)  # also again: the first time it may have been set without that
     return conversation

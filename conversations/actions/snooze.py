@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.actions.record import record
 from conversations.announce import announce_to_agents
 from conversations.models import Conversation
+from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -21,6 +23,7 @@ def snooze(*, conversation: Conversation, until: datetime | None, by: "User | No
     conversation = Conversation.objects.lock(conversation.pk)
     if conversation.is_open and conversation.snoozed_until != until:
         conversation.snoozed_until = until
-        conversation.save_changes("snoozed_until")
+        record(conversation, Kind.SNOOZED if until else Kind.UNSNOOZED, by, content=until.isoformat() if until else "")
+        conversation.save_changes("snoozed_until", "last_entry_id")
     announce_to_agents(conversation)  # also again: the first time it may have been snoozed without that
     return conversation

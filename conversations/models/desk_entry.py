@@ -31,6 +31,11 @@ class Kind(models.TextChoices):
     UNASSIGNED = "unassigned", gettext_lazy("unassigned")
     CLOSED = "closed", gettext_lazy("closed")
     REOPENED = "reopened", gettext_lazy("reopened")
+    LABELLED = "labelled", gettext_lazy("labelled")
+    UNLABELLED = "unlabelled", gettext_lazy("unlabelled")
+    PRIORITIZED = "prioritized", gettext_lazy("prioritized")
+    SNOOZED = "snoozed", gettext_lazy("snoozed")
+    UNSNOOZED = "unsnoozed", gettext_lazy("no longer snoozed")
 
 
 class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
@@ -98,7 +103,7 @@ class DeskEntry(models.Model):
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     # To whom something was assigned, for example.
     about = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
-    # The text of a note; the name of a label, for example.
+    # The text of a note, the name of a label, a priority or nothing, or until when it is snoozed (ISO 8601).
     content = models.TextField(max_length=MAX_LENGTH, blank=True)
     client_id = models.UUIDField(null=True, unique=True, editable=False)
 

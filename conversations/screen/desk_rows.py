@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import User
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from conversations.models import Agent, DeskEntry
+from conversations.models import Agent, Conversation, DeskEntry
 from conversations.models.desk_entry import Kind
 from conversations.screen.avatars import Avatar
 from conversations.screen.links import linkify
@@ -71,13 +73,20 @@ def render_row(row: DeskRow, day: str) -> SafeString:
 def what_happened(entry: DeskEntry, reader: Agent) -> str:
     """A sentence about an activity, as this agent reads it."""
     who, whom = entry.agent, entry.about
-    names = {"who": _name(who), "whom": _name(whom)}
+    names = {"who": _name(who), "whom": _name(whom), "what": _detail(entry)}
     by_reader, to_reader = entry.agent_id == reader.pk, entry.about_id == reader.pk
     sentences = {
         Kind.CLOSED: (_("You closed the conversation"), _("%(who)s closed the conversation")),
         Kind.REOPENED: (_("You reopened the conversation"), _("%(who)s reopened the conversation")),
         Kind.UNASSIGNED: (_("You removed the assignment"), _("%(who)s removed the assignment")),
         Kind.ASSIGNED: (_("You assigned this to %(whom)s"), _("%(who)s assigned this to %(whom)s")),
+        Kind.LABELLED: (_("You added the label %(what)s"), _("%(who)s added the label %(what)s")),
+        Kind.UNLABELLED: (_("You removed the label %(what)s"), _("%(who)s removed the label %(what)s")),
+        Kind.PRIORITIZED: (_("You set the priority to %(what)s"), _("%(who)s set the priority to %(what)s"))
+        if entry.content
+        else (_("You removed the priority"), _("%(who)s removed the priority")),
+        Kind.SNOOZED: (_("You snoozed this until %(what)s"), _("%(who)s snoozed this until %(what)s")),
+        Kind.UNSNOOZED: (_("You ended the snooze"), _("%(who)s ended the snooze")),
     }
     if entry.kind == Kind.ASSIGNED and entry.agent_id == entry.about_id:
         sentence = _("You took the conversation") if by_reader else _("%(who)s took the conversation")
@@ -87,6 +96,16 @@ def what_happened(entry: DeskEntry, reader: Agent) -> str:
         mine, others = sentences[Kind(entry.kind)]
         sentence = mine if by_reader else others
     return sentence % names
+
+
+def _detail(entry: DeskEntry) -> str:
+    """The label, the priority or the moment of an activity."""
+    if entry.kind == Kind.PRIORITIZED and entry.content:
+        return str(Conversation.Priority(int(entry.content)).label)
+    if entry.kind == Kind.SNOOZED:
+        until = timezone.localtime(datetime.fromisoformat(entry.content))
+        return f"{date_format(until, 'MONTH_DAY_FORMAT')} {until:%H:%M %Z}"
+    return entry.content
 
 
 def _name(user: User | None) -> str:
