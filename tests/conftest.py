@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ from uuid import UUID
 import pytest
 import redis
 from django.conf import settings
+from django.conf.global_settings import PASSWORD_HASHERS
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.management import call_command
 from django.db import connection, connections
 from django.db.models.signals import post_migrate
 from django.dispatch import receiver
@@ -405,14 +408,15 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Iterator[Server]:
-    """A server with an agent bob, whose password is PASSWORD."""
+    """A server with the agents bob and carol, whose password is PASSWORD."""
     with django_db_blocker.unblock():
         for url in server_database(tmp_path_factory.mktemp("server")):
             files = str(tmp_path_factory.mktemp("files"))
             server = Server({"DEBUG": "on", "RATE_LIMITS": "off", "DATABASE_URL": url, "FILES": files})
-            server.manage("migrate", "--verbosity", "0")
-            server.manage("createagent", "bob", "--password", PASSWORD)
-            server.manage("createagent", "carol", "--password", PASSWORD)
+            with default_database(url), override_settings(PASSWORD_HASHERS=PASSWORD_HASHERS):
+                call_command("migrate", verbosity=0)  # here, because each process takes a second to start
+                for name in ("bob", "carol"):
+                    call_command("createagent", name, password=PASSWORD, stdout=StringIO())
             server.start()
             yield server
             if server.process and server.process.poll() is None:

@@ -169,9 +169,28 @@ def test_a_database_that_earlier_versions_have_migrated_gets_the_schema_of_a_new
         begin(server(version), "after it")
 
 
-@pytest.mark.parametrize("number", ["0003", "0004", "0005", "0006", "0007", "0008", "0010"])
+UNDONE = pytest.mark.skipif(
+    "mysql" not in os.environ["DATABASE_URL"], reason="This database undoes it, as it does 0004."
+)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param("0003", marks=UNDONE),
+        "0004",
+        "0005",
+        pytest.param("0006", marks=UNDONE),
+        pytest.param("0007", marks=UNDONE),
+        "0008",
+        "0010",
+    ],
+)
 def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number: str) -> None:
-    """MariaDB does not undo changes of the schema. Earlier servers begin conversations in between."""
+    """MariaDB does not undo changes of the schema, and nobody does without `atomic`.
+
+    Earlier servers begin conversations in between.
+    """
     first = server(NAMES[0])
     name = next(name for name in NAMES if name.startswith(number))
     before = NAMES[NAMES.index(name) - 1]
