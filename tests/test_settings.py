@@ -1,11 +1,13 @@
 """With wrong settings Chatsite does not start, and explains why."""
 
+import json
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,61 @@ from tests.conftest import ROOT
 GOOD = {"SECRET_KEY": "0123456789" * 5, "ALLOWED_HOSTS": "chat.example.com", "DEBUG": "off"}
 
 
-def run_check(**environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py check --deploy` with this environment only."""
-    env = {"PATH": os.environ["PATH"], **environment}
-    command = [sys.executable, "-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+Check = Callable[..., "subprocess.CompletedProcess[str]"]
+
+CHECK = ["manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+
+FORKS = """
+import json, os, runpy, sys
+import django.core.management.commands.check, django.db, django.http, django.template, django.urls
+import chatsite.environment
+for line in sys.stdin:
+    environment, streams, arguments = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
+    sys.exit()
+"""
+"""Runs commands in copies of a process that has imported what takes long and depends on no setting."""
+
+
+@pytest.fixture(scope="module")
+def run_check(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Check]:
+    """Runs `manage.py check --deploy` with an environment only."""
+    streams = [str(tmp_path_factory.mktemp("check") / name) for name in ("stdout", "stderr")]
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", FORKS],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        asked, answers = process.stdin, process.stdout
+
+        def run(**environment: str) -> "subprocess.CompletedProcess[str]":
+            env = {"PATH": os.environ["PATH"], **environment}
+            print(json.dumps([env, streams, CHECK]), file=asked, flush=True)
+            code = int(answers.readline())
+            stdout, stderr = (Path(path).read_text() for path in streams)
+            return subprocess.CompletedProcess(CHECK, code, stdout, stderr)
+
+        yield run
 
 
 def test_good_settings_pass_the_deployment_check() -> None:
-    done = run_check(**GOOD)
+    env = {"PATH": os.environ["PATH"], **GOOD}
+    command = [sys.executable, "-W", "error", *CHECK]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -139,7 +187,7 @@ def test_good_settings_pass_the_deployment_check() -> None:
         ({"CSRF_TRUSTED_ORIGINS": "https://shop.example/path"}, "an origin looks like https://shop.example"),
     ],
 )
-def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> None:
+def test_a_wrong_setting_is_explained(run_check: Check, change: dict[str, str], sentence: str) -> None:
     done = run_check(**{**GOOD, **change})
     assert done.returncode != 0
     assert sentence in done.stderr
@@ -166,7 +214,7 @@ def test_a_wrong_setting_is_explained(change: dict[str, str], sentence: str) -> 
         {"HOST": "unix:/run/chatsite.sock", "TRUSTED_PROXIES": "1"},
     ],
 )
-def test_an_unusual_setting_is_accepted(change: dict[str, str]) -> None:
+def test_an_unusual_setting_is_accepted(run_check: Check, change: dict[str, str]) -> None:
     done = run_check(**{**GOOD, **change})
     assert done.returncode == 0, done.stderr
 
@@ -185,7 +233,7 @@ def test_a_cache_that_hangs_is_given_up_soon(url: str) -> None:
     assert done.stdout == "0.25 0.25\n", done.stderr
 
 
-def test_all_wrong_settings_are_reported_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once(run_check: Check) -> None:
     done = run_check(DEBUG="off", PORT="x")
     for name in ["SECRET_KEY", "ALLOWED_HOSTS", "PORT"]:
         assert f"  - {name} is" in done.stderr
