@@ -161,3 +161,19 @@ def test_the_list_shows_which_conversations_have_a_draft(bobs: Page, carols: Pag
     types(bobs, talk, "Hello")
     assert bobs.get("/inbox/list/").content.decode().count('class="has-draft"') == 1
     assert 'class="has-draft"' not in carols.get("/inbox/list/").content.decode()
+
+
+def test_a_list_has_the_conversations_with_a_draft(bobs: Page, carols: Page, talk: Conversation) -> None:
+    other = post_message(content="Hi", name="Zoe").conversation
+    assert "tab-drafts" not in bobs.get("/inbox/").content.decode()
+    types(bobs, other, "Hello")
+    types(carols, talk, "Hello")
+    page = bobs.get("/inbox/").content.decode()
+    assert "whose=drafts" in page
+    found = bobs.get("/inbox/?whose=drafts").content.decode()
+    assert f'id="row-{other.pk}"' in found
+    assert f'id="row-{talk.pk}"' not in found
+    assert (
+        "None of these conversations has a draft of yours."
+        in bobs.get("/inbox/?whose=drafts&status=closed").content.decode()
+    )

@@ -31,7 +31,7 @@ class Filters:
     """Which conversations the list shows."""
 
     status: Literal["open", "snoozed", "closed"] = "open"
-    whose: str = "all"  # all, mine, nobody (unassigned) or the id of an agent
+    whose: str = "all"  # all, mine, nobody (unassigned), drafts (with a draft of the agent) or the id of an agent
     website: str = ""  # its key, "" for all
     label: int | None = None
     priority: int | None = None
@@ -57,7 +57,7 @@ class Filters:
             is_known = not website or Website.objects.by_key(website) is not None
         if not is_known:
             website = ""  # pages repeat no text that an attacker may have chosen: see CustomerRequest.listed_host
-        if whose not in {"mine", "nobody"}:
+        if whose not in {"mine", "nobody", "drafts"}:
             whose = str(parse_number(whose) or "all")
         priority = parse_number(query.get("priority", ""))
         cursor = parse_cursor(query.get("after", ""))
@@ -102,7 +102,7 @@ class Filters:
         values = {name: getattr(self, name) for name in DEFAULTS} | changes
         whose: str = values["whose"]
         assignee: int | EllipsisType | None = ...
-        if whose != "all":
+        if whose not in {"all", "drafts"}:
             assignee = agent.pk if whose == "mine" else int(whose) if whose.isdigit() else None
         return View(
             status=values["status"],
@@ -111,6 +111,7 @@ class Filters:
             label_id=values["label"],
             priority=values["priority"],
             order=values["order"] if values["status"] == "open" else "newest",
+            writer=agent.pk if whose == "drafts" else None,
         )
 
     @property

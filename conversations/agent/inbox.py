@@ -90,11 +90,12 @@ def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list
 
 
 def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
-    """The tabs for all, mine and unassigned."""
+    """The tabs for all, mine, unassigned, and those with a draft of the agent."""
     names = {
         "all": pgettext("conversations", "All"),
         "mine": pgettext("conversations", "Mine"),
         "nobody": pgettext("conversations", "Unassigned"),
+        "drafts": pgettext("conversations", "Drafts"),
     }
     return [_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()]
 
@@ -278,6 +279,7 @@ def render_lists(
     groups = [tabs(filters, agent, websites) for tabs in (status_tabs, assignee_tabs, saved_tabs)]
     views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
     counts = dict(zip(views, agent.visible_conversations().counts(views, MOST + 1), strict=True))
+    groups[1] = [tab for tab in groups[1] if tab.id != "tab-drafts" or tab.is_chosen or counts[tab.view]]
     status, whose, saved = ([_render_tab(tab, counts[tab.view]) for tab in tabs] for tabs in groups)
     context: dict[str, Any] = {
         "filters": filters,

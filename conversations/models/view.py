@@ -21,7 +21,7 @@ MAX_VIEWS = 50
 NAME_LENGTH = 60
 """Characters of a saved view's name."""
 
-AGENT, ASSIGNEE, WEBSITE, LABEL, PRIORITY, LAST = -1, -2, -3, -4, -5, -6
+AGENT, ASSIGNEE, WEBSITE, LABEL, PRIORITY, LAST, WRITER = -1, -2, -3, -4, -5, -6, -7
 MOMENT = datetime.fromisoformat("1970-01-01T00:00:00.000001+00:00")
 """Placeholders of prepared queries: see `prepared`."""
 
@@ -52,17 +52,20 @@ class View(NamedTuple):
     priority: int | None = None
     order: Literal["newest", "waiting"] = "newest"
     """`newest` by their last message; `waiting`: only those whose customers wait for an answer, the longest first."""
+    writer: int | None = None
+    """An agent's id: only conversations in which they have a draft, at most 500. The index of drafts serves it."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What decides the SQL of its query."""
         assigned = "all" if self.assignee is ... else "nobody" if self.assignee is None else "one"
-        return (self.status, assigned, *(bool(value) for value in self[2:5]), self.order)
+        return (self.status, assigned, *(bool(value) for value in self[2:5]), self.order, bool(self.writer))
 
     @property
     def values(self) -> dict[Any, Any]:
         """The values for the placeholders in `condition`."""
-        return {ASSIGNEE: self.assignee, WEBSITE: self.website_id, LABEL: self.label_id, PRIORITY: self.priority}
+        values = {ASSIGNEE: self.assignee, WEBSITE: self.website_id, LABEL: self.label_id, PRIORITY: self.priority}
+        return values | {WRITER: self.writer}
 
     @property
     def ordering(self) -> tuple[str, ...]:
@@ -90,6 +93,8 @@ class View(NamedTuple):
             condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
         if self.assignee is not ...:
             condition &= Q(assignee=None if self.assignee is None else ASSIGNEE)
+        if self.writer:
+            condition &= Q(drafts__agent_id=WRITER)
         if self.website_id:
             condition &= Q(website_id=WEBSITE)
         if self.priority:
