@@ -15,9 +15,9 @@ from tests.conftest import PASSWORD, Server
 TIMEOUT = 15_000  # milliseconds, enough for a busy machine
 
 Row = tuple[int | None, str]
-"""A message on a page: its id, or None while it is unsent, and its text."""
+"""A message or note on a page: its id, or None while it is unsent, and its text."""
 
-ROWS = """() => [...document.querySelectorAll(".messages > .message")].map(
+ROWS = """() => [...document.querySelectorAll(".messages > .message:not(.activity)")].map(
     (row) => [row.dataset.id ? Number(row.dataset.id) : null, row.querySelector(".bubble")?.textContent ?? ""])"""
 
 # Log violations of the Content-Security-Policy by script: the browser's own messages differ between versions.
