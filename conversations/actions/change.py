@@ -51,6 +51,7 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
     Those that were deleted meanwhile, or are as wanted already, are passed over.
     """
     changed, unseen = [], 0
+    Label.objects.lock([change.add] if change.add else [])
     for pk in sorted(last_seen)[:MOST]:  # always in this order: so two agents never wait for each other
         conversation = Conversation.objects.lock_if_exists(pk)
         if conversation is None:
@@ -69,8 +70,9 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
 @transaction.atomic
 def undo(*, changed: Iterable[Changed], by: "User") -> int:
     """Change conversations back that are still as they were left, and return how many."""
-    undone = 0
-    for each in sorted(changed):
+    undone, changed = 0, sorted(changed, key=lambda each: each.pk)
+    Label.objects.lock({pk for each in changed if each.field == "labels" for pk in _ids(each.before)})
+    for each in changed:
         conversation = Conversation.objects.lock_if_exists(each.pk)
         if conversation is None:
             continue

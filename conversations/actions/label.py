@@ -27,12 +27,13 @@ def label(
 
     What it has already, or has not, is passed over: the last word of several agents counts.
     """
+    add = Label.objects.lock(each.pk for each in add)  # those that still exist
     conversation = Conversation.objects.lock(conversation.pk)
     gone = {each.pk for each in remove}
     ids = [pk for pk in conversation.labels if pk not in gone]
     ids += [each.pk for each in add if each.pk not in ids]
-    # A label may have been deleted, by now or long ago.
-    names = dict(Label.objects.filter(pk__in=ids).select_for_update().values_list("pk", "folded"))
+    # Others may have been deleted long ago.
+    names = dict(Label.objects.filter(pk__in=ids).values_list("pk", "folded"))
     ids = sorted([pk for pk in ids if pk in names][:MAX_ON_CONVERSATION], key=lambda pk: names[pk])
     if ids != conversation.labels:
         rows = ConversationLabel.objects.filter(conversation=conversation)

@@ -29,6 +29,14 @@ class LabelQuerySet(models.QuerySet["Label"]):
         """All labels, by name."""
         return list(prepared(self, "labels", lambda: self.order_by("folded"), {}, kind=CONTENT))
 
+    def lock(self, pks: "Iterable[int]") -> "list[Label]":
+        """Lock the rows of these labels, by id, until the transaction ends; return those that exist.
+
+        Whoever locks conversations too locks them afterwards: so two agents never wait for each other.
+        """
+        wanted = sorted(pks)
+        return list(self.filter(pk__in=wanted).order_by("pk").select_for_update()) if wanted else []
+
     def by_name(self, name: str) -> "Label | None":
         """The label with this name, in upper or lower case; None if there is none."""
         return self.filter(folded=fold(name)).first()
