@@ -74,24 +74,24 @@ def find_config_problems(config: dict[str, str]) -> Iterator[str]:
     if config.get("appendonly") != "yes":
         yield (
             "Redis does not keep what it has on its disk (appendonly no): a restart would lose messages. Run "
-            "`redis-cli CONFIG SET appendonly yes` and `redis-cli CONFIG REWRITE`, or change redis.conf."
+            "`redis-cli CONFIG SET appendonly yes` and `redis-cli CONFIG REWRITE`."
         )
     fsync = config.get("appendfsync", "")
     if fsync != "always" and (fsync, settings.MESSAGE_LOG_FSYNC) != ("everysec", "everysec"):
         yield (
             f"Redis acknowledges messages before they are on its disk (appendfsync {fsync}): a power cut would lose "
-            "some. Run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`, or change redis.conf. "
+            "some. Run `redis-cli CONFIG SET appendfsync always` and `redis-cli CONFIG REWRITE`. "
             "With appendfsync everysec a second may be lost: MESSAGE_LOG_FSYNC=everysec says that this is right."
         )
     if config.get("no-appendfsync-on-rewrite") == "yes":
         yield (
             "Redis does not wait for its disk while it rewrites its file (no-appendfsync-on-rewrite yes): a power cut "
             "would lose messages. Run `redis-cli CONFIG SET no-appendfsync-on-rewrite no` and `redis-cli CONFIG "
-            "REWRITE`, or change redis.conf."
+            "REWRITE`."
         )
     policy = config.get("maxmemory-policy", "")
     if config.get("maxmemory", "0") != "0" and policy != "noeviction":
         yield (
             f"Redis deletes keys when its memory is full (maxmemory-policy {policy}), messages among them. Run "
-            "`redis-cli CONFIG SET maxmemory-policy noeviction` and `redis-cli CONFIG REWRITE`, or change redis.conf."
+            "`redis-cli CONFIG SET maxmemory-policy noeviction` and `redis-cli CONFIG REWRITE`."
         )

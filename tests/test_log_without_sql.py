@@ -105,6 +105,16 @@ def test_a_conversation_that_begins_without_the_database(talk: Conversation) -> 
     assert Message.objects.filter(content="By a widget").count() == 1
 
 
+def test_a_conversation_is_not_called_closed_while_nobody_can_know(talk: Conversation) -> None:
+    carla = Page()
+    with database_away():
+        carla.says("I am new")
+        for path in ("/chat/", "/chat/state/"):
+            response = carla.get(path)
+            assert response.status_code == 200
+            assert "This chat is closed" not in response.content.decode(), path
+
+
 def test_who_has_lost_access_before_gets_none(talk: Conversation, bob: Agent, bobs: Page) -> None:
     bob.groups.clear()
     bobs.get(f"/inbox/{talk.pk}/")

@@ -495,6 +495,11 @@ class Conversation(models.Model):
         return self.status == self.Status.OPEN
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its status is closed. While SQL is away, a conversation may be neither: nobody knows."""
+        return self.status == self.Status.CLOSED
+
+    @property
     def is_verified(self) -> bool:
         """Whether the website's server has proven who the customer is."""
         return self.contact_id is not None
