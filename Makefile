@@ -65,6 +65,7 @@ lock: .venv/dev
 
 # The time of the files .venv/run and .venv/dev is that of the last installation: make installs only after a change.
 .venv/run: .venv/pip requirements/run.txt
+	@echo "Installing the dependencies into .venv. This takes a minute or two."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
 	@touch $@
 

@@ -11,7 +11,10 @@ from chatsite import __version__
 from chatsite.logs import mask
 from chatsite.request_id import current_request
 
-INSTALL = "SENTRY_DSN is set, but the package sentry-sdk is missing. Run: pip install -r requirements/sentry.txt"
+INSTALL = (
+    "SENTRY_DSN is set, but the package sentry-sdk is missing. Run: "
+    ".venv/bin/python -m pip install -r requirements/sentry.txt"
+)
 
 KEPT = {"event_id", "trace_id", "span_id", "timestamp", "modules", "sdk"}
 """Parts of an event that have no secrets. Sentry's ids look like UUIDs."""

@@ -57,6 +57,20 @@ def find_process_problems(processes: int) -> list[str]:
     return problems
 
 
+def find_reload_problems(started_with: str | None) -> list[str]:
+    """A sentence if a new process would write beside others that have another MESSAGE_LOG: the one of `started_with`.
+
+    started_with: redis or sql; None for a process without a supervisor.
+    """
+    message_log = "redis" if settings.MESSAGE_LOG else "sql"
+    if started_with in {None, message_log}:
+        return []
+    return [
+        f"MESSAGE_LOG was {started_with} when the others were started, and is {message_log} now. They must not write "
+        "side by side. Stop all processes of Chatsite, and follow docs/log.md."
+    ]
+
+
 def find_warnings() -> list[str]:
     """What Chatsite can do without: Redis and a replica of the database."""
     return [*find_redis_warnings(), *find_replica_warnings()]

@@ -80,6 +80,8 @@ def test_a_dead_letter_is_written_again_at_the_end_where_everybody_sees_it(
     assert stored() == ["Hello", "Nobody?", "Is anybody there?"]
     assert texts(bobs.htmx(f"/inbox/{talk.pk}/messages/?since={last}")) == ["Is anybody there?"]
     assert says(capsys, "--dead") == ""
+    call_command("replicate", "--dead")
+    assert capsys.readouterr().err == "The database has refused no message.\n"
     talk.refresh_from_db()
     assert (talk.customer_messages, talk.last_line) == (3, "Is anybody there?")
     # Alice's page tries it again, and gets the message that it is now.

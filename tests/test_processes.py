@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 import pytest
+from django.core.management import call_command
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -31,7 +32,9 @@ from websockets.typing import Origin
 from chatsite import __version__
 from chatsite.environment import Environment
 from chatsite.logs import JsonFormatter
-from chatsite.serving import supervisor
+from chatsite.serving import processes, supervisor
+from chatsite.startup import find_reload_problems
+from conversations.management.commands.serve import Command
 from tests.conftest import ROOT
 from tests.services import SERVE, Chat, Service, postgresql, redis_server
 from tests.test_metrics import samples_of
@@ -492,6 +495,29 @@ def test_new_code_that_cannot_start_replaces_nothing(chat: Processes, database: 
     finally:
         database.sql(OLDER, "chat")
     assert "No process can start (the last one: exit code 1). The reason is above. Chatsite stops." in chat.log
+
+
+@pytest.mark.parametrize(("started_with", "now"), [("sql", True), ("redis", False)])
+def test_a_reload_does_not_switch_the_message_log(settings: Any, started_with: str, now: bool) -> None:
+    settings.MESSAGE_LOG = now
+    [problem] = find_reload_problems(started_with)
+    assert "Stop all processes of Chatsite" in problem
+    settings.MESSAGE_LOG = not now
+    assert find_reload_problems(started_with) == find_reload_problems(None) == []
+
+
+def test_a_new_process_is_told_with_which_message_log_the_others_were_started(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+    monkeypatch.setattr(processes, "become_supervisor", lambda *arguments: plans.append(arguments))
+    settings.MESSAGE_LOG = False
+    Command().supervise(2)
+    command = plans[0][3]
+    assert command[2:] == ["serve", "--started-with", "sql", "--supervised"]
+    settings.MESSAGE_LOG = True
+    with pytest.raises(SystemExit, match="MESSAGE_LOG was sql when the others were started, and is redis now"):
+        call_command("serve", *command[3:], "3", "4")
 
 
 def test_sigterm_ends_all_and_finishes_their_requests(chat: Processes) -> None:

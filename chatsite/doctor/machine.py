@@ -228,8 +228,8 @@ def log_findings(state: LogState) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             f"The database lacks {state.waiting} messages of the message log, the oldest for {state.seconds:.0f} "
-            "seconds. Look whether `manage.py replicate`, or `manage.py serve` with REPLICATING=on, runs, and into its "
-            "log.",
+            "seconds. Look whether the database answers, whether `manage.py replicate`, or `manage.py serve` with "
+            "REPLICATING=on, runs, and into its log.",
         )
     else:
         yield Finding(OK, f"Redis keeps every message of the message log. The database lacks {state.waiting} of them.")

@@ -73,9 +73,12 @@ class Command(BaseCommand):
         self.stdout.write("The message log is empty and switched off. Set MESSAGE_LOG=sql, and start Chatsite.")
 
     def list_dead(self) -> None:
-        """Print a line for each dead letter."""
-        for letter in dead_letters.dead_letters():
+        """Print a line for each dead letter, to stdout; that there is none, to stderr."""
+        letters = list(dead_letters.dead_letters())
+        for letter in letters:
             self.stdout.write(str(letter))
+        if not letters:
+            self.stderr.write("The database has refused no message.")
 
     def retry_dead(self) -> None:
         """Write all dead letters again. Raises CommandError if some of them are refused again."""

@@ -22,15 +22,17 @@ class Command(BaseCommand):
     help = "Serve Chatsite on HOST and PORT."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """How many processes; the other argument is for the processes of a supervisor."""
+        """How many processes; the other arguments are for the processes of a supervisor."""
         parser.add_argument("--processes", type=process_number, default=settings.PROCESSES, metavar="N",
                             help="How many processes serve: the setting PROCESSES by default.")  # fmt: skip
         parser.add_argument("--supervised", type=int, nargs=2, help=SUPPRESS)
+        parser.add_argument("--started-with", choices=("redis", "sql"), help=SUPPRESS)  # MESSAGE_LOG of the supervisor
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until SIGTERM or SIGINT. Exits with 1 and a sentence for each problem if it cannot."""
         processes, supervised = options["processes"], options["supervised"]
         problems = [*startup.find_process_problems(processes), *startup.find_problems(), *find_log_problems()]
+        problems += startup.find_reload_problems(options["started_with"])
         if not supervised:
             for warning in startup.find_warnings():
                 self.stderr.write(f"Warning: {warning}")
@@ -72,7 +74,8 @@ class Command(BaseCommand):
         from chatsite.serving.processes import become_supervisor
         from chatsite.settings import env
 
-        command = [sys.executable, str(Path(sys.argv[0]).absolute()), "serve", "--supervised"]
+        program, started_with = Path(sys.argv[0]).absolute(), "redis" if settings.MESSAGE_LOG else "sql"
+        command = [sys.executable, str(program), "serve", "--started-with", started_with, "--supervised"]
         environment = {**env.given, "PROCESSES": str(processes)}
         become_supervisor(
             processes, settings.HOST, settings.PORT, command, environment, addresses(), settings.LOG_FORMAT
