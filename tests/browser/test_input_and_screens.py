@@ -26,7 +26,7 @@ def test_the_inbox_works_with_the_keyboard_alone(people: People, api: Api) -> No
     row = bob.row(name)
     expect(row).to_have_count(1)
     keyboard = bob.page.keyboard
-    for _ in range(12):
+    for _ in range(24):  # tabs and filters come first
         keyboard.press("Tab")
         if bob.page.evaluate("document.activeElement.classList.contains('row')"):
             break
@@ -280,15 +280,6 @@ def test_long_english_names_are_cut_at_their_end_on_an_arabic_page(people: Peopl
     }"""
     assert (box := title.bounding_box())
     assert abs(title.evaluate(edge) - box["x"] - box["width"]) < 1, "flush right"
-    bob.page.locator(".choice summary").click()
-    order = """(words) => [0, words.firstChild.length - 1].map((at) => {
-        const range = new Range();
-        range.setStart(words.firstChild, at);
-        range.setEnd(words.firstChild, at + 1);
-        return range.getBoundingClientRect().left;
-    })"""
-    first, last = bob.page.locator(".choice a bdi").get_by_text(website).evaluate(order)
-    assert first < last, "the exclamation mark is at the end"
 
 
 def test_on_a_phone_an_agents_buttons_stay_together_and_the_bar_has_room(people: People, api: Api) -> None:
