@@ -83,12 +83,18 @@ def loading() -> Iterator[None]:
         _set_constraints("IMMEDIATE")
 
 
-def raise_ids(models: dict[str, Model], highest: dict[str, int]) -> None:
-    """Let new ids begin far above all that were given; those of other models after their highest."""
-    quote = connection.ops.quote_name
+def count_on(models: dict[str, Model]) -> None:
+    """Let new ids begin after the highest. PostgreSQL does not do that by itself for rows that were copied."""
     with connection.cursor() as cursor:
         for statement in connection.ops.sequence_reset_sql(no_style(), list(models.values())):
             cursor.execute(statement)
+
+
+def raise_ids(models: dict[str, Model], highest: dict[str, int]) -> None:
+    """Let new ids begin far above all that were given; those of other models after their highest."""
+    quote = connection.ops.quote_name
+    count_on(models)
+    with connection.cursor() as cursor:
         for label in IDS_PER_SECOND:
             table, first = models[label]._meta.db_table, next_id(label, highest.get(label, 0))
             if connection.vendor == "sqlite":
