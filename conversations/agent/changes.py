@@ -102,7 +102,9 @@ def undo_changes(request: AgentRequest) -> HttpResponse:
     changed = [Changed(*row) for row in rows]
     visible = set(request.agent.visible_conversations().visible_ids([each.pk for each in changed]))
     count = undo(changed=[each for each in changed if each.pk in visible], by=request.agent)
-    sentence = ngettext("Undone.", "Undone for %(count)s conversations.", count) % {"count": count}
+    sentence = ngettext("Undone for %(count)s conversation.", "Undone for %(count)s conversations.", count) % {
+        "count": count
+    }
     return _done(request, sentence if count else _("Nothing to undo: it has been changed since."), [])
 
 
