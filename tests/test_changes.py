@@ -99,7 +99,7 @@ def test_undo_leaves_alone_what_has_been_changed_since(bobs: Page, bob: Agent, c
     one, two = begin(), begin()
     response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "assignee": bob.pk})
     assign(conversation=one, to=carol)
-    assert "Undone." in undo(bobs, response).content.decode()
+    assert "Undone for" in undo(bobs, response).content.decode()
     assert [each.assignee_id for each in now(one, two)] == [carol.pk, None]
     assert "changed since" in undo(bobs, response).content.decode()
 

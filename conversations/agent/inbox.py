@@ -109,7 +109,7 @@ def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **c
 def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
     """The views that the agent and the team have saved."""
     tabs = []
-    for saved in SavedView.objects.of(agent):
+    for saved in SavedView.objects.shown_to(agent):
         its = Filters.parse(QueryDict(saved.query), websites)
         is_chosen = its.query == filters.first_page
         delete_url = reverse("agent:delete-view", args=[saved.pk])
