@@ -21,8 +21,8 @@ from tests.bench.scenarios import Scenario, Widgets, api_poll, empty
 from tests.bench.server import ROOT, Server, environment
 from tests.bench.services import Service, postgresql, redis_server
 
-WRITING = 400
-"""Conversations in which somebody writes: in each, several messages follow each other, as people write."""
+WRITING = 130
+"""Conversations in which somebody writes: in each round three messages in each, as people write."""
 
 KINDS = ("SQLite", "PostgreSQL", "message log")
 
