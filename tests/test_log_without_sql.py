@@ -74,6 +74,9 @@ def test_both_sides_go_on_without_the_database(talk: Conversation, alice: Page, 
         assert new_on(bobs, inbox, last) == ["I will look"]
         assert new_on(alice, "/chat/messages/", int(answer["X-Message"])) == []
         assert bobs.htmx("/inbox/list/").status_code == 200
+        page = bobs.get(f"/inbox/{talk.pk}/")
+        assert page.status_code == 200
+        assert texts(page)[-2:] == ["My order is late", "I will look"]
     Replicator(lambda: False).step()
     assert [message.content for message in Message.objects.order_by("pk")][-2:] == ["My order is late", "I will look"]
 

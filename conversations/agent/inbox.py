@@ -314,7 +314,7 @@ def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[st
         "website": [(website.key, website.name) for website in websites] if len(websites) > 1 else [],
         "label": [(chip.pk, chip.name) for chip in chips_by_id().values()],
         "priority": [(choice.value, str(choice.label)) for choice in reversed(Conversation.Priority)],
-        "whose": [(str(each.pk), str(each)) for each in Agent.objects.colleagues_of(agent) if each.pk != agent.pk],
+        "whose": [(str(each.pk), str(each)) for each in Agent.objects.offered_to(agent) if each.pk != agent.pk],
     }
     chosen = {name: dict(choices).get(getattr(filters, name)) for name, choices in offered.items()}
     words = [word for word in chosen.values() if word]

@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
 from conversations.models.prepared import prepared
-from conversations.models.remembered import ACCESS
+from conversations.models.remembered import ACCESS, CONTENT
 from conversations.models.visible_text import one_line
 
 if TYPE_CHECKING:
@@ -52,6 +52,18 @@ class AgentManager(UserManager["Agent"]):
         if agent.is_limited:
             found = found.filter(Q(limited=False) | Q(websites__agents=agent.pk))
         return found.order_by("first_name", "username").distinct()
+
+    def offered_to(self, agent: "Agent") -> "list[Agent]":
+        """The colleagues of an agent for a page of theirs, also while the database is away, with the message log."""
+
+        def build() -> models.QuerySet[Agent]:
+            found: models.QuerySet[Agent] = Agent.objects.all()
+            if agent.is_limited:
+                found = found.filter(Q(limited=False) | Q(websites__agents=-1))
+            return found.order_by("first_name", "username").distinct()
+
+        key = ("colleagues", agent.is_limited)
+        return prepared(User.objects.all(), key, build, {-1: agent.pk}, kind=CONTENT)
 
     def promote(self, user: User) -> "Agent":
         """Add a user to the group and return the agent."""
