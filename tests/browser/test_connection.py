@@ -194,13 +194,13 @@ def test_a_failed_action_of_an_agent_says_why(people: People, api: Api) -> None:
     bob.opens(name)
     error = bob.page.locator("#error")
     bob.page.route("**/close/", lambda route: route.abort())
-    bob.page.get_by_role("button", name="Close").click()
+    bob.head.get_by_role("button", name="Close").click()
     expect(error).to_contain_text("There is no connection.")
     bob.page.unroute("**/close/")
     bob.page.locator("#state form [name=csrfmiddlewaretoken]").evaluate_all(
         "(all) => all.forEach((it) => it.value = 'old')"
     )
-    bob.page.get_by_role("button", name="Close").click()
+    bob.head.get_by_role("button", name="Close").click()
     expect(error).to_contain_text("This page has expired")
     error.get_by_role("link", name="Reload the page").click()
     expect(error).to_be_hidden()
