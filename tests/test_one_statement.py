@@ -22,11 +22,13 @@ pytestmark = [
 
 def rows(talk: Conversation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What is stored of a conversation and its messages, without ids and times."""
-    unlike = ("id", "uuid", "created_at", "last_message_at", "updated_at", "last_message_id", "conversation_id")
+    times = ("created_at", "last_message_at", "updated_at", "waiting_since")
+    unlike = ("id", "uuid", "last_message_id", "conversation_id", *times)
     [stored] = Conversation.objects.filter(pk=talk.pk).values()
     messages = talk.messages.order_by("pk").values()
     assert stored["last_message_id"] == messages[len(messages) - 1]["id"]
-    assert stored["updated_at"] == stored["last_message_at"] == messages[len(messages) - 1]["created_at"]
+    assert stored["waiting_since"] == stored["updated_at"] == stored["last_message_at"]
+    assert stored["updated_at"] == messages[len(messages) - 1]["created_at"]
     return {name: value for name, value in stored.items() if name not in unlike}, [
         {name: value for name, value in message.items() if name not in unlike} for message in messages
     ]
