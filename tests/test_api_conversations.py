@@ -220,6 +220,7 @@ def test_deleting_messages_changes_when_their_conversation_was_updated(
     talk: Conversation, bob: Agent, bobs: Client
 ) -> None:
     other = post_message(content="Hello").conversation
+    other.refresh_from_db()
     posted = post_message(content="my number is 7", conversation=talk)
     for delete in (posted.delete, Message.objects.filter(conversation=talk).delete):
         talk.refresh_from_db()
