@@ -33,6 +33,7 @@ from conversations.screen.paging import (
     latest_page,
     message_accepted,
     newer_desk_page,
+    page_around,
     parse_number,
     query_number,
     restored_page,
@@ -52,19 +53,32 @@ def page(request: AgentRequest, pk: int) -> HttpResponse:
 @agent_required
 @require_http_methods(["GET", "POST"])
 def messages(request: AgentRequest, pk: int) -> HttpResponse:
-    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: send an answer."""
+    """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: send an answer.
+
+    Of a page in the middle of the conversation, which does not show its newest messages: with `?gap`, a poll only
+    asks for the state, `?since=&page` is the next page, and `?newest` the newest one.
+    """
     conversation = _get_or_404(request, pk)
     if request.method == "POST":
         return _post_answer(request, conversation)
     if before := query_number(request, "before"):
         return render(request, "conversations/_older.html", _older_context(request, conversation, before))
-    news = DeskNews.after(conversation, query_number(request, "since") or 0, PAGE_SIZE)
+    if "newest" in request.GET:
+        return render(request, "conversations/_older.html", _older_context(request, conversation, None))
+    news = None
+    if "gap" not in request.GET:
+        news = DeskNews.after(conversation, query_number(request, "since") or 0, PAGE_SIZE)
     if news and news.is_restored:
         return restored_page(request, _older_context(request, conversation, None))
     response, more = HttpResponse(status=204), False
     if news and news.rows:
         shown, more = newer_desk_page(news, conversation, request.agent, file_url(conversation))
-        response = render(request, "conversations/_newer.html", {"thread": render_messages(shown)})
+        context: dict[str, Any] = {"thread": render_messages(shown)}
+        if "page" in request.GET and more:
+            context |= {"newer": shown[-1].pk, "news": request.path}
+            context["parameters"] = Filters.from_request(request).parameters
+            more = False
+        response = render(request, "conversations/_newer.html", context)
     else:
         mark_empty(response, conversation.pk)
     if more:
@@ -300,11 +314,15 @@ def _render_page(
     is_note: bool = False,
 ) -> HttpResponse:
     before, writes = query_number(request, "before"), writes or bool(request.GET.get("write"))
-    shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
+    at, newer = query_number(request, "at") if before is None else None, None
+    if at:
+        shown, older, newer = page_around(conversation, at, request.agent, file_url(conversation))
+    else:
+        shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = marked = reading.last_message_id if reading else 0
     last = conversation.last_message_id
-    if before is None and opened_by_the_agent(request) and read_up_to < last:
+    if before is None and newer is None and opened_by_the_agent(request) and read_up_to < last:
         with optional_write("which messages an agent has read"):
             actions.mark_read(conversation=conversation, agent=request.agent, last=last)
             marked = last
@@ -316,6 +334,8 @@ def _render_page(
         shown,
         older=older,
         before=before,
+        newer=newer,
+        at=at,
         content=form["content"].value() if form else draft.content if draft else "",
         version=draft.version if draft else 0,
         error=error,

@@ -50,6 +50,7 @@ PANEL = PreparedTemplate(
     *("pk", "thread", "details", "read_up_to", "first_unread"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
     *("note_query", "reply_options", "version"),  # of the composer
+    *("at", "newer"),
 )
 
 
@@ -98,6 +99,8 @@ def render_panel(
     *,
     older: int | None,
     before: int | None,
+    newer: int | None,
+    at: int | None,
     content: str,
     version: int,
     error: str,
@@ -109,6 +112,8 @@ def render_panel(
     """The whole conversation.
 
     older, before: the ids below which there are older messages, and below which all shown ones are.
+    newer: the id of the last shown message, if there are newer ones.
+    at: the id of the message that the page was opened for.
     content: the text of the answer that is being written.
     version: of the agent's draft, 0 for none.
     error: why an answer was not accepted.
@@ -132,8 +137,9 @@ def render_panel(
     thread = {
         "thread": render_messages(shown),
         "older": older,
+        "newer": newer,
         "news": f"{here}messages/",
-        "parameters": filters.parameters if older else None,
+        "parameters": filters.parameters if older or newer else None,
     }
     also = f"{filters.query}{'&' if filters.query else '?'}"
     composer = {
@@ -152,6 +158,8 @@ def render_panel(
     }
     more = {
         "pk": conversation.pk,
+        "at": at or "",
+        "newer": newer or "",
         "thread": render_to_string("conversations/_older.html", thread),
         "details": render_details(request, conversation, seen),
     }

@@ -43,6 +43,7 @@ FILES: dict[str, tuple[str, ...]] = {
         *BOTH,
         "time-ago",
         "read-mark",
+        "found-message",
         "inbox-list",
         "pick-bar",
         "choice-menu",

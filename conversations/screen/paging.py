@@ -1,12 +1,12 @@
 """Pages of messages on a screen, and the numbers in query strings that select them."""
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from conversations.models import Agent, Conversation, Message, News, replica
+from conversations.models import Agent, Conversation, DeskEntry, Message, News, replica
 from conversations.models.conversation import AWAY
 from conversations.models.desk_news import DeskNews, ThreadRow, in_order, newest_entries
 from conversations.models.settling import catch_up, newest_in_log
@@ -16,6 +16,9 @@ Row = TypeVar("Row", bound=ThreadRow)
 
 PAGE_SIZE = 50
 """Messages on a screen at first, and how many older ones each request adds."""
+
+HALF = PAGE_SIZE // 2
+"""Messages before and after one in the middle of a conversation."""
 
 MAX_BYTES = 50_000
 """Bytes of messages in one response: 5 seconds at 10 kB/s. A larger message is the only one in its response."""
@@ -47,10 +50,7 @@ def latest_page(
     is_whole = catch_up(conversation)
     top = conversation.last_message_id + 1 if reader and is_whole and before is None else before
     try:
-        if is_whole:
-            found = replica.newest(conversation, PAGE_SIZE + 1, top)
-        else:
-            found = Message.objects.newest(conversation.pk, PAGE_SIZE + 1, before=before)
+        found = _newest(conversation, PAGE_SIZE + 1, top, is_whole)
         entries = newest_entries(conversation, PAGE_SIZE + 1, before) if reader else []
         if before is None and not (is_whole and found):
             last = found[-1].pk if found else 0
@@ -64,6 +64,48 @@ def latest_page(
     previous = rows[-len(fit) - 1] if len(fit) < len(rows) else None
     shown = make_rows(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
     return shown, fit[0].pk if previous else None
+
+
+def _newest(conversation: Conversation, most: int, before: int | None, is_whole: bool) -> list[Message]:
+    if is_whole:
+        return replica.newest(conversation, most, before)
+    return Message.objects.newest(conversation.pk, most, before=before)
+
+
+class Place(NamedTuple):
+    """The rows around an entry of a conversation."""
+
+    rows: list[ShownRow]
+    older: int | None  # as `latest_page` returns it
+    newer: int | None  # the last row's id, if newer ones follow
+
+
+def page_around(conversation: Conversation, at: int, reader: Agent, file_url: FileUrl) -> Place:
+    """The entry with the id `at` with those around it, for an agent; the newest page if nothing is newer than it.
+
+    If there is no such entry, those around where it would be. While SQL is away, the newest page of the log.
+    """
+    is_whole = catch_up(conversation)
+    found: list[Message] = []
+    entries: list[DeskEntry] = []
+    news = None
+    if at < max(conversation.last_message_id, conversation.last_entry_id or 0):
+        try:
+            news = DeskNews.after(conversation, at, HALF)
+            found = _newest(conversation, HALF + 1, at + 1, is_whole)
+            entries = newest_entries(conversation, HALF + 1, at + 1)
+        except AWAY:
+            news = None
+    if news is None or not news.rows:
+        return Place(*latest_page(conversation, None, reader, file_url), None)
+    rows = in_order(found, entries)[-HALF - 1 :]
+    fit = _fitting(reversed(rows[-HALF:]), MAX_BYTES // 2)[::-1]
+    previous = rows[-len(fit) - 1] if len(fit) < len(rows) else None
+    following = _fitting(news.rows, MAX_BYTES // 2)
+    shown = make_rows(
+        [*fit, *following], previous=previous, conversation=conversation, reader=reader, file_url=file_url
+    )
+    return Place(shown, fit[0].pk if previous else None, following[-1].pk if following[-1].pk < news.last else None)
 
 
 def newer_page(news: News, file_url: FileUrl) -> tuple[list[ShownRow], bool]:
@@ -92,13 +134,13 @@ def restored_page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse
     return response
 
 
-def _fitting(messages: Iterable[Row]) -> list[Row]:
-    """The first of the messages whose texts fit into one response, at least one of them."""
+def _fitting(messages: Iterable[Row], most: int = MAX_BYTES) -> list[Row]:
+    """The first of the messages whose texts fit into `most` bytes, at least one of them."""
     fit: list[Row] = []
     size = 0
     for message in messages:
         size += len(message.content.encode())
-        if fit and size > MAX_BYTES:
+        if fit and size > most:
             break
         fit.append(message)
     return fit

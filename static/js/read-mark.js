@@ -27,6 +27,7 @@ class ReadMark extends HTMLElement {
   }
 
   onSeen() {
+    if (this.list.querySelector(".newer")) return; // a page in the middle
     const { last } = this.list;
     if (last < this.seen) this.read = 0; // the database was restored
     this.seen = last;
