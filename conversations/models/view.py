@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
+from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models.prepared import prepared
@@ -81,12 +82,14 @@ class View(NamedTuple):
 
     def condition(self) -> Q:
         """Its filter, with placeholders. One index serves it: the conditions on what this index lacks drop few rows."""
-        stored = "CLOSED" if self.status == "closed" else "OPEN"
+        stored, other = ("CLOSED", "OPEN") if self.status == "closed" else ("OPEN", "CLOSED")
         condition = Q()
         if self.label_id:
             condition &= Q(labelled__label_id=LABEL, labelled__status=stored)
         if self.status == "snoozed":
-            condition &= Q(snoozed_until__gt=UtcNow(), status="OPEN")
+            condition &= Q(snoozed_until__gt=UtcNow())
+        if self.status == "snoozed" or self.writer:
+            condition &= ~Q(status=other)  # no index serves this: see _by
         elif not self.label_id or self.order == "waiting":
             condition &= Q(status=stored)
         if self.status == "open":
@@ -94,15 +97,29 @@ class View(NamedTuple):
         if self.order == "waiting" and self.status != "snoozed":
             # A server of an earlier version does not reset `waiting_since`.
             condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
-        if self.assignee is not ...:
-            condition &= Q(assignee=None if self.assignee is None else ASSIGNEE)
         if self.writer:
             condition &= Q(drafts__agent_id=WRITER)
+        return condition & self._narrowing()
+
+    def _narrowing(self) -> Q:
+        """The assignee, the website and the priority."""
+        condition = Q()
+        if self.assignee is not ...:
+            condition &= self._by("assignee_id", None if self.assignee is None else ASSIGNEE)
         if self.website_id:
-            condition &= Q(website_id=WEBSITE)
+            condition &= self._by("website_id", WEBSITE)
         if self.priority:
-            condition &= Q(priority=PRIORITY)
+            condition &= self._by("priority", PRIORITY)
         return condition
+
+    def _by(self, column: str, value: int | None) -> Q:
+        """A column's value; for snoozed ones and those with drafts, which are few, as no index of the column has it.
+
+        SQLite would take that index, as it has no statistics, and read all open conversations of an agent.
+        """
+        if self.status == "snoozed" or self.writer:
+            return Q(Exact(Coalesce(F(column), 0), value or 0))
+        return Q(**{column: value})
 
     def after(self) -> Q:
         """The filter for the rows after a cursor, with placeholders."""
