@@ -67,6 +67,7 @@ class Draft:
     """A message to write: the arguments of `post_message`."""
 
     content: str
+    is_formatted: bool
     conversation: Conversation | None
     agent: "User | None"
     customer: "User | None"
@@ -87,6 +88,7 @@ class Draft:
 def post_message(
     *,
     content: str,
+    is_formatted: bool = False,
     conversation: Conversation | None = None,
     agent: "User | None" = None,
     customer: "User | None" = None,
@@ -100,6 +102,7 @@ def post_message(
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
+    is_formatted: whether the content is Markdown, which is shown formatted (screen/formatted.py).
     conversation: None starts a new one.
     agent: the author; None if the customer writes, which reopens a closed conversation.
     customer: the signed-in user to whom a new conversation belongs.
@@ -119,7 +122,9 @@ def post_message(
     not answer.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
-    draft = Draft(content, conversation, agent, customer, name, email, client_id, website, claim, attachments, seen)
+    draft = Draft(
+        content, is_formatted, conversation, agent, customer, name, email, client_id, website, claim, attachments, seen
+    )
     try:
         for attachment in attachments:
             attachment.store()
@@ -386,6 +391,7 @@ def _compose(conversation: Conversation, draft: Draft) -> Message:
         author=Author.AGENT if draft.agent else Author.CUSTOMER,
         agent=draft.agent,
         content=draft.content,
+        is_formatted=draft.is_formatted or None,
         client_id=draft.client_id,
         files=len(draft.attachments),
     )

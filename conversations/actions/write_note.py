@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 
 def write_note(
-    *, conversation: Conversation, agent: "User", content: str, client_id: uuid.UUID | None = None
+    *,
+    conversation: Conversation,
+    agent: "User",
+    content: str,
+    is_formatted: bool = False,
+    client_id: uuid.UUID | None = None,
 ) -> DeskEntry:
     """Write a note once, however often it is sent, and return it.
 
+    is_formatted: whether the text is Markdown, which is shown formatted (screen/formatted.py).
     client_id: the client's own id for the note. Sent again with the same text, the first one is returned.
 
     Raises AlreadySent if another note has the client_id, Conversation.DoesNotExist if the conversation was deleted, and
@@ -29,7 +35,9 @@ def write_note(
     try:
         with transaction.atomic():
             locked = Conversation.objects.lock(conversation.pk)
-            note = DeskEntry.objects.add(locked, Kind.NOTE, agent, content=content, client_id=client_id)
+            note = DeskEntry.objects.add(
+                locked, Kind.NOTE, agent, content=content, is_formatted=is_formatted or None, client_id=client_id
+            )
             update(locked, "last_entry_id")
             announce_beside(locked)
             return note

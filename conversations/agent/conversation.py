@@ -203,7 +203,11 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             attachments = files.process_uploads(request, website, by_agent=True)
             version = form.cleaned_data.pop("draft")
             message = actions.post_message(
-                conversation=conversation, agent=request.agent, attachments=attachments, **form.cleaned_data
+                conversation=conversation,
+                agent=request.agent,
+                is_formatted=True,
+                attachments=attachments,
+                **form.cleaned_data,
             )
         except files.UploadRefused as error:
             status, sentence = error.status, str(error)
@@ -265,7 +269,9 @@ def notes(request: AgentRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return _refused(request, conversation, form, form.first_error(), 422, is_note=True)
     try:
-        note = actions.write_note(conversation=conversation, agent=request.agent, **form.cleaned_data)
+        note = actions.write_note(
+            conversation=conversation, agent=request.agent, is_formatted=True, **form.cleaned_data
+        )
     except AlreadySent:
         sentence = _("This note was already saved with a different text. Press Send to save this text too.")
         return _refused(request, conversation, form, sentence, 409, is_note=True)

@@ -71,6 +71,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
         *,
         about: "User | None" = None,
         content: str = "",
+        is_formatted: bool | None = None,
         client_id: uuid.UUID | None = None,
     ) -> "DeskEntry":
         """Add one to a conversation, which is locked. The caller saves its `last_entry_id`.
@@ -84,6 +85,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
             agent=agent,
             about=about,
             content=content,
+            is_formatted=is_formatted,
             client_id=client_id,
         )
         entry.save(force_insert=True)
@@ -105,6 +107,8 @@ class DeskEntry(models.Model):
     about = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     # The text of a note, the name of a label, a priority or nothing, or until when it is snoozed (ISO 8601).
     content = models.TextField(max_length=MAX_LENGTH, blank=True)
+    # Whether the text of a note is Markdown, as in Message.
+    is_formatted = models.BooleanField(null=True, editable=False)
     client_id = models.UUIDField(null=True, unique=True, editable=False)
 
     objects = DeskEntryQuerySet.as_manager()

@@ -23,7 +23,7 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 # conversation by itself: from a join with its row, databases would read and sort all messages above the lowest.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
-           m.id, m.created_at, m.author, m.content, m.client_id, m.files, m.agent_id,
+           m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.agent_id,
            u.first_name, u.last_name, u.username
     FROM conversations_conversation c
     LEFT JOIN (
@@ -202,18 +202,20 @@ def _from_log(tail: message_log.Tail, pk: int, lowest: int, most: int) -> list[M
 
 
 def _message(row: Sequence[Any]) -> Message:
-    pk, created_at, author, content, client_id, files, agent_id, first_name, last_name, username = row[FIRST:]
+    pk, created_at, author, content, is_formatted, client_id, files, agent_id, *names = row[FIRST:]
     message = Message(
         id=pk,
         conversation_id=row[0],
         created_at=_converted("created_at", created_at),
         author=author,
         content=content,
+        is_formatted=is_formatted,
         client_id=_converted("client_id", client_id),
         files=files,
         agent_id=agent_id,
     )
     if agent_id is not None:
+        first_name, last_name, username = names
         message.agent = User(id=agent_id, first_name=first_name, last_name=last_name, username=username)
     return message
 

@@ -52,6 +52,7 @@ def values_of(message: Message, name: str, email: str, attachments: Iterable[Att
         "agent": message.agent_id,
         "names": [agent.first_name, agent.last_name, agent.username] if agent else None,
         "content": message.content,
+        "is_formatted": message.is_formatted,
         "client_id": message.client_id.hex if message.client_id else None,
         "at": message.created_at.isoformat(timespec="microseconds"),  # always as long, to be compared as a text
         "name": name,
@@ -81,6 +82,7 @@ def message_of(entry: Entry, conversation: Conversation) -> Message:
         author=values["author"],
         agent_id=values["agent"],
         content=values["content"],
+        is_formatted=values.get("is_formatted"),  # an older version may have written it
         client_id=UUID(values["client_id"]) if values["client_id"] else None,
         files=len(values["files"]),
     )
