@@ -22,6 +22,9 @@ APPEND = (
     if secret and uuid ~= secret and is_locked == '' then return {3} end
     if known == '-1' and (not last or not secret or redis.call('GET', '{log}:run') ~= run) then return {3} end
     if not last or tonumber(known) > tonumber(last) then last = known end
+    -- SQL may have a message that this Redis has lost: then the chain has a gap, and nobody skips it
+    local lost = redis.call('GET', '{log}:lost')
+    if lost and tonumber(last) < tonumber(lost) then last = lost end
     if before and before > at then at = before end
     entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
     local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
@@ -141,16 +144,23 @@ SETTLED = """
 """
 
 PREPARE = """
-    local run, messages, conversations, margin, conversations_margin, opens = unpack(ARGV)
+    local run, messages, conversations, margin, conversations_margin, opens, seen, seconds = unpack(ARGV)
     if opens ~= '' then
         redis.call('DEL', '{log}:drained')
     elseif redis.call('EXISTS', '{log}:drained') == 1 then
         return 'drained'
     end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') == 2 then
+        local found = redis.call('GET', '{log}:messages')
         if redis.call('GET', '{log}:run') ~= run then
+            redis.call('SET', '{log}:found', found)
             redis.call('INCRBY', '{log}:messages', margin)
             redis.call('INCRBY', '{log}:conversations', conversations_margin)
+        end
+        found, seen = tonumber(redis.call('GET', '{log}:found') or found), tonumber(seen)
+        local lost = tonumber(redis.call('GET', '{log}:lost') or 0)
+        if seen > math.max(found, lost) and seen <= found + margin then  -- above that are its own
+            redis.call('SET', '{log}:lost', string.format('%.0f', seen), 'EX', seconds)
         end
     elseif messages == '' then
         return

@@ -13,6 +13,8 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:u:UUID             the number of a conversation in which somebody has written
     {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
+    {log}:found, {log}:lost  the last id that this Redis had when it was started or took over, and the last one that
+                             another had given before that
     {log}:dead               entries that SQL has refused, with the reason
     {log}:running:NAME       a replicator runs
     {log}:drained            the log was emptied and switched off: nobody may write to it
@@ -21,6 +23,7 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
 import json
 import logging
 import secrets
+import threading
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -99,9 +102,20 @@ _not_renewed: deque[list[Any]] = deque(maxlen=10_000)
 
 
 class Run:
-    """Which Redis this process has connected to last: one that was started anew may not know of renewed secrets."""
+    """Which Redis this process has connected to last: one that was started anew may not know of renewed secrets.
+
+    Nor of messages with ids up to `seen`, if it is a copy that has taken over.
+    """
 
     id = ""
+    seen = 0
+    lock = threading.Lock()
+
+    @classmethod
+    def see(cls, pk: int) -> None:
+        """The log has given this id."""
+        with cls.lock:
+            cls.seen = max(cls.seen, pk)
 
 
 UNKNOWN_LAST = -1
@@ -194,12 +208,13 @@ def append(
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
     arguments += ["locked" if is_locked else "", seconds, SECONDS, Run.id]
-    kind, *found = _append_to_replicas(arguments) if settings.MESSAGE_LOG_REPLICAS else _run(APPEND, arguments)
+    kind, *found = _run_on_replicas(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed
     if kind == 2:
         raise NotReady
     pk, of, follows, at, by = found[0].split()
+    Run.see(int(pk))
     return Appended(int(pk), int(of), int(follows), at, is_retry=by != writer)
 
 
@@ -214,11 +229,12 @@ def next_id() -> int:
 def renew(conversation: int, before: UUID, uuid: UUID, contact: int | None) -> None:
     """A conversation's secret is being renewed, under its lock in SQL. Raises redis.RedisError.
 
-    From now on, messages with the old one are refused with SecretRenewed. If Redis is away, from its return on.
+    From now on, messages with the old one are refused with SecretRenewed. If Redis is away, from its return on. If too
+    few replicas have been told, one that takes over is told when this process connects to it.
     """
     arguments = [conversation, before.hex, uuid.hex, contact or "", KEPT_SECONDS]
     try:
-        _run(RENEW, arguments)
+        _run_on_replicas(RENEW, arguments)
     except redis.RedisError:
         _not_renewed.append(arguments)
         raise
@@ -229,13 +245,14 @@ def fence(conversation: int) -> None:
 
     From now on, messages to it are refused with SecretRenewed, and nothing begins it again in SQL.
     """
-    _run(FENCE, [conversation, DELETED])
+    _run_on_replicas(FENCE, [conversation, DELETED])
 
 
 def refuse(conversation: int) -> None:
     """SQL refuses a conversation that was begun in the log: whoever writes to it gets SecretRenewed. Its messages stay.
 
-    Raises redis.RedisError.
+    It need not wait for replicas: a copy that takes over without this has the messages in the log, and SQL refuses them
+    again. Raises redis.RedisError.
     """
     _run(FENCE, [conversation, REFUSED])
 
@@ -373,7 +390,7 @@ def prepare(last_message: int, last_conversation: int) -> None:
     """Make the counters ready: above the last ids that SQL has. Raises Drained and redis.RedisError."""
     run = client().info("server")["run_id"]
     opens = "yes" if Opening.is_due else ""
-    values = [run, last_message, last_conversation, MARGIN, CONVERSATIONS_MARGIN, opens]
+    values = [run, last_message, last_conversation, MARGIN, CONVERSATIONS_MARGIN, opens, Run.seen, KEPT_SECONDS]
     if client().eval(PREPARE, 1, MESSAGES, *values) == "drained":
         raise Drained("The message log was emptied and switched off. Restart this process.")
     Opening.is_due = False
@@ -387,7 +404,8 @@ def _connected(connection: Any) -> None:
     connection.on_connect()
     connection.send_command("INFO", "server")
     run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
-    connection.send_command("EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN, "")
+    values = [run, "", "", MARGIN, CONVERSATIONS_MARGIN, "", Run.seen, KEPT_SECONDS]
+    connection.send_command("EVAL", PREPARE, 1, MESSAGES, *values)
     connection.read_response()
     Run.id = run
     with suppress(IndexError):  # no more of them
@@ -403,18 +421,20 @@ def _connected(connection: Any) -> None:
                 raise
 
 
-def _append_to_replicas(arguments: Sequence[Any]) -> Any:
-    """Run APPEND, and wait until enough replicas have what it has written. Raises redis.RedisError if they do not.
+def _run_on_replicas(script: str, arguments: Sequence[Any]) -> Any:
+    """Run a script, and wait until enough replicas have what it has written. Raises redis.RedisError if they do not.
 
     WAIT is about what the same connection has written. A retry writes too, so it waits for the first time.
     """
     wanted = settings.MESSAGE_LOG_REPLICAS
+    if not wanted:
+        return _run(script, arguments)
     pipeline = client().pipeline(transaction=False)
-    pipeline.eval(APPEND, 1, MESSAGES, *arguments)
+    pipeline.eval(script, 1, MESSAGES, *arguments)
     pipeline.execute_command("WAIT", wanted, REPLICAS_MS)
     found, copies = client().ask(pipeline.execute)
     if copies < wanted:
-        raise redis.TimeoutError(f"{copies} replicas of Redis have the message, and not {wanted}.")
+        raise redis.TimeoutError(f"{copies} replicas of Redis have it, and not {wanted}.")
     return found
 
 

@@ -270,6 +270,7 @@ def message_log(log_service: "Service", settings: Any) -> Iterator[ModuleType]:
 def use_new_client() -> None:
     """Let the message log connect to the REDIS_URL of now."""
     log.client.cache_clear()
+    log.Run.seen = 0
     log._registered.cache_clear()
 
 

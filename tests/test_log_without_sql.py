@@ -12,6 +12,7 @@ from django.db import OperationalError, connection
 from conversations import actions
 from conversations.actions.replicate import Replicator
 from conversations.models import Agent, Conversation, Message
+from conversations.models.recipients import recipients
 from conversations.models.remembered import memory
 from tests.conftest import Page, texts
 
@@ -174,8 +175,9 @@ def test_a_widget_reads_and_writes_on_where_the_log_has_more_than_fits(talk: Con
     assert Message.objects.filter(content="one more").count() == 1
 
 
+@pytest.mark.parametrize("writes", ["with SQL", "without SQL"])
 def test_nobody_skips_what_a_copy_of_redis_lacks_and_only_sql_has(
-    message_log: ModuleType, talk: Conversation, alice: Page
+    message_log: ModuleType, talk: Conversation, alice: Page, writes: str
 ) -> None:
     for text in ("a", "b"):
         actions.post_message(content=text, conversation=Conversation.objects.get())
@@ -184,9 +186,17 @@ def test_nobody_skips_what_a_copy_of_redis_lacks_and_only_sql_has(
     client = message_log.client()
     client.xdel(f"{{log}}:c:{talk.pk}", f"{lost}-0")  # a copy without it takes over
     client.hset(f"{{log}}:h:{talk.pk}", "last", lost - 1)
-    actions.post_message(content="c", conversation=Conversation.objects.get())
+    client.mset({message_log.MESSAGES: lost - 1, message_log.RUN: "that of the copy"})
+    client.connection_pool.disconnect()
     alice.get("/chat/")
+    if writes == "with SQL":
+        actions.post_message(content="c", conversation=Conversation.objects.get())
     with database_away():
+        if writes == "without SQL":  # by a process that has not read the conversation lately
+            for key in [key for key in memory.results if "conversations_conversation" in str(key)]:
+                del memory.results[key]
+            recipients.clear()
+            alice.says("c")
         assert alice.htmx(f"/chat/messages/?since={since}").status_code == 503
         assert new_on(alice, "/chat/messages/", lost) == ["c"]
         assert texts(alice.get("/chat/")) == ["c"]

@@ -22,6 +22,7 @@ from conversations.actions.replicate import Replicator
 from conversations.log_state import LogState
 from conversations.models import Agent, Attachment, Conversation, Message, News, Website
 from conversations.models.settling import settle
+from conversations.redis_client import breaker
 from tests.conftest import Page, texts
 from tests.services import Service, redis_server
 
@@ -293,6 +294,31 @@ def test_a_message_is_acknowledged_when_a_replica_of_redis_has_it(
     settings.MESSAGE_LOG_REPLICAS = 0
     replicate()
     assert stored().count("To one is not enough") == 1
+
+
+def test_a_renewed_secret_and_a_deletion_wait_for_a_replica_of_redis(
+    message_log: ModuleType, talk: Conversation, log_service: Service, settings: Any, tmp_path: Path
+) -> None:
+    settings.MESSAGE_LOG_REPLICAS = 1
+    replicate()
+    head = f"{{log}}:h:{talk.pk}"
+    with pytest.raises(redis.RedisError):
+        talk.delete()
+    breaker.succeeded()  # otherwise Redis is not asked again for a second
+    now = actions.renew_secret(conversation=Conversation.objects.get())  # whoever signs out does not wait for Redis
+    with redis_server(tmp_path) as replica, redis.Redis.from_url(replica.url, decode_responses=True) as copy:
+        with redis.Redis.from_url(log_service.url) as other:
+            other.hset(head, "uuid", talk.uuid.hex)  # a copy takes over that was not told of the secret
+        message_log.client().connection_pool.disconnect()
+        breaker.succeeded()
+        message_log.client().ping()
+        assert message_log.known(talk.pk)["uuid"] == now.uuid.hex
+        copy.replicaof("127.0.0.1", str(log_service.port))
+        while Conversation.objects.exists():
+            breaker.succeeded()
+            with suppress(redis.RedisError):
+                now.delete()
+        assert copy.hget(head, "uuid") == message_log.DELETED
 
 
 def test_the_first_conversation_of_all_has_the_number_one(message_log: ModuleType) -> None:

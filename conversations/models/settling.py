@@ -158,6 +158,7 @@ def _settle_some(
         copy_tails([(found[number], entries) for number, entries in tails.items() if entries])
         # All of them: whoever has copied them may have died before this.
         last = [(number, found[number].last_message_id if number in found else MAX_ID) for number in numbers]
+        message_log.Run.see(max((each.last_message_id for each in found.values()), default=0))
         transaction.on_commit(lambda: message_log.set_settled(last), robust=True)
     return list(found.values()), is_all
 
