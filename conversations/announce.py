@@ -7,7 +7,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -92,9 +92,15 @@ def announce_customer(conversation: Conversation) -> None:
     _send_after_commit(conversation, _agent_groups(conversation), {**_ring(conversation), "beside": True})
 
 
-def announce_beside(conversation: Conversation) -> None:
-    """After commit, tell the agents who have this conversation open of a note. The customer is told nothing."""
-    announce_customer(conversation)
+def announce_note(conversation: Conversation, mentioned: Sequence[int]) -> None:
+    """After commit, tell the agents who have this conversation open of a note. The customer is told nothing.
+
+    mentioned: the ids of the agents whom it mentions. `mentions` in the ring has them: their lists have changed.
+    """
+    event = {**_ring(conversation), "beside": True}
+    if mentioned:
+        event["mentions"] = tuple(mentioned)
+    _send_after_commit(conversation, _agent_groups(conversation), event)
 
 
 def announce_renewed_secret(conversation: Conversation) -> None:

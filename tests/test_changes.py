@@ -235,7 +235,8 @@ def test_tabs_have_counts_up_to_99(bobs: Page, bob: Agent) -> None:
     )
     page = bobs.get("/inbox/list/?whose=mine").content.decode()
     counts = dict(re.findall(r'id="tab-(\w+)".*?<span class="n">([\d+]*)</span>', page))
-    assert counts == {"open": "99+", "snoozed": "0", "closed": "0", "all": "99+", "mine": "99+", "nobody": "1"}
+    others = {"snoozed": "0", "closed": "0", "mentions": "0"}
+    assert counts == {"open": "99+", "all": "99+", "mine": "99+", "nobody": "1"} | others
 
 
 def test_another_list_is_told_from_the_same_one_again(bobs: Page, talk: Conversation) -> None:

@@ -18,12 +18,12 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from chatsite.asgi import application
 from chatsite.sessions import SessionStore
-from conversations.actions import close, post_message, renew_secret, take
+from conversations.actions import close, post_message, renew_secret, take, write_note
 from conversations.announce import AGENTS, announce_customer, customer_group
 from conversations.live import doorbell, open_sockets, rounds
-from conversations.live.channel_layer import RedisChannelLayer
+from conversations.live.channel_layer import ProcessChannelLayer, RedisChannelLayer
 from conversations.models import Agent, Conversation, Website
-from tests.conftest import Page
+from tests.conftest import Page, promote
 from tests.services import redis_server
 from tests.test_channel_layer import NO_RINGS, eventually
 
@@ -600,3 +600,28 @@ async def test_limiting_an_agent_takes_effect_with_the_next_heartbeat(
         other = (await in_thread(post_message)(content="Elsewhere")).conversation
         for _ in range(4):
             assert (await ring_of(bob_socket)).get("conversation") != other.pk
+
+
+async def test_a_ring_names_the_mentioned_agents_to_agents_only(talk: Conversation, bobs: Page, bob: Agent) -> None:
+    carol = await in_thread(promote)("carol", "Carol")
+    async with (
+        socket("/ws/chat/", cookies=f"chat={talk.uuid.hex}") as alice_socket,
+        socket("/ws/inbox/", cookies=session(bobs)) as bob_socket,
+    ):
+        for bell in (alice_socket, bob_socket):
+            assert (await bell.connect())[0]
+            await ring_of(bell)
+        for text, mentions in (("@carol @bob look", {"mentions": [carol.pk]}), ("no names", {})):
+            await in_thread(write_note)(conversation=talk, agent=bob, content=text)
+            ring = {"type": "messages", "conversation": talk.pk, "last": talk.last_message_id, "beside": True}
+            assert await ring_of(bob_socket) == ring | mentions
+        assert await alice_socket.receive_nothing(0.05)
+
+
+def test_a_later_ring_does_not_replace_one_that_mentions_somebody() -> None:
+    layer = ProcessChannelLayer()
+    layer.recent = {}
+    ring = {"type": "ring", "conversation": 1, "last": 2, "beside": True}
+    for event in ({**ring, "mentions": [7]}, {**ring, "mentions": (8,)}, ring, ring):
+        layer.deliver(AGENTS, event)
+    assert len(layer.recent[AGENTS]) == 3

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
-from conversations.models import Agent, Conversation, ConversationLabel, Cursor, Label, View, Website
+from conversations.models import Agent, Conversation, ConversationLabel, Cursor, Label, Mention, View, Website
 
 pytestmark = pytest.mark.django_db(transaction=True)  # MariaDB commits before ANALYZE
 
@@ -40,9 +40,15 @@ def fill(bob: Agent) -> Label:
         for each in made
         if each.label_ids
     )
+    Mention.objects.bulk_create(
+        Mention(conversation=each, agent_id=pk, entry_id=TOTAL + each.pk, unread=each.pk % 20 == 0)
+        for pk in (bob.pk, User.objects.get(username="colleague1").pk)
+        for each in made
+    )
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
-            cursor.execute("ANALYZE TABLE conversations_conversation, conversations_conversationlabel")
+            tables = ("conversation", "conversationlabel", "mention")
+            cursor.execute(f"ANALYZE TABLE {', '.join(f'conversations_{table}' for table in tables)}")
             cursor.fetchall()
         elif connection.vendor == "postgresql":
             cursor.execute("ANALYZE")  # SQLite gets no statistics: nobody analyzes the database of an installation
@@ -101,11 +107,13 @@ def test_one_index_serves_each_list(bob: Agent, is_later: bool) -> None:
         "of a label": (View(label_id=label.pk), "inbox_label"),
         "closed, of a label": (View("closed", label_id=label.pk), "inbox_label"),
         "urgent": (View(priority=3), "inbox_priority"),
+        "mentions": (View("any", mentioned=bob.pk), "inbox_mentions"),
     }
     wrong = []
     for name, (view, index) in views.items():
         moment = {"snoozed": timezone.now(), "waiting longest": talk.waiting_since}.get(name.split(",")[0])
-        after = Cursor(talk.pk if moment else talk.last_message_id, moment) if is_later else None
+        last = talk.mentions.get(agent=bob.pk).entry_id if name == "mentions" else talk.last_message_id
+        after = Cursor(talk.pk if moment else last, moment) if is_later else None
         with transaction.atomic():
             plan = plan_of(lambda view=view, after=after: everything.inbox(bob, view, 51, after))
         # Which index PostgreSQL chooses depends on how many rows there are: see tests/test_plans.py.
@@ -114,6 +122,14 @@ def test_one_index_serves_each_list(bob: Agent, is_later: bool) -> None:
         ):
             wrong.append((name, plan))
     assert [name for name, _ in wrong] == [], "\n\n".join(plan for _, plan in wrong)
+
+
+def test_one_index_counts_unread_mentions(bob: Agent) -> None:
+    fill(bob)
+    view = View("any", mentioned=bob.pk, is_unread=True)
+    with transaction.atomic():
+        plan = plan_of(lambda: bob.visible_conversations().counts([view], 100))
+    assert "unread_mentions" in plan, plan
 
 
 def test_a_list_without_an_index_is_found_out(bob: Agent) -> None:

@@ -6,7 +6,7 @@ from conversations.actions.close import UnseenMessage, close
 from conversations.actions.create_label import LabelRefused, create_label
 from conversations.actions.identify import identify
 from conversations.actions.label import label
-from conversations.actions.mark_read import mark_read
+from conversations.actions.mark_read import mark_mentions_read, mark_read
 from conversations.actions.post_message import AlreadySent, UnseenAnswer, post_message
 from conversations.actions.prioritize import prioritize
 from conversations.actions.renew_secret import renew_secret
@@ -27,6 +27,7 @@ __all__ = [
     "create_label",
     "identify",
     "label",
+    "mark_mentions_read",
     "mark_read",
     "post_message",
     "prioritize",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from conversations.models import Author, Conversation, Reading
+from conversations.models import Author, Conversation, Mention, Reading
 from conversations.models.prepared import insert, update
 
 if TYPE_CHECKING:
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
-    """Store that the agent has read up to the message id `last`. It never goes back, nor past the last message."""
+    """Store that the agent has read up to the row with the id `last`, and what mentions them there.
+
+    It never goes back, nor past the last message.
+    """
+    mark_mentions_read(conversation=conversation, agent=agent, last=last)
     last = min(last, conversation.last_message_id)
     reading = Reading.objects.of(agent, conversation.pk)
     if reading and reading.last_message_id >= last:
@@ -31,3 +35,9 @@ def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
             update(reading, "last_message_id", "customer_messages")
         else:
             insert(reading)
+
+
+def mark_mentions_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
+    """Store that the agent has seen the notes up to the row with the id `last`."""
+    if conversation.last_entry_id:
+        Mention.objects.mark_read(agent, conversation.pk, last)

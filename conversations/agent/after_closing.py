@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.filters import Filters
-from conversations.models import Conversation, Cursor, Website
+from conversations.models import Conversation, Cursor, Mention, Website
 
 COOKIE = "after_closing"
 YEAR = 365 * 24 * 3600  # seconds
@@ -44,6 +44,8 @@ def find_next(request: AgentRequest, conversation: Conversation) -> int | None:
     filters, agent = Filters.from_request(request), request.agent
     view = filters.view(agent, Website.objects.visible_to(agent))
     cursor: Cursor | None = Cursor(conversation.last_message_id)
+    if view.mentioned:
+        cursor = Cursor(Mention.objects.newest(agent, conversation.pk))
     if view.status == "snoozed" or view.order == "waiting":
         moment = conversation.snoozed_until if view.status == "snoozed" else conversation.waiting_since
         cursor = Cursor(conversation.pk, moment) if moment else None

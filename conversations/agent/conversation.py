@@ -328,10 +328,12 @@ def _render_page(
     reading = Reading.objects.of(request.agent, conversation.pk)
     read_up_to = marked = reading.last_message_id if reading else 0
     last = conversation.last_message_id
-    if before is None and newer is None and opened_by_the_agent(request) and read_up_to < last:
+    newest = max(last, conversation.last_entry_id or 0)
+    if before is None and newer is None and opened_by_the_agent(request):
         with optional_write("which messages an agent has read"):
-            actions.mark_read(conversation=conversation, agent=request.agent, last=last)
-            marked = last
+            mark = actions.mark_read if read_up_to < last else actions.mark_mentions_read
+            mark(conversation=conversation, agent=request.agent, last=newest)
+            marked = max(newest, read_up_to)
     is_note = is_note or bool(request.GET.get("note"))
     draft = Draft.objects.one(request.agent, conversation.pk) if before is None and not is_note else None
     panel = render_panel(

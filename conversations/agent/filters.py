@@ -30,8 +30,9 @@ DEFAULTS = {
 class Filters:
     """Which conversations the list shows."""
 
-    status: Literal["open", "snoozed", "closed"] = "open"
-    whose: str = "all"  # all, mine, nobody (unassigned), drafts (with a draft of the agent) or the id of an agent
+    status: Literal["open", "snoozed", "closed", "any"] = "open"  # `any` with mentions, and only there
+    # all, mine, nobody (unassigned), drafts (with a draft of the agent), mentions (of the agent) or the id of an agent
+    whose: str = "all"
     website: str = ""  # its key, "" for all
     label: int | None = None
     priority: int | None = None
@@ -57,12 +58,12 @@ class Filters:
             is_known = not website or Website.objects.by_key(website) is not None
         if not is_known:
             website = ""  # pages repeat no text that an attacker may have chosen: see CustomerRequest.listed_host
-        if whose not in {"mine", "nobody", "drafts"}:
+        if whose not in {"mine", "nobody", "drafts", "mentions"}:
             whose = str(parse_number(whose) or "all")
         priority = parse_number(query.get("priority", ""))
         cursor = parse_cursor(query.get("after", ""))
         return cls(
-            status="snoozed" if status == "snoozed" else "closed" if status == "closed" else "open",
+            status=_status(status, whose),
             whose=whose,
             website=website,
             label=parse_number(query.get("label", "")) or None,
@@ -74,6 +75,8 @@ class Filters:
     def query_string(self, **changes: Any) -> str:
         """Return the filters as a query string, with some of them changed; "" if all are the defaults."""
         values = {name: getattr(self, name) for name in DEFAULTS} | changes
+        if "any" in {values["status"], self.status}:  # implied by `whose`
+            values["status"] = changes.get("status", "open")
         query = urlencode({name: value for name, value in values.items() if value != DEFAULTS[name]})
         return f"?{query}" if query else ""
 
@@ -102,16 +105,18 @@ class Filters:
         values = {name: getattr(self, name) for name in DEFAULTS} | changes
         whose: str = values["whose"]
         assignee: int | EllipsisType | None = ...
-        if whose not in {"all", "drafts"}:
+        if whose not in {"all", "drafts", "mentions"}:
             assignee = agent.pk if whose == "mine" else int(whose) if whose.isdigit() else None
+        status = _status(values["status"], whose)
         return View(
-            status=values["status"],
+            status=status,
             assignee=assignee,
             website_id=next((each.pk for each in websites if each.key == values["website"]), None),
             label_id=values["label"],
             priority=values["priority"],
-            order=values["order"] if values["status"] == "open" else "newest",
+            order=values["order"] if status == "open" else "newest",
             writer=agent.pk if whose == "drafts" else None,
+            mentioned=agent.pk if whose == "mentions" else None,
         )
 
     @property
@@ -123,11 +128,20 @@ class Filters:
 
     def cursor_of(self, entry: InboxEntry) -> str:
         """The cursor of a row of this list."""
+        if self.whose == "mentions":
+            return write_cursor(Cursor(entry.mention_id))
         if self.status == "snoozed":
             return write_cursor(Cursor(entry.pk, entry.snoozed_until))
         if self.status == "open" and self.order == "waiting":
             return write_cursor(Cursor(entry.pk, entry.waiting_since))
         return write_cursor(Cursor(entry.last_message_id))
+
+
+def _status(text: str, whose: str) -> Literal["open", "snoozed", "closed", "any"]:
+    """The status that a list shows: mentions are found wherever they are, so nobody misses one."""
+    if whose == "mentions":
+        return "any"
+    return "snoozed" if text == "snoozed" else "closed" if text == "closed" else "open"
 
 
 def write_cursor(cursor: Cursor) -> str:

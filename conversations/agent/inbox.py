@@ -77,6 +77,7 @@ class Tab(NamedTuple):
     is_chosen: bool
     view: View
     delete_url: str = ""  # of a saved view
+    is_unread: bool = False  # whether it counts only what is new for the agent
 
 
 def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
@@ -86,22 +87,27 @@ def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list
         "snoozed": pgettext("conversations", "Snoozed"),
         "closed": pgettext("conversations", "Closed"),
     }
-    return [_tab(filters, agent, websites, name, status=status) for status, name in names.items()]
+    rest = {"whose": "all"} if filters.whose == "mentions" else {}
+    return [_tab(filters, agent, websites, name, status=status, **rest) for status, name in names.items()]
 
 
 def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
-    """The tabs for all, mine, unassigned, and those with a draft of the agent."""
+    """The tabs for all, mine, unassigned, those with a draft of the agent, and those with a mention of them."""
     names = {
         "all": pgettext("conversations", "All"),
         "mine": pgettext("conversations", "Mine"),
         "nobody": pgettext("conversations", "Unassigned"),
         "drafts": pgettext("conversations", "Drafts"),
     }
-    return [_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()]
+    mentions = _tab(filters, agent, websites, pgettext("conversations", "Mentions"), whose="mentions")
+    return [
+        *(_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()),
+        mentions._replace(view=mentions.view._replace(is_unread=True), is_unread=True),
+    ]
 
 
 def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **choice: str) -> Tab:
-    [(field, value)] = choice.items()
+    field, value = next(iter(choice.items()))
     query = filters.query_string(after="", **choice)
     return Tab(f"tab-{value}", name, query, getattr(filters, field) == value, filters.view(agent, websites, **choice))
 
@@ -138,6 +144,8 @@ class Row(NamedTuple):
     is_back: bool  # from being snoozed, and no agent has written since
     last: int  # its last message
     has_draft: bool  # of the agent
+    is_mentioned: bool  # the agent, and has not read it
+    is_closed: bool  # where the list has both
     language: str | None
 
 
@@ -150,6 +158,8 @@ class RowKind(NamedTuple):
     priority: int | None
     is_back: bool
     has_draft: bool
+    is_mentioned: bool
+    is_closed: bool
 
 
 ROW = PreparedTemplate(
@@ -163,6 +173,7 @@ class TabKind(NamedTuple):
     """What decides how a tab looks."""
 
     chosen: bool
+    is_unread: bool
 
 
 TAB = PreparedTemplate("agent/_tab.html", "id", "url", "list_url", "name", "count")
@@ -175,7 +186,7 @@ class InboxKind(NamedTuple):
 
 
 INBOX = PreparedTemplate(
-    "agent/inbox.html", *("agent", "csrf_token", "query", "unread", "lists", "list", "panel", "notice")
+    "agent/inbox.html", *("agent", "agent_pk", "csrf_token", "query", "unread", "lists", "list", "panel", "notice")
 )
 
 
@@ -202,7 +213,8 @@ def _render_row(row: Row) -> SafeString:
         "snoozed_time": _short(until) if until else "",
         "pick": _("Select %(name)s") % {"name": avatar.name},
     }
-    return ROW.render(RowKind(row.answered, row.urgency, row.chosen, row.priority, row.is_back, row.has_draft), values)
+    decisions = {name: getattr(row, name) for name in RowKind._fields}
+    return ROW.render(RowKind(**decisions), values)
 
 
 def _short(at: datetime) -> str:
@@ -253,6 +265,8 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
             is_back=entry.status == "OPEN" and entry.snoozed_until is not None and entry.snoozed_until <= now,
             last=entry.last_message_id,
             has_draft=entry.pk in drafts,
+            is_mentioned=bool(entry.is_mentioned),
+            is_closed=filters.status == "any" and entry.status == "CLOSED",
             language=language,
         )
         for entry in found[:most]
@@ -305,7 +319,7 @@ def _render_tab(tab: Tab, count: int) -> SafeString:
         "name": tab.name,
         "count": f"{MOST}+" if count > MOST else count,
     }
-    return TAB.render(TabKind(tab.is_chosen), values)
+    return TAB.render(TabKind(tab.is_chosen, tab.is_unread and count > 0), values)
 
 
 def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[str, Any]:
@@ -339,6 +353,7 @@ def render_inbox(
     listing = find_rows(request, chosen)
     values = {
         "agent": request.agent,
+        "agent_pk": request.agent.pk,
         "csrf_token": get_token(request),
         "query": listing.filters.query,
         "unread": listing.unread or "",

@@ -103,7 +103,8 @@ class ProcessChannelLayer:
 
         All events pass here, also those of other processes, in the event loop.
         """
-        subject = (event.get("type"), event.get("conversation"), event.get("beside"))
+        mentions = tuple(event.get("mentions") or ())
+        subject = (event.get("type"), event.get("conversation"), event.get("beside"), mentions)
         if self.recent is not None:
             recent = self.recent.setdefault(group, {})
             recent[subject] = event

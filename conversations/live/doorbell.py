@@ -268,7 +268,8 @@ class AgentDoorbell(Doorbell):
     def ring(self, event: Event) -> None:
         """Tell the inbox which conversation has changed; a heartbeat names none."""
         numbers.rings += 1
-        self.socket.send_text(_ring_of_agent(tuple(event.items())))
+        pairs = ((name, tuple(value) if isinstance(value, list) else value) for name, value in event.items())
+        self.socket.send_text(_ring_of_agent(tuple(pairs)))  # from another process, `mentions` is a list
 
 
 @lru_cache(100)

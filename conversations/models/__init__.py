@@ -8,6 +8,7 @@ from conversations.models.conversation import Conversation
 from conversations.models.desk_entry import DeskEntry
 from conversations.models.draft import Draft
 from conversations.models.label import ConversationLabel, Label
+from conversations.models.mention import Mention
 from conversations.models.message import Author, Message
 from conversations.models.news import News
 from conversations.models.reading import Reading
@@ -27,6 +28,7 @@ __all__ = [
     "DeskEntry",
     "Draft",
     "Label",
+    "Mention",
     "Message",
     "News",
     "Origin",

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
-from django.db.models import F, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Greatest, Trim
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
@@ -97,6 +97,8 @@ class InboxEntry(NamedTuple):
     snoozed_until: datetime | None
     waiting_since: datetime | None
     unread: int
+    is_mentioned: bool  # the agent, and has not read it
+    mention_id: int  # the note that has mentioned them last, in the list of mentions; otherwise 0
 
     def __str__(self) -> str:
         """What the list calls the customer."""
@@ -317,7 +319,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
         def build() -> "models.QuerySet[Conversation, tuple[Any, ...]]":
             found = self.filter(view.condition() & (view.after() if after else Q())).order_by(*view.ordering)
-            return found.with_unread(AGENT).with_assignee().values_list(*InboxEntry._fields)[:most]
+            mention_id = F("mentions__entry_id") if view.mentioned else Value(0)
+            annotated = found.with_unread(AGENT).with_assignee().with_mention(AGENT).annotate(mention_id=mention_id)
+            return annotated.values_list(*InboxEntry._fields)[:most]
 
         values = {**view.values, AGENT: agent.pk, LAST: after and after.last}
         if after and after.moment:
@@ -346,6 +350,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return self.annotate(
             assignee_name=Trim(Coalesce(full_name, Value(""))), assignee_username=F("assignee__username")
         )
+
+    def with_mention(self, agent_id: int) -> "ConversationQuerySet":
+        """Annotate `is_mentioned`: whether a note mentions the agent that they have not read."""
+        from conversations.models.mention import Mention
+
+        found = Mention.objects.filter(conversation=OuterRef("pk"), agent_id=agent_id, unread=True)
+        return self.annotate(is_mentioned=Exists(found))
 
     def with_unread(self, agent_id: int) -> "ConversationQuerySet":
         """Annotate `unread`: the customer's messages that the agent has not read and no agent has answered.

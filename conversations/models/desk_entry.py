@@ -73,6 +73,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
         content: str = "",
         is_formatted: bool | None = None,
         client_id: uuid.UUID | None = None,
+        mentions: str | None = None,
     ) -> "DeskEntry":
         """Add one to a conversation, which is locked. The caller saves its `last_entry_id`.
 
@@ -87,6 +88,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
             content=content,
             is_formatted=is_formatted,
             client_id=client_id,
+            mentions=mentions,
         )
         entry.save(force_insert=True)
         conversation.last_entry_id = entry.pk
@@ -110,6 +112,8 @@ class DeskEntry(models.Model):
     # Whether the text of a note is Markdown, as in Message.
     is_formatted = models.BooleanField(null=True, editable=False)
     client_id = models.UUIDField(null=True, unique=True, editable=False)
+    # Whom a note mentions: models/mention.py `read_names`.
+    mentions = models.TextField(null=True, editable=False)  # noqa: DJ001 (adding it copies no table)
 
     objects = DeskEntryQuerySet.as_manager()
 

@@ -25,7 +25,7 @@ MAX_VIEWS = 50
 NAME_LENGTH = 60
 """Characters of a saved view's name."""
 
-AGENT, ASSIGNEE, WEBSITE, LABEL, PRIORITY, LAST, WRITER = -1, -2, -3, -4, -5, -6, -7
+AGENT, ASSIGNEE, WEBSITE, LABEL, PRIORITY, LAST, WRITER, MENTIONED = -1, -2, -3, -4, -5, -6, -7, -8
 MOMENT = datetime.fromisoformat("1970-01-01T00:00:00.000001+00:00")
 """Placeholders of prepared queries: see `prepared`."""
 
@@ -48,7 +48,7 @@ class Cursor(NamedTuple):
 class View(NamedTuple):
     """Which conversations a list shows."""
 
-    status: Literal["open", "snoozed", "closed"] = "open"
+    status: Literal["open", "snoozed", "closed", "any"] = "open"
     assignee: int | EllipsisType | None = ...
     """An agent's id, None for unassigned ones, or ... for all."""
     website_id: int | None = None
@@ -58,22 +58,36 @@ class View(NamedTuple):
     """`newest` by their last message; `waiting`: only those whose customers wait for an answer, the longest first."""
     writer: int | None = None
     """An agent's id: only conversations in which they have a draft, at most 500. The index of drafts serves it."""
+    mentioned: int | None = None
+    """An agent's id: only conversations in which they are mentioned, the newest mention first."""
+    is_unread: bool = False
+    """Only mentions that they have not read."""
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What decides the SQL of its query."""
         assigned = "all" if self.assignee is ... else "nobody" if self.assignee is None else "one"
-        return (self.status, assigned, *(bool(value) for value in self[2:5]), self.order, bool(self.writer))
+        return (
+            self.status,
+            assigned,
+            *(bool(value) for value in self[2:5]),
+            self.order,
+            bool(self.writer),
+            bool(self.mentioned),
+            self.is_unread,
+        )
 
     @property
     def values(self) -> dict[Any, Any]:
         """The values for the placeholders in `condition`."""
         values = {ASSIGNEE: self.assignee, WEBSITE: self.website_id, LABEL: self.label_id, PRIORITY: self.priority}
-        return values | {WRITER: self.writer}
+        return values | {WRITER: self.writer, MENTIONED: self.mentioned}
 
     @property
     def ordering(self) -> tuple[str, ...]:
         """The order of its rows. Snoozed ones are in the order in which they come back."""
+        if self.mentioned:
+            return ("-mentions__entry_id",)
         if self.status == "snoozed":
             return "snoozed_until", "pk"
         if self.order == "waiting":
@@ -82,10 +96,26 @@ class View(NamedTuple):
 
     def condition(self) -> Q:
         """Its filter, with placeholders. One index serves it: the conditions on what this index lacks drop few rows."""
+        condition = self._status_condition()
+        if self.order == "waiting" and self.status != "snoozed":
+            # A server of an earlier version does not reset `waiting_since`.
+            condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
+        if self.writer:
+            condition &= Q(drafts__agent_id=WRITER)
+        if self.mentioned:
+            condition &= Q(mentions__agent_id=MENTIONED)
+        if self.is_unread:
+            condition &= Q(mentions__unread=True)
+        return condition & self._narrowing()
+
+    def _status_condition(self) -> Q:
+        """The status and the label, which one index has together."""
+        condition = Q(labelled__label_id=LABEL) if self.label_id else Q()
+        if self.status == "any":
+            return condition
         stored, other = ("CLOSED", "OPEN") if self.status == "closed" else ("OPEN", "CLOSED")
-        condition = Q()
         if self.label_id:
-            condition &= Q(labelled__label_id=LABEL, labelled__status=stored)
+            condition &= Q(labelled__status=stored)
         if self.status == "snoozed":
             condition &= Q(snoozed_until__gt=UtcNow())
         if self.status == "snoozed" or self.writer:
@@ -94,12 +124,7 @@ class View(NamedTuple):
             condition &= Q(status=stored)
         if self.status == "open":
             condition &= Q(snoozed_until=None) | Q(snoozed_until__lte=UtcNow())
-        if self.order == "waiting" and self.status != "snoozed":
-            # A server of an earlier version does not reset `waiting_since`.
-            condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
-        if self.writer:
-            condition &= Q(drafts__agent_id=WRITER)
-        return condition & self._narrowing()
+        return condition
 
     def _narrowing(self) -> Q:
         """The assignee, the website and the priority."""
@@ -113,11 +138,11 @@ class View(NamedTuple):
         return condition
 
     def _by(self, column: str, value: int | None) -> Q:
-        """A column's value; for snoozed ones and those with drafts, which are few, as no index of the column has it.
+        """A column's value; for snoozed ones, drafts and mentions, which are few, as no index of the column has it.
 
         SQLite would take that index, as it has no statistics, and read all open conversations of an agent.
         """
-        if self.status == "snoozed" or self.writer:
+        if self.status == "snoozed" or self.writer or self.mentioned:
             return Q(Exact(Coalesce(F(column), 0), value or 0))
         return Q(**{column: value})
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from conversations.models import Agent, Conversation, DeskEntry
 from conversations.models.desk_entry import Kind
 from conversations.screen.avatars import Avatar
-from conversations.screen.links import linkify
+from conversations.screen.mentions import note_html
 from conversations.screen.prepared_templates import PreparedTemplate
 
 NOTE = PreparedTemplate(
@@ -65,7 +65,7 @@ def render_row(row: DeskRow, day: str) -> SafeString:
         "hue": avatar.hue,
         "initials": avatar.initials,
         "name": avatar.name,
-        "text": linkify(entry.content),
+        "text": note_html(entry, row.reader.pk),
     }
     return NOTE.render(NoteKind(from_reader), values)
 

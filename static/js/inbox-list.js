@@ -92,8 +92,10 @@ class InboxList extends HTMLElement {
     ["inbox", "state"].forEach((name) => document.body.dispatchEvent(new CustomEvent(name)));
   }
 
-  // A ring names its conversation, whose messages are fetched only if it is open. `beside`: nothing in the list changes.
-  onRing({ conversation, beside }) {
+  // A ring names its conversation, whose messages are fetched only if it is open. `beside`: nothing in the list changes, except
+  // for the agents whom a note mentions.
+  onRing({ conversation, beside, mentions = [] }) {
+    if (mentions.includes(Number(this.dataset.agent))) beside = false;
     const isOpen = conversation === undefined || String(conversation) === this.chosen;
     if (isOpen) document.body.dispatchEvent(new CustomEvent("messages"));
     if (isOpen || !beside) document.body.dispatchEvent(new CustomEvent("inbox"));
