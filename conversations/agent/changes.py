@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations import actions
@@ -35,7 +35,13 @@ SALT = "conversations.agent.changes"
 MAX_SNOOZE = timedelta(days=366 * 5)
 """For how long a conversation may be snoozed."""
 
-MENUS = ("assign", "label", "priority", "snooze")
+TITLES = {
+    "assign": pgettext_lazy("conversation", "Assign"),
+    "label": gettext_lazy("Labels"),
+    "priority": gettext_lazy("Priority"),
+    "snooze": pgettext_lazy("conversation", "Snooze"),
+}
+"""The menus and their titles."""
 
 
 class Refused(Exception):
@@ -169,7 +175,7 @@ def moments(now: datetime) -> list[Moment]:
 def _menu_response(request: AgentRequest, selected: Selected) -> HttpResponse:
     values = request.POST if request.method == "POST" else request.GET
     menu = values.get("menu", "")
-    if menu not in MENUS or not selected.last_seen:
+    if menu not in TITLES or not selected.last_seen:
         return _refused(request, _("Select at least one conversation."))
     html = render_to_string("agent/_menu.html", _menu_context(request, selected, menu, values))
     if request.htmx:
@@ -182,6 +188,7 @@ def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: 
     only, count = found[0] if len(found) == 1 else None, len(found)
     context: dict[str, Any] = {
         "menu": menu,
+        "title": TITLES[menu],
         "selected": selected.values,
         "csrf_token": get_token(request),
         "to": reverse("agent:changes") + Filters.from_request(request).query,

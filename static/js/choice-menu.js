@@ -1,4 +1,6 @@
-// <choice-menu> is the content of the menu for labels, assignees and so on: what is typed narrows it, arrows move in it.
+// <choice-menu> is the content of a menu: for labels, assignees and so on, commands, keys. What is typed narrows it, arrows move in it.
+const OPTIONS = ".options :is(button, .option)";
+
 class ChoiceMenu extends HTMLElement {
   connectedCallback() {
     this.field = this.querySelector(".narrow");
@@ -12,22 +14,25 @@ class ChoiceMenu extends HTMLElement {
   begin(typed) {
     if (this.field && typed) this.field.value = typed;
     this.narrow();
-    (this.field ?? this.querySelector(".options button"))?.focus();
+    (this.field ?? this.querySelector(OPTIONS) ?? this.querySelector(".dismiss"))?.focus();
   }
 
   get buttons() {
-    return [...this.querySelectorAll(".options button")].filter((button) => !button.hidden);
+    return [...this.querySelectorAll(OPTIONS)].filter((button) => !button.hidden);
   }
 
   // Show the choices that have what was typed, and offer to create a label only if there is none of this name.
   narrow() {
     if (!this.field) return;
     const typed = this.fold(this.field.value);
-    const names = [...this.querySelectorAll(".options button")].map((button) => {
-      const name = this.fold(button.textContent);
+    const names = [...this.querySelectorAll(OPTIONS)].map((button) => {
+      const name = this.fold((button.querySelector(".label") ?? button).textContent);
       button.hidden = !name.includes(typed);
       return name;
     });
+    for (const group of this.querySelectorAll(".options section")) group.hidden = !group.querySelector(":is(button, .option):not([hidden])");
+    const none = this.querySelector(".none");
+    if (none) none.hidden = this.buttons.length > 0;
     this.classList.toggle("creates", Boolean(typed) && !names.includes(typed));
   }
 

@@ -21,12 +21,15 @@ class PickBar extends HTMLElement {
     on("htmx:beforeRequest", ({ detail }) => detail.target.id === "menu" && (this.typed = ""));
     on("htmx:afterSettle", ({ target }) => target.closest?.("#list") && this.restore());
     on("htmx:afterRequest", ({ detail }) => this.afterRequest(detail));
+    this.menu.addEventListener("click", (event) => this.onCommand(event));
     document.addEventListener("keydown", (event) => this.onKey(event));
     this.update();
   }
 
-  // What the server must know besides: which list is shown now, and the time zone for "tomorrow, 9:00".
+  // What the server must know besides: the time zone for "tomorrow, 9:00", and which conversation is open.
   addContext({ elt, path, parameters }) {
+    const { chosen } = document.getElementById("list");
+    if (chosen && elt.id === "commands") parameters.chosen = chosen;
     if (!path.startsWith("/inbox/changes/")) return;
     parameters.zone ??= Intl.DateTimeFormat().resolvedOptions().timeZone;
   }
@@ -100,29 +103,48 @@ class PickBar extends HTMLElement {
     if (isMenu || (elt.id === "picks" && target.id === "done")) this.querySelector("form").reset();
   }
 
-  // Keys mean nothing while somebody types, or while a menu is open.
+  // A command of the menu that is a key.
+  onCommand(event) {
+    const { key } = event.target.closest("[data-key]")?.dataset ?? {};
+    if (!key) return;
+    event.preventDefault();
+    this.closeMenu();
+    this.keys[key]();
+  }
+
+  // Ctrl+K works everywhere. The other keys mean nothing while somebody types, or while a menu is open.
   onKey(event) {
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      if (this.isOpen) this.closeMenu();
+      else document.getElementById("commands").click();
+      return;
+    }
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || this.isOpen || isTyping(event)) return;
     if (this.typed != null) {
       if (event.key.length === 1) this.typed += event.key;
       return event.preventDefault();
     }
-    const keys = {
-      j: () => this.move(1),
-      k: () => this.move(-1),
-      x: () => this.toggle(),
-      a: () => this.open("assign"),
-      l: () => this.open("label"),
-      z: () => this.open("snooze"),
-      e: () => this.close(),
-      Escape: () => this.chosen.size && this.querySelector("form").reset(),
-    };
-    const handle = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!handle || (event.shiftKey && event.key !== "X")) return;
+    const handle = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!handle || (event.shiftKey && !["X", "?"].includes(event.key))) return;
     this.shift = event.shiftKey;
     if (event.key !== "Escape") event.preventDefault();
     handle();
   }
+
+  keys = {
+    j: () => this.move(1),
+    k: () => this.move(-1),
+    x: () => this.toggle(),
+    r: () => this.write("reply"),
+    n: () => this.write("note"),
+    a: () => this.open("assign"),
+    l: () => this.open("label"),
+    z: () => this.open("snooze"),
+    e: () => this.close(),
+    "?": () => htmx.ajax("GET", this.dataset.keys, { source: this, target: this.menu }),
+    Escape: () => this.chosen.size && this.querySelector("form").reset(),
+  };
 
   // The row that has the focus, else that of the open conversation.
   get row() {
@@ -135,6 +157,20 @@ class PickBar extends HTMLElement {
     const next = rows[at < 0 ? 0 : at + step];
     next?.focus();
     next?.scrollIntoView({ block: "nearest" });
+  }
+
+  // Focus the field for a reply or a note, after the other one is gone.
+  write(mode) {
+    const link = document.getElementById(mode);
+    const focus = () => document.getElementById("content")?.focus();
+    if (!link || link.hasAttribute("aria-current")) return focus();
+    const settled = ({ target }) => {
+      if (target.id !== "writing") return;
+      document.body.removeEventListener("htmx:afterSettle", settled);
+      focus();
+    };
+    document.body.addEventListener("htmx:afterSettle", settled);
+    link.click();
   }
 
   toggle() {
