@@ -20,7 +20,7 @@ from conversations.poll_cache import poll_cache
 logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
-"""What the sockets of a group are told: a ring, or a recheck of their access."""
+"""What the sockets of a group are told: a ring, a recheck of their access, or who is typing or looking."""
 
 AGENTS = "agents"
 """The inboxes of agents who see every website."""
@@ -41,6 +41,21 @@ def website_group(website_id: int) -> str:
 def customer_group(conversation_id: int) -> str:
     """The customer's sockets of a conversation. Events that only agents may know of are never sent here."""
     return f"conversation-{conversation_id}-customer"
+
+
+def desk_group(conversation_id: int) -> str:
+    """The inboxes of agents who look at a conversation right now."""
+    return f"conversation-{conversation_id}-desk"
+
+
+def is_desk(group: str) -> bool:
+    """Whether it is a `desk_group`."""
+    return group.endswith("-desk")
+
+
+def say(group: str, event: Event) -> None:
+    """In the event loop, tell a group what is only true now, such as that somebody is typing."""
+    _send_soon([([group], event)])
 
 
 def announce(conversation: Conversation) -> None:

@@ -404,7 +404,7 @@ async def test_events_of_a_later_version_are_ignored(talk: Conversation) -> None
     async with socket(f"/ws/messages/{talk.uuid}/") as bell:
         await bell.connect()
         await ring_of(bell)
-        for event in ({"type": "typing", "who": 7}, {"type": "close"}, {}):
+        for event in ({"type": "dancing", "who": 7}, {"type": "close"}, {}):
             await layer.group_send(customer_group(talk.pk), event)
         await layer.group_send(customer_group(talk.pk), {"type": "ring", "last": 7})
         assert (await ring_of(bell))["last"] == 7

@@ -26,7 +26,9 @@ from conversations.screen.bundles import Asset, accepted_encoding, javascript, m
 from conversations.threshold.origin import own_origin
 
 SCRIPTS = ("htmx-config", "chat-keeper", "door-bell", "local-time", "message-list", "chat-composer", "composing-keys")
-MODULES = ("chat-secret", "chat-seldom")
+MODULES = {"chat-secret": ("chat-secret",), "chat-seldom": ("chat-seldom",), "chat-live": ("typing-line", "chat-live")}
+"""The modules, and the scripts that each consists of."""
+
 FIVE_MINUTES = 300  # seconds
 SHORT_PAGE = 6_000  # bytes; the chat page with few messages
 
@@ -77,8 +79,10 @@ def module(name: str, language: str) -> Asset:
 @cache
 def _module(name: str, language: str) -> Asset:
     with translation.override(language):
-        texts = _secret_texts() if name == "chat-secret" else _seldom_texts()
-    text = minified(read(f"js/{name}.js")).replace("__TEXTS__", json.dumps(texts, ensure_ascii=False))
+        texts = TEXTS[name]()
+    text = minified("".join(read(f"js/{part}.js") for part in MODULES[name])).replace(
+        "__TEXTS__", json.dumps(texts, ensure_ascii=False)
+    )
     return javascript(text)
 
 
@@ -106,6 +110,14 @@ def _seldom_texts() -> dict[str, str]:
         "restored": _("This message was lost. You can send it again."),
         "lost": _("The page was closed before the files were sent. Please attach them again."),
     }
+
+
+def _live_texts() -> dict[str, str]:
+    # Translators: {name} is an agent
+    return {"typing": _("{name} is typing…")}
+
+
+TEXTS = {"chat-secret": _secret_texts, "chat-seldom": _seldom_texts, "chat-live": _live_texts}
 
 
 def style(accent: str) -> Asset:

@@ -130,7 +130,13 @@ def state(customer: CustomerRequest) -> HttpResponse:
         return _conversation_changed()
     if customer.conversation:
         catch_up(customer.conversation)
-    context = {"conversation": customer.conversation, "shown_state": _shown_state(customer.conversation)}
+    customer.activate_language()
+    context = {
+        **assets.urls(customer.website),
+        "website": customer.website,
+        "conversation": customer.conversation,
+        "shown_state": _shown_state(customer.conversation),
+    }
     return render(customer.request, "customer/_state.html", context)
 
 

@@ -22,10 +22,12 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from conversations.presence.looking import looking
 from conversations.redis_client import time_limit
 
 Event = dict[str, Any]
-"""What the members of a group are told: a ring or a recheck. All get the same object, which nobody may change."""
+"""What the members of a group are told: a ring, a recheck, or who is typing or looking. All get the same object, which
+nobody may change."""
 
 SLICE = 50
 """Members that are told before the event loop does something else, so that a large group delays nobody for long."""
@@ -57,6 +59,12 @@ SPREAD = 10
 
 RECHECK: Event = {"type": "recheck"}
 """Sent to sockets that may have missed an event: see Doorbell.tell."""
+
+SAID: dict[Any, tuple[dict[str, type], ...]] = {
+    "typing": ({"name": str, "on": bool}, {"conversation": int, "who": str}),
+    "looking": ({"conversation": int, "agent": int, "who": str, "page": str, "on": bool},),
+}
+"""What events about people have, in each of their forms: presence/typing.py, presence/looking.py."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +111,11 @@ class ProcessChannelLayer:
 
         All events pass here, also those of other processes, in the event loop.
         """
+        if event.get("type") == "looking":  # for all pages of this process, also if none is in the group yet
+            looking.take(event["conversation"], event["page"], event["agent"], event["who"], on=event["on"])
+        who = event.get("name") or event.get("page") or event.get("who")
         mentions = tuple(event.get("mentions") or ())
-        subject = (event.get("type"), event.get("conversation"), event.get("beside"), mentions)
+        subject = (event.get("type"), event.get("conversation"), event.get("beside"), mentions, who)
         if self.recent is not None:
             recent = self.recent.setdefault(group, {})
             recent[subject] = event
@@ -347,9 +358,16 @@ class Link:
 
 def is_known(event: Event, group: str | None) -> bool:
     """Whether an event from Redis is one that this version sends. Others may be of a later version, or of strangers."""
-    if event.get("type") == "ring":
+    kind = event.get("type")
+    if kind == "ring":
         return group is not None and type(event.get("last")) is int  # and no bool
-    return bool(event.get("type") == "recheck")
+    if kind in SAID:
+        return group is not None and any(_has(event, fields) for fields in SAID[kind])
+    return bool(kind == "recheck")
+
+
+def _has(event: Event, fields: dict[str, type]) -> bool:
+    return all(type(event.get(field)) is kind for field, kind in fields.items())
 
 
 async def first_of(*functions: Coroutine[Any, Any, None]) -> None:

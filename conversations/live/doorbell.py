@@ -1,7 +1,13 @@
-"""Doorbells: WebSockets that say that there are new messages, never what they say. Clients fetch them over HTTP."""
+"""Doorbells: WebSockets that say that there are new messages, never what they say. Clients fetch them over HTTP.
+
+Clients say on them who is typing, and agents which conversation they look at. Nothing of that is stored.
+"""
 
 import asyncio
+import itertools
 import json
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -14,16 +20,18 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest, parse_cookie
 
-from conversations.announce import AGENTS, customer_group, website_group
+from conversations.announce import AGENTS, customer_group, desk_group, is_desk, say, website_group
 from conversations.live.channel_layer import Event
 from conversations.live.open_sockets import OF_ADDRESS, Place, TooManySockets, free_place, take_place
 from conversations.live.origin_check import TOKEN_ONLY, WEBSITE_ORIGIN, bearer_token
 from conversations.live.rounds import Found, Rounds, Subscription, rounds_of_loop
 from conversations.metrics import numbers
 from conversations.models import Agent, Conversation, Token, Website
+from conversations.models.agent import public_name
 from conversations.models.conversation import KnownConversation, parse_uuid
 from conversations.models.website import DEFAULT
-from conversations.presence import agents
+from conversations.presence import agents, typing
+from conversations.presence.looking import looking
 from conversations.threshold import customer_secret
 from conversations.threshold.origin import speaks_for
 from conversations.threshold.proxies import address_of_scope
@@ -33,6 +41,14 @@ PROTOCOL = "chat"
 
 SOCKET = "chatsite.socket"
 """The key in a socket's scope for the connection, where the server is ours: see Socket."""
+
+PAUSE = 0.9
+"""Seconds between two messages of a client: what it says sooner is ignored. Of two in a second, networks delay some."""
+
+MAX_ID = 2**63 - 1
+
+PROCESS, _numbers = secrets.token_hex(4), itertools.count()
+"""For ids of pages that are unique among all processes."""
 
 # Close codes
 INTERNAL_ERROR = 1011
@@ -96,7 +112,18 @@ class Doorbell:
     Thousands may be open, so each keeps only what it needs after the handshake, and has no task or timer of its own.
     """
 
-    __slots__ = ("groups", "is_open", "is_rung", "places", "rounds", "slot", "socket")
+    __slots__ = (
+        "groups",
+        "is_open",
+        "is_quiet",
+        "is_rung",
+        "is_typing",
+        "places",
+        "rounds",
+        "said_at",
+        "slot",
+        "socket",
+    )
 
     secret: UUID | None = None
     accepts_protocol = True
@@ -111,6 +138,9 @@ class Doorbell:
         self.slot: int | None = None
         self.is_open = True
         self.is_rung = False
+        self.is_quiet = False  # whether the next look-up is no heartbeat, and needs no ring
+        self.is_typing = False
+        self.said_at = 0.0  # time.monotonic()
 
     def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
         """In a thread: the groups that this client may join and the last message there; None without access.
@@ -149,7 +179,10 @@ class Doorbell:
                 return
             self.is_rung = True
             self.rounds.enter(self)
-        self.ring({"last": last})
+        if self.is_quiet:
+            self.is_quiet = False
+        else:
+            self.ring({"last": last})
         self.join(groups)
 
     def join(self, groups: tuple[str, ...]) -> None:
@@ -171,7 +204,41 @@ class Doorbell:
         if kind == "ring":
             self.ring(event)
         elif kind == "recheck":
+            self.is_quiet = False
             self.rounds.look_up([self])
+        elif kind in {"typing", "looking"}:
+            self.pass_on(event)
+
+    def take(self, text: str) -> None:
+        """Take what the client says, at most once in PAUSE. What is more, or is not understood, is ignored."""
+        now = time.monotonic()
+        if not self.groups or now < self.said_at + PAUSE:
+            return
+        self.said_at = now
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(said, dict):
+            self.understand(said)
+
+    def understand(self, said: dict[str, Any]) -> None:
+        """Take a message: what it may have, and of which type, is not checked yet."""
+        if said.get("type") == "typing" and isinstance(on := said.get("on"), bool) and (on or self.is_typing):
+            self.say_typing(on=on)
+
+    def say_typing(self, *, on: bool) -> None:
+        """Tell others that whoever has this socket is typing, or no more."""
+        self.is_typing = on
+
+    def pass_on(self, event: Event) -> None:
+        """Tell the client who is typing or looking."""
+        self.socket.send_text(json.dumps(event))
+
+    def look_up_quietly(self) -> None:
+        """Check access again, without a ring."""
+        self.is_quiet = True
+        self.rounds.look_up([self])
 
     def ring(self, event: Event) -> None:
         """Tell the client that there are messages up to `last`."""
@@ -185,6 +252,8 @@ class Doorbell:
 
     def stop(self) -> None:
         """Ring no more."""
+        if self.is_typing:
+            self.say_typing(on=False)
         self.is_open = False
         self.rounds.leave(self)
         if self.groups:
@@ -198,7 +267,63 @@ class Doorbell:
         self.stop()
 
 
-class CustomerDoorbell(Doorbell):
+class ConversationDoorbell(Doorbell):
+    """A doorbell of one conversation, for its customer."""
+
+    __slots__ = ("conversation", "may_peek", "peeked")
+
+    def __init__(self, scope: Scope, socket: Socket) -> None:
+        """The conversation is not known yet."""
+        super().__init__(scope, socket)
+        self.conversation = 0
+        self.may_peek: bool | None = None  # whether the website lets agents see what is not sent yet; None: not asked
+        self.peeked: str | None = None  # what waits for the answer
+
+    def subscription_to(self, conversation: KnownConversation | None) -> Subscription | None:
+        """The conversation, if there is one."""
+        if conversation is None:
+            return None
+        self.conversation = conversation.pk
+        if self.may_peek is not None:
+            self.may_peek = Website.objects.by_id(conversation.website_id).peek
+        return (customer_group(conversation.pk),), conversation.last_message_id
+
+    def hear(self, found: Found) -> None:
+        """As above. What the customer has typed meanwhile may be shown now."""
+        super().hear(found)
+        if self.peeked is not None and self.is_open and not isinstance(found, Exception):
+            self.peek(self.peeked)
+
+    def understand(self, said: dict[str, Any]) -> None:
+        """As above; or what the customer has typed, which the page has told them that agents see."""
+        text = said.get("text")
+        if said.get("type") != "peek":
+            super().understand(said)
+        elif isinstance(text, str) and len(text) <= typing.MAX_PEEK:
+            self.peek(text)
+
+    def peek(self, text: str) -> None:
+        """Tell the agents who look at the conversation what is typed, if the website wants that."""
+        self.peeked = None
+        if self.may_peek:
+            self.is_typing = bool(text)
+            self.tell_desk(typing.by_customer(self.conversation, on=self.is_typing, text=text))
+        elif self.may_peek is None:
+            self.may_peek, self.peeked = False, text
+            self.look_up_quietly()
+
+    def say_typing(self, *, on: bool) -> None:
+        """Tell the agents who look at the conversation."""
+        super().say_typing(on=on)
+        self.tell_desk(typing.by_customer(self.conversation, on=on))
+
+    def tell_desk(self, event: Event) -> None:
+        """Tell the agents who look at the conversation, if there are any."""
+        if looking.is_anybody(self.conversation):
+            say(desk_group(self.conversation), event)
+
+
+class CustomerDoorbell(ConversationDoorbell):
     """Rings on the customer's page, for the conversation of the secret in its cookie or its subprotocols."""
 
     __slots__ = ("secret",)
@@ -213,10 +338,10 @@ class CustomerDoorbell(Doorbell):
 
     def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
         """The conversation of the secret."""
-        return _subscription_to(conversations.get(self.secret)) if self.secret else None
+        return self.subscription_to(conversations.get(self.secret)) if self.secret else None
 
 
-class WidgetDoorbell(Doorbell):
+class WidgetDoorbell(ConversationDoorbell):
     """Rings for third-party widgets, which know the conversation's uuid."""
 
     __slots__ = ("secret", "website_origin")
@@ -235,13 +360,13 @@ class WidgetDoorbell(Doorbell):
         origin = self.website_origin
         if conversation and origin and not speaks_for(origin, Website.objects.by_id(conversation.website_id)):
             return None
-        return _subscription_to(conversation)
+        return self.subscription_to(conversation)
 
 
 class AgentDoorbell(Doorbell):
     """Rings in an agent's inbox and in their programs, for all conversations that the agent may see."""
 
-    __slots__ = ("session_key", "token")
+    __slots__ = ("agent", "looks_at", "may_speak", "name", "page", "public_name", "session_key", "token", "wanted")
 
     limited_per_conversation = False
 
@@ -251,19 +376,105 @@ class AgentDoorbell(Doorbell):
         self.token = bearer_token(scope) or _second_protocol(scope) or ""
         by_token = self.token or TOKEN_ONLY in scope
         self.session_key = None if by_token else _cookies(scope).get(settings.SESSION_COOKIE_NAME, "")
+        self.page = f"{PROCESS}-{next(_numbers)}"
+        self.agent, self.name, self.public_name, self.may_speak = 0, "", "", True
+        self.wanted: int | None = None  # the conversation that the page shows, as it says
+        self.looks_at: int | None = None  # the same, once it is known that the agent may see it
 
     def subscription(self, conversations: Mapping[UUID, KnownConversation]) -> Subscription | None:
-        """All conversations, or those of the agent's websites, while the session or the token is an agent's."""
+        """All conversations, or those of the agent's websites, while the session or the token is an agent's.
+
+        Also what is said of the conversation that the page shows, while the agent may see it.
+        """
+        agent = self.find_agent()
+        if agent is None:
+            return None
+        self.agent, self.name, self.public_name = agent.pk, str(agent), public_name(agent)
+        groups, last = _subscription_of(agent)
+        wanted = self.wanted
+        if wanted is not None and self.may_speak and agent.visible_conversations().by_id(wanted):
+            groups += (desk_group(wanted),)
+        return groups, last
+
+    def find_agent(self) -> Agent | None:
+        """In a thread: the agent of the session or the token, who is online then."""
         if self.session_key is None:
-            return _subscription_of_token(self.token)
+            agent, self.may_speak = _agent_of_token(self.token)
+            return agent
         request = HttpRequest()
         request.session = found = import_module(settings.SESSION_ENGINE).SessionStore(self.session_key)
         found.is_optional = True  # a session that a new password has ended gives no access, deleted or not
         agent = Agent.objects.for_user(get_user(request))
-        if agent is None:
-            return None
-        agents.mark_online(agent)
-        return _subscription_of(agent)
+        if agent:
+            agents.mark_online(agent)
+        return agent
+
+    def hear(self, found: Found) -> None:
+        """As above. If the agent looks at the conversation from now on, tell the colleagues who do."""
+        if isinstance(found, tuple):
+            # Without the conversation that the page showed while it was looked up, if it shows another one by now.
+            groups = [group for group in found[0] if group == desk_group(self.wanted or 0) or not is_desk(group)]
+            found = tuple(groups), found[1]
+            if self.looks_at is not None and desk_group(self.looks_at) not in found[0]:
+                self.look_away()
+        super().hear(found)
+        if self.is_open and self.wanted != self.looks_at and desk_group(self.wanted or 0) in self.groups:
+            self.looks_at = self.wanted
+            self.say_looking(on=True)
+
+    def understand(self, said: dict[str, Any]) -> None:
+        """As above; or which conversation the page shows, None for none."""
+        if said.get("type") != "looking":
+            super().understand(said)
+            return
+        wanted = said.get("conversation", "")
+        if wanted is not None and (type(wanted) is not int or not 0 < wanted <= MAX_ID):
+            return
+        if wanted is not None and wanted == self.looks_at:
+            self.say_looking(on=True)
+            return
+        self.look_away()
+        self.wanted = wanted
+        if wanted is not None:
+            self.look_up_quietly()
+
+    def say_typing(self, *, on: bool) -> None:
+        """Tell the customer and the colleagues of the conversation that the agent looks at, if there is one."""
+        if self.looks_at is None:
+            return
+        super().say_typing(on=on)
+        say(customer_group(self.looks_at), typing.for_customer(self.public_name, on=on))
+        say(desk_group(self.looks_at), typing.by_agent(self.looks_at, self.agent, self.name, on=on))
+
+    def say_looking(self, *, on: bool) -> None:
+        """Tell the colleagues who look at the same conversation."""
+        if self.looks_at is not None:
+            event = {"type": "looking", "conversation": self.looks_at, "who": self.name}
+            say(desk_group(self.looks_at), {**event, "agent": self.agent, "page": self.page, "on": on})
+
+    def look_away(self) -> None:
+        """Look at no conversation any more."""
+        if self.is_typing:
+            self.say_typing(on=False)
+        if self.looks_at is not None:
+            self.join(tuple(group for group in self.groups if group != desk_group(self.looks_at)))
+            self.say_looking(on=False)
+        self.wanted = self.looks_at = None
+
+    def pass_on(self, event: Event) -> None:
+        """Tell the page which colleagues look at the conversation, or who is typing, but not about its own agent."""
+        conversation = event["conversation"]
+        if event["type"] == "looking":
+            others = looking.others(conversation, self.agent)
+            if others or not event["on"]:
+                super().pass_on({"type": "looking", "conversation": conversation, "who": others})
+        elif event.get("agent") != self.agent:
+            super().pass_on(event)
+
+    def stop(self) -> None:
+        """As above, and look at nothing."""
+        self.look_away()
+        super().stop()
 
     def ring(self, event: Event) -> None:
         """Tell the inbox which conversation has changed; a heartbeat names none."""
@@ -293,18 +504,14 @@ def _cookies(scope: Scope) -> dict[str, str]:
     return parse_cookie(found.decode("latin1"))
 
 
-def _subscription_to(conversation: KnownConversation | None) -> Subscription | None:
-    return ((customer_group(conversation.pk),), conversation.last_message_id) if conversation else None
-
-
-def _subscription_of_token(text: str) -> Subscription | None:
+def _agent_of_token(text: str) -> tuple[Agent | None, bool]:
+    """The agent of a token, and whether it is of a program that can answer. Others only listen."""
     token = Token.objects.authenticate(text)
     agent = Agent.objects.for_user(token.agent) if token else None
-    if token is None or agent is None:
-        return None
-    if token.scope == Token.Scope.WRITE:  # a program that can answer; others only listen
+    may_write = token is not None and token.scope == Token.Scope.WRITE
+    if agent and may_write:
         agents.mark_online(agent)
-    return _subscription_of(agent)
+    return agent, may_write
 
 
 def _subscription_of(agent: Agent) -> Subscription:
@@ -333,9 +540,10 @@ def served_by(kind: type[Doorbell]) -> Any:
 
 
 async def stay_open(bell: Doorbell, receive: Receive) -> None:
-    """Ignore everything that the client sends, until the socket is closed."""
+    """Take what the client says, until the socket is closed."""
     try:
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        while (message := await receive())["type"] != "websocket.disconnect":
+            if text := message.get("text"):
+                bell.take(text)
     finally:
         bell.end()

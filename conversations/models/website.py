@@ -232,6 +232,12 @@ class Website(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(100)],
         help_text=_("The largest size of one file, 1 to 100 MB."),
     )
+    peek = models.BooleanField(
+        _("show what customers type"),
+        default=False,
+        db_default=False,
+        help_text=_("Agents who have the conversation open see it before it is sent. The chat tells customers so."),
+    )
     retention_days = models.PositiveIntegerField(
         _("days that conversations are kept"),
         null=True,

@@ -41,6 +41,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "writing-modes",
         "agent-answer",
         *BOTH,
+        "typing-line",
+        "who-is-here",
         "time-ago",
         "read-mark",
         "found-message",

@@ -153,6 +153,7 @@ class DoorBell extends HTMLElement {
     this.hurried = false;
     if (xhr.status === 401) this.state("out");
     else this.state(this.open ? "live" : "polling");
+    import(document.querySelector("#shown-state")?.dataset.module).catch(() => null); // chat-live.js, where a customer has a conversation
   }
 
   state(state) {

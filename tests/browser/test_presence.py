@@ -1,0 +1,99 @@
+"""Who types and who looks, on the screens of alice, bob and carol."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.browser.people import Agent, Customer, People, Person, unique_name
+from tests.conftest import Server
+
+pytestmark = pytest.mark.browser
+
+
+def typing_line(person: Person) -> Locator:
+    """Who is typing, below the messages."""
+    return person.page.locator("typing-line [role=status]")
+
+
+def desk_line(agent: Agent) -> Locator:
+    """Which colleagues look, and who answers."""
+    return agent.page.locator("who-is-here [role=status]")
+
+
+def types_slowly(person: Person, text: str) -> None:
+    """Type, as a person does: with events of each key."""
+    person.field.press_sequentially(text)
+
+
+@pytest.fixture
+def trio(people: People) -> tuple[Customer, Agent, Agent]:
+    """Alice writes, and bob and carol have opened it."""
+    name, alice = unique_name(), people.customer()
+    alice.introduces_herself(name)
+    alice.says("Hello?")
+    bob, carol = people.agent("bob"), people.agent("carol")
+    for agent in (bob, carol):
+        agent.opens(name)
+        agent.is_connected()
+    alice.is_connected()
+    return alice, bob, carol
+
+
+def test_all_see_who_types_and_who_looks(trio: tuple[Customer, Agent, Agent]) -> None:
+    alice, bob, carol = trio
+    expect(desk_line(bob)).to_have_text("carol is looking")
+    expect(desk_line(carol)).to_have_text("bob is looking")
+    types_slowly(alice, "My order")
+    for agent in (bob, carol):
+        expect(typing_line(agent)).to_contain_text("is typing…")
+    alice.field.press("Enter")
+    for agent in (bob, carol):
+        agent.sees("My order")
+        expect(typing_line(agent)).to_have_text("", timeout=1000)
+    # A note is nobody's business.
+    bob.page.get_by_role("link", name="Note", exact=True).click()
+    expect(bob.page.locator("#writing.note")).to_be_visible()
+    types_slowly(bob, "She is a VIP")
+    bob.field.press("Enter")
+    carol.sees("She is a VIP")
+    bob.page.get_by_role("link", name="Reply", exact=True).click()
+    expect(bob.page.locator("#writing:not(.note)")).to_be_visible()
+    alice.page.evaluate("window.heard = []; document.body.addEventListener('said', (e) => heard.push(e.detail))")
+    types_slowly(bob, "It is on")
+    expect(typing_line(alice)).to_have_text("Agent is typing…")
+    expect(desk_line(carol)).to_have_text("bob is answering")
+    assert len(alice.page.evaluate("heard")) == 1, "nothing was heard of the note, and each key is not told"
+    bob.field.press("Enter")
+    alice.sees("It is on")
+    for line in (typing_line(alice), desk_line(carol).and_(carol.page.locator(".answering"))):
+        expect(line.filter(has_text="bob")).to_have_count(0, timeout=1500)
+    expect(typing_line(alice)).to_have_text("", timeout=1000)
+    # The socket of a page dies.
+    types_slowly(bob, "More")
+    expect(typing_line(alice)).to_have_text("Agent is typing…")
+    alice.page.evaluate("document.querySelector('door-bell').drop()")
+    alice.page.evaluate("document.querySelector('door-bell').ring()")
+    expect(typing_line(alice)).to_have_text("")
+    bob.page.close()
+    expect(desk_line(carol)).to_have_text("")
+
+
+def test_the_peek_is_shown_to_who_looks(people: People, server: Server, sites: Any) -> None:
+    server.manage("addwebsite", "Peeks", "--key", "peeks")
+    server.manage(
+        "shell", "-c", "from conversations.models import Website\nWebsite.objects.filter(key='peeks').update(peek=True)"
+    )
+    name, alice, bob = unique_name(), people.customer(), people.agent("bob")
+    alice.goes("/chat/peeks/")
+    expect(alice.page.locator("#peeked")).to_have_text("We can see what you write before you send it.")
+    alice.introduces_herself(name)
+    alice.says("Hello?")
+    bob.opens(name)
+    bob.is_connected()
+    types_slowly(alice, "half a <b>thought")
+    peek = bob.page.locator("typing-line .peek")
+    expect(peek).to_have_text("half a <b>thought")
+    alice.field.press("Enter")
+    bob.sees("half a <b>thought")
+    expect(peek).to_be_hidden()
