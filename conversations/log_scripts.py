@@ -6,7 +6,7 @@ APPEND = (
     ADD_CHANGE
     + """
     local token, writer, number, known, at, entry = unpack(ARGV, 1, 6)
-    local uuid, website, contact, is_locked, seconds, changes_seconds, run = unpack(ARGV, 7)
+    local uuid, website, contact, is_locked, seconds, changes_seconds, run, removed, erased = unpack(ARGV, 7)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then
         redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
@@ -28,6 +28,17 @@ APPEND = (
     if before and before > at then at = before end
     entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
     local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
+    if removed ~= '' then
+        if erased ~= '' then  -- Redis changes no entry
+            local rows = redis.call('XRANGE', stream, '-', '+')
+            redis.call('DEL', stream)
+            for _, row in ipairs(rows) do
+                local text = row[1] == removed .. '-0' and erased or row[2][4]
+                redis.call('XADD', stream, row[1], 'follows', row[2][2], 'entry', text)
+            end
+        end
+        redis.call('XDEL', '{log}:entries', removed .. '-0')
+    end
     redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
     redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
     redis.call('HSET', head, 'last', id, 'at', at)

@@ -185,6 +185,8 @@ def append(
     website: int = 0,
     contact: int | None = None,
     is_locked: bool = False,
+    removed: int | None = None,
+    erased: Entry | None = None,
 ) -> Appended:
     """Append a message to the log, once for each client_id, and return its id. After that it is acknowledged.
 
@@ -197,6 +199,8 @@ def append(
     values: of the message, and of a new conversation. They are stored as JSON. `at` is its date, or the date of the
         message before it if that is later: clocks differ, and threads overtake each other.
     is_locked: whether the conversation is locked in SQL, so that its uuid is certainly valid.
+    removed: the id of an earlier message that this entry takes back. Of the stream of all entries it is deleted, and in
+        that of its conversation `erased` takes its place.
 
     Raises NotReady, SecretRenewed, and redis.RedisError if Redis does not answer or refuses it.
     """
@@ -208,6 +212,7 @@ def append(
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
     arguments += ["locked" if is_locked else "", seconds, SECONDS, Run.id]
+    arguments += [removed or "", erased.text if erased else ""]
     kind, *found = _run_on_replicas(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed

@@ -133,7 +133,7 @@ def test_the_document_names_every_header_and_status(document: Any, bob: Agent, t
         for caller in (token, None):
             for uuid, id, key in ((talk.uuid, talk.pk, "default"), ("x", 0, "unknown")):
                 for body in ({"content": "Hello", "agent": bob.pk}, {}):
-                    parameters = {"uuid": uuid, "id": id, "file": file, "key": key}
+                    parameters = {"uuid": uuid, "id": id, "file": file, "key": key, "message": talk.last_message_id}
                     response = generated_call(document, name, caller, body, **parameters)
                     status = str(response.status_code)
                     assert (name, status) in named

@@ -108,9 +108,9 @@ def test_a_response_reads_no_more_messages_than_it_can_hold(
         post_message(content="🌱" * 20_480, conversation=talk)
     read = 0
 
-    def count_read(*args: Any) -> Any:
+    def count_read(*args: Any, **options: Any) -> Any:
         nonlocal read
-        found = News.after(*args)
+        found = News.after(*args, **options)
         read += len(found.messages) if found else 0
         return found
 

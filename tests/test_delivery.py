@@ -16,12 +16,14 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversations.actions import AlreadySent, close, post_message, reopen, take
+from conversations.actions import AlreadySent, close, post_message, reopen, take, take_back
 from conversations.models import Agent, Attachment, Author, Conversation, Message, News
 from tests.conftest import Page
 
 PICTURE = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 ROW = re.compile(r"<li id=\"message-.*?</li>", re.DOTALL)
+
+OUT_OF_BAND = ' hx-swap-oob="true"'
 
 histories = st.lists(
     st.sampled_from(
@@ -31,6 +33,8 @@ histories = st.lists(
             "bob answers",
             "bob sends files",
             "carol answers",
+            "bob takes back",
+            "bob takes back",
             "take",
             "close",
             "reopen",
@@ -46,6 +50,22 @@ histories = st.lists(
 def rows(response: Any) -> list[str]:
     """The rows of a page or of a ?since= answer, as HTML."""
     return ROW.findall(response.content.decode())
+
+
+def grown(shown: list[str], response: Any) -> list[str]:
+    """The rows of a page that has shown these, after it has taken in an answer to `?since=`."""
+    found, changed = rows(response), {}
+    for row in [row for row in found if OUT_OF_BAND in row]:
+        found.remove(row)
+        changed[row.partition(" class=")[0]] = row.replace(OUT_OF_BAND, "")
+    return [changed.get(row.partition(" class=")[0], row) for row in shown] + found
+
+
+def take_one_back(talk: Conversation, bob: Agent, number: int) -> None:
+    """Bob takes one of his messages back, if there are any, perhaps again."""
+    mine = [message.pk for message in talk.messages.written().order_by("pk") if message.agent_id == bob.pk]
+    if mine:
+        take_back(conversation=talk, pk=mine[number % len(mine)], by=bob)
 
 
 def reload_and_poll(actions: list[str], bob: Agent, carol: Agent, alice: Page, bobs: Page) -> None:
@@ -64,7 +84,7 @@ def reload_and_poll(actions: list[str], bob: Agent, carol: Agent, alice: Page, b
     def poll_all() -> None:
         for (page, poll), browser in screens.items():
             last = re.findall(r'data-id="(\d+)"', shown[page][-1])[0]
-            shown[page] += rows(browser.get(f"{poll}?since={last}"))
+            shown[page] = grown(shown[page], browser.get(f"{poll}?since={last}"))
 
     writers = {"alice writes": None, "alice sends files": None, "bob answers": bob, "carol answers": carol}
     writers["bob sends files"] = bob
@@ -73,6 +93,7 @@ def reload_and_poll(actions: list[str], bob: Agent, carol: Agent, alice: Page, b
         "close": lambda: close(conversation=talk),
         "reopen": lambda: reopen(conversation=talk),
         "poll": poll_all,
+        "bob takes back": lambda: take_one_back(talk, bob, number),
     }
     for number, action in enumerate(actions):
         now += timedelta(hours=9) if action == "an hour" else timedelta(seconds=100)

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations import log_state
-from conversations.actions import UnseenMessage, close, mark_read, post_message, reopen, replicate, take
+from conversations.actions import UnseenMessage, close, mark_read, post_message, reopen, replicate, take, take_back
 from conversations.models import Agent, Attachment, Author, Conversation, Message, News
 from tests.conftest import Page, settle_at_once
-from tests.test_delivery import PICTURE, rows
+from tests.test_delivery import PICTURE, grown, rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,6 +84,7 @@ class Talk:
         self.clock = clock
         first = post_message(content="Hello")
         self.talk, self.expected, self.numbers = first.conversation, ["Hello"], itertools.count()
+        self.bobs: list[tuple[int, int]] = []
         self.sent: list[tuple[int, Callable[[], Message]]] = []
         alice = Page()
         alice.cookies["chat"] = self.talk.uuid.hex
@@ -95,12 +96,15 @@ class Talk:
         }
         self.shown |= {path: rows(browser.get(path)) for path, (_, browser) in self.pages.items()}
         assert all(len(found) == 1 for found in self.shown.values())
+        self.seen = dict.fromkeys(self.lists, first.pk)
+        self.bob = bob
         self.steps: dict[str, Callable[[], Any]] = {
             "alice writes": lambda: self.writes(None),
             "alice sends files": lambda: self.writes(None, b"x", b"y"),
             "bob answers": lambda: self.writes(bob),
             "bob sends a picture": lambda: self.writes(bob, PICTURE),
             "carol answers": lambda: self.writes(carol),
+            "bob takes back": self.takes_back,
             "take": lambda: take(conversation=self.talk, by=bob),
             "close": lambda: close(conversation=self.talk),
             "reopen": lambda: reopen(conversation=self.talk),
@@ -113,9 +117,19 @@ class Talk:
         """All four get what is new."""
         for path, (address, browser) in self.pages.items():
             last = re.findall(r'data-id="(\d+)"', self.shown[path][-1])[0]
-            self.shown[path] += rows(browser.get(f"{address}?since={last}"))
+            self.shown[path] = grown(self.shown[path], browser.get(f"{address}?since={last}"))
         for path, browser in self.lists.items():
-            self.shown[path] += browser.get(f"{path}?since={self.shown[path][-1]['id']}").json()["items"]
+            self.learn(path, browser.get(f"{path}?changes=true&since={self.seen[path]}").json()["items"])
+
+    def learn(self, path: str, items: list[dict[str, Any]]) -> None:
+        """A program takes in what is new and what was taken back."""
+        for item in items:
+            self.seen[path] = item.pop("change", item["id"])
+            known = {each["id"]: number for number, each in enumerate(self.shown[path])}
+            if item["id"] in known:
+                self.shown[path][known[item["id"]]] = item
+            else:
+                self.shown[path].append(item)
 
     def writes(self, agent: Agent | None, *contents: bytes) -> None:
         """Somebody writes a text, or sends files."""
@@ -130,6 +144,15 @@ class Talk:
 
         self.sent.append((post().pk, post))
         self.expected.append(text)
+        if agent == self.bob:
+            self.bobs.append((self.sent[-1][0], len(self.expected) - 1))
+
+    def takes_back(self) -> None:
+        """Bob takes one of his messages back, perhaps again."""
+        if self.bobs:
+            pk, place = self.bobs[next(self.numbers) % len(self.bobs)]
+            take_back(conversation=self.talk, pk=pk, by=self.bob)
+            self.expected[place] = ""
 
     def act(self, action: str) -> None:
         """One step of the history."""
@@ -164,7 +187,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-ACTIONS = ["alice writes", "alice writes", "alice sends files", "bob answers", "bob sends a picture", "carol answers"]
+ACTIONS = [
+    "bob takes back",
+    "bob takes back",
+    "alice writes",
+    "alice writes",
+    "alice sends files",
+    "bob answers",
+    "bob sends a picture",
+    "carol answers",
+]
 ACTIONS += ["take", "close", "reopen", "an hour", "poll", "poll", "retry"]
 
 
@@ -181,7 +213,7 @@ def test_reloaded_screens_equal_old_ones_with_all_polled_messages(
     talk.reload()
     lag()
     talk.reload()
-    stored = Message.objects.filter(conversation=talk.talk).order_by("pk")
+    stored = Message.objects.filter(conversation=talk.talk).written().order_by("pk")
     assert list(stored.values_list("content", flat=True)) == talk.expected
 
 

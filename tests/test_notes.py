@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from conversations import actions
 from conversations.models import Conversation, DeskEntry, Message
 from tests.conftest import Page
+from tests.test_delivery import grown
+from tests.test_delivery import rows as html_rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,22 +83,28 @@ def test_the_cursor_of_an_agents_page_may_be_a_note(talk: Conversation, bob: Any
 
 def test_a_page_that_grew_by_polls_is_a_fresh_page(talk: Conversation, bob: Any, bobs: Page) -> None:
     path = f"/inbox/{talk.pk}/"
-    shown = rows(bobs.get(path).content.decode())
-    for number in range(30):
-        conversation = Conversation.objects.get(pk=talk.pk)
-        if number % 3 == 0:
-            note(talk, bob, f"note {number}")
-        elif number % 3 == 1:
-            actions.post_message(content=str(number), conversation=conversation)
-        else:
-            (actions.close if conversation.is_open else actions.reopen)(conversation=conversation, by=bob)
-        if number % 2:
-            news = bobs.get(f"{path}messages/?since={shown[-1]}", headers=HTMX)
-            shown += rows(news.content.decode())
-    news = bobs.get(f"{path}messages/?since={shown[-1]}", headers=HTMX)
-    shown += rows(news.content.decode())
-    assert shown == rows(bobs.get(path).content.decode())
-    assert len(shown) == 31
+    shown = html_rows(bobs.get(path))
+
+    def poll() -> None:
+        nonlocal shown
+        last = rows(shown[-1])[0]
+        shown = grown(shown, bobs.get(f"{path}messages/?since={last}", headers=HTMX))
+
+    kinds: list[Callable[[Conversation], Any]] = [
+        lambda talk: note(talk, bob, "a note"),
+        lambda talk: actions.post_message(content="a question", conversation=talk),
+        lambda talk: (actions.close if talk.is_open else actions.reopen)(conversation=talk, by=bob),
+        lambda talk: actions.post_message(content="an answer", conversation=talk, agent=bob),
+        lambda talk: actions.take_back(conversation=talk, pk=talk.last_message_id, by=bob),
+    ]
+    for number in range(40):
+        kinds[number % 5](Conversation.objects.get(pk=talk.pk))
+        if number % 3 == 2:
+            poll()
+    poll()
+    assert shown == html_rows(bobs.get(path))
+    assert len(shown) == 41
+    assert sum("removed" in row for row in shown) == 8
 
 
 def test_older_pages_have_the_notes_too(talk: Conversation, bob: Any, bobs: Page) -> None:

@@ -13,6 +13,7 @@ from conversations.actions.renew_secret import renew_secret
 from conversations.actions.reopen import reopen
 from conversations.actions.snooze import snooze
 from conversations.actions.take import TakenBySomebodyElse, take
+from conversations.actions.take_back import take_back
 from conversations.actions.write_note import write_note
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "reopen",
     "snooze",
     "take",
+    "take_back",
     "write_note",
 ]

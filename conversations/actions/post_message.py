@@ -222,6 +222,7 @@ def _check_unanswered(conversation: Conversation, draft: Draft) -> None:
     if settings.MESSAGE_LOG and not catch_up(conversation):
         newest = [message for message in newest_in_log(conversation, message_log.KEPT) if message.pk > draft.seen]
         answers = [each for each in newest if each.author == Author.AGENT and each.agent_id != draft.agent.pk]
+        answers = [each for each in answers if each.removed_id is None]
         answer = answers[-1] if answers else None
         was_sent = draft.client_id is not None and draft.client_id in {message.client_id for message in newest}
     else:
@@ -248,7 +249,7 @@ def _continued(conversation: Conversation, draft: Draft, claim: "Claim") -> Conv
 
 def _append_to(conversation: Conversation, message: Message, draft: Draft) -> message_log.Appended:
     append = partial(
-        _append_when_ready,
+        append_when_ready,
         client_id=draft.client_id,
         conversation=conversation.pk,
         last=conversation.last_message_id,
@@ -267,7 +268,7 @@ def _append_to(conversation: Conversation, message: Message, draft: Draft) -> me
             return append(uuid=locked.uuid, contact=locked.contact_id, last=locked.last_message_id, is_locked=True)
 
 
-def _append_when_ready(**arguments: Any) -> message_log.Appended:
+def append_when_ready(**arguments: Any) -> message_log.Appended:
     """`message_log.append`, after the log was made ready if it was not."""
     try:
         return message_log.append(**arguments)
@@ -293,7 +294,8 @@ def _sent_before(appended: message_log.Appended, draft: Draft) -> Message | None
     else:
         same_conversation = _is_same(draft.conversation, known, draft)
     same_agent = earlier.agent_id == (draft.agent.pk if draft.agent else None)
-    if earlier.content != draft.content or draft.attachments or not same_agent or not same_conversation:
+    is_same = earlier.is_removed or (earlier.content == draft.content and not draft.attachments)
+    if not is_same or not same_agent or not same_conversation:
         raise AlreadySent
     announce_appended(known)
     return earlier
@@ -325,7 +327,8 @@ def _check_retry(earlier: Message, draft: Draft) -> None:
         same_conversation = _is_same(conversation, earlier.conversation, draft)
     same_agent = earlier.agent_id == (agent.pk if agent else None)
     same_files = [file.name for file in earlier.attached] == [file.name for file in draft.attachments]
-    if earlier.content != draft.content or not same_files or not same_agent or not same_conversation:
+    is_same = earlier.is_removed or (earlier.content == draft.content and same_files)  # of one taken back, nobody knows
+    if not is_same or not same_agent or not same_conversation:
         raise AlreadySent
 
 

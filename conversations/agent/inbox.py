@@ -251,7 +251,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
             pk=entry.pk,
             name=str(entry),
             at=entry.last_message_at,
-            line=entry.last_line,
+            line=entry.last_line or (_("Message removed") if entry.last_author else ""),
             answered=entry.last_author == Author.AGENT,
             urgency="" if entry.snoozed_until and entry.snoozed_until > now else entry.urgency(now),
             assignee=you if entry.assignee_id == agent.pk else entry.assignee_name or entry.assignee_username or "",

@@ -11,6 +11,7 @@ from conversations.agent import (
     conversation,
     drafts,
     inbox,
+    messages,
     passwords,
     saved_views,
 )
@@ -38,6 +39,7 @@ urlpatterns = [
     path("replies/<int:pk>/delete/", canned_replies.delete, name="delete-reply"),
     path("<int:pk>/", conversation.page, name="conversation"),
     path("<int:pk>/messages/", conversation.messages, name="messages"),
+    path("<int:pk>/messages/<int:number>/", messages.message, name="message"),
     path("<int:pk>/notes/", conversation.notes, name="notes"),
     path("<int:pk>/files/<uuid:uuid>/", conversation.file, name="file"),
     path("<int:pk>/draft/", drafts.draft, name="draft"),

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router
 from ninja.files import UploadedFile
 
-from conversations.actions import assign, close, post_message, reopen, take
+from conversations.actions import assign, close, post_message, reopen, take, take_back
 from conversations.api import message_list
 from conversations.api.authentication import (
     MULTIPART,
@@ -29,6 +30,7 @@ from conversations.api.schemas import (
     AssignedToMe,
     AssignIn,
     Before,
+    Changes,
     ConversationOut,
     ConversationsOut,
     ErrorOut,
@@ -150,14 +152,19 @@ def release_conversation(request: HttpRequest, id: int) -> Conversation:
     openapi_extra={"responses": {200: {"headers": LAST_MESSAGE_HEADER}}},
 )
 def list_conversation_messages(
-    request: HttpRequest, id: int, since: Since = 0, limit: Limit = 100, offset: Offset = 0
+    request: HttpRequest,
+    id: int,
+    since: Since = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    changes: Changes = False,
 ) -> HttpResponse:
     """The conversation's messages, oldest first; with `since` only newer ones.
 
     Where `more` is true, ask again with the last id as `since`.
     """
     conversation = _get_conversation(agent_of(request), id)
-    return message_list.oldest_first(conversation.pk, since, limit, offset)
+    return message_list.oldest_first(conversation.pk, since, limit, offset, changes=changes)
 
 
 @router.post("/{int:id}/messages/", summary="Answer", response=POST_RESPONSES)
@@ -170,6 +177,24 @@ def send_answer(request: HttpRequest, id: int, body: AnswerIn, since: Since = 0)
     conversation = _get_conversation(agent, id)
     message = post_message(content=body.content, conversation=conversation, agent=agent, client_id=body.client_id)
     return message_list.up_to_newest(message, conversation.pk, since)
+
+
+@router.delete(
+    "/{int:id}/messages/{int:message}/",
+    summary="Take a message back",
+    response={200: AgentMessagesOut, 403: ErrorOut, **READ_ERRORS},
+)
+def take_message_back(request: HttpRequest, id: int, message: int) -> HttpResponse:
+    """Erase the text and the files of a message that you have written, for everybody. Its place stays.
+
+    The answer has what is left of it. 404 for messages of others. For one that was taken back already, nothing happens.
+    """
+    agent = agent_of(request)
+    try:
+        found = take_back(conversation=_get_conversation(agent, id), pk=message, by=agent)
+    except ObjectDoesNotExist:
+        raise Http404 from None
+    return message_list.only(found, id)
 
 
 def authenticate_upload(request: HttpRequest) -> Caller:

@@ -14,6 +14,7 @@ from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News, replica
 from conversations.models.agent import public_name
 from conversations.models.conversation import AWAY
+from conversations.models.removed_rows import removed_messages
 from conversations.models.settling import newest_in_log, settle_number
 from conversations.poll_cache import mark_empty
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
@@ -27,10 +28,13 @@ Key = UUID | int | None
 encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
-    """The messages with ids above `since`: at most `limit`, without the first `offset`, as many as fit."""
-    news = _first_batch(key, since, min(limit, BATCH_SIZE), offset)
-    items, all_fit = _fitting(_read_forwards(key, news, limit), key)
+def oldest_first(key: Key, since: int, limit: int, offset: int, *, changes: bool = False) -> HttpResponse:
+    """The messages with ids above `since`: at most `limit`, without the first `offset`, as many as fit.
+
+    changes: whether those are among them that were taken back above this id.
+    """
+    news = _first_batch(key, since, min(limit, BATCH_SIZE), offset, changes)
+    items, all_fit = _fitting(_read_forwards(key, news, limit, changes), key)
     if all_fit and len(items) < limit and not offset:
         response = _response(items, len(items))
         if news and not items:
@@ -39,7 +43,7 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
         try:
             if news:
                 settle_number(news.conversation_id)
-            count = _count(key, news, since)
+            count = _count(key, news, since, changes)
         except AWAY:
             if not items or offset:
                 raise
@@ -49,6 +53,11 @@ def oldest_first(key: Key, since: int, limit: int, offset: int) -> HttpResponse:
         news = News.after(key, since, 1)
     response[LAST_MESSAGE] = str(news.last_message_id if news else 0)
     return response
+
+
+def only(message: Message, key: Key) -> HttpResponse:
+    """This message."""
+    return _response([_as_json(message, key)], 1)
 
 
 def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
@@ -72,14 +81,15 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
             yield message
 
     try:
-        news = News.after(key, since, BATCH_SIZE)  # None if the secret has just been renewed
+        news = News.after(key, since, BATCH_SIZE, has_removals=False)  # None if the secret has just been renewed
         items, all_fit = _fitting(read(news), key)
         if not all_fit:
             settle_number(conversation.pk)
             items, _ = _fitting(_read_backwards(conversation, since), key)
-            return _response(items[::-1], conversation.messages.after(since).count(), more=True)
+            return _response(items[::-1], conversation.messages.written().after(since).count(), more=True)
     except AWAY:
         found = [message for message in newest_in_log(conversation, BATCH_SIZE) if message.pk > since]
+        found = [message for message in found if not message.is_removal]
         if not found:
             raise
         items, _ = _fitting(reversed(found), key)
@@ -89,20 +99,22 @@ def up_to_newest(posted: Message, key: Key, since: int) -> HttpResponse:
     return _response(items, len(items))
 
 
-def _first_batch(key: Key, since: int, most: int, offset: int) -> News | None:
+def _first_batch(key: Key, since: int, most: int, offset: int, changes: bool) -> News | None:
     """As `News.after`. To skip many messages is left to the replica."""
     news = News.after(key, MAX_NUMBER, 1) if offset and settings.REPLICA else None
     if news:
         settle_number(news.conversation_id)
         conversation = _for_replica(news)
-        if conversation and (found := replica.oldest(conversation, since, most, offset)):
+        if conversation and (found := replica.oldest(conversation, since, most, offset, has_removals=changes)):
             return dataclasses.replace(news, messages=found)
-    return News.after(key, since, most, offset)
+    return News.after(key, since, most, offset, has_removals=changes)
 
 
-def _count(key: Key, news: News | None, since: int) -> int:
+def _count(key: Key, news: News | None, since: int, changes: bool) -> int:
     conversation = _for_replica(news) if news else None
-    return replica.count(conversation, since) if conversation else Message.objects.of(key).after(since).count()
+    if conversation:
+        return replica.count(conversation, since, has_removals=changes)
+    return Message.objects.of(key).after(since).count_of(has_removals=changes)
 
 
 def _for_replica(news: News) -> Conversation | None:
@@ -110,7 +122,7 @@ def _for_replica(news: News) -> Conversation | None:
     return Conversation.objects.by_id(news.conversation_id) if settings.REPLICA else None
 
 
-def _read_forwards(key: Key, news: News | None, limit: int) -> Iterator[Message]:
+def _read_forwards(key: Key, news: News | None, limit: int, changes: bool = False) -> Iterator[Message]:
     """The first `limit` messages. `news` has at most BATCH_SIZE of them, which are read already."""
     conversation = None
     while news and news.messages:
@@ -120,14 +132,16 @@ def _read_forwards(key: Key, news: News | None, limit: int) -> Iterator[Message]
             return
         since, most = news.messages[-1].pk, min(limit, BATCH_SIZE)
         conversation = conversation or _for_replica(news)
-        found = replica.oldest(conversation, since, most) if conversation else []
-        news = dataclasses.replace(news, messages=found) if found else News.after(key, since, most)
+        found = replica.oldest(conversation, since, most, has_removals=changes) if conversation else []
+        news = (
+            dataclasses.replace(news, messages=found) if found else News.after(key, since, most, has_removals=changes)
+        )
 
 
 def _read_backwards(conversation: Conversation, since: int) -> Iterator[Message]:
     before = None
     while batch := Message.objects.newest(conversation.pk, BATCH_SIZE, since=since, before=before):
-        yield from reversed(batch)
+        yield from (message for message in reversed(batch) if not message.is_removal)
         before = batch[0].pk
 
 
@@ -136,7 +150,10 @@ def _fitting(messages: Iterable[Message], key: Key) -> tuple[list[bytes], bool]:
     items: list[bytes] = []
     size = 0
     for message in messages:
-        item = _as_json(message, key)
+        found = removed_messages([message]) if message.is_removal else [message]
+        if not found:  # it was deleted since
+            continue
+        item = _as_json(found[0], key)
         size += len(item)
         if items and size > MAX_BYTES:
             return items, False
@@ -157,6 +174,10 @@ def _as_json(message: Message, key: Key) -> bytes:
         "agent": {"name": public_name(message.agent)} if message.author == Author.AGENT else None,
         "attachments": [_attachment(file, f"{address}/files/{file.uuid}/") for file in message.attached],
     }
+    if message.is_removed:
+        item["removed"] = True
+    if message.removed_by:
+        item["change"] = message.removed_by
     return encode(item).encode()
 
 

@@ -19,6 +19,7 @@ from conversations.api.document import OPTIONAL_AUTH
 from conversations.api.schemas import (
     FILE_RESPONSE,
     LAST_MESSAGE_HEADER,
+    Changes,
     ErrorOut,
     FilesIn,
     Limit,
@@ -225,13 +226,18 @@ def fast_path(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 )
 @decorate_view(fast_path)
 def list_messages(
-    request: HttpRequest, uuid: str, since: Since = 0, limit: Limit = 100, offset: Offset = 0
+    request: HttpRequest,
+    uuid: str,
+    since: Since = 0,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    changes: Changes = False,
 ) -> HttpResponse:
     """The conversation's messages, oldest first; with `since` only newer ones. For an unknown uuid there are none.
 
     Where `more` is true, ask again with the last id as `since`.
     """
-    return message_list.oldest_first(_readable_uuid(request, uuid), since, limit, offset)
+    return message_list.oldest_first(_readable_uuid(request, uuid), since, limit, offset, changes=changes)
 
 
 def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:

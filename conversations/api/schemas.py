@@ -87,6 +87,13 @@ Moment = Annotated[
     AfterValidator(in_utc),
     Description("Only those that changed since then: a message, the status, the assignee, the customer."),
 ]
+Changes = Annotated[
+    bool,
+    Description(
+        "List messages again that were taken back, each with `change`: an id as of a new message. Otherwise programs "
+        "that keep messages do not learn it."
+    ),
+]
 Limit = Annotated[int, Field(ge=1, le=1000), Description("At most this many items.")]
 Offset = Annotated[Id, Description("Skip this many items.")]
 Assigned = Annotated[bool, Description("Only those that are assigned to an agent, or that are not.")]
@@ -252,6 +259,12 @@ class MessageFields(Schema):
     author: Literal["CUS", "AGE"] = Field(description="CUS: the customer. AGE: an agent.")
     agent: AuthorOut | None = Field(description="Who answered. Null for messages of the customer.")
     attachments: list[AttachmentOut]
+    removed: bool = Field(False, description="True if its author took it back: then it is empty. Left out otherwise.")
+    change: int | None = Field(
+        None,
+        description="Only with `changes`: the id under which it is listed again, because it was taken back. Use it as "
+        "`since` if it is the last one. Left out otherwise.",
+    )
 
 
 class MessageOut(MessageFields):

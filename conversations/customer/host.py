@@ -58,7 +58,7 @@ def report_page(request: HttpRequest, key: str) -> HttpResponse:
     seen = body.get("seen")
     catch_up(conversation)
     seen = seen if isinstance(seen, int) and 0 <= seen < 2**62 else 0
-    unread = conversation.messages.after(seen).by_agents().count() if conversation.last_message_id > seen else 0
+    unread = conversation.messages.after(seen).kept().by_agents().count() if conversation.last_message_id > seen else 0
     return _allow_origin(JsonResponse({"unread": unread}), customer)
 
 

@@ -106,7 +106,9 @@ class InboxEntry(NamedTuple):
 
     def urgency(self, now: datetime) -> str:
         """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
-        if self.status != "OPEN" or self.last_author != "CUS":
+        was_taken_back = not self.last_line and self.waiting_since
+        is_unanswered = self.last_author == "CUS" or was_taken_back
+        if self.status != "OPEN" or not is_unanswered:
             return ""
         waited = now - (self.waiting_since or self.last_message_at)
         return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""

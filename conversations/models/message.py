@@ -1,11 +1,13 @@
 """A message of a conversation."""
 
 import uuid
+from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import prefetch_related_objects
+from django.db.models import F, Q, prefetch_related_objects
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -61,9 +63,33 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """The messages that agents wrote."""
         return self.filter(author=Author.AGENT)
 
+    def written(self) -> "MessageQuerySet":
+        """What somebody wrote: without removals, with the messages that they are about."""
+        return self.filter(Q(removed_id=None) | Q(removed_id=F("id")))
+
+    def kept(self) -> "MessageQuerySet":
+        """What somebody wrote and did not take back."""
+        return self.filter(removed_id=None)
+
+    def count_of(self, *, has_removals: bool) -> int:
+        """How many they are, with or without removals."""
+        return (self if has_removals else self.written()).count()
+
+    def one(self, conversation_id: int, pk: int) -> "Message | None":
+        """The message with this id, if it is in this conversation, with its agent; or None."""
+        return self.of(conversation_id).written().filter(pk=min(pk, MAX_ID)).select_related("agent").first()
+
+    def own(self, conversation_id: int, pk: int, agent_id: int) -> "Message":
+        """The message with this id, in this conversation, that this agent wrote, although it may be taken back.
+
+        Raises Message.DoesNotExist.
+        """
+        found = self.filter(conversation_id=conversation_id, pk=min(pk, MAX_ID), agent_id=agent_id)
+        return found.by_agents().written().get()
+
     def newest_of_colleagues(self, conversation_id: int, agent_id: int, since: int) -> "Message | None":
         """The newest answer in a conversation that another agent wrote, if its id is above `since`."""
-        found = self.filter(conversation_id=conversation_id, id__gt=since).by_agents().exclude(agent_id=agent_id)
+        found = self.filter(conversation_id=conversation_id, id__gt=since).kept().by_agents().exclude(agent_id=agent_id)
         return found.select_related("agent").order_by("-id").first()
 
     def newest(self, conversation_id: int, most: int, *, since: int = 0, before: int | None = None) -> "list[Message]":
@@ -94,7 +120,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
 
 class Message(models.Model):
-    """A message. It is never changed after it was posted."""
+    """A message. It is never changed after it was posted, unless its author takes it back.
+
+    Then it stays in its place without its text and files, and another row, a removal, tells every open page so: it has
+    the id of a new message, so `?since=` finds it.
+    """
 
     # Its index is `message_order`.
     conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="messages", db_index=False)
@@ -109,11 +139,19 @@ class Message(models.Model):
     # Idempotency key, chosen by the client before its first try. It proves who sent the message: never show it to the
     # other side.
     client_id = models.UUIDField(null=True, unique=True, editable=False)
+    # The id of a message that was taken back: its own, or in a removal that of an earlier message.
+    removed_id = models.BigIntegerField(null=True, editable=False)
 
     objects = MessageQuerySet.as_manager()
 
     follows: int | None = None
     """The id of the message before it in the conversation, 0 for none. Only known when it has just been posted."""
+
+    removed_at: datetime | None = None
+    """The date of the message that a removal is about. Only known to the message log, for when SQL is away."""
+
+    removed_by: int | None = None
+    """The id of the removal that has led to this message; only where removals were asked for."""
 
     if TYPE_CHECKING:
         attachments: AttachmentQuerySet
@@ -132,11 +170,34 @@ class Message(models.Model):
         """Its attachments."""
         return list(self.attachments.all()) if self.files else []
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether it was taken back: then it has no text and no files any more."""
+        return self.removed_id is not None and self.removed_id == self.pk
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether it is no message, but says that another one was taken back."""
+        return self.removed_id is not None and self.removed_id != self.pk
+
+    def erase(self) -> None:
+        """Forget the text and the files in this object, not in the database: it was taken back."""
+        self.content, self.files, self.removed_id = "", 0, self.pk
+
 
 def prefetch_files(messages: list[Message]) -> list[Message]:
     """Fetch the attachments of all the messages in one query, or in none if no message has any."""
     prefetch_related_objects([message for message in messages if message.files], "attachments")
     return messages
+
+
+def erase_removed(messages: Iterable[Message]) -> None:
+    """Forget in these objects what those of them that others take back have said: SQL may not know it yet."""
+    found = list(messages)
+    if removed := {message.removed_id for message in found if message.is_removal}:
+        for message in found:
+            if message.pk in removed:
+                message.erase()
 
 
 @receiver(pre_delete, sender=Message)

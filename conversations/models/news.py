@@ -14,7 +14,7 @@ from django.db import connection
 
 from conversations import message_log
 from conversations.models.conversation import AWAY, Conversation
-from conversations.models.message import Author, Message, prefetch_files
+from conversations.models.message import Author, Message, erase_removed, prefetch_files
 from conversations.models.prepared import prepared_cursor
 from conversations.models.settling import message_of, settle_number, settle_unknown
 
@@ -23,21 +23,24 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 # conversation by itself: from a join with its row, databases would read and sort all messages above the lowest.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
-           m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.agent_id,
+           m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.removed_id, m.agent_id,
            u.first_name, u.last_name, u.username
     FROM conversations_conversation c
     LEFT JOIN (
         SELECT * FROM conversations_message
-        WHERE conversation_id = {number} AND id >= %s ORDER BY id LIMIT %s OFFSET %s
+        WHERE conversation_id = {number} AND id >= %s{only} ORDER BY id LIMIT %s OFFSET %s
     ) m ON m.conversation_id = c.id
     LEFT JOIN auth_user u ON u.id = m.agent_id
     WHERE {key} = %s ORDER BY m.id
 """
 NUMBER = "(SELECT id FROM conversations_conversation WHERE uuid = %s)"
-BY_UUID = QUERY.format(number=NUMBER, key="c.uuid")
-BY_ID = QUERY.format(number="%s", key="c.id")
+WRITTEN = " AND (removed_id IS NULL OR removed_id = id)"  # without removals
+BY_UUID = QUERY.format(number=NUMBER, key="c.uuid", only="")
+BY_ID = QUERY.format(number="%s", key="c.id", only="")
+WRITTEN_BY_UUID = QUERY.format(number=NUMBER, key="c.uuid", only=WRITTEN)
+WRITTEN_BY_ID = QUERY.format(number="%s", key="c.id", only=WRITTEN)
 ON_WEBSITE = QUERY.format(
-    number=NUMBER, key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid"
+    number=NUMBER, key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid", only=""
 )
 UUID = Conversation._meta.get_field("uuid")
 
@@ -68,12 +71,15 @@ class News:
     last_entry_id: int = 0
 
     @classmethod
-    def after(cls, key: uuids.UUID | int | None, since: int, most: int, skip: int = 0) -> "News | None":
+    def after(
+        cls, key: uuids.UUID | int | None, since: int, most: int, skip: int = 0, *, has_removals: bool = True
+    ) -> "News | None":
         """At most `most` messages with ids above `since`, oldest first, without the first `skip` of them.
 
         `key` is the conversation's uuid or primary key. None if there is no such conversation.
+        has_removals: whether removals are among them.
         """
-        return cls._query(key, lowest=since + 1, limit=most, offset=skip)
+        return cls._query(key, lowest=since + 1, limit=most, offset=skip, has_removals=has_removals)
 
     @classmethod
     def with_previous(
@@ -97,29 +103,36 @@ class News:
         previous_id: int | None = None,
         website: str | None = None,
         reads_log: bool = True,
+        has_removals: bool = True,
     ) -> "News | None":
         if key is None:
             return None
         try:
-            found = cls._read_settled(key, website, lowest, limit, offset)
+            found = cls._read_settled(key, website, lowest, limit, offset, has_removals)
         except AWAY:
-            if settings.MESSAGE_LOG and (news := cls._without_sql(key, website, lowest, limit, previous_id)):
+            if settings.MESSAGE_LOG and (
+                news := cls._without_sql(key, website, lowest, limit, previous_id, has_removals)
+            ):
                 return news
             raise
         if found is None:
             return None
         tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset and reads_log else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
-            found = cls._read(key, website, lowest, limit, offset) or found
+            found = cls._read(key, website, lowest, limit, offset, has_removals) or found
         pk, status, last, last_entry, rows = found
         last_entry = last_entry or 0
         more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
+        removals = [message for message in more if message.is_removal]
+        more = more if has_removals else [message for message in more if not message.is_removal]
         last = max(last, tail.last) if tail and tail.entries else last
         first_id, last_id = (rows[0][FIRST], rows[-1][FIRST]) if rows else (more[0].pk if more else None, None)
         is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
             return cls(pk, status, last, [], is_restored=is_restored, last_entry_id=last_entry)
-        messages = prefetch_files([_message(row) for row in rows]) + more
+        messages = [_message(row) for row in rows]
+        erase_removed([*messages, *more, *removals])
+        messages = prefetch_files(messages) + more
         if more and any(message.author == Author.CUSTOMER for message in more):
             status = Conversation.Status.OPEN
         if previous_id is None:
@@ -129,7 +142,13 @@ class News:
 
     @classmethod
     def _without_sql(
-        cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, previous_id: int | None
+        cls,
+        key: uuids.UUID | int,
+        website: str | None,
+        lowest: int,
+        limit: int,
+        previous_id: int | None,
+        has_removals: bool,
     ) -> "News | None":
         """What the log alone has, while SQL is away; None if it does not have all that is asked for."""
         conversations = Conversation.objects.all()
@@ -143,7 +162,7 @@ class News:
             if site is None or site.pk != conversation.website_id:
                 return None
         try:
-            tail = message_log.tail(conversation.pk, max(lowest - 1, 0), limit)
+            tail = message_log.tail(conversation.pk, max(lowest - 1, 0), limit + message_log.KEPT)
         except redis.RedisError:
             return None
         since = lowest - 1 if previous_id is None else previous_id
@@ -154,6 +173,7 @@ class News:
         if tail.entries and (has_gap or tail.entries[0].follows > since):
             return None  # what is missing may be in SQL, and nobody would ask for it again
         found = [message_of(entry, conversation) for entry in tail.entries]
+        found = [message for message in found if has_removals or not message.is_removal]
         previous = found.pop(0) if found and found[0].pk == previous_id else None
         status = conversation.status
         if any(message.author == Author.CUSTOMER for message in found):
@@ -161,20 +181,29 @@ class News:
         return cls(conversation.pk, status, last, found[: limit if previous_id is None else limit - 1], previous)
 
     @classmethod
-    def _read_settled(cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
+    def _read_settled(
+        cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int, has_removals: bool
+    ) -> Found:
         """As `_read`, after settling a conversation that SQL does not have, or of which some messages are skipped."""
-        found = cls._read(key, website, lowest, limit, offset)
+        found = cls._read(key, website, lowest, limit, offset, has_removals)
         if found is None:
             is_settled = settle_unknown([key]) if isinstance(key, uuids.UUID) else settle_number(key)
         else:
             is_settled = bool(offset) and settle_number(found[0])
-        return cls._read(key, website, lowest, limit, offset) if is_settled else found
+        return cls._read(key, website, lowest, limit, offset, has_removals) if is_settled else found
 
     @staticmethod
-    def _read(key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int) -> Found:
+    def _read(
+        key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int, has_removals: bool
+    ) -> Found:
         """The conversation as `Found`; None if SQL has it not."""
         value = key if isinstance(key, int) else UUID.get_db_prep_value(key, connection)
-        query = BY_ID if isinstance(key, int) else BY_UUID if website is None else ON_WEBSITE
+        if isinstance(key, int):
+            query = BY_ID if has_removals else WRITTEN_BY_ID
+        elif website is None:
+            query = BY_UUID if has_removals else WRITTEN_BY_UUID
+        else:
+            query = ON_WEBSITE
         with prepared_cursor() as cursor:
             cursor.execute(query, [value, lowest, limit, offset, *([] if website is None else [website]), value])
             rows = cursor.fetchall()
@@ -202,7 +231,7 @@ def _from_log(tail: message_log.Tail, pk: int, lowest: int, most: int) -> list[M
 
 
 def _message(row: Sequence[Any]) -> Message:
-    pk, created_at, author, content, is_formatted, client_id, files, agent_id, *names = row[FIRST:]
+    pk, created_at, author, content, is_formatted, client_id, files, removed_id, agent_id, *names = row[FIRST:]
     message = Message(
         id=pk,
         conversation_id=row[0],
@@ -212,6 +241,7 @@ def _message(row: Sequence[Any]) -> Message:
         is_formatted=is_formatted,
         client_id=_converted("client_id", client_id),
         files=files,
+        removed_id=removed_id,
         agent_id=agent_id,
     )
     if agent_id is not None:

@@ -41,8 +41,9 @@ MESSAGES = """
     AND m.id > %s AND m.id < %s
 """
 NEWEST = f"SELECT m.* {MESSAGES} ORDER BY m.id DESC LIMIT %s"
-OLDEST = f"SELECT m.* {MESSAGES} ORDER BY m.id LIMIT %s OFFSET %s"
-COUNT = f"SELECT COUNT(*) {MESSAGES}"
+WRITTEN = f"{MESSAGES} AND (m.removed_id IS NULL OR m.removed_id = m.id)"  # without removals
+OLDEST, OLDEST_WRITTEN = (f"SELECT m.* {rows} ORDER BY m.id LIMIT %s OFFSET %s" for rows in (MESSAGES, WRITTEN))
+COUNT, COUNT_WRITTEN = (f"SELECT COUNT(*) {rows}" for rows in (MESSAGES, WRITTEN))
 
 Row = TypeVar("Row")
 
@@ -63,19 +64,20 @@ def newest(conversation: Conversation, most: int, before: int | None) -> list[Me
     return found[::-1] or Message.objects.newest(conversation.pk, most, before=before)
 
 
-def oldest(conversation: Conversation, since: int, most: int, skip: int = 0) -> list[Message]:
+def oldest(conversation: Conversation, since: int, most: int, skip: int = 0, *, has_removals: bool) -> list[Message]:
     """The first `most` messages with ids above `since`, without the first `skip` of them; [] if they are fewer.
 
-    Fewer may be followed by others, which only the message log has.
+    has_removals: whether removals are among them. Fewer may be followed by others, which only the message log has.
     """
-    found = _messages(conversation, OLDEST, since, MAX_ID, most, skip)
+    found = _messages(conversation, OLDEST if has_removals else OLDEST_WRITTEN, since, MAX_ID, most, skip)
     return found if len(found) == most else []
 
 
-def count(conversation: Conversation, since: int) -> int:
-    """How many messages have ids above `since`."""
-    [found] = _read(lambda: _rows(conversation, COUNT, since, MAX_ID)) or [(0,)]
-    return found[0] or Message.objects.of(conversation.pk).after(since).count()
+def count(conversation: Conversation, since: int, *, has_removals: bool) -> int:
+    """How many messages have ids above `since`, with or without removals."""
+    sql = COUNT if has_removals else COUNT_WRITTEN
+    [found] = _read(lambda: _rows(conversation, sql, since, MAX_ID)) or [(0,)]
+    return found[0] or Message.objects.of(conversation.pk).after(since).count_of(has_removals=has_removals)
 
 
 def _messages(conversation: Conversation, sql: str, *limits: int) -> list[Message]:

@@ -27,6 +27,7 @@ from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
 from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
+from conversations.models.removal import remove
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ def values_of(message: Message, name: str, email: str, attachments: Iterable[Att
             for file in attachments
         ],
     }
+    if message.removed_id is not None:
+        values["removed"] = message.removed_id
+        if message.removed_at:
+            values["removed_at"] = message.removed_at.isoformat()
     if conversation.pk is None:
         values["new"] = {name: getattr(conversation, name) for name in FIRST_VALUES}
         values["new"] |= {"uuid": conversation.uuid.hex, "created_at": conversation.created_at.isoformat()}
@@ -85,7 +90,10 @@ def message_of(entry: Entry, conversation: Conversation) -> Message:
         is_formatted=values.get("is_formatted"),  # an older version may have written it
         client_id=UUID(values["client_id"]) if values["client_id"] else None,
         files=len(values["files"]),
+        removed_id=values.get("removed"),
     )
+    if "removed_at" in values:
+        message.removed_at = datetime.fromisoformat(values["removed_at"])
     if values["agent"] is not None:
         first_name, last_name, username = values["names"]
         message.agent = User(id=values["agent"], first_name=first_name, last_name=last_name, username=username)
@@ -98,6 +106,12 @@ def _attachment(values: dict[str, Any], message: Message) -> Attachment:
     meta: Any = Attachment._meta
     fields = {field: meta.get_field(field).to_python(value) for field, value in values.items()}
     return Attachment(message=message, **fields)
+
+
+def without_content(entry: Entry) -> Entry:
+    """What is left of the entry of a message that is taken back. Raises ValueError if it is no JSON."""
+    values = {**entry.values, "content": "", "files": [], "removed": entry.id}
+    return Entry(entry.id, entry.follows, message_log.encode(values))
 
 
 def conversation_of(number: int, values: dict[str, Any]) -> Conversation:
@@ -258,6 +272,9 @@ def _copy(tails: Tails) -> None:
     Message.objects.bulk_create(messages)
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
+    for message in messages:
+        if message.is_removal:
+            remove(message)
     update_all([conversation for conversation, _ in tails], "last_message_id", *CHANGED_BY_MESSAGE)
     ConversationLabel.objects.follow(conversation for conversation, _ in tails)
 
@@ -291,7 +308,8 @@ def _copy_one_by_one(tails: Tails) -> None:
 def _insert(conversation: Conversation, entry: Entry) -> bool:
     """Insert one entry, or pass it over and return False: it is a retry of a message that SQL has."""
     earlier = Message.objects.by_client_id(UUID(entry.values["client_id"]) if entry.values["client_id"] else None)
-    if earlier and earlier.conversation_id == conversation.pk and earlier.content == entry.values["content"]:
+    is_same = earlier and (earlier.is_removed or earlier.content == entry.values["content"])
+    if earlier and earlier.conversation_id == conversation.pk and is_same:
         return False
     message = _take_in(conversation, entry)
     if earlier:  # another message: it is kept, without this client_id
@@ -299,13 +317,16 @@ def _insert(conversation: Conversation, entry: Entry) -> bool:
     _drop_deleted(message)
     message.save(force_insert=True)
     Attachment.objects.bulk_create(message.attached)
+    if message.is_removal:
+        remove(message)
     return True
 
 
 def _take_in(conversation: Conversation, entry: Entry) -> Message:
     message = message_of(entry, conversation)
-    names = [file.name for file in message.attached]
-    conversation.take_in(message, entry.values["name"], entry.values["email"], names)
+    if not message.is_removal:
+        names = [file.name for file in message.attached]
+        conversation.take_in(message, entry.values["name"], entry.values["email"], names)
     conversation.last_message_id = entry.id
     conversation.updated_at = timezone.now()  # whoever asks for what was updated since a moment has not seen it before
     return message

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -74,6 +76,7 @@ class Bubble:
     moment: datetime  # in the reader's time zone
     client_id: uuid.UUID | None  # None unless it is the reader's own message
     files: tuple[MessageFile, ...] = ()
+    menu: str = ""  # the URL of what an agent can do with it; "" for customers
 
     @property
     def pk(self) -> int:
@@ -86,7 +89,27 @@ class Bubble:
         return EMOJI_ONLY.fullmatch(self.message.content) is not None
 
 
-ShownRow = Bubble | DeskRow
+@dataclass(frozen=True)
+class RemovalRow:
+    """A row that is not shown: it gives the page the id from which on the next poll asks."""
+
+    pk: int
+    moment: datetime | None  # of the shown row above it, so that it separates no days
+
+
+@dataclass(frozen=True)
+class ChangedRow:
+    """A row that replaces the one with its id on the page, if that shows it."""
+
+    bubble: Bubble
+
+    @property
+    def pk(self) -> int:
+        """The id of the row."""
+        return self.bubble.pk
+
+
+ShownRow = Bubble | DeskRow | RemovalRow | ChangedRow
 """A row of the thread as its reader sees it."""
 
 
@@ -107,6 +130,7 @@ def make_rows(
     customer = Avatar.of(str(conversation) if reader else _("You"))
     zone = timezone.get_current_timezone()
     before = previous.created_at.astimezone(zone) if previous else None
+    folder = reverse("agent:messages", args=[conversation.pk]) if reader and conversation else ""
     made: list[ShownRow] = []
     for message in rows:
         moment = message.created_at.astimezone(zone)
@@ -116,13 +140,16 @@ def make_rows(
                 made.append(DeskRow(message, reader, starts_day, moment))
                 previous, before = message, moment
             continue
+        if message.is_removal:
+            made.append(RemovalRow(message.pk, before))
+            continue
         by_agent = message.author == Author.AGENT
         from_readers_side = by_agent if reader else not by_agent
         from_reader = message.agent_id == reader.pk if reader else from_readers_side
         made.append(
             Bubble(
                 message=message,
-                html=linkify(message.content),
+                html=_removed(message, reader) if message.is_removed else linkify(message.content),
                 from_readers_side=from_readers_side,
                 from_reader=from_reader,
                 avatar=agent_avatar(message, reader) if by_agent else customer,
@@ -131,10 +158,22 @@ def make_rows(
                 moment=moment,
                 client_id=message.client_id if from_reader else None,
                 files=tuple(MessageFile(file, file_url(file.uuid)) for file in message.attached),
+                menu=f"{folder}{message.pk}/" if folder else "",
             )
         )
         previous, before = message, moment
     return made
+
+
+def _removed(message: Message, reader: Agent | None) -> SafeString:
+    """What stands in the place of a message that was taken back."""
+    if reader is None:
+        text = _("Message removed")
+    elif message.agent_id == reader.pk:
+        text = _("You removed this message")
+    else:
+        text = _("%(name)s removed this message") % {"name": agent_avatar(message, reader).name}
+    return conditional_escape(text)
 
 
 def agent_avatar(message: Message, reader: Agent | None) -> Avatar:

@@ -49,6 +49,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "inbox-list",
         "pick-bar",
         "choice-menu",
+        "message-link",
     ),
     "inbox.css": ("chatsite", "inbox"),
     "card.css": ("chatsite", "card"),

@@ -10,14 +10,15 @@ from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 
-from conversations.screen.bubbles import Bubble, MessageFile, ShownRow
+from conversations.screen.bubbles import Bubble, ChangedRow, MessageFile, RemovalRow, ShownRow
 from conversations.screen.desk_rows import DeskRow, render_row
 from conversations.screen.prepared_templates import PreparedTemplate
 
 MESSAGE = PreparedTemplate(
     "conversations/_message.html",
-    *("pk", "client_id", "day", "hue", "initials", "name", "text", "files", "moment", "time"),
+    *("pk", "client_id", "day", "hue", "initials", "name", "text", "files", "moment", "time", "menu"),
 )
+REMOVAL = PreparedTemplate("conversations/_removal.html", "pk", "moment")
 
 
 class Kind(NamedTuple):
@@ -27,6 +28,12 @@ class Kind(NamedTuple):
     from_reader: bool
     starts_group: bool
     is_emoji: bool
+    is_removed: bool
+    is_change: bool  # whether it replaces the row with its id
+
+
+class RemovalKind(NamedTuple):
+    """All removals look the same: they are not shown."""
 
 
 def render_messages(rows: Iterable[ShownRow]) -> SafeString:
@@ -37,12 +44,24 @@ def render_messages(rows: Iterable[ShownRow]) -> SafeString:
 def _render(row: ShownRow) -> SafeString:
     if isinstance(row, DeskRow):
         return render_row(row, _day(row.moment.date(), get_language()) if row.starts_day else "")
+    if isinstance(row, RemovalRow):
+        moment = row.moment.isoformat() if row.moment else ""
+        return REMOVAL.render(RemovalKind(), {"pk": row.pk, "moment": moment})
+    if isinstance(row, ChangedRow):
+        return _render_message(row.bubble, is_change=True)
     return _render_message(row)
 
 
-def _render_message(bubble: Bubble) -> SafeString:
+def _render_message(bubble: Bubble, *, is_change: bool = False) -> SafeString:
     message, avatar, moment = bubble.message, bubble.avatar, bubble.moment
-    kind = Kind(bubble.from_readers_side, bubble.from_reader, bubble.starts_group, bubble.is_emoji)
+    kind = Kind(
+        from_readers_side=bubble.from_readers_side,
+        from_reader=bubble.from_reader,
+        starts_group=bubble.starts_group,
+        is_emoji=bubble.is_emoji,
+        is_removed=message.is_removed,
+        is_change=is_change,
+    )
     values = {
         "pk": message.pk,
         "client_id": bubble.client_id,
@@ -54,6 +73,7 @@ def _render_message(bubble: Bubble) -> SafeString:
         "files": _files(bubble.files) if bubble.files else "",
         "moment": moment.isoformat(),
         "time": f"{moment:%H:%M}",
+        "menu": bubble.menu,
     }
     return MESSAGE.render(kind, values)
 

@@ -1,6 +1,6 @@
 """Pages of messages on a screen, and the numbers in query strings that select them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from django.http import HttpRequest, HttpResponse
@@ -9,8 +9,9 @@ from django.shortcuts import render
 from conversations.models import Agent, Conversation, DeskEntry, Message, News, replica
 from conversations.models.conversation import AWAY
 from conversations.models.desk_news import DeskNews, ThreadRow, in_order, newest_entries
+from conversations.models.removed_rows import removed_messages, row_before
 from conversations.models.settling import catch_up, newest_in_log
-from conversations.screen.bubbles import FileUrl, ShownRow, make_rows
+from conversations.screen.bubbles import Bubble, ChangedRow, FileUrl, ShownRow, make_rows
 
 Row = TypeVar("Row", bound=ThreadRow)
 
@@ -61,9 +62,9 @@ def latest_page(
             raise
     rows = in_order(found, entries)[-PAGE_SIZE - 1 :]
     fit = _fitting(reversed(rows[-PAGE_SIZE:]))[::-1]
-    previous = rows[-len(fit) - 1] if len(fit) < len(rows) else None
+    fit, previous, older = _beginning(rows, fit, conversation.pk, has_entries=reader is not None)
     shown = make_rows(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
-    return shown, fit[0].pk if previous else None
+    return shown, older
 
 
 def _newest(conversation: Conversation, most: int, before: int | None, is_whole: bool) -> list[Message]:
@@ -100,19 +101,20 @@ def page_around(conversation: Conversation, at: int, reader: Agent, file_url: Fi
         return Place(*latest_page(conversation, None, reader, file_url), None)
     rows = in_order(found, entries)[-HALF - 1 :]
     fit = _fitting(reversed(rows[-HALF:]), MAX_BYTES // 2)[::-1]
-    previous = rows[-len(fit) - 1] if len(fit) < len(rows) else None
+    fit, previous, older = _beginning(rows, fit, conversation.pk, has_entries=True)
     following = _fitting(news.rows, MAX_BYTES // 2)
     shown = make_rows(
         [*fit, *following], previous=previous, conversation=conversation, reader=reader, file_url=file_url
     )
-    return Place(shown, fit[0].pk if previous else None, following[-1].pk if following[-1].pk < news.last else None)
+    return Place(shown, older, following[-1].pk if following[-1].pk < news.last else None)
 
 
 def newer_page(news: News, file_url: FileUrl) -> tuple[list[ShownRow], bool]:
     """The first of the new messages for the customer, as many as fit, and whether there are more of them."""
     fit = _fitting(news.messages)
-    shown = make_rows(fit, previous=news.previous, conversation=None, reader=None, file_url=file_url)
-    return shown, bool(fit) and fit[-1].pk < news.last_message_id
+    previous = _shown(news.previous, news.conversation_id, has_entries=False) if fit else None
+    shown = make_rows(fit, previous=previous, conversation=None, reader=None, file_url=file_url)
+    return _changed_rows(fit, None, None, file_url) + shown, bool(fit) and fit[-1].pk < news.last_message_id
 
 
 def newer_desk_page(
@@ -120,8 +122,46 @@ def newer_desk_page(
 ) -> tuple[list[ShownRow], bool]:
     """As `newer_page`, for an agent."""
     fit = _fitting(news.rows)
-    shown = make_rows(fit, previous=news.previous, conversation=conversation, reader=reader, file_url=file_url)
-    return shown, bool(fit) and fit[-1].pk < news.last
+    previous = _shown(news.previous, conversation.pk, has_entries=True)
+    shown = make_rows(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
+    return _changed_rows(fit, conversation, reader, file_url) + shown, bool(fit) and fit[-1].pk < news.last
+
+
+def _beginning(
+    rows: list[Row], fit: list[Row], conversation_id: int, *, has_entries: bool
+) -> tuple[list[Row], ThreadRow | None, int | None]:
+    """The last rows `fit` of these as a page, the row before them, and the id below which there are older ones.
+
+    A page begins with a row that is shown, not with a removal.
+    """
+    while len(fit) > 1 and _is_removal(fit[0]):
+        fit = fit[1:]
+    if len(fit) == len(rows):
+        return fit, None, None
+    return fit, _shown(rows[-len(fit) - 1], conversation_id, has_entries=has_entries), fit[0].pk
+
+
+def _is_removal(row: ThreadRow) -> bool:
+    return isinstance(row, Message) and row.is_removal
+
+
+def _shown(row: ThreadRow | None, conversation_id: int, *, has_entries: bool) -> ThreadRow | None:
+    """The row or, if it is a removal, the one before it that is shown."""
+    return row_before(conversation_id, row.pk, has_entries=has_entries) if row and _is_removal(row) else row
+
+
+def _changed_rows(
+    rows: Sequence[ThreadRow], conversation: Conversation | None, reader: Agent | None, file_url: FileUrl
+) -> list[ShownRow]:
+    """What the removals among these rows change on the page above them."""
+    removals = [row for row in rows if isinstance(row, Message) and row.is_removal]
+    removals = [removal for removal in removals if (removal.removed_id or 0) < rows[0].pk]
+    changed: list[ShownRow] = []
+    for message in removed_messages(removals):
+        previous = row_before(message.conversation_id, message.pk, has_entries=reader is not None)
+        made = make_rows([message], previous=previous, conversation=conversation, reader=reader, file_url=file_url)
+        changed += [ChangedRow(bubble) for bubble in made if isinstance(bubble, Bubble)]
+    return changed
 
 
 def restored_page(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
