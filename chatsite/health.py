@@ -19,6 +19,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from chatsite.log_checks import short_client
 from chatsite.startup import Migration, is_missing_file, known_migrations
+from conversations.counted import counted
 from conversations.log_state import LogState, log_state
 
 TIMEOUT = 2
@@ -92,10 +93,10 @@ class LogReadiness(Readiness):
         """What an operator should know, a line each."""
         state, lines = self.state, ""
         if state and state.waiting:
-            lines += f"The message log has {state.waiting} messages that the database lacks, "
-            lines += f"the oldest for {state.seconds:.0f} seconds.\n"
+            lines += f"The message log has {counted(state.waiting, 'message')} that the database lacks, "
+            lines += f"the oldest for {counted(round(state.seconds), 'second')}.\n"
         if state and state.dead:
-            lines += f"The database has refused {state.dead} messages: manage.py replicate --dead\n"
+            lines += f"The database has refused {counted(state.dead, 'message')}: manage.py replicate --dead\n"
         return lines
 
 

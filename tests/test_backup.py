@@ -1,5 +1,6 @@
 """`manage.py backup` while the server runs, and `manage.py restore`, with real servers and processes."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import pytest
+import redis
 from django.conf.global_settings import PASSWORD_HASHERS
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -34,7 +36,8 @@ from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter,
 from conversations.management.commands import backup, restore
 from conversations.management.restoring import CannotRestore, locked, next_id
 from conversations.models import Message
-from tests.conftest import PASSWORD, ROOT, Server, default_database, server_database
+from tests.conftest import PASSWORD, ROOT, Server, default_database, free_port, server_database
+from tests.services import Service
 
 TEXT = "Größe 漢字 ✨ \u2028 \x85 “quoted” \\n\nsecond line"
 FILE = bytes(range(256)) * 40
@@ -268,7 +271,7 @@ def test_a_restore_refuses_while_the_server_runs_and_replaces_the_rest_only_if_i
 
     code, printed = shop.run_here("restore", str(archive))
     assert code == 1
-    assert "1 users, 1 conversations" in printed
+    assert "1 user, 1 conversation" in printed
     assert "--replace" in printed
     stored = next(path for path in shop.files.rglob("*") if path.is_file())
     stored.unlink()
@@ -282,6 +285,49 @@ def test_a_restore_refuses_while_the_server_runs_and_replaces_the_rest_only_if_i
         assert again > later  # also if the same backup is restored for the second time
         later = again
         shop.kill()
+
+
+def test_a_restore_waits_for_nobody_but_is_alone(shops: Shops, prepared: Shop, archive: Path) -> None:
+    shop = shops.new(like=prepared)
+    shop.start()
+    with open_directory(shop.files) as directory:
+        with pytest.raises(BlockingIOError):  # a server has it, whether it has a connection to the database or not
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shop.kill()
+        fcntl.flock(directory, fcntl.LOCK_SH)  # as one on another machine
+        code, printed = shop.run_here("restore", str(archive), "--replace")
+        assert (code, "Stop Chatsite" in printed) == (1, True)
+        fcntl.flock(directory, fcntl.LOCK_EX)  # as a restore
+        code, printed = shop.run("serve")
+        assert (code, "`manage.py restore` is running" in printed) == (1, True)
+
+
+@contextmanager
+def open_directory(path: Path) -> Iterator[int]:
+    """A file descriptor of a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_restore_replaces_no_database_of_which_redis_has_a_log(
+    shops: Shops, prepared: Shop, archive: Path, log_service: Service, settings: Any
+) -> None:
+    shop = shops.new(like=prepared)
+    settings.REDIS_URL = log_service.url
+    with redis.Redis.from_url(log_service.url) as log:
+        log.flushall()
+        log.set("{log}:messages", 7)
+        log.xadd("{log}:entries", {"conversation": 1, "entry": "{}"}, "7-0")
+        code, printed = shop.run_here("restore", str(archive), "--replace")
+        assert (code, "with 1 message that the database lacks" in printed) == (1, True)
+        assert "manage.py replicate --drain" in printed
+        assert shop.stored_texts(shop.talk) == [TEXT, "", "An answer"]
+        assert shops.new().run_here("restore", str(archive))[0] == 0  # the old database may be lost
+        log.flushall()
+    settings.MESSAGE_LOG, settings.REDIS_URL = True, f"redis://127.0.0.1:{free_port()}"
+    code, printed = shop.run_here("restore", str(archive), "--replace")
+    assert (code, "Redis does not answer" in printed) == (1, True)
 
 
 def test_a_damaged_or_foreign_archive_changes_nothing(
@@ -304,7 +350,7 @@ def test_a_damaged_or_foreign_archive_changes_nothing(
     assert shop.run("restore", str(tmp_path / name), "--replace") == (code, printed)  # and no traceback
     code, printed = shop.run_here("restore", str(archive), "--check")
     assert code == 0
-    assert "1 conversations, 3 messages, 1 files" in printed
+    assert "1 conversation, 3 messages, 1 file" in printed
     assert shop.stored_texts(shop.talk) == [TEXT, "", "An answer"]
 
 
@@ -388,7 +434,7 @@ def test_hostile_archives_are_refused_with_a_sentence(
         assert (name, code) == (name, 1)
         assert "has a file with the name" in printed
         assert not shop.files.is_file()
-    assert "1 users" in shop.run_here("restore", str(archive))[1]
+    assert "1 user," in shop.run_here("restore", str(archive))[1]
 
 
 def test_an_archive_with_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -525,7 +571,7 @@ def test_what_a_backup_says_about_files_disks_and_missing_databases(
     stored.unlink()
     code, printed = shop.run_here("backup", str(archive), "--force")
     assert code == 0
-    assert f"1 files are missing in {shop.files}, such as {stored.relative_to(shop.files)}" in printed
+    assert f"1 file is missing in {shop.files}, such as {stored.relative_to(shop.files)}" in printed
     members = {name: content.read() for name, content, _size in ArchiveReader(archive).members()}
     assert not [name for name in members if name.startswith("files/")]
     assert json.loads(members["contents.json"])["missing"] == 1

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import pytest
 import redis
 
 from conversations.management import day_files
-from conversations.management.day_files import GROUP, FolderInUse, Row, write_day_files
+from conversations.management.day_files import GROUP, WRITING, FolderInUse, Row, write_day_files
 from conversations.message_log import ENTRIES
 from conversations.models import Conversation, Message
 from conversations.models.settling import values_of
@@ -316,6 +317,21 @@ def test_a_second_writer_is_told_that_the_folder_is_in_use(log: Any, tmp_path: P
         with pytest.raises(FolderInUse, match=re.escape(f"Another process writes day files to {tmp_path}.")):
             write_day_files(log, tmp_path, stopped=lambda: False)
     write_day_files(log, tmp_path, stopped=lambda: True)  # nobody else writes any more
+
+
+def test_a_second_writer_with_another_folder_is_told_where_the_messages_go(log: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def step(folder: Path) -> None:
+        write_day_files(log, folder, stopped=iter([False, True]).__next__)
+
+    step(first)
+    step(second)  # the first one was stopped
+    log.set(WRITING, f"{socket.gethostname()}:{first}", ex=60)  # it runs, or was killed
+    with pytest.raises(FolderInUse, match=f"{first} on "):
+        step(second)
+    step(first)
+    assert not log.exists(WRITING)
 
 
 @pytest.mark.usefixtures("_json_lines")

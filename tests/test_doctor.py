@@ -377,10 +377,21 @@ def visit(url: str, only: str = "") -> list[Finding]:
 def test_a_right_proxy_is_right(proxy: Proxy) -> None:
     found = visit(proxy.url)
     assert said(found, PROBLEM) == ""
-    assert "The client's address arrives (198.51.100.7), by 1 proxies." in said(found, OK)
+    assert "The client's address arrives (198.51.100.7), by 1 proxy." in said(found, OK)
     assert "WebSockets work" in said(found, OK)
     assert "https://shop.example may embed the chat." in said(found, OK)
     assert said(found, WARNING).startswith("The address is plain http")
+
+
+def test_who_asks_the_port_itself_is_told_that_no_proxy_was_checked(
+    proxy: Proxy, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = visit(f"http://127.0.0.1:{chat.port}", only="proxy")
+    assert "Name in --url the address that browsers use" in said(found, WARNING)
+    assert said(found, PROBLEM) == ""
+    monkeypatch.setattr(public, "is_this_machine", lambda host: False)
+    found = visit(f"http://127.0.0.1:{chat.port}", only="proxy")
+    assert "Let only the proxy reach its port" in said(found, PROBLEM)
 
 
 def spoil(proxy: Proxy, **changes: Any) -> Proxy:

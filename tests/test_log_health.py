@@ -62,8 +62,8 @@ def test_ready_names_what_the_database_lacks_and_has_refused(message_log: Module
     assert status == 200
     ready, waiting, dead = content.splitlines()
     assert ready == "ready"
-    assert waiting.startswith("The message log has 1 messages that the database lacks, the oldest for 0 seconds")
-    assert dead == "The database has refused 1 messages: manage.py replicate --dead"
+    assert waiting.startswith("The message log has 1 message that the database lacks, the oldest for 0 seconds")
+    assert dead == "The database has refused 1 message: manage.py replicate --dead"
     Replicator(lambda: False).step()
     message_log.client().delete(message_log.DEAD)
     assert ask() == (200, "ready\n")

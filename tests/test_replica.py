@@ -72,7 +72,7 @@ def test_a_backup_of_a_replica_has_all_that_the_replica_has(tmp_path: Path) -> N
             follower.sql("SELECT pg_wal_replay_pause()", "chat")
             chat.begin()
             assert chat.post(alices)[0] == 200  # the primary serves on, however late the replica is
-            assert "1 conversations, 2 messages" in back_up("late.tar")
+            assert "1 conversation, 2 messages" in back_up("late.tar")
             follower.sql("SELECT pg_wal_replay_resume()", "chat")
             wait_for(follower, written(primary))
             assert "2 conversations, 4 messages" in back_up("all.tar")

@@ -274,7 +274,7 @@ def test_the_doctor_finds_nothing_wrong_behind_nginx(installation: Installation)
     assert "\n0 problems, " in said
     for sentence in (
         f"ok       proxy: Scheme and host arrive: {installation.origin}\n",
-        "ok       proxy: The client's address arrives (127.0.0.1), by 1 proxies.\n",
+        "ok       proxy: The client's address arrives (127.0.0.1), by 1 proxy.\n",
         "ok       headers: Content-Security-Policy and X-Frame-Options arrive unchanged.\n",
         "ok       compression: The proxy does not compress pages.\n",
         "ok       WebSockets: WebSockets work; ",

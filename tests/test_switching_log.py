@@ -141,7 +141,7 @@ def test_a_process_that_has_missed_the_end_of_the_log_cannot_write_to_it(
 def test_dead_letters_are_not_deleted(message_log: ModuleType, capsys: Any) -> None:
     talk = write("Hello").conversation
     message_log.bury(talk.pk, message_log.tail(talk.pk, 0).entries[0], "It has no author")
-    with pytest.raises(CommandError, match="has refused 1 messages"):
+    with pytest.raises(CommandError, match="has refused 1 message"):
         drain(capsys)
     assert message_log.client().xlen(message_log.DEAD) == 1
 

@@ -21,6 +21,7 @@ from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding
 from chatsite.log_checks import find_log_problems, short_client
 from chatsite.private_files import OTHERS, private_files
 from chatsite.startup import reason
+from conversations.counted import counted
 from conversations.log_state import GROUP, LogState, log_state
 from conversations.message_log import ENTRIES
 from conversations.models import Conversation
@@ -161,7 +162,9 @@ def clock_finding(whose: str, seconds: float) -> Finding:
     if abs(seconds) < CLOCK_DIFFERENCE:
         return Finding(OK, f"The clocks of {whose} and of this machine agree.")
     ahead = "ahead" if seconds > 0 else "behind"
-    sentence = f"The clock of {whose} is {abs(seconds):.0f} seconds {ahead} of this machine's. Set both by NTP."
+    sentence = (
+        f"The clock of {whose} is {counted(round(abs(seconds)), 'second')} {ahead} of this machine's. Set both by NTP."
+    )
     return Finding(PROBLEM if abs(seconds) > CLOCK_WRONG else WARNING, sentence)
 
 
@@ -217,8 +220,9 @@ def check_log() -> Iterable[Finding]:
                 name = group["name"]
                 yield Finding(
                     WARNING,
-                    f"The reader “{name}” has not read {unread} messages, which stay in Redis' memory until it has. "
-                    f"Start it, or run `redis-cli XGROUP DESTROY '{ENTRIES}' {name}` if it will never read them.",
+                    f"The reader “{name}” has not read {counted(unread, 'message')}, which stay in Redis' memory until "
+                    f"it has. Start it, or run `redis-cli XGROUP DESTROY '{ENTRIES}' {name}` if it will never read "
+                    "them.",
                 )
 
 
@@ -227,8 +231,9 @@ def log_findings(state: LogState) -> Iterator[Finding]:
     if state.seconds > LONG_LAG:
         yield Finding(
             WARNING,
-            f"The database lacks {state.waiting} messages of the message log, the oldest for {state.seconds:.0f} "
-            "seconds. Look whether the database answers, whether `manage.py replicate`, or `manage.py serve` with "
+            f"The database lacks {counted(state.waiting, 'message')} of the message log, the oldest for "
+            f"{counted(round(state.seconds), 'second')}. Look whether the database answers, whether "
+            "`manage.py replicate`, or `manage.py serve` with "
             "REPLICATING=on, runs, and into its log.",
         )
     else:
@@ -236,7 +241,8 @@ def log_findings(state: LogState) -> Iterator[Finding]:
     if state.dead:
         yield Finding(
             WARNING,
-            f"The database has refused {state.dead} messages. See `manage.py replicate --dead`, and docs/log.md.",
+            f"The database has refused {counted(state.dead, 'message')}. See `manage.py replicate --dead`, and "
+            "docs/log.md.",
         )
 
 

@@ -14,7 +14,7 @@ from django.core.signing import BadSignature, TimestampSigner
 from django.http.request import split_domain_port, validate_host
 
 import chatsite
-from conversations.threshold.proxies import client_address, hops
+from conversations.threshold.proxies import PROXY_SIGNS, client_address, hops
 
 PATH, SOCKET_PATH = "/doctor/", "/ws/doctor/"
 
@@ -65,6 +65,7 @@ def description(scope: Scope) -> str:
         "is_allowed": validate_host(split_domain_port(host)[0], settings.ALLOWED_HOSTS),
         "client": client_address((scope.get("client") or [None])[0], ", ".join(forwarded)),
         "forwarded_for": forwarded,
+        "signs": sorted(name.decode() for name in PROXY_SIGNS.intersection(name for name, _ in headers)),
         "trusted_proxies": settings.TRUSTED_PROXIES,
         "time": time.time(),
         "version": chatsite.__version__,

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import ipaddress
 import json
 import secrets
 import socket
@@ -20,6 +21,7 @@ from chatsite.doctor import OK, PROBLEM, WARNING, Check, Finding, mirror
 from chatsite.doctor.machine import clock_finding
 from chatsite.headers import NOT_FRAMED
 from chatsite.startup import reason
+from conversations.counted import counted
 
 TIMEOUT = 8
 """Seconds for a connection, and for each part of a response."""
@@ -119,6 +121,9 @@ def check_proxy(url: SplitResult) -> Iterable[Finding]:
         yield Finding(PROBLEM, str(error))
         return
     yield from scheme_and_host(url, seen)
+    if seen["trusted_proxies"] and not seen["signs"]:
+        yield unproxied_finding(url)
+        return
     scheme = "http" if url.scheme == "https" else "https"
     try:
         forged, _ = look(url, X_Forwarded_For=FORGED_ADDRESS, X_Forwarded_Host=FORGED_HOST, X_Forwarded_Proto=scheme)
@@ -156,6 +161,31 @@ def scheme_and_host(url: SplitResult, seen: Seen) -> Iterator[Finding]:
         yield Finding(OK, f"Scheme and host arrive: {seen['scheme']}://{seen['host']}")
 
 
+def unproxied_finding(url: SplitResult) -> Finding:
+    """What is to say if Chatsite has proxies, and this address leads around them."""
+    if is_this_machine(str(url.hostname)):
+        return Finding(
+            WARNING,
+            "No proxy has passed on this request, so yours was not checked. Name in --url the address that browsers "
+            "use. If that is this one, let the proxy append to X-Forwarded-For (nginx: proxy_set_header "
+            "X-Forwarded-For $proxy_add_x_forwarded_for).",
+        )
+    return Finding(
+        PROBLEM,
+        "No proxy has passed on this request: whoever reaches Chatsite here can claim any address, and so evade the "
+        "limits. Let only the proxy reach its port (HOST=127.0.0.1), and name in --url the address that browsers use.",
+    )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is a loopback address, which nobody else can reach."""
+    try:
+        found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(address[0])).is_loopback for *_, address in found)
+
+
 def address_finding(seen: Seen) -> Finding:
     """Whether the client's address is right. `seen` is a request that has forged X-Forwarded-For, or none."""
     written, trusted = seen["forwarded_for"], seen["trusted_proxies"]
@@ -166,8 +196,9 @@ def address_finding(seen: Seen) -> Finding:
     if proxies != trusted and proxies:
         return Finding(
             PROBLEM,
-            f"{proxies} proxies have written X-Forwarded-For, but TRUSTED_PROXIES is {trusted}, so many customers "
-            f"share the limits of one address. If these proxies are yours, set TRUSTED_PROXIES={proxies}.",
+            f"{counted(proxies, 'proxy has', 'proxies have')} written X-Forwarded-For, but TRUSTED_PROXIES is "
+            f"{trusted}, so many customers share the limits of one address. If these proxies are yours, set "
+            f"TRUSTED_PROXIES={proxies}.",
         )
     if trusted and not proxies:
         return Finding(
@@ -178,7 +209,7 @@ def address_finding(seen: Seen) -> Finding:
         )
     if seen["client"] == "unknown":
         return Finding(PROBLEM, "The client's address is unknown, so all customers share the limits of one address.")
-    return Finding(OK, f"The client's address arrives ({seen['client']}), by {trusted} proxies.")
+    return Finding(OK, f"The client's address arrives ({seen['client']}), by {counted(trusted, 'proxy', 'proxies')}.")
 
 
 def check_headers(url: SplitResult) -> Iterable[Finding]:
@@ -192,6 +223,13 @@ def check_headers(url: SplitResult) -> Iterable[Finding]:
             "chat from opening on websites. Remove it there.",
         )
     page = ask(url, SIGN_IN)
+    if page.status // 100 == 3:
+        yield Finding(
+            PROBLEM,
+            f"The sign-in page {SIGN_IN} redirects to {page.headers.get('Location')}. Name that scheme and host in "
+            "--url.",
+        )
+        return
     if page.status != 200:
         yield Finding(PROBLEM, f"The sign-in page {SIGN_IN} answers {page.status} instead of 200. Look at the log.")
         return

@@ -10,6 +10,7 @@ from django.db import connection
 
 from conversations import message_log
 from conversations.actions.replicate import RUNNING, RUNNING_SECONDS
+from conversations.counted import counted
 from conversations.log_state import GROUP
 from conversations.message_log import CONVERSATIONS, DEAD, DRAINED, ENTRIES, MESSAGES, RUN
 from conversations.models import Conversation, Message
@@ -71,8 +72,8 @@ def drain(say: Callable[[str], Any]) -> None:
     say("The database has all messages of the log.")
     if dead := client.xlen(DEAD):
         raise CannotDrain(
-            f"The database has refused {dead} messages. See them with `manage.py replicate --dead`, then run it with "
-            "`--retry-dead`, or with `--forget-dead` and their ids."
+            f"The database has refused {counted(dead, 'message')}. See them with `manage.py replicate --dead`, "
+            "then run it with `--retry-dead`, or with `--forget-dead` and their ids."
         )
     raise_sequences(max(int(last_message or 0), last_ids()[0]), int(last_conversation or 0))
     if not client.eval(CLOSE, 0, last_message):

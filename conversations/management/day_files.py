@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ import redis
 
 from conversations.management.archive import sync_directory
 from conversations.message_log import ENTRIES
+from conversations.redis_client import is_full
 
 GROUP = "analysis"
 CONSUMER = "day files"
@@ -55,8 +57,19 @@ NAME = re.compile(r"part-(\d+)\.(?:parquet|jsonl\.gz)")
 logger = logging.getLogger(__name__)
 
 
+WRITING, WRITING_SECONDS = "{log}:writing", 120
+"""The key with the folder that is written to, and how long it stays if the writer is killed. All writers are one reader
+of the log: with two folders, each would get a part of the messages."""
+
+CLAIM = """
+    local folder = redis.call('GET', KEYS[1])
+    if folder and folder ~= ARGV[1] then return folder end
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+"""
+
+
 class FolderInUse(Exception):
-    """Another process writes to the folder. The message is a sentence for the operator."""
+    """Another process writes to the folder, or to another one. The message is a sentence for the operator."""
 
 
 class Row(NamedTuple):
@@ -91,8 +104,8 @@ def write_day_files(
     stopped: is asked at least once a second, unless Redis or the disk is slow.
     most, seconds: a file is complete when it has so many messages, or its first one was read so long ago.
 
-    While Redis is away or the disk full, it says so in the log and tries again. Raises FolderInUse, and OSError if it
-    cannot write to the folder at the start.
+    While Redis is away or the disk full, it says so in the log and tries again. Raises FolderInUse, also if messages go
+    to another one, and OSError if it cannot write to the folder at the start.
     """
     with _only_writer(folder):
         writer = _Writer(client, folder, most, seconds)
@@ -113,6 +126,7 @@ def write_day_files(
                 _wait(IDLE, stopped)
         try:
             writer.flush()
+            writer.leave()
         except (redis.RedisError, OSError) as error:
             writer.failed(error, "They are written at the next start.")
 
@@ -125,6 +139,8 @@ class _Writer:
         self.folder = folder
         self.most = most
         self.seconds = seconds
+        self.place = f"{socket.gethostname()}:{folder.resolve()}"
+        self.claimed_until = 0.0
         self.suffix, self.encode = _format()
         self.since: float | None = None  # when the first message was read that is not written yet
         self.start_over()
@@ -145,11 +161,38 @@ class _Writer:
 
         Raises redis.RedisError and OSError.
         """
+        self.claim()
         has_more = not self.is_due() and self.read()
         if self.is_due():
             self.flush()
             return True
         return has_more
+
+    def claim(self) -> None:
+        """Say to which folder messages go; a lock keeps other processes from the same one.
+
+        Raises FolderInUse if they go to another one.
+        """
+        if time.monotonic() < self.claimed_until:
+            return
+        try:
+            other = self.client.eval(CLAIM, 1, WRITING, self.place, WRITING_SECONDS)
+        except redis.ResponseError as error:
+            if not is_full(error):  # then what is acknowledged makes room
+                raise
+            return
+        if other:
+            host, _, folder = other.partition(":")
+            raise FolderInUse(
+                f"Another process writes day files to {folder} on {host}, or was killed less than {WRITING_SECONDS} "
+                "seconds ago. All messages go to one folder: stop the other process first."
+            )
+        self.claimed_until = time.monotonic() + WRITING_SECONDS / 4
+
+    def leave(self) -> None:
+        """Let the next writer use another folder."""
+        if self.client.get(WRITING) == self.place:
+            self.client.delete(WRITING)
 
     def is_due(self) -> bool:
         """Whether what was read is enough for files, or old enough. If writing has failed, it stays so."""

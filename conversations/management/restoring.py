@@ -7,14 +7,18 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import redis
 from django.apps import apps
+from django.conf import settings
 from django.core.management.color import no_style
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
+from conversations.counted import counted
 from conversations.management import snapshot
 from conversations.management.archive import sync_directory
+from conversations.management.in_use import left_in_log
 from conversations.management.snapshot import Model
 
 FAR_ABOVE = 1_000_000
@@ -46,8 +50,20 @@ NOT_LOCKED = (
 )
 
 NOT_EMPTY = (
-    "The database is not empty: {users} users, {conversations} conversations. To delete them all and restore the "
+    "The database is not empty: {content}. To delete them all and restore the "
     "backup instead, say --replace; to keep them, make a backup first. Nothing was changed."
+)
+
+
+LOG_LEFT = (
+    "Redis has a message log of this database{lacks}. It would be copied into the restored one. Empty it first, while "
+    "the database is as it is: stop all processes of Chatsite, and run `MESSAGE_LOG=redis manage.py replicate "
+    "--drain`. If that is not possible, restore into an empty database instead. Nothing was changed."
+)
+
+LOG_UNKNOWN = (
+    "Redis does not answer ({error}), so nobody knows whether it has a message log of this database. Start Redis, and "
+    "run `manage.py replicate --drain`. Nothing was changed."
 )
 
 
@@ -119,7 +135,9 @@ def check_nobody_is_connected() -> None:
         count, address, name = cursor.fetchone()
     if count:
         by = " ".join(str(part) for part in (name, address) if part)
-        raise CannotRestore(STILL_USED.format(by=f" by {count} other connections, such as {by or 'a local one'}"))
+        raise CannotRestore(
+            STILL_USED.format(by=f" by {counted(count, 'other connection')}, such as {by or 'a local one'}")
+        )
 
 
 @dataclass
@@ -151,9 +169,25 @@ def _check_content(replace: bool) -> OldContent:
     rows = {label: model._base_manager.order_by("-pk") for label, model in models.items()}
     users, conversations = rows["auth.user"].count(), rows["conversations.conversation"].count()
     if (users or conversations) and not replace:
-        raise CannotRestore(NOT_EMPTY.format(users=users, conversations=conversations))
+        content = f"{counted(users, 'user')}, {counted(conversations, 'conversation')}"
+        raise CannotRestore(NOT_EMPTY.format(content=content))
+    if users or conversations:
+        _refuse_left_log()
     ids = {label: rows[label].values_list("pk", flat=True).first() or 0 for label in IDS_PER_SECOND}
     return OldContent(snapshot.table_names(loader), migrations, not (users or conversations), ids)
+
+
+def _refuse_left_log() -> None:
+    """Raise CannotRestore if Redis has a message log of the content that is to be deleted."""
+    try:
+        lacks = left_in_log()
+    except redis.RedisError as error:
+        if settings.MESSAGE_LOG:
+            raise CannotRestore(LOG_UNKNOWN.format(error=error)) from error
+        return
+    if lacks is not None:
+        some = f", with {counted(lacks, 'message')} that the database lacks" if lacks else ""
+        raise CannotRestore(LOG_LEFT.format(lacks=some))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from chatsite.doctor import OK, PROBLEM, WARNING, findings
 from chatsite.doctor.machine import CHECKS
+from conversations.counted import counted
 
 
 class Command(BaseCommand):
@@ -34,6 +35,6 @@ class Command(BaseCommand):
             self.stdout.flush()
         if not options["url"]:
             self.stdout.write("The proxy was not checked. Add --url and the address of your chat.")
-        self.stdout.write(f"{count[PROBLEM]} problems, {count[WARNING]} warnings.")
+        self.stdout.write(f"{counted(count[PROBLEM], 'problem')}, {counted(count[WARNING], 'warning')}.")
         if count[PROBLEM]:
             sys.exit(1)

@@ -19,6 +19,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.models import Max
 
 from conversations.actions.switch_log import settle_all
+from conversations.counted import counted
 from conversations.management import snapshot
 from conversations.management.archive import (
     CONTENTS,
@@ -41,6 +42,11 @@ MISSING_NAMES = 1000
 def key_digest() -> str:
     """A value by which `restore` sees whether the SECRET_KEY is another one. It does not reveal the key."""
     return hmac.digest(settings.SECRET_KEY.encode(), b"conversations.backup", "sha256").hex()[:32]
+
+
+def content_of(conversations: int, messages: int, files: int) -> str:
+    """What an archive has, for operators."""
+    return f"{counted(conversations, 'conversation')}, {counted(messages, 'message')}, {counted(files, 'file')}"
 
 
 class Command(BaseCommand):
@@ -118,7 +124,7 @@ class Command(BaseCommand):
         archive.add(CONTENTS, _json({"rows": rows, **files}))
         archive.finish()
         talks, messages = rows.get("conversations.conversation", 0), rows.get("conversations.message", 0)
-        self.summary = f"{talks} conversations, {messages} messages, {files['files']} files"
+        self.summary = content_of(talks, messages, files["files"])
 
     def write_tables(self, archive: ArchiveWriter, models: dict[str, snapshot.Model]) -> dict[str, int]:
         """Write all rows; return how many of each model."""
@@ -166,7 +172,7 @@ class Command(BaseCommand):
             self.report(f"{count} files …")
         if missing:
             self.stderr.write(
-                f"{missing} files are missing in {settings.MEDIA_ROOT}, such as {examples[0]}. "
+                f"{counted(missing, 'file is', 'files are')} missing in {settings.MEDIA_ROOT}, such as {examples[0]}. "
                 "If nobody has deleted their conversations meanwhile, look whether FILES is right."
             )
         return {"files": count, "missing": missing, "missing_names": examples}

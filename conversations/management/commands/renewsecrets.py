@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from conversations.actions import renew_secret
+from conversations.counted import counted
 from conversations.models import Agent, Conversation
 from conversations.models.conversation import ConversationQuerySet
 
@@ -14,7 +15,7 @@ BATCH_SIZE = 200
 """Conversations that one query reads. Each is renewed in its own transaction."""
 
 WARNING = """\
-This renews the secrets of {count} conversations.
+This renews the secrets of {count}.
 {verified} of verified customers: they go on where their website identifies them again.
 {anonymous} of anonymous customers: their browsers lose the conversation. With their next message they start a new one,
 and agents still see the old one."""
@@ -46,7 +47,9 @@ class Command(BaseCommand):
         if seen_by is not None:
             conversations = self.visible_to(seen_by, conversations)
         count, verified = conversations.count(), conversations.exclude(contact=None).count()
-        self.stdout.write(WARNING.format(count=count, verified=verified, anonymous=count - verified))
+        self.stdout.write(
+            WARNING.format(count=counted(count, "conversation"), verified=verified, anonymous=count - verified)
+        )
         if not options["yes"]:
             self.stdout.write("Nothing is changed yet. To do it, say --yes.")
         elif count:

@@ -18,6 +18,7 @@ from conversations.actions.replicate import Replicator
 from conversations.actions.switch_log import CannotDrain, drain
 from conversations.announce import send_last_rings, use_running_loop
 from conversations.management.day_files import FolderInUse, write_day_files
+from conversations.management.in_use import InUse, used
 
 REDIS_SECONDS = 5
 """Seconds that Redis may take to answer the writer of day files, which reads much at once."""
@@ -120,7 +121,11 @@ class Command(BaseCommand):
         loop.call_soon(use_running_loop)
         threading.Thread(target=loop.run_forever, daemon=True).start()
         self.stdout.write("Copying messages from the log into the database.")
-        Replicator(stopped).run()
+        try:
+            with used():
+                Replicator(stopped).run()
+        except InUse as error:
+            raise CommandError("`manage.py restore` is running. Start this when it has ended.") from error
         asyncio.run_coroutine_threadsafe(send_last_rings(), loop).result(RINGS_SECONDS)
 
 

@@ -18,7 +18,8 @@ from django.db.migrations.loader import MigrationLoader
 
 from conversations.management import restoring, snapshot
 from conversations.management.archive import FILES, FORMAT, TABLES, ArchiveReader, BrokenArchive, every
-from conversations.management.commands.backup import REPORT_EVERY, key_digest
+from conversations.management.commands.backup import REPORT_EVERY, content_of, key_digest
+from conversations.management.in_use import InUse, used
 
 OTHER_KEY = (
     "The SECRET_KEY is not the one of the backup. API tokens are invalid until it is: copy it from the old .env. "
@@ -63,15 +64,16 @@ class Command(BaseCommand):
             migrations = self.check_version(manifest)
             contents = archive.verify()
             rows = contents["rows"]
-            what = (
-                f"{rows['conversations.conversation']} conversations, {rows['conversations.message']} messages, "
-                f"{contents['files']} files, of {manifest['made_at']}"
-            )
+            content = content_of(rows["conversations.conversation"], rows["conversations.message"], contents["files"])
+            what = f"{content}, of {manifest['made_at']}"
             if check:
                 self.stdout.write(f"{file} is complete: {what}.")
                 return
             self.check_place(archive)
-            self.restore(archive, manifest, migrations, contents, replace)
+            with used(alone=True):
+                self.restore(archive, manifest, migrations, contents, replace)
+        except InUse as error:
+            raise CommandError(restoring.STILL_USED.format(by=" by `manage.py serve` or `replicate`")) from error
         except (BrokenArchive, restoring.CannotRestore) as error:
             raise CommandError(str(error)) from error
         except tarfile.TarError as error:

@@ -14,6 +14,7 @@ from chatsite import startup
 from chatsite.log_checks import find_log_problems
 from chatsite.serving.supervisor import say
 from conversations.actions.switch_log import prepare_ids
+from conversations.management.in_use import InUse, used
 
 
 class Command(BaseCommand):
@@ -49,12 +50,15 @@ class Command(BaseCommand):
         self.cleaner = Cleaner()
         self.replicating = Replicating()
         try:
-            if supervised:
-                self.serve_supervised(*supervised)
-            elif processes > 1:
-                self.supervise(processes)
-            else:
-                self.serve()
+            with used():
+                if supervised:
+                    self.serve_supervised(*supervised)
+                elif processes > 1:
+                    self.supervise(processes)
+                else:
+                    self.serve()
+        except InUse:
+            refuse(["`manage.py restore` is running. Start Chatsite when it has ended."])
         except CannotListen as error:
             refuse([str(error)])
         except DatabaseLost as error:
