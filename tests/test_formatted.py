@@ -1,17 +1,31 @@
 """Formatted text: what agents type in the inbox is Markdown, and what anybody else writes is shown as it was typed."""
 
+import re
+import time
 import uuid
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from conversations import actions
 from conversations.models import Conversation, DeskEntry, Message, News
+from conversations.models.message import MAX_LENGTH
+from conversations.screen import formatted
+from conversations.screen.formatted import TAGS, render
+from conversations.screen.links import MAX_LINKS
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def alices(alice: Page, talk: Conversation) -> Page:
+    """Alice's browser, with her conversation."""
+    alice.cookies["chat"] = talk.uuid.hex
+    return alice
 
 
 def answer(talk: Conversation, bobs: Page, text: str) -> int:
@@ -47,3 +61,230 @@ def test_a_retry_finds_the_formatted_message(talk: Conversation, bobs: Page) -> 
     sent = {"content": "*once*", "client_id": str(uuid.uuid4())}
     ids = {bobs.post(f"/inbox/{talk.pk}/messages/", sent, headers=HTMX)["X-Message"] for _ in range(2)}
     assert len(ids) == 1
+
+
+# How it looks
+
+
+def html(text: str) -> str:
+    """The HTML of a text, without what all links have."""
+    return render(text).html.replace(' target="_blank" rel="noopener noreferrer nofollow ugc"', "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (
+            "**bold** _italics_ *too* ***both***",
+            "<strong>bold</strong> <em>italics</em> <em>too</em> <em><strong>both</strong></em>",
+        ),
+        ("**bold with *italics* in it**", "<strong>bold with <em>italics</em> in it</strong>"),
+        ('(**yes**), "*no*"!', '(<strong>yes</strong>), "<em>no</em>"!'),
+        ("これは**太字**です。**「はい」**です", "これは<strong>太字</strong>です。<strong>「はい」</strong>です"),
+        ("one `*code*` two", "one <code>*code*</code> two"),
+        ("```hello\nworld```", "<code>hello\nworld</code>"),
+        ("```\n*a* <b>\n\n  c\n```\nafter", "<pre><code>*a* &lt;b&gt;\n\n  c</code></pre>after"),
+        ("```python\nprint()\n```", "<pre><code>print()</code></pre>"),
+        ("one\ntwo\n\n\nthree *x*", "one\ntwo\n\n\nthree <em>x</em>"),
+        (
+            "Bring:\n- a\n- **b**\n  - c\nThanks",
+            "Bring:<ul><li>a</li><li><strong>b</strong><ul><li>c</li></ul></li></ul>Thanks",
+        ),
+        ("- a\n\n- b\n\nc", "<ul><li>a</li><li>b</li></ul>c"),
+        ("1. a\n2. b", "<ol><li>a</li><li>b</li></ol>"),
+        ("1. May\n3. May\n8. May", '<ol><li>May</li><li value="3">May</li><li value="8">May</li></ol>'),
+        ("3) a\n4) b", '<ol start="3"><li>a</li><li>b</li></ol>'),
+        ("> asked\nanswer", "<blockquote>asked</blockquote>answer"),
+        (
+            "> a\n> > b\n> - c\n> - d",
+            "<blockquote>a<blockquote>b</blockquote><ul><li>c</li><li>d</li></ul></blockquote>",
+        ),
+        ("# Hours\nMonday", "<strong>Hours</strong>\nMonday"),
+        (
+            "[our *hours*](https://a.example/b_(c)_d)",
+            '<a href="https://a.example/b_(c)_d" dir="auto">our <em>hours</em></a>',
+        ),
+        ("[us](www.a.example)", '<a href="http://www.a.example" dir="auto">us</a>'),
+        ("[mail](mailto:a@b.example)", '<a href="mailto:a@b.example" dir="auto">mail</a>'),
+        (
+            "*see* https://a.example/b_c_d",
+            '<em>see</em> <a href="https://a.example/b_c_d" dir="ltr">https://a.example/b_c_d</a>',
+        ),
+        ("**a@b.example**", '<strong><a href="mailto:a@b.example" dir="ltr">a@b.example</a></strong>'),
+        ("_https://a.example/x_", '<em><a href="https://a.example/x" dir="ltr">https://a.example/x</a></em>'),
+        (
+            "\\*not* 2 \\* 3 \\[a](https://b.example)",
+            '*not* 2 * 3 [a](<a href="https://b.example" dir="ltr">https://b.example</a>)',
+        ),
+        ("`https://a.example`", "<code>https://a.example</code>"),
+    ],
+)
+def test_markup_is_shown(typed: str, shown: str) -> None:
+    assert html(typed) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("snake_case_words and __init__", "2 * 3 * 4", "2*3*4", "2**3**4", "5* or 4* hotel", "*.txt and *.log"),
+        *("(*) a (*) b", "^_^ hi ^_^", "-_- ok -_-", "¯\\_(ツ)_/¯", "*args, **kwargs", "*** wow ***", "**", "a ` b"),
+        *("**Total: ** 5", "_DSC_1 and _DSC_2", ">:(", ">100 kg", "1. May", "Am\n1. May", "1986. A year", "- Bob"),
+        *("Regards\n- Bob", "-5 degrees", "#1", "#tag", "- - -", "***", "---", "Title\n=====", "Title\n---"),
+        *("    four spaces", "C:\\temp\\*.tmp", "\\\\server\\share", "| a | b |\n|---|---|"),
+        *("``` not closed\ntext", "```", "~~~\na\n~~~", "[a](javascript:alert(1))", "[a](/inbox/)", "[a](data:x)"),
+        *("[](mailto:a)", "a  \nb", "[1] and [x]", "[a]: b\n[a]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_markup_is_shown_as_it_was_typed(text: str) -> None:
+    shown = re.sub(r"</?a[^>]*>", "", html(text))
+    assert shown == text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class Elements(HTMLParser):
+    """The elements of HTML, with their attributes, and its text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(markup)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script> *a*",
+        '<img src=x onerror=alert(1)> **a** <b class="x" id="y" style="z">',
+        "![a](https://a.example/a.png) *a*",
+        "[a](javascript:alert(1)) [b](JaVaScRiPt:alert(1)) [c](java\tscript:x) [d](data:text/html;base64,x)",
+        '[a](&#106;avascript:alert(1)) [b](https://b.example/"onclick=alert(1)//) [c](<javascript:x>)',
+        '[a](https://a.example "title" onclick=x) [b](//evil.example) [c](https:evil)',
+        "[<img src=x onerror=alert(1)>](https://a.example)",
+        '[a"><script>alert(1)</script>](https://a.example/"><script>)',
+        "`<script>` ```\n</code></pre><script>alert(1)</script>\n```",
+        '```" onload=alert(1)\nx\n```\n```js\n</pre><svg onload=alert(1)>\n```',
+        "- <iframe src=https://a.example>\n- <style>*{}</style>",
+        "> <svg/onload=alert(1)>\n> <math><mtext></mtext></math>",
+        "*\0* **\ufffd** &lt;script&gt; &#60;b&#62;",
+        "https://a.example/'onmouseover='alert(1) *a* https://a.example/<script>",
+        "*a <!-- * --> <![CDATA[*b*]]> <?php *c* ?>",
+    ],
+)
+def test_no_html_passes(text: str) -> None:
+    for tag, attributes in Elements(render(text).html).found:
+        assert tag in TAGS
+        if tag == "a":
+            assert attributes.pop("rel") == "noopener noreferrer nofollow ugc"
+            assert attributes.pop("target") == "_blank"
+            assert re.match(r"https?://[^\s<>\"]|mailto:", str(attributes.pop("href")))
+        assert attributes.keys() <= {"dir", "start", "value"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("[", "*", ">", "`", "_", "\\", "-", "- ", "> ", "*a ", "*a* ", "[a", "[a](", "[a](http://b) ", "`a", "``a`"),
+        *("a@b.c ", "http://a "),
+        *("- a\n", "1. a\n", "> a\n", "> > > > > > > > a\n", "- - - - -\n+ + + +\n"),
+        *("> - > - > - a\n", "  - a\n    - b\n"),
+        *("```a\n", "```\n", "```\na\n```\n", "# a\n", "a\n", "\n", "(\\*", "*a _b ", "<b>"),
+    ],
+)  # fmt: skip
+def test_a_hostile_text_takes_little_time_and_loses_nothing(pattern: str) -> None:
+    for count in (MAX_LENGTH, formatted.MAX_MARKS // 2):  # too much markup, and as much as may be
+        text = (pattern * count + "x" * MAX_LENGTH)[:MAX_LENGTH]
+        times = []
+        for _ in range(3):
+            begin = time.process_time()
+            shown = formatted._render(text).html
+            times.append(time.process_time() - begin)
+        assert min(times) < 0.05
+        assert len(shown) < 6 * MAX_LENGTH
+        assert Elements(shown).text.count("a") == text.count("a")
+
+
+def test_a_message_has_few_links() -> None:
+    text = "*many* " + "[a](https://a.example) https://b.example " * MAX_LINKS
+    assert render(text).html.count("<a ") == MAX_LINKS
+
+
+def test_a_failing_parser_shows_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(formatted, "_html", lambda _tokens: 1 / 0)
+    assert render("*never shown before*").html == "*never shown before*"
+    assert caplog.records[0].exc_info
+    formatted._render_short.cache_clear()
+
+
+# Who sees it
+
+
+def bubbles(page: str) -> list[str]:
+    """What stands in the bubbles of a page."""
+    thread = page.partition('class="messages waiting"')[0]
+    return re.findall(r'<div class="bubble[^>]*>(.*?)</div>', thread, re.DOTALL)
+
+
+def test_both_sides_see_the_same_in_page_and_poll(talk: Conversation, alices: Page, bobs: Page) -> None:
+    answer(talk, bobs, "**Hi**\n- a\n- b")
+    shown = "<strong>Hi</strong><ul><li>a</li><li>b</li></ul>"
+    pages = [
+        page.get(path, headers=HTMX if "since" in path else {}).content.decode()
+        for page, folder in ((alices, "/chat/"), (bobs, f"/inbox/{talk.pk}/"))
+        for path in (folder, f"{folder}messages/?since={talk.last_message_id}")
+    ]
+    assert [bubbles(page)[-1] for page in pages] == [shown] * 4
+    assert ["formatted." in page for page in pages] == [True, True, False, False], "agents have the style sheet anyway"
+    assert ["data-text" in page for page in pages] == [False, False, True, True]
+
+
+def test_the_style_sheet_is_sent_only_where_it_is_needed(talk: Conversation, alices: Page, bobs: Page) -> None:
+    answer(talk, bobs, "**Hi** https://a.example")
+    page = alices.get("/chat/").content.decode()
+    assert "<strong>Hi</strong>" in page
+    assert "formatted." not in page
+    answer(talk, bobs, "`code`")
+    [address] = re.findall(r'href="(/assets/formatted\.\w+\.css)"', alices.get("/chat/").content.decode())
+    sheet = alices.get(address)
+    assert sheet["Content-Type"].startswith("text/css")
+    assert "blockquote" in sheet.content.decode()
+
+
+def test_programs_and_lists_get_the_text_as_it_was_typed(talk: Conversation, alice: Page, bobs: Page) -> None:
+    answer(talk, bobs, "**Hi** [a](https://a.example)")
+    items = alice.get(f"/api/messages/{talk.uuid}/").json()["items"]
+    assert items[-1]["content"] == "**Hi** [a](https://a.example)"
+    assert "**Hi** [a](https://a.example)" in bobs.get("/inbox/list/?whose=all&status=OPEN").content.decode()
+
+
+def test_what_others_write_is_shown_as_it_was_typed(talk: Conversation, alice: Page, bob: Any, bobs: Page) -> None:
+    actions.post_message(content="**bot**", conversation=Conversation.objects.get(pk=talk.pk), agent=bob)
+    alice.post(
+        "/api/messages/", {"conversation": talk.uuid.hex, "content": "**typed**"}, content_type="application/json"
+    )
+    assert bubbles(bobs.get(f"/inbox/{talk.pk}/").content.decode())[-2:] == ["**bot**", "**typed**"]
+
+
+def test_a_note_is_formatted_and_mentions_are_marked(talk: Conversation, bobs: Page, carol: Any, carols: Page) -> None:
+    text = "**@carol** `@carol` [@carol](https://a.example) > @carol"
+    bobs.post(f"/inbox/{talk.pk}/notes/", {"content": text}, headers=HTMX)
+    shown = bubbles(carols.get(f"/inbox/{talk.pk}/").content.decode())[-1]
+    assert shown.startswith('<strong><span class="mention to-you">@carol</span></strong> <code>@carol</code> <a ')
+    assert shown.endswith('>@carol</a> &gt; <span class="mention to-you">@carol</span>')
+
+
+def test_the_same_text_is_rendered_once(talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        answer(talk, bobs, f"**{number}**")
+    page = bubbles(bobs.get(f"/inbox/{talk.pk}/").content.decode())
+    monkeypatch.setattr(formatted, "_tools", lambda: 1 / 0)
+    assert bubbles(bobs.get(f"/inbox/{talk.pk}/").content.decode()) == page

@@ -17,7 +17,7 @@ from conversations.models.agent import public_name
 from conversations.models.desk_news import ThreadRow
 from conversations.screen.avatars import Avatar
 from conversations.screen.desk_rows import DeskRow
-from conversations.screen.links import linkify
+from conversations.screen.formatted import Formatted, render, typed
 
 GROUP_INTERVAL = timedelta(minutes=5)
 """Consecutive messages of one author with no longer pause between them share one name and one time."""
@@ -67,7 +67,7 @@ class Bubble:
     """One message on one reader's screen: all that its row may show."""
 
     message: Message
-    html: SafeString  # the content with links
+    shown: Formatted  # the content
     from_readers_side: bool  # for agents: from any agent
     from_reader: bool
     avatar: Avatar
@@ -149,7 +149,7 @@ def make_rows(
         made.append(
             Bubble(
                 message=message,
-                html=_removed(message, reader) if message.is_removed else linkify(message.content),
+                shown=_shown(message, reader),
                 from_readers_side=from_readers_side,
                 from_reader=from_reader,
                 avatar=agent_avatar(message, reader) if by_agent else customer,
@@ -163,6 +163,13 @@ def make_rows(
         )
         previous, before = message, moment
     return made
+
+
+def _shown(message: Message, reader: Agent | None) -> Formatted:
+    """The content of a message as its reader sees it."""
+    if message.is_removed:
+        return Formatted(_removed(message, reader), is_typed=True, has_blocks=False)
+    return render(message.content) if message.is_formatted else typed(message.content)
 
 
 def _removed(message: Message, reader: Agent | None) -> SafeString:

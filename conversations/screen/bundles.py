@@ -51,7 +51,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "choice-menu",
         "message-link",
     ),
-    "inbox.css": ("chatsite", "inbox"),
+    "inbox.css": ("chatsite", "inbox", "formatted"),
+    "formatted.css": ("formatted",),  # where a customer reads a list, a quote or code
     "card.css": ("chatsite", "card"),
     "replies.css": ("chatsite", "card", "replies"),
     "shop.css": ("chatsite", "shop"),

@@ -14,11 +14,11 @@ from django.utils.translation import gettext as _
 from conversations.models import Agent, Conversation, DeskEntry
 from conversations.models.desk_entry import Kind
 from conversations.screen.avatars import Avatar
-from conversations.screen.mentions import note_html
+from conversations.screen.mentions import show_note
 from conversations.screen.prepared_templates import PreparedTemplate
 
 NOTE = PreparedTemplate(
-    "agent/_note.html", *("pk", "client_id", "day", "hue", "initials", "name", "text", "moment", "time")
+    "agent/_note.html", *("pk", "client_id", "day", "hue", "initials", "name", "text", "source", "moment", "time")
 )
 ACTIVITY = PreparedTemplate("agent/_activity.html", "pk", "day", "what", "moment", "time")
 
@@ -60,12 +60,14 @@ def render_row(row: DeskRow, day: str) -> SafeString:
     if entry.kind != Kind.NOTE:
         return ACTIVITY.render(ActivityKind(), values | {"what": what_happened(entry, row.reader)})
     avatar = Avatar.of(_name(entry.agent))
+    shown = show_note(entry, row.reader.pk)
     values |= {
         "client_id": row.client_id,
         "hue": avatar.hue,
         "initials": avatar.initials,
         "name": avatar.name,
-        "text": note_html(entry, row.reader.pk),
+        "text": shown.html,
+        "source": "" if shown.is_typed else entry.content,
     }
     return NOTE.render(NoteKind(from_reader), values)
 

@@ -5,7 +5,7 @@ words that follow an address without a space for a part of it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from html import escape
 from itertools import islice
@@ -81,20 +81,31 @@ def linkify(text: str, between: Callable[[str], str] = escape) -> SafeString:
 
     between: makes the HTML of the text between the links.
     """
-    if not IN_ADDRESSES.search(text):
-        return mark_safe(between(text))  # noqa: S308
     html: list[str] = []
     end = 0
-    for found in islice(addresses().finditer(text), MAX_LINKS):
-        kind = found.lastgroup or ""
-        address = found[kind] if kind == "email" else _without_punctuation(found[kind])
-        html.append(between(text[end : found.start(kind)]))
-        end = found.start(kind) + len(address)
-        shown = escape(address)
-        href = {"url": "", "email": "mailto:", "host": "http://"}[kind] + shown
-        html.append(f'<a href="{href}" dir="ltr" target="_blank" rel="noopener noreferrer nofollow ugc">{shown}</a>')
+    for start, until, href in islice(find_addresses(text), MAX_LINKS):
+        html += (between(text[end:start]), link(href, escape(text[start:until])))
+        end = until
     html.append(between(text[end:]))
     return mark_safe("".join(html))  # noqa: S308 (all of it is escaped above)
+
+
+def find_addresses(text: str) -> Iterator[tuple[int, int, str]]:
+    """The addresses in a text: where each begins and ends, and the address of its link."""
+    if not IN_ADDRESSES.search(text):
+        return
+    for found in addresses().finditer(text):
+        kind = found.lastgroup or ""
+        address = found[kind] if kind == "email" else _without_punctuation(found[kind])
+        start = found.start(kind)
+        yield start, start + len(address), {"url": "", "email": "mailto:", "host": "http://"}[kind] + address
+
+
+def link(href: str, shown: str, direction: str = "ltr") -> str:
+    """A link that opens in a new tab and sends no Referer. `shown` is HTML, `href` is not."""
+    return (
+        f'<a href="{escape(href)}" dir="{direction}" target="_blank" rel="noopener noreferrer nofollow ugc">{shown}</a>'
+    )
 
 
 def _without_punctuation(address: str) -> str:

@@ -16,7 +16,7 @@ from conversations.screen.prepared_templates import PreparedTemplate
 
 MESSAGE = PreparedTemplate(
     "conversations/_message.html",
-    *("pk", "client_id", "day", "hue", "initials", "name", "text", "files", "moment", "time", "menu"),
+    *("pk", "client_id", "day", "hue", "initials", "name", "text", "source", "files", "moment", "time", "menu"),
 )
 REMOVAL = PreparedTemplate("conversations/_removal.html", "pk", "moment")
 
@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     from_reader: bool
     starts_group: bool
     is_emoji: bool
+    has_blocks: bool
     is_removed: bool
     is_change: bool  # whether it replaces the row with its id
 
@@ -54,11 +55,13 @@ def _render(row: ShownRow) -> SafeString:
 
 def _render_message(bubble: Bubble, *, is_change: bool = False) -> SafeString:
     message, avatar, moment = bubble.message, bubble.avatar, bubble.moment
+    shown = bubble.shown
     kind = Kind(
         from_readers_side=bubble.from_readers_side,
         from_reader=bubble.from_reader,
         starts_group=bubble.starts_group,
         is_emoji=bubble.is_emoji,
+        has_blocks=shown.has_blocks,
         is_removed=message.is_removed,
         is_change=is_change,
     )
@@ -69,7 +72,8 @@ def _render_message(bubble: Bubble, *, is_change: bool = False) -> SafeString:
         "hue": avatar.hue,
         "initials": avatar.initials,
         "name": avatar.name,
-        "text": bubble.html,
+        "text": shown.html,
+        "source": "" if shown.is_typed else message.content,
         "files": _files(bubble.files) if bubble.files else "",
         "moment": moment.isoformat(),
         "time": f"{moment:%H:%M}",

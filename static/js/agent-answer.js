@@ -189,7 +189,7 @@ class ServerDraft {
     const text = version && version <= sent ? "" : field.value; // it is being sent
     const isUnsaved = typed !== saved.text && typed !== text;
     // Saved while the page was left, which this tab was not told of, and sent by another device since.
-    const wasSent = !text && [...document.querySelectorAll("#messages .own .bubble")].some((bubble) => bubble.textContent === typed);
+    const wasSent = !text && [...document.querySelectorAll("#messages .own .bubble")].some((bubble) => (bubble.dataset.text ?? bubble.textContent) === typed);
     const continues = isUnsaved && !wasSent && (saved.version === version || !text);
     this.saved = { version, text };
     field.value = continues ? typed : text;

@@ -113,7 +113,8 @@ export function offerLost(composer, before) {
   for (const item of composer.items) item.id = undefined; // the server ignores a message whose client_id it still has
   for (const row of before) {
     const { id, clientId } = row.dataset;
-    const text = row.querySelector(".bubble")?.textContent;
+    const bubble = row.querySelector(".bubble");
+    const text = bubble?.dataset.text ?? bubble?.textContent;
     if (!clientId || !text || shown.has(clientId) || id < oldest) continue;
     markUnsent(composer, composer.addPending(clientId, text), texts.restored);
   }
