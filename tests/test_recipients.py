@@ -125,6 +125,7 @@ def test_a_change_of_the_website_holds_at_once_here_and_later_in_other_processes
     monkeypatch.setattr("conversations.models.recipients.time.monotonic", lambda: now + 11)
     assert "items" not in send(alice, "three", conversation.uuid)
     monkeypatch.undo()
+    recipients.websites.clear()  # what was read in the future
     Website.objects.update(identity_required=False)
     send(alice, "four", conversation.uuid)
     website = Website.objects.get()
@@ -205,3 +206,13 @@ def test_a_page_that_sends_again_after_its_customer_was_identified_is_told_so(al
     again = {"content": "one", "client_id": key, "state": f"OPEN {conversation.pk}"}
     response = alice.post("/chat/messages/", again, headers=HTMX)
     assert response.headers.get("HX-Trigger") == "stranger", response.content
+
+
+def test_the_first_message_after_the_page_was_opened_needs_no_query(alice: Page) -> None:
+    alice.post("/chat/messages/", {"content": "one"}, headers=HTMX)
+    replicate()
+    recipients.clear()
+    assert alice.get("/chat/").status_code == 200
+    with CaptureQueriesContext(connection) as queries:
+        assert alice.post("/chat/messages/", {"content": "two"}, headers=HTMX).status_code == 204
+    assert len(queries) == 0

@@ -242,6 +242,8 @@ def _page(
     customer.activate_language()
     website, conversation = customer.website, customer.conversation
     shown, older = latest_page(conversation, before, None, file_url(customer)) if conversation else ([], None)
+    if conversation and not customer.proof:
+        recipients.put(conversation)  # for the first message
     form = form or CustomerMessageForm()
     writes = bool(customer.request.GET.get("write"))
     context = {

@@ -1,8 +1,8 @@
-"""Conversations that customers have just written to: the next message needs no query. Only with the message log.
+"""Conversations that customers have just opened or written to: the next message needs no query.
 
-The script that appends a message checks that the conversation still has this secret, so what is remembered need not be
-read again. It was read within SECONDS by this process. Not if Redis has failed since then: it may have missed, or lost,
-that the secret was renewed.
+Only with the message log. The script that appends a message checks that the conversation exists and still has this
+secret, so what is remembered need not be read again for SECONDS. Not if Redis has failed since then: it may have
+missed, or lost, that the secret was renewed.
 """
 
 import time
@@ -56,12 +56,24 @@ class Recipients:
         now = time.monotonic()
         if found is None or now > found.at + SECONDS or found.at < RedisClient.failed_at or found.run != Run.id:
             return None
-        until, website = self.websites.get(found.conversation.website_id, (0.0, None))
-        if website is None or now > until:
+        website = self._website(found.conversation.website_id, now)
+        if website is None:
             return None
         conversation = copy(found.conversation)
         conversation.website = website
         return conversation
+
+    def _website(self, pk: int, now: float) -> Website | None:
+        """The website with this primary key, read once in WEBSITE_SECONDS for all customers; None if it is gone."""
+        until, website = self.websites.get(pk, (0.0, None))
+        if website and now <= until:
+            return website
+        try:
+            website = Website.objects.by_id(pk)
+        except StopIteration:
+            return None
+        self.websites[pk] = now + WEBSITE_SECONDS, website
+        return website
 
     def put(self, conversation: "Conversation", claim: "Claim | None" = None) -> None:
         """Remember a conversation with its website, unless it is already: it holds from when it was read.
