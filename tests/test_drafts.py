@@ -177,3 +177,35 @@ def test_a_list_has_the_conversations_with_a_draft(bobs: Page, carols: Page, tal
         "None of these conversations has a draft of yours."
         in bobs.get("/inbox/?whose=drafts&status=closed").content.decode()
     )
+
+
+def test_a_note_has_a_draft_of_its_own_on_every_device_until_it_is_written(
+    bobs: Page, bob: Agent, carols: Page, talk: Conversation
+) -> None:
+    path = f"/inbox/{talk.pk}/notes/"
+    types(bobs, talk, "Dear Alice")
+    known = version(bobs.htmx(f"{path}draft/", {"content": "@carol is she a VIP?", "version": 0, "age": 0}))
+    assert typed(bobs, talk) == "Dear Alice"
+    page = bobs.get(f"/inbox/{talk.pk}/?note=1").content.decode()
+    assert ">@carol is she a VIP?</textarea>" in page
+    assert f'name="draft" value="{known}"' in page
+    assert bobs.htmx(f"{path}draft/?version={known}").status_code == 204
+    assert "VIP" not in carols.get(f"/inbox/{talk.pk}/?note=1").content.decode()
+    listed = bobs.get("/inbox/list/?whose=drafts").content.decode()
+    assert (listed.count('class="has-draft"'), listed.count(f'id="row-{talk.pk}"')) == (1, 1)
+    bobs.htmx(path, {"content": "@carol is she a VIP?", "draft": known})
+    assert contents(bob) == ["Dear Alice"]
+    bobs.answers(talk, "Dear Alice", draft=Draft.objects.get().version)
+    assert "has-draft" not in bobs.get("/inbox/list/").content.decode()
+
+
+def test_a_late_retry_of_a_note_deletes_no_newer_draft_and_a_bad_version_writes_none(
+    bobs: Page, bob: Agent, talk: Conversation
+) -> None:
+    path = f"/inbox/{talk.pk}/notes/"
+    first = version(bobs.htmx(f"{path}draft/", {"content": "One", "version": 0, "age": 0}))
+    bobs.htmx(f"{path}draft/", {"content": "Two", "version": first, "age": 0})
+    assert bobs.htmx(path, {"content": "One", "draft": first}).status_code == 204
+    assert contents(bob) == ["Two"]
+    assert bobs.htmx(path, {"content": "Three", "draft": "x"}).status_code == 422
+    assert [each.content for each in talk.desk_entries.all()] == ["One"]

@@ -158,3 +158,21 @@ def test_a_note_without_names_costs_no_query_more(
     with django_assert_max_num_queries(20) as naming:
         note(talk, bob, "@carol")
     assert len(naming) == len(plain) + 3  # the agents; the earlier mention, and its change
+
+
+def test_the_list_above_a_note_has_the_colleagues_who_see_the_conversation(
+    talk: Conversation, bob: Agent, carol: Agent, bobs: Page, mallory: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/inbox/{talk.pk}/colleagues/"
+    Website.objects.create(name="The shop", key="shop").agents.add(promote("dave", "Dave"))
+    promote("erin", "Erin <b>")
+    html = bobs.get(path).content.decode()
+    assert re.findall(r'data-text="(.*?)"', html) == ["@carol ", "@erin "]
+    assert "Erin &lt;b&gt;" in html
+    assert "data-more" not in html
+    monkeypatch.setattr("conversations.agent.colleagues.CHOICES", 1)
+    assert "data-more" in bobs.get(path).content.decode()
+    assert re.findall(r'data-text="(.*?)"', bobs.get(f"{path}?q=ERI").content.decode()) == ["@erin "]
+    assert mallory.get(path).status_code in {302, 401, 403}
+    Website.objects.get(key="shop").agents.add(bob)
+    assert bobs.get(path).status_code == 404

@@ -26,7 +26,7 @@ from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import Bubble, FileUrl, ShownRow
-from conversations.screen.forms import AnswerForm, MessageForm, not_kept
+from conversations.screen.forms import AnswerForm, MessageForm, NoteForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
@@ -265,9 +265,10 @@ def _ask_about_answer(
 def notes(request: AgentRequest, pk: int) -> HttpResponse:
     """Write a note, which only agents see."""
     conversation = _get_or_404(request, pk, *RELATED)
-    form = MessageForm(request.POST)
+    form = NoteForm(request.POST)
     if not form.is_valid():
         return _refused(request, conversation, form, form.first_error(), 422, is_note=True)
+    version = form.cleaned_data.pop("draft")
     try:
         note = actions.write_note(
             conversation=conversation, agent=request.agent, is_formatted=True, **form.cleaned_data
@@ -277,6 +278,9 @@ def notes(request: AgentRequest, pk: int) -> HttpResponse:
         return _refused(request, conversation, form, sentence, 409, is_note=True)
     except RedisError as error:
         return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503, is_note=True))
+    if version:
+        with optional_write("that a draft was sent"):
+            Draft.objects.delete_sent(request.agent, conversation.pk, version, is_note=True)
     return message_accepted(note) if request.htmx else redirect(_page_url(request, conversation))
 
 
@@ -335,7 +339,7 @@ def _render_page(
             mark(conversation=conversation, agent=request.agent, last=newest)
             marked = max(newest, read_up_to)
     is_note = is_note or bool(request.GET.get("note"))
-    draft = Draft.objects.one(request.agent, conversation.pk) if before is None and not is_note else None
+    draft = Draft.objects.one(request.agent, conversation.pk, is_note=is_note) if before is None else None
     panel = render_panel(
         request,
         conversation,

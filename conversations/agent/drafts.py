@@ -1,4 +1,4 @@
-"""Drafts of answers, which an agent's other devices have too."""
+"""Drafts of answers and of notes, which an agent's other devices have too."""
 
 from datetime import timedelta
 
@@ -22,8 +22,8 @@ MAX_AGE = 30 * 24 * 3600 * 1000
 @never_cache
 @agent_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def draft(request: AgentRequest, pk: int) -> HttpResponse:
-    """The agent's draft in a conversation, as plain text. `X-Draft` is its version, 0 for none.
+def draft(request: AgentRequest, pk: int, *, is_note: bool = False) -> HttpResponse:
+    """The agent's draft of an answer, or of a note, as plain text. `X-Draft` is its version, 0 for none.
 
     GET `?version=`: 204 if the draft still has this version.
     POST `content`, `version`, `age`: keep what was typed `age` milliseconds ago, after this version of the draft. 204
@@ -33,15 +33,15 @@ def draft(request: AgentRequest, pk: int) -> HttpResponse:
     if request.agent.visible_conversations().by_id(pk) is None:
         raise Http404
     if request.method == "POST":
-        return _post(request, pk)
-    found = Draft.objects.one(request.agent, pk)
+        return _post(request, pk, is_note)
+    found = Draft.objects.one(request.agent, pk, is_note=is_note)
     version, content = (found.version, found.content) if found else (0, "")
     if version == query_number(request, "version"):
         return _response("", version, 204)
     return _response(content, version, 200)
 
 
-def _post(request: AgentRequest, pk: int) -> HttpResponse:
+def _post(request: AgentRequest, pk: int, is_note: bool) -> HttpResponse:
     text = request.POST.get("content", "").replace("\r\n", "\n")
     known, age = (parse_number(request.POST.get(name) or "0") for name in ("version", "age"))
     if known is None or age is None:
@@ -50,20 +50,20 @@ def _post(request: AgentRequest, pk: int) -> HttpResponse:
         content = "" if is_blank(text) else check_content(text)
     except ValueError as error:
         return HttpResponse(str(error), status=422, content_type="text/plain; charset=utf-8")
-    kept = _keep(request, pk, content, min(age, MAX_AGE), known)
+    kept = _keep(request, pk, content, min(age, MAX_AGE), known, is_note)
     if not kept.is_newest:
         return _response(kept.other, kept.version, 409)
     return _response(kept.other, kept.version, 200 if kept.other else 204)
 
 
-def _keep(request: AgentRequest, pk: int, content: str, age: int, known: int, tries: int = 2) -> Kept:
+def _keep(request: AgentRequest, pk: int, content: str, age: int, known: int, is_note: bool, tries: int = 2) -> Kept:
     typed_at = timezone.now() - timedelta(milliseconds=age)
     try:
-        return Draft.objects.keep(request.agent, pk, content, typed_at=typed_at, known=known)
+        return Draft.objects.keep(request.agent, pk, content, typed_at=typed_at, known=known, is_note=is_note)
     except IntegrityError:  # another device has begun one at this moment, or the conversation was deleted
         if tries == 1:
             raise Http404 from None
-        return _keep(request, pk, content, age, known, tries - 1)
+        return _keep(request, pk, content, age, known, is_note, tries - 1)
 
 
 def _response(text: str, version: int, status: int) -> HttpResponse:

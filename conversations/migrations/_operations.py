@@ -38,6 +38,26 @@ class AddIndex(migrations.AddIndex):
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
 
 
+class AddConstraint(migrations.AddConstraint):
+    """Django's AddConstraint in a transaction of its own, which does nothing if the constraint exists."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Create the constraint."""
+        if self.constraint.name not in constraints_of(schema_editor, to_state, app_label, self.model_name):
+            with transaction_of(schema_editor):
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+class RemoveConstraint(migrations.RemoveConstraint):
+    """Django's RemoveConstraint in a transaction of its own, which does nothing if there is no such constraint."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Drop the constraint."""
+        if self.name in constraints_of(schema_editor, to_state, app_label, self.model_name):
+            with transaction_of(schema_editor):
+                super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
 class DropIndexOfField(migrations.AlterField):
     """Drop the index of a foreign key that now has `db_index=False`, in a transaction of its own, if there is one.
 
@@ -81,6 +101,13 @@ def transaction_of(editor: BaseDatabaseSchemaEditor) -> AbstractContextManager[A
     """A transaction where the database can undo changes of the schema. MariaDB cannot."""
     connection = editor.connection
     return transaction.atomic(connection.alias) if connection.features.can_rollback_ddl else nullcontext()
+
+
+def constraints_of(editor: Any, state: Any, app_label: str, model_name: str) -> Any:
+    """The constraints and indexes of a model's table, by name."""
+    table = state.apps.get_model(app_label, model_name)._meta.db_table
+    with editor.connection.cursor() as cursor:
+        return editor.connection.introspection.get_constraints(cursor, table)
 
 
 def columns_of(editor: BaseDatabaseSchemaEditor, model: type[Model]) -> dict[str, Any]:

@@ -36,10 +36,13 @@ class DraftQuerySet(models.QuerySet["Draft"]):
         """The agent's drafts."""
         return self.filter(agent=agent.pk)
 
-    def one(self, agent: "Agent", conversation_id: int) -> "Draft | None":
-        """The agent's draft in a conversation, or None."""
-        values = {-1: agent.pk, -2: conversation_id}
-        found = prepared(self, "draft", lambda: self.filter(agent_id=-1, conversation_id=-2), values, kind=CONTENT)
+    def one(self, agent: "Agent", conversation_id: int, *, is_note: bool = False) -> "Draft | None":
+        """The agent's draft of an answer in a conversation, or of a note; or None."""
+
+        def build() -> "DraftQuerySet":
+            return self.filter(agent_id=-1, conversation_id=-2, is_note=is_note)
+
+        found = prepared(self, ("draft", is_note), build, {-1: agent.pk, -2: conversation_id}, kind=CONTENT)
         return next(iter(found), None)
 
     def conversations_of(self, agent: "Agent") -> set[int]:
@@ -51,13 +54,23 @@ class DraftQuerySet(models.QuerySet["Draft"]):
         return {row[0] for row in prepared(self, "drafts", build, {-1: agent.pk}, kind=CONTENT)}
 
     @transaction.atomic
-    def keep(self, agent: "Agent", conversation_id: int, content: str, *, typed_at: datetime, known: int) -> Kept:
+    def keep(
+        self,
+        agent: "Agent",
+        conversation_id: int,
+        content: str,
+        *,
+        typed_at: datetime,
+        known: int,
+        is_note: bool = False,
+    ) -> Kept:
         """Keep what an agent has typed in a conversation, instead of an earlier draft. A blank text deletes it.
 
         typed_at: when they typed it. If another device has typed later, its draft stays.
         known: the version of the draft that the device has begun with, 0 for none.
+        is_note: whether it becomes a note, and no answer.
         """
-        mine = self.filter(agent=agent.pk, conversation=conversation_id)
+        mine = self.filter(agent=agent.pk, conversation=conversation_id, is_note=is_note)
         locked = mine.select_for_update() if connection.features.has_select_for_update else mine
         draft = locked.first()
         is_strange = draft is not None and draft.version != known and draft.content != content
@@ -71,29 +84,33 @@ class DraftQuerySet(models.QuerySet["Draft"]):
             draft.content, draft.typed_at = content, max(typed_at, draft.typed_at + MICROSECOND)
             draft.save(update_fields=["content", "typed_at"])
         else:
-            draft = self.create(agent_id=agent.pk, conversation_id=conversation_id, content=content, typed_at=typed_at)
+            where = {"agent_id": agent.pk, "conversation_id": conversation_id, "is_note": is_note}
+            draft = self.create(content=content, typed_at=typed_at, **where)
             oldest = self.of(agent).order_by("-typed_at").values_list("pk", flat=True)[MOST:]
             self.filter(pk__in=list(oldest)).delete()
         return Kept(draft.version, is_newest=True, other=other)
 
-    def delete_sent(self, agent: "Agent", conversation_id: int, version: int) -> None:
+    def delete_sent(self, agent: "Agent", conversation_id: int, version: int, *, is_note: bool = False) -> None:
         """The agent has sent their draft: delete it, unless they have typed another text since this version."""
-        self.filter(agent=agent.pk, conversation=conversation_id, typed_at__lte=EPOCH + version * MICROSECOND).delete()
+        mine = self.filter(agent=agent.pk, conversation=conversation_id, is_note=is_note)
+        mine.filter(typed_at__lte=EPOCH + version * MICROSECOND).delete()
 
 
 class Draft(models.Model):
-    """What one agent has typed in one conversation."""
+    """What one agent has typed in one conversation: an answer, or a note."""
 
     # The constraint begins with the agent, so its index is theirs.
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="drafts", db_index=False)
     conversation = models.ForeignKey("Conversation", models.CASCADE, related_name="drafts")
     content = models.TextField(max_length=MAX_LENGTH)
     typed_at = models.DateTimeField()
+    # Whether it becomes a note. Servers of an earlier version do not know this column.
+    is_note = models.BooleanField(default=False, db_default=False)
 
     objects = DraftQuerySet.as_manager()
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["agent", "conversation"], name="one_draft_each"),)
+        constraints = (models.UniqueConstraint(fields=["agent", "conversation", "is_note"], name="one_draft_of_each"),)
 
     def __str__(self) -> str:
         """The agent and the conversation."""

@@ -101,7 +101,7 @@ class View(NamedTuple):
             # A server of an earlier version does not reset `waiting_since`.
             condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
         if self.writer:
-            condition &= Q(drafts__agent_id=WRITER)
+            condition &= Q(pk__in=_with_draft())  # no join: an agent may have an answer and a note there
         if self.mentioned:
             condition &= Q(mentions__agent_id=MENTIONED)
         if self.is_unread:
@@ -152,6 +152,13 @@ class View(NamedTuple):
         if not others:
             return Q(**{f"{first.removeprefix('-')}__lt": LAST})
         return Q(**{f"{first}__gte": MOMENT}) & (Q(**{f"{first}__gt": MOMENT}) | Q(pk__gt=LAST))
+
+
+def _with_draft() -> "models.QuerySet[Any, Any]":
+    """The conversations with a draft of WRITER."""
+    from conversations.models.draft import Draft
+
+    return Draft.objects.filter(agent_id=WRITER).values("conversation_id")
 
 
 class SavedViewQuerySet(models.QuerySet["SavedView"]):

@@ -59,14 +59,18 @@ class MessageForm(forms.Form):
             raise forms.ValidationError(str(error)) from error
 
 
-class AnswerForm(MessageForm):
+class NoteForm(MessageForm):
+    """An agent's note."""
+
+    draft = forms.IntegerField(required=False, min_value=0, max_value=MAX_DRAFT)
+    """The version of the draft that is sent."""
+
+
+class AnswerForm(NoteForm):
     """An agent's answer."""
 
     seen = forms.IntegerField(required=False, min_value=0, max_value=MAX_ID)
     """The id of the newest message that the agent has seen."""
-
-    draft = forms.IntegerField(required=False, min_value=0, max_value=MAX_DRAFT)
-    """The version of the draft that is sent."""
 
 
 class CustomerMessageForm(MessageForm):

@@ -1,6 +1,7 @@
 // <agent-answer> above an agent's <chat-composer> says with each answer what its writer has seen of the conversation. If a
 // colleague has answered since, the server asks whether to send it too: the question is shown at the unsent answer. It also has
-// the list of canned replies, and keeps the draft on the server for the agent's other devices.
+// the list of canned replies, and keeps the draft on the server for the agent's other devices. Above the composer of a note it has
+// the list of colleagues.
 // It stands before chat-composer.js in the bundle, so it is there before the composer sends what is still unsent.
 const store = {
   get(key, otherwise) {
@@ -19,7 +20,11 @@ const store = {
   },
 };
 
-const SLASH = /(?:^|\n)\/(\S*)$/; // before the caret: a slash at the beginning of a line
+// What opens the list, with what was typed after it, before the caret.
+const SIGNS = {
+  "/": /(?:^|\n)\/(\S*)$/, // at the beginning of a line
+  "@": /(?:^|[^A-Za-z0-9_.+/=@-])@([\p{L}\p{N}_.@+-]*)$/u, // as in models/mention.py
+};
 const DELAY = 200; // milliseconds after the last letter, before the server is asked for more
 const FRESH = 60000; // milliseconds for which a fetched list holds
 const SAVE_DELAY = 1000; // milliseconds after the last letter, before the draft is saved
@@ -27,13 +32,15 @@ const SAVE_RETRY = 10000; // milliseconds until the next attempt
 const MAX_KEEPALIVE = 50000; // bytes; browsers refuse more than 64 kB
 const TIMEOUT = 15000; // milliseconds until a request times out
 
-// The list of canned replies above the field: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
+// The list of canned replies or colleagues above the field: https://www.w3.org/WAI/ARIA/apg/patterns/combobox/
 // A text area with several lines may not have the role combobox, nor aria-expanded: a live region says that the list is open.
-class ReplyList {
+class ChoiceList {
   constructor(host, composer, field) {
     Object.assign(this, { host, composer, field });
     this.box = host.querySelector(".reply-box");
     this.place = host.querySelector(".found");
+    this.sign = host.dataset.sign;
+    this.typed = SIGNS[this.sign];
     this.options = new Map(); // by id
     this.shown = [];
     field.addEventListener("input", () => this.update());
@@ -44,16 +51,17 @@ class ReplyList {
     this.place.addEventListener("click", ({ target }) => this.choose(target.closest("[role=option]")));
   }
 
-  // The button: type the slash.
+  // The button: type the sign.
   start() {
     const { value, selectionStart } = this.field;
+    const before = value.slice(0, selectionStart);
     this.field.focus();
-    type(this.field, /(^|\n)$/.test(value.slice(0, selectionStart)) ? "/" : "\n/");
+    type(this.field, this.typed.test(before + this.sign) ? this.sign : (this.sign === "/" ? "\n" : " ") + this.sign);
   }
 
   async update() {
     const { value, selectionStart, selectionEnd } = this.field;
-    const match = selectionStart === selectionEnd && SLASH.exec(value.slice(0, selectionStart));
+    const match = selectionStart === selectionEnd && this.typed.exec(value.slice(0, selectionStart));
     if (!match) this.dismissed = false;
     if (!match || this.dismissed || this.typing) return this.close();
     this.query = match[1].toLocaleLowerCase();
@@ -65,7 +73,7 @@ class ReplyList {
   }
 
   async load(query = "") {
-    const address = this.host.dataset.replies + (query && `?q=${encodeURIComponent(query)}`);
+    const address = this.host.dataset.choices + (query && `?q=${encodeURIComponent(query)}`);
     try {
       const response = await fetch(address, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout?.(TIMEOUT) });
       if (!response.ok) throw new Error(response.status);
@@ -87,8 +95,8 @@ class ReplyList {
   }
 
   // First the names that begin with what was typed, then the others that have it, then the texts.
-  rank({ dataset: { name, text } }) {
-    const [inName, inText] = [name, text].map((each) => each.toLocaleLowerCase().indexOf(this.query));
+  rank({ dataset: { name, text, words } }) {
+    const [inName, inText] = [name, words ?? text].map((each) => each.toLocaleLowerCase().indexOf(this.query));
     return inName === 0 ? 0 : inName > 0 ? 1 : inText >= 0 ? 2 : 3;
   }
 
@@ -132,23 +140,28 @@ class ReplyList {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const { shown } = this;
     if (step && shown.length) this.activate(shown.at((shown.indexOf(this.active) + step) % shown.length));
-    else if (event.key === "Enter" && !event.shiftKey && shown.length) this.choose(this.active);
+    else if (this.chooses(event) && shown.length) this.choose(this.active);
     else if (event.key === "Escape") (this.dismissed = true), this.close();
     else return;
     event.preventDefault();
     event.stopPropagation();
   }
 
+  // Tab completes a name, as in other programs; above an answer it leaves the field.
+  chooses({ key, shiftKey }) {
+    return !shiftKey && (key === "Enter" || (key === "Tab" && this.sign === "@"));
+  }
+
   choose(option) {
     if (!option) return;
     const { field } = this;
-    const { text, notice } = option.dataset;
+    const { text, notice = "" } = option.dataset;
     const end = field.selectionStart;
-    const start = end - SLASH.exec(field.value.slice(0, end))[1].length - 1;
+    const start = end - this.typed.exec(field.value.slice(0, end))[1].length - 1;
     this.close();
     this.typing = true; // the text may begin with a slash
     field.setSelectionRange(start, end);
-    type(field, text);
+    type(field, field.value[end] === " " ? text.trimEnd() : text);
     this.typing = false;
     this.host.say(notice);
   }
@@ -280,11 +293,11 @@ class AgentAnswer extends HTMLElement {
     this.composer = this.parentElement.querySelector("chat-composer");
     this.form = this.composer.querySelector("form");
     this.field = this.composer.querySelector("textarea");
-    this.replies = new ReplyList(this, this.composer, this.field);
+    this.choices = new ChoiceList(this, this.composer, this.field);
     this.key = this.composer.dataset.draft;
     this.disconnected = new AbortController();
     this.draft = new ServerDraft(this, this.composer, this.field, this.disconnected.signal);
-    this.field.addEventListener("input", () => this.replies.typing || this.offers || this.say(""));
+    this.field.addEventListener("input", () => this.choices.typing || this.offers || this.say(""));
     this.querySelector(".said button").addEventListener("click", () => this.offers?.());
     this.form.addEventListener("formdata", (event) => this.addSeen(event));
     this.composer.addEventListener("refused", ({ detail }) => this.onRefused(detail));
