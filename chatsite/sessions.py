@@ -9,6 +9,7 @@ from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from conversations.models import SignIn
 from conversations.models.optional_write import optional_write
 from conversations.models.prepared import prepared
 from conversations.models.remembered import ACCESS
@@ -28,8 +29,11 @@ class SessionStore(db.SessionStore):
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session. Django does that on any request of a session that a new password has ended."""
+        key = session_key or self.session_key
         with optional_write("the end of a session") if self.is_optional else nullcontext():
             super().delete(session_key)
+            if key:
+                SignIn.objects.filter(session_key=key).delete()
 
     def _validate_session_key(self, key: Any) -> bool:
         """Whether it has the form of a session key. Cookies may contain anything, and PostgreSQL raises for a NUL."""

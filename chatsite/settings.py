@@ -205,7 +205,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
 # Bytes of files in one message of any website, and the URLs that take them: see chatsite/serving/http_connection.py.
 MAX_UPLOAD = 5 * 100 * 1024 * 1024
-UPLOAD_PATHS = r"/chat/([^/]+/)?messages/?|/inbox/\d+/messages/?|/api/(messages|conversation)/[^/]+/files/?"
+UPLOAD_PATHS = (
+    r"/chat/([^/]+/)?messages/?|/inbox/(\d+/messages|me/picture)/?|/api/(messages|conversation)/[^/]+/files/?"
+)
 
 # Languages and time --------------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

@@ -6,7 +6,7 @@ from django.urls import include, path
 from chatsite import api, front
 from conversations.agent.sign_in import admin_login, admin_password_change
 from conversations.customer.urls import files
-from conversations.screen import bundles
+from conversations.screen import avatars, bundles
 
 urlpatterns = [
     path("", front.page, name="front"),
@@ -14,6 +14,7 @@ urlpatterns = [
     path("robots.txt", front.robots),
     path("", include(files)),
     path("", include(bundles.urls)),
+    path("", include(avatars.urls)),
     path("chat/", include("conversations.customer.urls")),
     path("chat/<slug:key>/", include("conversations.customer.urls", namespace="website")),
     path("inbox/", include("conversations.agent.urls")),

@@ -352,7 +352,7 @@ def test_a_get_from_another_site_writes_nothing_anywhere(talk: Conversation) -> 
 
 @pytest.mark.parametrize(
     ("path", "kinds"),
-    [("/inbox/", ["css", "js"]), ("/inbox/{pk}/", ["css", "js"]), ("/inbox/account/", ["css"]), ("/nothing/", ["css"])],
+    [("/inbox/", ["css", "js"]), ("/inbox/{pk}/", ["css", "js"]), ("/inbox/me/", ["css"]), ("/nothing/", ["css"])],
 )
 def test_a_page_has_one_packed_style_and_at_most_one_packed_script(
     bobs: Page, talk: Conversation, path: str, kinds: list[str]

@@ -20,7 +20,7 @@ from django.utils import timezone
 from conversations import actions
 from conversations.actions.replicate import Replicator
 from conversations.log_state import LogState
-from conversations.models import Agent, Attachment, Conversation, Message, News, Website
+from conversations.models import Agent, AgentProfile, Attachment, Conversation, Message, News, Website
 from conversations.models.settling import settle
 from conversations.redis_client import breaker
 from tests.conftest import Page, texts
@@ -60,7 +60,8 @@ def test_a_message_is_in_sql_only_after_it_was_copied(message_log: ModuleType, a
     assert (conversation.customer_messages, conversation.last_line) == (2, "Is anybody there?")
 
 
-def test_both_sides_see_at_once_what_is_not_in_sql(talk: Conversation, bobs: Page) -> None:
+def test_both_sides_see_at_once_what_is_not_in_sql(talk: Conversation, bob: Agent, bobs: Page) -> None:
+    AgentProfile.objects.change(bob, takes_answered=False)  # assigning it would settle it
     last, alice = talk.last_message_id, Page()
     alice.cookies["chat"] = talk.uuid.hex
     api = f"/api/messages/{talk.uuid}/"

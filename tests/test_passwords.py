@@ -22,7 +22,7 @@ from tests.conftest import PASSWORD, Page
 from tests.services import Chat
 
 pytestmark = pytest.mark.django_db
-ACCOUNT, FORGOTTEN, SIGN_IN = "/inbox/account/", "/inbox/forgotten/", "/inbox/sign-in/"
+ACCOUNT, FORGOTTEN, SIGN_IN = "/inbox/me/", "/inbox/forgotten/", "/inbox/sign-in/"
 NEW = "staple battery horse"
 
 

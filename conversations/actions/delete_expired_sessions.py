@@ -7,6 +7,8 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 
+from conversations.models import SignIn
+
 BATCH = 100
 """Sessions that are deleted in one transaction."""
 
@@ -20,6 +22,9 @@ def delete_expired_sessions() -> Iterator[Counter[str]]:
         with transaction.atomic():
             # Asked again: its agent may have used it at this moment.
             Session.objects.filter(pk__in=keys, expire_date__lt=now).delete()
+            SignIn.objects.filter(session_key__in=keys).delete()
         yield Counter({"expired sessions": len(keys)})
         if len(keys) < BATCH:
-            return
+            break
+    while SignIn.objects.delete_ended(BATCH) == BATCH:
+        yield Counter()

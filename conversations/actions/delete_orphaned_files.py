@@ -1,4 +1,4 @@
-"""Delete stored files that belong to no message."""
+"""Delete stored files that belong to no message, and are no agent's picture."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from django.utils import timezone
 from conversations import message_log
 from conversations.actions import dead_letters
 from conversations.log_state import log_state
-from conversations.models import Attachment
+from conversations.models import AgentProfile, Attachment
 
 MIN_AGE = timedelta(days=1)
 """A file is written before the row of its message. A file that is older than this will get no row any more."""
@@ -39,7 +39,10 @@ def delete_orphaned_files() -> Iterator[Counter[str]]:
     for folder in filter(FOLDER.fullmatch, folders):
         deleted = 0
         names = {f"{folder}/{name}" for name in default_storage.listdir(folder)[1] if NAME.fullmatch(name)}
-        for name in names - dead - Attachment.objects.stored_names(f"{folder}/") if names else ():
+        if names:
+            names -= dead | AgentProfile.objects.stored_names(f"{folder}/")
+            names -= Attachment.objects.stored_names(f"{folder}/")
+        for name in names:
             with suppress(FileNotFoundError):  # its conversation is being deleted at this moment
                 if default_storage.get_modified_time(name) < before:
                     default_storage.delete(name)

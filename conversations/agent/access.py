@@ -1,17 +1,21 @@
 """Access control of the agents' pages."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django_htmx.middleware import HtmxDetails
 
-from conversations.models import Agent
+from conversations.models import Agent, SignIn
+from conversations.threshold.origin import is_cross_origin
 
 
 class AgentRequest(HttpRequest):
@@ -34,7 +38,7 @@ def opened_by_the_agent(request: AgentRequest) -> bool:
 
 
 def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Require a signed-in agent, and give the view `request.agent`.
+    """Require a signed-in agent, and give the view `request.agent`. It runs in the agent's language and time zone.
 
     Anonymous users are redirected to the sign-in page. A request of htmx gets 401 instead: the page shows that,
     and keeps what was typed. Signed-in users who are not agents get 403.
@@ -45,7 +49,13 @@ def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         agent = Agent.objects.for_user(request.user)
         if agent is not None:
             request.agent = agent
-            return view(request, *args, **kwargs)
+            if request.session.session_key and not is_cross_origin(request):
+                SignIn.objects.note(agent, request.session.session_key, request.headers.get("User-Agent", ""))
+            if agent.preferences.language in dict(settings.LANGUAGES):  # until the next request chooses its own
+                translation.activate(agent.preferences.language)
+                request.LANGUAGE_CODE = translation.get_language()
+            with timezone.override(agent.preferences.zone) if agent.preferences.zone else nullcontext():
+                return view(request, *args, **kwargs)
         if request.htmx:
             return HttpResponse(_("You are signed out."), status=401, content_type="text/plain")
         if request.user.is_authenticated:

@@ -1,26 +1,15 @@
-"""Where an agent is after closing a conversation: a choice of theirs, kept in a cookie of their browser."""
+"""Where an agent is after closing a conversation: a choice of theirs."""
 
 import json
 
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.filters import Filters
-from conversations.models import Conversation, Cursor, Mention, Website
-
-COOKIE = "after_closing"
-YEAR = 365 * 24 * 3600  # seconds
-CHOICES = {"stay": _("Stay here"), "next": _("Open the next one"), "list": _("Go to the list")}
-
-
-def chosen(request: AgentRequest) -> str:
-    """What this browser's agent has chosen, one of CHOICES."""
-    choice = request.COOKIES.get(COOKIE, "")
-    return choice if choice in CHOICES else "stay"
+from conversations.models import AgentProfile, Conversation, Cursor, Mention, Website
 
 
 @agent_required
@@ -28,12 +17,10 @@ def chosen(request: AgentRequest) -> str:
 def choose(request: AgentRequest) -> HttpResponse:
     """Keep the choice `then`, and show the list again."""
     choice = request.POST.get("then", "")
-    if choice not in CHOICES:
+    if choice not in AgentProfile.AfterClosing.values:
         return HttpResponse("then is stay, next or list.", status=422, content_type="text/plain")
-    response = redirect(reverse("agent:inbox") + Filters.from_request(request).query)
-    secure = request.is_secure()
-    response.set_cookie(COOKIE, choice, max_age=YEAR, path="/inbox/", secure=secure, httponly=True, samesite="Lax")
-    return response
+    AgentProfile.objects.change(request.agent, after_closing=choice)
+    return redirect(reverse("agent:inbox") + Filters.from_request(request).query)
 
 
 def find_next(request: AgentRequest, conversation: Conversation) -> int | None:

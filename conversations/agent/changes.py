@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core import signing
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -24,6 +24,7 @@ from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import render_inbox
 from conversations.models import Agent, Conversation, Label
+from conversations.models.agent_profile import picture_of
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import parse_number
 
@@ -114,7 +115,7 @@ def undo_changes(request: AgentRequest) -> HttpResponse:
     return _done(request, sentence if count else _("Nothing to undo: it has been changed since."), [])
 
 
-def _wanted(request: HttpRequest) -> Change:
+def _wanted(request: AgentRequest) -> Change:
     """What a form asks for. Raises Refused and LabelRefused."""
     form = request.POST
     if "assignee" in form:
@@ -126,7 +127,7 @@ def _wanted(request: HttpRequest) -> Change:
         closed, opened = Conversation.Status.CLOSED, Conversation.Status.OPEN
         return Change("status", str(closed if form["status"] == closed else opened))
     if "until" in form or form.get("at"):
-        return Change("snoozed", _until(form))
+        return Change("snoozed", _until(request.agent, form))
     if "add" in form or "remove" in form:
         return Change("labels", add=parse_number(form.get("add", "")), remove=parse_number(form.get("remove", "")))
     if "name" in form:
@@ -134,14 +135,14 @@ def _wanted(request: HttpRequest) -> Change:
     raise Refused(_("Choose what to change."))
 
 
-def _until(form: QueryDict) -> str | None:
+def _until(agent: Agent, form: QueryDict) -> str | None:
     """Until when to snooze, in ISO 8601; None to end it. Raises Refused."""
     text = form.get("until", "")
     if "until" in form and not text:
         return None
     try:
         moment = datetime.fromisoformat(text or form.get("at", ""))
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=_zone(form))).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=_zone(agent, form))).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Refused(_("Enter a date and a time.")) from None
     now = timezone.now()
@@ -152,8 +153,10 @@ def _until(form: QueryDict) -> str | None:
     return moment.isoformat()
 
 
-def _zone(values: QueryDict) -> ZoneInfo:
-    """The time zone of the agent's browser; without scripts, the server's."""
+def _zone(agent: Agent, values: QueryDict) -> ZoneInfo:
+    """The time zone that the agent has chosen, else that of their browser; without scripts, the server's."""
+    if agent.preferences.zone:
+        return agent.preferences.zone
     try:
         return ZoneInfo(values.get("zone", "")[:60] or timezone.get_current_timezone_name())
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -203,7 +206,7 @@ def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: 
             {
                 "pk": each.pk,
                 "name": _("Me") if each.pk == request.agent.pk else str(each),
-                "avatar": Avatar.of(str(each)),
+                "avatar": Avatar.of(str(each), picture_of(each)),
                 "is_chosen": assignees == {each.pk},
             }
             for each in sorted(agents, key=lambda each: each.pk != request.agent.pk)
@@ -224,7 +227,7 @@ def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: 
         ]
         context["has_none"] = chosen == {None}
     else:
-        zone = _zone(values)
+        zone = _zone(request.agent, values)
         context["zone"] = zone.key
         context["moments"] = moments(timezone.now().astimezone(zone))
         context["earliest"] = timezone.now().astimezone(zone).strftime("%Y-%m-%dT%H:%M")

@@ -81,7 +81,7 @@ def commands(request: AgentRequest) -> HttpResponse:
             _("Go to"),
             [
                 Command(_("Canned replies"), url=reverse("agent:replies")),
-                Command(_("Your account"), url=reverse("agent:account")),
+                Command(_("Your account"), url=reverse("agent:me")),
                 Command(_("Keys"), "?", reverse("agent:keys")),
             ],
         ),

@@ -1,6 +1,7 @@
 """The pages of one conversation in the inbox: read, answer, take, close, reopen."""
 
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.http import FileResponse, Http404, HttpResponse
@@ -162,7 +163,7 @@ def take(request: AgentRequest, pk: int) -> HttpResponse:
 @require_POST
 def close(request: AgentRequest, pk: int) -> HttpResponse:
     """Close the conversation, unless the customer has written since the message `last`, the newest on the screen."""
-    last_seen, then = parse_number(request.POST.get("last", "")), after_closing.chosen(request)
+    last_seen, then = parse_number(request.POST.get("last", "")), request.agent.preferences.after_closing
     conversation = _get_or_404(request, pk)
     next_one = after_closing.find_next(request, conversation) if then == "next" else None
     try:
@@ -222,10 +223,19 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             if version:
                 with optional_write("that a draft was sent"):
                     Draft.objects.delete_sent(request.agent, conversation.pk, version)
+            _take_answered(request, conversation)
             if request.htmx:
                 return message_accepted(message)
             return redirect(_page_url(request, conversation))
     return _refused(request, conversation, form, sentence or form.first_error(), status)
+
+
+def _take_answered(request: AgentRequest, conversation: Conversation) -> None:
+    """Assign a conversation that nobody has to the agent who has answered, unless a colleague was faster."""
+    if conversation.assignee_id is not None or not request.agent.preferences.takes_answered:
+        return
+    with optional_write("who has answered"), suppress(TakenBySomebodyElse, Conversation.DoesNotExist, RedisError):
+        actions.take(conversation=conversation, by=request.agent, seen_assignee=None)
 
 
 def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResponse:

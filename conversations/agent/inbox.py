@@ -16,11 +16,10 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from conversations.agent import after_closing
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import Chip, chips_by_id, render_chips
 from conversations.agent.filters import Filters
-from conversations.models import Agent, Author, Conversation, Draft, SavedView, View, Website
+from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -147,6 +146,7 @@ class Row(NamedTuple):
     is_mentioned: bool  # the agent, and has not read it
     is_closed: bool  # where the list has both
     language: str | None
+    zone: str  # in which its times are written
 
 
 class RowKind(NamedTuple):
@@ -183,6 +183,7 @@ class InboxKind(NamedTuple):
     """What decides how the page looks."""
 
     reloads: bool  # by itself, without scripts
+    letter_keys: bool
 
 
 INBOX = PreparedTemplate(
@@ -246,6 +247,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
     more = filters.query_string(after=filters.cursor_of(found[most - 1])) if len(found) > most else ""
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
     now, language, you = timezone.now(), get_language(), _("You")
+    zone = timezone.get_current_timezone_name()
     shown = [
         Row(
             pk=entry.pk,
@@ -268,6 +270,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
             is_mentioned=bool(entry.is_mentioned),
             is_closed=filters.status == "any" and entry.status == "CLOSED",
             language=language,
+            zone=zone,
         )
         for entry in found[:most]
     ]
@@ -307,7 +310,10 @@ def render_lists(
         chosen = next((tab.name for tab in groups[2] if tab.is_chosen), "")
         context |= _choices(filters, agent, websites) | {"chosen": chosen, "views": groups[2]}
         context["csrf_token"] = get_token(request)
-        context |= {"after_closing": after_closing.chosen(request), "after_closing_choices": after_closing.CHOICES}
+        context |= {
+            "after_closing": agent.preferences.after_closing,
+            "after_closing_choices": AgentProfile.AfterClosing.choices,
+        }
     return render_to_string("agent/_lists.html", context)
 
 
@@ -362,7 +368,7 @@ def render_inbox(
         "panel": panel,
         "notice": notice,
     }
-    return INBOX.render(InboxKind(reloads and not notice), values)
+    return INBOX.render(InboxKind(reloads and not notice, request.agent.preferences.letter_keys), values)
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:

@@ -1,4 +1,4 @@
-"""An agent's own password and e-mail address, and a new password by mail for those who have forgotten theirs.
+"""The form of an agent's e-mail address, and a new password by mail for those who have forgotten theirs.
 
 Neither the response nor its time reveals whether an account has the e-mail address: another thread looks up the
 accounts and sends the mails.
@@ -14,7 +14,6 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, SetPasswordForm
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
@@ -29,7 +28,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.sign_in import mail_is_set, may_sign_in, normalize_username, too_many_tries
 from conversations.screen.forms import EmailField
 from conversations.threshold import limits
@@ -82,39 +80,6 @@ class EmailForm(forms.Form):
         """Save the address. Links in mails to the previous address become invalid."""
         self.user.email = self.cleaned_data["email"]
         self.user.save(update_fields=["email"])
-
-
-@sensitive_post_parameters()
-@never_cache
-@agent_required
-@require_http_methods(["GET", "HEAD", "POST"])
-def account(request: AgentRequest) -> HttpResponse:
-    """The page of an agent's own account. A new password ends all their tokens and sessions except this one."""
-    agent = request.agent
-    email_form = EmailForm(agent, initial={"email": agent.email}, auto_id="email_%s")
-    password_form = PasswordChangeForm(agent)
-    context = {"agent": agent, "email_form": email_form, "password_form": password_form, "mail_is_set": mail_is_set()}
-    if request.method != "POST":
-        return render(request, "agent/account.html", context)
-    is_email = "email" in request.POST
-    try:
-        use = limits.enforce("password changes of one agent", str(agent.pk))
-    except limits.RateLimitExceeded as error:
-        return _refused(request, "agent/account.html", context, error)
-    form = EmailForm(agent, request.POST, auto_id="email_%s") if is_email else PasswordChangeForm(agent, request.POST)
-    is_valid = form.is_valid()
-    if "old_password" not in form.errors:
-        limits.give_back(use)
-    if not is_valid:
-        context["email_form" if is_email else "password_form"] = form
-        return render(request, "agent/account.html", context)
-    form.save()
-    if is_email:
-        messages.success(request, _("Your e-mail address is saved."))
-    else:
-        update_session_auth_hash(request, agent)
-        messages.success(request, _("Your password is changed. Everywhere else you are signed out."))
-    return redirect("agent:account")
 
 
 class ForgottenForm(PasswordResetForm):

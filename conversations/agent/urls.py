@@ -2,6 +2,7 @@
 
 from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from conversations.agent import (
     after_closing,
@@ -12,6 +13,7 @@ from conversations.agent import (
     conversation,
     drafts,
     inbox,
+    me,
     messages,
     passwords,
     saved_views,
@@ -31,7 +33,10 @@ urlpatterns = [
     path("views/<int:pk>/delete/", saved_views.delete, name="delete-view"),
     path("sign-in/", SignInView.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
-    path("account/", passwords.account, name="account"),
+    path("me/", me.page, name="me"),
+    path("me/picture/", me.picture, name="my-picture"),
+    path("me/sign-out/", me.sign_out_elsewhere, name="sign-out-elsewhere"),
+    path("account/", RedirectView.as_view(pattern_name="agent:me")),  # its address before
     path("forgotten/", passwords.forgotten, name="forgotten"),
     path("forgotten/<slug:uid>/<slug:token>/", passwords.new_password, name="new-password"),
     path("replies/", canned_replies.page, name="replies"),

@@ -8,15 +8,18 @@ from uuid import UUID
 
 import redis
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.http import HttpResponse
 
 from conversations.api.schemas import LAST_MESSAGE, iso_utc
 from conversations.models import Attachment, Author, Conversation, Message, News, replica
 from conversations.models.agent import public_name
+from conversations.models.agent_profile import picture_of
 from conversations.models.conversation import AWAY
 from conversations.models.removed_rows import removed_messages
 from conversations.models.settling import newest_in_log, settle_number
 from conversations.poll_cache import mark_empty
+from conversations.screen.avatars import picture_url
 from conversations.screen.paging import MAX_BYTES, MAX_NUMBER
 
 BATCH_SIZE = 25
@@ -171,7 +174,7 @@ def _as_json(message: Message, key: Key) -> bytes:
         "date": iso_utc(message.created_at),
         "content": message.content,
         "author": message.author,
-        "agent": {"name": public_name(message.agent)} if message.author == Author.AGENT else None,
+        "agent": _author(message.agent) if message.author == Author.AGENT else None,
         "attachments": [_attachment(file, f"{address}/files/{file.uuid}/") for file in message.attached],
     }
     if message.is_removed:
@@ -179,6 +182,12 @@ def _as_json(message: Message, key: Key) -> bytes:
     if message.removed_by:
         item["change"] = message.removed_by
     return encode(item).encode()
+
+
+def _author(agent: User | None) -> dict[str, str]:
+    """An AuthorOut."""
+    picture = picture_of(agent)
+    return {"name": public_name(agent)} | ({"picture": picture_url(picture)} if picture else {})
 
 
 def _attachment(file: Attachment, url: str) -> dict[str, Any]:

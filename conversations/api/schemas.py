@@ -248,6 +248,7 @@ class AuthorOut(Schema):
     """The agent who wrote a message, as customers see them."""
 
     name: str
+    picture: str = Field("", description="The address of their picture, a square in WebP, if they have one.")
 
 
 class MessageFields(Schema):

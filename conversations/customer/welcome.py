@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 
 from conversations.models import Agent, Conversation, Website
 from conversations.models.agent import public_name
+from conversations.models.agent_profile import picture_of
 from conversations.models.conversation import AWAY
 from conversations.presence import agents
 from conversations.screen.avatars import Avatar
@@ -53,7 +54,7 @@ class Welcome:
         except AWAY as error:  # what else the page shows may be known without the database
             logger.warning("The header of the chat does not show who is online: %r", error)
             online, reply = [], website.reply_time
-        avatars = [Avatar.of(public_name(agent)) for agent in online[:MAX_AVATARS]]
+        avatars = [Avatar.of(public_name(agent), picture_of(agent)) for agent in online[:MAX_AVATARS]]
         return cls(avatars, reply, None, asks_email=False)
 
 

@@ -232,7 +232,7 @@ def _fill_mariadb(
     models = snapshot.models_at(MigrationLoader(connection), migrations)
     raise_ids(models, old.highest(highest))
     with transaction.atomic():
-        snapshot.empty_tables(models, also=["django_session"])
+        snapshot.empty_tables(models, also=sorted(set(snapshot.LEFT_OUT.values()).intersection(old.tables)))
         yield models
 
 

@@ -23,8 +23,8 @@ from conversations.management.archive import MAX_IN_MEMORY
 
 Model = type[models.Model]
 
-LEFT_OUT = {"sessions.session"}
-"""Models whose rows are not backed up: who has signed in. After a restore everybody signs in again."""
+LEFT_OUT = {"sessions.session": "django_session", "conversations.signin": "conversations_signin"}
+"""Models whose rows are not backed up, with their tables: who has signed in. After a restore everybody does again."""
 
 ROWS = 1000
 """Rows that one query reads or writes."""
@@ -177,7 +177,7 @@ def empty_tables(found: dict[str, Model], also: list[str] | None = None) -> None
 def table_names(loader: MigrationLoader) -> list[str]:
     """The tables of Chatsite that are in the database."""
     found = models_at(loader, migrations_of(loader))
-    ours = {model._meta.db_table for model in found.values()} | {"django_migrations", "django_session"}
+    ours = {model._meta.db_table for model in found.values()} | {"django_migrations", *LEFT_OUT.values()}
     return sorted(ours.intersection(connection.introspection.table_names()))
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.signals import pre_save
 from django.dispatch import receiver
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from conversations.models.prepared import prepared
@@ -15,6 +16,7 @@ from conversations.models.remembered import ACCESS, CONTENT
 from conversations.models.visible_text import one_line
 
 if TYPE_CHECKING:
+    from conversations.models.agent_profile import AgentProfile
     from conversations.models.conversation import ConversationQuerySet
     from conversations.models.website import Website
 
@@ -26,10 +28,11 @@ class AgentManager(UserManager["Agent"]):
     """Manager that finds agents only, and annotates each with `limited`."""
 
     def get_queryset(self) -> models.QuerySet["Agent"]:
-        """Return the active users in the group, annotated with whether they are limited to some websites."""
+        """Return the active users in the group, with their profiles, and whether they are limited to some websites."""
         from conversations.models.website import is_limited
 
-        return super().get_queryset().filter(is_active=True, groups__name=GROUP).annotate(limited=is_limited())
+        agents = super().get_queryset().filter(is_active=True, groups__name=GROUP)
+        return agents.select_related("profile").annotate(limited=is_limited())
 
     def for_user(self, user: Any) -> "Agent | None":
         """Return the user as an agent, or None. Costs no query if AgentBackend found the user."""
@@ -88,6 +91,16 @@ class Agent(User):
     def is_limited(self) -> bool:
         """Whether this agent sees only the conversations of some websites."""
         return bool(self.limited)  # type: ignore[attr-defined]  # annotated by AgentManager
+
+    @cached_property
+    def preferences(self) -> "AgentProfile":
+        """What the agent has chosen, or the defaults. Costs no query, because agents are read with their profile."""
+        from conversations.models.agent_profile import AgentProfile
+
+        try:
+            return self.profile
+        except AgentProfile.DoesNotExist:
+            return AgentProfile(agent=self)
 
     def visible_conversations(self) -> "ConversationQuerySet":
         """Return the conversations that this agent may see. Every query on behalf of an agent starts here."""

@@ -197,7 +197,7 @@ class Attachment(models.Model):
             try:
                 file.storage.save(name, file.file)
             except BaseException as error:
-                _delete(file.storage, name)
+                delete_stored(file.storage, name)
                 if isinstance(error, OSError):
                     raise not_stored(error) from error
                 raise
@@ -207,13 +207,13 @@ class Attachment(models.Model):
         """Delete the files that `store` has written."""
         for file in self._files():
             if file._committed:
-                _delete(file.storage, file.name)
+                delete_stored(file.storage, file.name)
 
     def _files(self) -> list[Any]:
         return [file for name in FILE_FIELDS if (file := getattr(self, name))]
 
 
-def _delete(storage: Any, name: str) -> None:
+def delete_stored(storage: Any, name: str) -> None:
     """Delete a stored file. If that fails it is logged, and left to `delete_orphaned_files`."""
     try:
         storage.delete(name)

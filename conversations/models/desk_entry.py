@@ -46,7 +46,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
 
         def build() -> "DeskEntryQuerySet":
             found = self.filter(conversation_id=-1, id__lt=-2)
-            return found.select_related("agent", "about").order_by("-id")[:most]
+            return found.select_related("agent__profile", "about").order_by("-id")[:most]
 
         return prepared(self, ("newest desk entries", most), build, {-1: conversation_id, -2: before})[::-1]
 
@@ -55,7 +55,7 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
 
         def build() -> "DeskEntryQuerySet":
             found = self.filter(conversation_id=-1, id__gte=-2, id__lte=-3)
-            return found.select_related("agent", "about").order_by("id")[:most]
+            return found.select_related("agent__profile", "about").order_by("id")[:most]
 
         return prepared(self, ("desk entries", most), build, {-1: conversation_id, -2: lowest, -3: highest})
 

@@ -100,7 +100,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
         def build() -> "MessageQuerySet":
             found = self.filter(conversation_id=-1, id__gt=-2, id__lt=-3)
-            return found.select_related("agent").order_by("-id")[:most]
+            return found.select_related("agent__profile").order_by("-id")[:most]
 
         values = {-1: conversation_id, -2: since, -3: MAX_ID if before is None else before}
         return prefetch_files(prepared(self, ("newest messages", most), build, values)[::-1])

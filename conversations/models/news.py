@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from conversations import message_log
+from conversations.models.agent_profile import with_picture
 from conversations.models.conversation import AWAY, Conversation
 from conversations.models.message import Author, Message, erase_removed, prefetch_files
 from conversations.models.prepared import prepared_cursor
@@ -24,13 +25,14 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
            m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.removed_id, m.agent_id,
-           u.first_name, u.last_name, u.username
+           u.first_name, u.last_name, u.username, p.picture
     FROM conversations_conversation c
     LEFT JOIN (
         SELECT * FROM conversations_message
         WHERE conversation_id = {number} AND id >= %s{only} ORDER BY id LIMIT %s OFFSET %s
     ) m ON m.conversation_id = c.id
     LEFT JOIN auth_user u ON u.id = m.agent_id
+    LEFT JOIN conversations_agentprofile p ON p.agent_id = m.agent_id
     WHERE {key} = %s ORDER BY m.id
 """
 NUMBER = "(SELECT id FROM conversations_conversation WHERE uuid = %s)"
@@ -245,8 +247,9 @@ def _message(row: Sequence[Any]) -> Message:
         agent_id=agent_id,
     )
     if agent_id is not None:
-        first_name, last_name, username = names
-        message.agent = User(id=agent_id, first_name=first_name, last_name=last_name, username=username)
+        first_name, last_name, username, picture = names
+        user = User(id=agent_id, first_name=first_name, last_name=last_name, username=username)
+        message.agent = with_picture(user, picture or "")
     return message
 
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from conversations import message_log
 from conversations.message_log import Entry
+from conversations.models.agent_profile import picture_of, with_picture
 from conversations.models.attachment import Attachment
 from conversations.models.conversation import AWAY as SQL_AWAY
 from conversations.models.conversation import CHANGED_BY_MESSAGE, Conversation
@@ -52,6 +53,7 @@ def values_of(message: Message, name: str, email: str, attachments: Iterable[Att
         "author": message.author,
         "agent": message.agent_id,
         "names": [agent.first_name, agent.last_name, agent.username] if agent else None,
+        "picture": picture_of(agent),
         "content": message.content,
         "is_formatted": message.is_formatted,
         "client_id": message.client_id.hex if message.client_id else None,
@@ -96,7 +98,8 @@ def message_of(entry: Entry, conversation: Conversation) -> Message:
         message.removed_at = datetime.fromisoformat(values["removed_at"])
     if values["agent"] is not None:
         first_name, last_name, username = values["names"]
-        message.agent = User(id=values["agent"], first_name=first_name, last_name=last_name, username=username)
+        user = User(id=values["agent"], first_name=first_name, last_name=last_name, username=username)
+        message.agent = with_picture(user, values.get("picture", ""))  # earlier versions do not know it
     files = [_attachment(file, message) for file in values["files"]]
     message._prefetched_objects_cache = {"attachments": files}  # type: ignore[attr-defined]  # Django's, for prefetching
     return message

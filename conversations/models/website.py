@@ -69,6 +69,12 @@ def check_hours(text: str) -> None:
         raise ValidationError(str(error)) from error
 
 
+def usable_time_zones() -> list[str]:
+    """Return the names of the time zones to choose from, such as Europe/Berlin. Others have names, too."""
+    regions = ("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+    return [*sorted(name for name in available_timezones() if name.partition("/")[0] in regions), "UTC"]
+
+
 def check_time_zone(name: str) -> None:
     """Raise ValidationError for a time zone that does not exist."""
     if name not in available_timezones() - UNUSABLE_TIME_ZONES:

@@ -30,6 +30,9 @@ MAX_PROFILE = 2 * 1024 * 1024
 THUMBNAIL_SIDE = 480
 """Pixels of the longer side of a thumbnail."""
 
+PORTRAIT_SIDE = 256
+"""Pixels of each side of an agent's picture."""
+
 MAX_SECONDS = 10
 MAX_CPU_SECONDS = 5
 MAX_MEMORY = 256 * 1024 * 1024

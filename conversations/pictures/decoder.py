@@ -1,4 +1,6 @@
-"""`python -m conversations.pictures.decoder ORIGINAL FULL THUMBNAIL`: decode one picture; started by process.py.
+"""`python -m conversations.pictures.decoder WHAT ORIGINAL FULL THUMBNAIL`: decode one picture; started by process.py.
+
+WHAT is `picture`; `portrait` writes a square from its middle instead of the picture as it is shown, and no thumbnail.
 
 Reads a file from standard input and writes to three others, each given by its file descriptor: the same file without
 metadata, the picture as it is shown, and its thumbnail. Prints JSON, a line each: `{}` once the first is complete, the
@@ -31,9 +33,12 @@ from conversations.pictures import (
     MAX_PIXELS,
     MAX_SECONDS,
     NO_ROOM,
+    PORTRAIT_SIDE,
     THUMBNAIL_SIDE,
 )
 from conversations.pictures.metadata import strip_metadata
+
+PORTRAIT = "portrait"
 
 WAYS_TO_SAVE: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 85},
@@ -57,7 +62,7 @@ def limit_process() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
-def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
+def main(what: str, original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
     """Decode the picture in standard input. Raises ValueError, MemoryError or Pillow's exceptions if it cannot."""
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -68,7 +73,10 @@ def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
     original.flush()
     print("{}", flush=True)
     original.seek(0)
-    rendition = render(name, frames, original, full, thumbnail)
+    if what == PORTRAIT:
+        rendition = render_portrait(name, original, full)
+    else:
+        rendition = render(name, frames, original, full, thumbnail)
     full.flush()
     thumbnail.flush()
     print(json.dumps(rendition), flush=True)
@@ -76,16 +84,8 @@ def main(original: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> None:
 
 def render(name: str, frames: int, file: IO[bytes], full: IO[bytes], thumbnail: IO[bytes]) -> dict[str, Any]:
     """Re-encode a picture of this format and its thumbnail; return the fields of Rendition."""
-    warnings.simplefilter("error", Image.DecompressionBombWarning)  # else it may have twice as many pixels
-    Image.MAX_IMAGE_PIXELS = None if name == "JPEG" else MAX_DECODED_PIXELS
-    image: Any = Image.open(file, formats=[name])
-    width, height = image.size
+    image, width, height = open_image(name, file)
     pixels = width * height
-    if name == "JPEG":
-        fraction = next((part for part in (1, 2, 4) if pixels <= MAX_DECODED_PIXELS * part**2), 8)
-        image.draft(None, (-(-width // fraction), -(-height // fraction)))
-        if image.width * image.height > MAX_DECODED_PIXELS:
-            raise ValueError("It has too many pixels.")
     is_animated = 1 < frames <= MAX_FRAMES and frames * pixels <= MAX_ANIMATION_PIXELS and pixels <= MAX_PIXELS
     if is_animated:
         save_animation(image, full)
@@ -101,6 +101,35 @@ def render(name: str, frames: int, file: IO[bytes], full: IO[bytes], thumbnail: 
     still.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     still.save(thumbnail, "WEBP", **WAYS_TO_SAVE["WEBP"])
     return {"format": name, "width": width, "height": height, "is_reduced": is_reduced}
+
+
+def render_portrait(name: str, file: IO[bytes], full: IO[bytes]) -> dict[str, Any]:
+    """Write the middle of a picture as a square in WebP, on white where it is transparent; return as `render` does."""
+    image, _width, _height = open_image(name, file)
+    still = ImageOps.fit(upright_rgb(image, MAX_PIXELS), (PORTRAIT_SIDE, PORTRAIT_SIDE))
+    if still.mode == "RGBA":
+        white = Image.new("RGB", still.size, "white")
+        white.paste(still, mask=still.getchannel("A"))
+        still = white
+    still.save(full, "WEBP", **WAYS_TO_SAVE["WEBP"])
+    return {"format": "WEBP", "width": PORTRAIT_SIDE, "height": PORTRAIT_SIDE, "is_reduced": True}
+
+
+def open_image(name: str, file: IO[bytes]) -> tuple[Any, int, int]:
+    """Open a picture of this format; return it with its width and height. Raises ValueError if it has too many pixels.
+
+    A JPEG may have more, and is opened at a fraction of its size.
+    """
+    warnings.simplefilter("error", Image.DecompressionBombWarning)  # else it may have twice as many pixels
+    Image.MAX_IMAGE_PIXELS = None if name == "JPEG" else MAX_DECODED_PIXELS
+    image: Any = Image.open(file, formats=[name])
+    width, height = image.size
+    if name == "JPEG":
+        fraction = next((part for part in (1, 2, 4) if width * height <= MAX_DECODED_PIXELS * part**2), 8)
+        image.draft(None, (-(-width // fraction), -(-height // fraction)))
+        if image.width * image.height > MAX_DECODED_PIXELS:
+            raise ValueError("It has too many pixels.")
+    return image, width, height
 
 
 def save_animation(image: Any, full: IO[bytes]) -> None:
@@ -153,7 +182,7 @@ def to_srgb(image: Any, profile: bytes | None) -> Any:
 if __name__ == "__main__":
     limit_process()
     try:
-        main(*(os.fdopen(int(descriptor), "w+b") for descriptor in sys.argv[1:]))
+        main(sys.argv[1], *(os.fdopen(int(descriptor), "w+b") for descriptor in sys.argv[2:]))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             sys.exit(NO_ROOM)

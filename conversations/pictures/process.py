@@ -80,7 +80,16 @@ class Picture:
     rendition: Rendition | None  # None: it is broken or takes too much to decode, and the other two files are of no use
 
 
-def process_picture(file: IO[bytes]) -> Picture | None:
+def process_portrait(file: IO[bytes]) -> IO[bytes] | None:
+    """A square of PORTRAIT_SIDE pixels from the middle of the picture in a file, as WebP, in a temporary file.
+
+    None if it is no picture, or one that cannot be decoded. Raises as `process_picture` does.
+    """
+    picture = process_picture(file, "portrait")
+    return picture.full if picture and picture.rendition else None
+
+
+def process_picture(file: IO[bytes], what: str = "picture") -> Picture | None:
     """Decode the picture in a file, or return None for a file that is not a picture.
 
     Waits WAIT_SECONDS at most for other pictures, then decodes for MAX_SECONDS at most. Raises DecoderBusy if its turn
@@ -97,7 +106,7 @@ def process_picture(file: IO[bytes]) -> Picture | None:
         file.seek(0)
         source.seek(0)
         original, full, thumbnail = (failed.enter_context(TemporaryFile()) for _ in range(3))
-        lines = _run(source, [original, full, thumbnail])
+        lines = _run(what, source, [original, full, thumbnail])
         failed.pop_all()
     picture = Picture(sent_format, original, full, thumbnail, None)
     if not lines:
@@ -109,11 +118,11 @@ def process_picture(file: IO[bytes]) -> Picture | None:
     return picture
 
 
-def _run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
+def _run(what: str, source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
     """Run decoder.py, kill it after MAX_SECONDS, and return the lines that it has printed."""
     descriptors = [target.fileno() for target in targets]
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "conversations.pictures.decoder", *map(str, descriptors)],
+        [sys.executable, "-m", "conversations.pictures.decoder", what, *map(str, descriptors)],
         stdin=source,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Attachment, Author, Conversation, DeskEntry, Message
 from conversations.models.agent import public_name
+from conversations.models.agent_profile import picture_of
 from conversations.models.desk_news import ThreadRow
 from conversations.screen.avatars import Avatar
 from conversations.screen.desk_rows import DeskRow
@@ -186,7 +187,7 @@ def _removed(message: Message, reader: Agent | None) -> SafeString:
 def agent_avatar(message: Message, reader: Agent | None) -> Avatar:
     """The avatar of the agent who wrote the message. Colleagues see the username of an agent without a full name."""
     username = message.agent.username if message.agent and reader and not message.agent.get_full_name() else ""
-    return Avatar.of(username or public_name(message.agent))
+    return Avatar.of(username or public_name(message.agent), picture_of(message.agent))
 
 
 def _same_group(message: Message, following: Message) -> bool:

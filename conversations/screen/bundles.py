@@ -55,6 +55,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "formatted.css": ("formatted",),  # where a customer reads a list, a quote or code
     "card.css": ("chatsite", "card"),
     "replies.css": ("chatsite", "card", "replies"),
+    "me.css": ("chatsite", "card", "replies", "me"),
     "shop.css": ("chatsite", "shop"),
 }
 """The bundles and the files in them. The chat's has its website's colour: see customer/assets.py."""

@@ -12,13 +12,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Conversation, DeskEntry
+from conversations.models.agent_profile import picture_of
 from conversations.models.desk_entry import Kind
 from conversations.screen.avatars import Avatar
 from conversations.screen.mentions import show_note
 from conversations.screen.prepared_templates import PreparedTemplate
 
 NOTE = PreparedTemplate(
-    "agent/_note.html", *("pk", "client_id", "day", "hue", "initials", "name", "text", "source", "moment", "time")
+    "agent/_note.html",
+    *("pk", "client_id", "day", "hue", "initials", "picture", "name", "text", "source", "moment", "time"),
 )
 ACTIVITY = PreparedTemplate("agent/_activity.html", "pk", "day", "what", "moment", "time")
 
@@ -56,15 +58,16 @@ class DeskRow:
 def render_row(row: DeskRow, day: str) -> SafeString:
     """The HTML of a row; `day` is printed above it, unless it is empty."""
     entry, from_reader = row.entry, row.entry.agent_id == row.reader.pk
-    values = {"pk": row.pk, "day": day, "moment": row.moment.isoformat(), "time": f"{row.moment:%H:%M}"}
+    values = {"pk": row.pk, "day": day, "moment": row.moment.isoformat(), "time": f"{row.moment:%H:%M %Z}"}
     if entry.kind != Kind.NOTE:
         return ACTIVITY.render(ActivityKind(), values | {"what": what_happened(entry, row.reader)})
-    avatar = Avatar.of(_name(entry.agent))
+    avatar = Avatar.of(_name(entry.agent), picture_of(entry.agent))
     shown = show_note(entry, row.reader.pk)
     values |= {
         "client_id": row.client_id,
         "hue": avatar.hue,
         "initials": avatar.initials,
+        "picture": avatar.picture,
         "name": avatar.name,
         "text": shown.html,
         "source": "" if shown.is_typed else entry.content,

@@ -16,7 +16,21 @@ from conversations.screen.prepared_templates import PreparedTemplate
 
 MESSAGE = PreparedTemplate(
     "conversations/_message.html",
-    *("pk", "client_id", "day", "hue", "initials", "name", "text", "source", "files", "moment", "time", "menu"),
+    *(
+        "pk",
+        "client_id",
+        "day",
+        "hue",
+        "initials",
+        "picture",
+        "name",
+        "text",
+        "source",
+        "files",
+        "moment",
+        "time",
+        "menu",
+    ),
 )
 REMOVAL = PreparedTemplate("conversations/_removal.html", "pk", "moment")
 
@@ -71,12 +85,13 @@ def _render_message(bubble: Bubble, *, is_change: bool = False) -> SafeString:
         "day": _day(moment.date(), get_language()) if bubble.starts_day else "",
         "hue": avatar.hue,
         "initials": avatar.initials,
+        "picture": avatar.picture,
         "name": avatar.name,
         "text": shown.html,
         "source": "" if shown.is_typed else message.content,
         "files": _files(bubble.files) if bubble.files else "",
         "moment": moment.isoformat(),
-        "time": f"{moment:%H:%M}",
+        "time": f"{moment:%H:%M %Z}",
         "menu": bubble.menu,
     }
     return MESSAGE.render(kind, values)

@@ -125,6 +125,7 @@ class PickBar extends HTMLElement {
       if (event.key.length === 1) this.typed += event.key;
       return event.preventDefault();
     }
+    if (this.dataset.letters === "off" && event.key.length === 1) return;
     const handle = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!handle || (event.shiftKey && !["X", "?"].includes(event.key))) return;
     this.shift = event.shiftKey;
