@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("conversations", "0020_messages_taken_back"),
+        ("conversations", "0021_drafts_of_notes"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
