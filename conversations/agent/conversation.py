@@ -18,7 +18,7 @@ from conversations.agent import after_closing, canned_replies, customer_details
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
-from conversations.agent.panel import render_details, render_header, render_panel
+from conversations.agent.panel import Unread, render_details, render_header, render_panel
 from conversations.models import Attachment, Conversation, Draft, Message, Reading, Website
 from conversations.models.desk_news import DeskNews
 from conversations.models.optional_write import optional_write
@@ -26,7 +26,7 @@ from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
-from conversations.screen.bubbles import Bubble, FileUrl, ShownRow
+from conversations.screen.bubbles import FileUrl
 from conversations.screen.forms import AnswerForm, MessageForm, NoteForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
@@ -94,8 +94,14 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
 def _older_context(request: AgentRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
     """Return the context of `_older.html`: a page of messages before a message or, for None, the newest page."""
     shown, older = latest_page(conversation, before, request.agent, file_url(conversation))
-    parameters = Filters.from_request(request).parameters
-    return {"thread": render_messages(shown), "older": older, "news": request.path, "parameters": parameters}
+    unread = Unread.on_page(shown, older, query_number(request, "read") or 0)
+    return {
+        "thread": render_messages(shown, unread.first),
+        "older": older,
+        "news": request.path,
+        "parameters": unread.parameters(Filters.from_request(request)),
+        "read": unread.above,
+    }
 
 
 @agent_required
@@ -348,6 +354,9 @@ def _render_page(
             mark = actions.mark_read if read_up_to < last else actions.mark_mentions_read
             mark(conversation=conversation, agent=request.agent, last=newest)
             marked = max(newest, read_up_to)
+    # The line stays on the page, also on one that reloads itself and on its older pages.
+    stopped = query_number(request, "read") or (read_up_to if before is None else 0)
+    unread = Unread.on_page(shown, older, stopped, at_top=not at)
     is_note = is_note or bool(request.GET.get("note"))
     draft = Draft.objects.one(request.agent, conversation.pk, is_note=is_note) if before is None else None
     panel = render_panel(
@@ -365,17 +374,21 @@ def _render_page(
         writes=writes,
         is_note=is_note,
         read_up_to=marked,
-        first_unread=str(_first_unread(shown, read_up_to)),
+        unread=unread,
         last_seen=max([read_up_to, *(row.pk for row in shown)]),
         client_id=form["client_id"].value() if form and status == 503 else None,  # the message may be in the log
     )
     if request.htmx and not request.htmx.history_restore_request:
         return HttpResponse(panel, status=status, headers={"HX-Trigger-After-Swap": "inbox"})
-    return HttpResponse(render_inbox(request, conversation, panel, reloads=not (error or writes)), status=status)
+    reload_query = _reload_query(request, stopped) if unread.first and before is None and not at else ""
+    page = render_inbox(request, conversation, panel, reloads=not (error or writes), reload_query=reload_query)
+    return HttpResponse(page, status=status)
 
 
-def _first_unread(shown: list[ShownRow], read_up_to: int) -> int | None:
-    """Return the id of the first unread message of the customer; None if there is none, or all are unread."""
-    new = [row for row in shown if isinstance(row, Bubble) and row.pk > read_up_to]
-    unread = [bubble.pk for bubble in new if not bubble.from_readers_side]
-    return unread[0] if unread and read_up_to else None
+def _reload_query(request: AgentRequest, read_up_to: int) -> str:
+    """The query string with which a page without scripts reloads itself, so that the line "New" stays."""
+    kept = Filters.from_request(request).parameters.copy()
+    kept["read"] = str(read_up_to)
+    if request.GET.get("note"):
+        kept["note"] = "1"
+    return f"?{kept.urlencode()}"

@@ -187,7 +187,8 @@ class InboxKind(NamedTuple):
 
 
 INBOX = PreparedTemplate(
-    "agent/inbox.html", *("agent", "agent_pk", "csrf_token", "query", "unread", "lists", "list", "panel", "notice")
+    "agent/inbox.html",
+    *("agent", "agent_pk", "reload_query", "csrf_token", "query", "unread", "lists", "list", "panel", "notice"),
 )
 
 
@@ -349,17 +350,20 @@ def render_inbox(
     panel: SafeString | None = None,
     *,
     reloads: bool = True,
+    reload_query: str = "",
     notice: SafeString | None = None,
 ) -> SafeString:
     """The whole page: the list and, if one is chosen, the panel of a conversation.
 
     reloads: whether it reloads itself without JavaScript, so that nothing can be typed in it.
+    reload_query: the query string with which it does, if that is another one.
     notice: what has just been done. The page stays as long as it does.
     """
     listing = find_rows(request, chosen)
     values = {
         "agent": request.agent,
         "agent_pk": request.agent.pk,
+        "reload_query": reload_query,
         "csrf_token": get_token(request),
         "query": listing.filters.query,
         "unread": listing.unread or "",

@@ -1,9 +1,10 @@
 """The HTML of an open conversation: its header, and the panel with header, messages, composer and details."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from django.http import QueryDict
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -20,7 +21,7 @@ from conversations.agent.inbox import assignee_name
 from conversations.models import Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
-from conversations.screen.bubbles import ShownRow
+from conversations.screen.bubbles import Bubble, ShownRow
 from conversations.screen.message_rows import render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
 
@@ -47,7 +48,7 @@ HEADER = PreparedTemplate("agent/_state.html", *HEADER_VALUES)
 PANEL = PreparedTemplate(
     "agent/_conversation.html",
     *HEADER_VALUES,
-    *("pk", "thread", "details", "read_up_to", "first_unread"),
+    *("pk", "thread", "details", "read_up_to"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
     *("note_query", "reply_options", "version"),  # of the composer
     *("at", "newer"),
@@ -75,6 +76,34 @@ class PanelKind(NamedTuple):
     is_note: bool
 
 
+class Unread(NamedTuple):
+    """Where an agent has stopped reading, as far as a page shows it."""
+
+    first: int | None = None  # the customer's message below the line "New"
+    above: int | None = None  # the id up to which they have read, if the first unread message may be on an older page
+
+    @classmethod
+    def on_page(cls, shown: Sequence[ShownRow], older: int | None, read_up_to: int, *, at_top: bool = True) -> "Unread":
+        """Find it among these rows. There is none if the agent has read nothing yet, or everything.
+
+        older: as `latest_page` returns it. at_top: whether the line may stand at the top although the first unread
+        message is older.
+        """
+        new = (row.pk for row in shown if isinstance(row, Bubble) and row.pk > read_up_to and not row.from_readers_side)
+        first = next(new, None) if read_up_to else None
+        may_be_older = first is not None and older is not None and shown[0].pk > read_up_to
+        if may_be_older and not at_top:
+            return cls()
+        return cls(first, read_up_to if may_be_older else None)
+
+    def parameters(self, filters: Filters) -> QueryDict:
+        """The query parameters of links to other pages of the conversation."""
+        kept = filters.parameters.copy()
+        if self.above:
+            kept["read"] = str(self.above)
+        return kept
+
+
 def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
     """The header: assignee and status, with the buttons that change them, and a notice below."""
     values = _header_values(request, conversation, visitor.get(conversation.pk))
@@ -95,12 +124,13 @@ def render_details(request: AgentRequest, conversation: Conversation, seen: Visi
 def render_panel(
     request: AgentRequest,
     conversation: Conversation,
-    shown: Iterable[ShownRow],
+    shown: Sequence[ShownRow],
     *,
     older: int | None,
     before: int | None,
     newer: int | None,
     at: int | None,
+    unread: Unread,
     content: str,
     version: int,
     error: str,
@@ -114,12 +144,13 @@ def render_panel(
     older, before: the ids below which there are older messages, and below which all shown ones are.
     newer: the id of the last shown message, if there are newer ones.
     at: the id of the message that the page was opened for.
+    unread: where the agent has stopped reading.
     content: the text of the answer that is being written.
     version: of the agent's draft, 0 for none.
     error: why an answer was not accepted.
     asks: whether the agent may send it all the same.
     writes: see templates/conversations/_composer.html. is_note: whether the composer is for a note.
-    values: `read_up_to`, `first_unread` and `last_seen`, as ids of messages.
+    values: `read_up_to` and `last_seen`, as ids of messages.
     """
     filters, seen = Filters.from_request(request), visitor.get(conversation.pk)
     header = _header_values(request, conversation, seen)
@@ -135,11 +166,12 @@ def render_panel(
         is_note=is_note,
     )
     thread = {
-        "thread": render_messages(shown),
+        "thread": render_messages(shown, unread.first),
         "older": older,
         "newer": newer,
         "news": f"{here}messages/",
-        "parameters": filters.parameters if older or newer else None,
+        "parameters": unread.parameters(filters) if older or newer else None,
+        "read": unread.above,
     }
     also = f"{filters.query}{'&' if filters.query else '?'}"
     composer = {

@@ -45,6 +45,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "who-is-here",
         "time-ago",
         "read-mark",
+        "new-line",
         "found-message",
         "inbox-list",
         "pick-bar",

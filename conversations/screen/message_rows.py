@@ -51,9 +51,17 @@ class RemovalKind(NamedTuple):
     """All removals look the same: they are not shown."""
 
 
-def render_messages(rows: Iterable[ShownRow]) -> SafeString:
-    """The rows of these messages and, for agents, of the notes and activities among them."""
-    return mark_safe("".join(map(_render, rows)))  # noqa: S308 (each is made by a template)
+def render_messages(rows: Iterable[ShownRow], first_unread: int | None = None) -> SafeString:
+    """The rows of these messages and, for agents, of the notes and activities among them.
+
+    first_unread: the id of the row above which the line "New" stands.
+    """
+    html = [_render(row) if row.pk != first_unread else _new_line() + _render(row) for row in rows]
+    return mark_safe("".join(html))  # noqa: S308 (each is made by a template)
+
+
+def _new_line() -> str:
+    return render_to_string("agent/_new_line.html")
 
 
 def _render(row: ShownRow) -> SafeString:

@@ -1,4 +1,4 @@
-// <read-mark> in an agent's <message-list> marks the first unread message, and tells the server what has been read.
+// <read-mark> in an agent's <message-list> tells the server what has been read.
 const TIMEOUT = 15000; // milliseconds until a request times out
 const RETRY = 4000; // milliseconds until the first retry; the delay doubles with each further one
 const MAX_DOUBLINGS = 4;
@@ -12,9 +12,6 @@ class ReadMark extends HTMLElement {
     this.disconnected = new AbortController();
     document.body.addEventListener("htmx:configRequest", ({ detail }) => this.addLastSeen(detail), this.disconnected);
     if (!document.hidden) this.onSeen();
-    const row = document.getElementById(`message-${this.dataset.firstUnread}`);
-    row?.classList.add("first-unread");
-    row?.setAttribute("data-new", this.dataset.new);
   }
 
   disconnectedCallback() {
