@@ -20,6 +20,7 @@ from conversations.models import Attachment, Author, Contact, Conversation, Mess
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.desk_entry import last_ids
 from conversations.models.prepared import insert, update
+from conversations.models.searchable import Searchable
 from conversations.models.settling import (
     AWAY,
     catch_up,
@@ -150,7 +151,8 @@ def _write(draft: Draft) -> Message:
     if conversation and is_simple and one_statement.is_possible():
         changed = copy(conversation)
         message = _take_in(changed, draft)
-        if one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
+        has_same_names = changed.names == conversation.names
+        if has_same_names and one_statement.write(message, changed, conversation, CHANGED_BY_MESSAGE):
             _announce(changed, message)
             return message
     with transaction.atomic():
@@ -162,11 +164,15 @@ def _write(draft: Draft) -> Message:
             assign_to_contact(locked, claim)
         else:
             _check_unanswered(locked, draft)
+        names = locked.names if locked.last_message_id else ("", "")
         message = _take_in(locked, draft)
         insert(message)
         for attachment in draft.attachments:
             attachment.message = message
             attachment.save()
+        Searchable.objects.add_message(message, draft.attachments)
+        if locked.names != names:
+            Searchable.objects.put_names(locked)
         locked.last_message_id = message.pk
         update(locked, "last_message_id", *CHANGED_BY_MESSAGE)
         locked.update_label_rows()

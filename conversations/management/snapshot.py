@@ -23,8 +23,14 @@ from conversations.management.archive import MAX_IN_MEMORY
 
 Model = type[models.Model]
 
-LEFT_OUT = {"sessions.session": "django_session", "conversations.signin": "conversations_signin"}
-"""Models whose rows are not backed up, with their tables: who has signed in. After a restore everybody does again."""
+LEFT_OUT = {
+    "sessions.session": "django_session",
+    "conversations.signin": "conversations_signin",
+    "conversations.searchable": "conversations_searchable",
+    "conversations.searchstate": "conversations_searchstate",
+}
+"""Models whose rows are not backed up, with their tables: who has signed in, and the search index. After a restore
+everybody signs in again, and `serve` or `manage.py reindex` makes the index anew."""
 
 ROWS = 1000
 """Rows that one query reads or writes."""

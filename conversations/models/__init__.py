@@ -13,6 +13,7 @@ from conversations.models.mention import Mention
 from conversations.models.message import Author, Message
 from conversations.models.news import News
 from conversations.models.reading import Reading
+from conversations.models.searchable import Searchable, SearchState
 from conversations.models.sign_in import SignIn
 from conversations.models.token import Token
 from conversations.models.view import Cursor, SavedView, View
@@ -37,6 +38,8 @@ __all__ = [
     "Origin",
     "Reading",
     "SavedView",
+    "SearchState",
+    "Searchable",
     "SignIn",
     "Token",
     "View",

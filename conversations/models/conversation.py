@@ -459,6 +459,10 @@ class Conversation(models.Model):
         self.save(update_fields=[*names, "updated_at"])
         if "status" in names:
             self.update_label_rows()
+        if "customer_name" in names or "customer_email" in names:
+            from conversations.models.searchable import Searchable
+
+            Searchable.objects.put_names(self)
 
     def update_label_rows(self) -> None:
         """Let the lists of its labels know its status and its last message, after one of them was saved."""
@@ -496,6 +500,11 @@ class Conversation(models.Model):
             self.status = self.Status.OPEN
             self.customer_name = name or self.customer_name
             self.customer_email = email or self.customer_email
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the customer is called: their name and e-mail address."""
+        return self.customer_name, self.customer_email
 
     @property
     def secret_digest(self) -> str:

@@ -92,6 +92,10 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
         )
         entry.save(force_insert=True)
         conversation.last_entry_id = entry.pk
+        if kind == Kind.NOTE:
+            from conversations.models.searchable import Searchable
+
+            Searchable.objects.add(entry.pk, conversation.pk, content)
         return entry
 
 

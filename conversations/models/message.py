@@ -116,6 +116,9 @@ class MessageQuerySet(models.QuerySet["Message"]):
             found.delete()
         else:  # nothing belongs to them, and Django need not look
             found._raw_delete(found.db)
+            from conversations.models.searchable import Searchable
+
+            Searchable.objects.forget([pk for pk, _ in oldest[:most]])
         return len(oldest) > most
 
 

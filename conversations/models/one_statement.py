@@ -10,6 +10,7 @@ from typing import Any
 from conversations.models.conversation import Conversation
 from conversations.models.message import Message
 from conversations.models.prepared import current_connection, prepared_cursor, values_of
+from conversations.models.searchable import WINDOW_BITS, Searchable, different_words
 
 
 def is_possible() -> bool:
@@ -26,7 +27,7 @@ def is_possible() -> bool:
 
 
 def write(message: Message, conversation: Conversation, known: Conversation, names: tuple[str, ...]) -> bool:
-    """INSERT a message and UPDATE these fields of its conversation, if this still is as it was when it was read.
+    """INSERT a message with its words and UPDATE these fields of its conversation, if this still is as it was read.
 
     conversation: with its new values; `last_message_id` and the message's primary key are set here.
     known: the conversation as it was read. If anything of it has changed, nothing is written.
@@ -42,6 +43,9 @@ def write(message: Message, conversation: Conversation, known: Conversation, nam
         known.pk,
         *values_of(known, compared, database),
         *values_of(message, inserted, database),
+        known.pk,
+        found := " ".join(different_words(message.content)),
+        found,
         *values_of(conversation, updated, database),
         known.pk,
     ]
@@ -59,6 +63,8 @@ def write(message: Message, conversation: Conversation, known: Conversation, nam
 @cache
 def _statement(names: tuple[str, ...]) -> tuple[str, list[Any], list[Any], list[Any]]:
     """The statement, and the fields whose values it takes: those to compare, to insert and to update.
+
+    The words are inserted as models/searchable.py does it.
 
     PostgreSQL runs the parts in this order, because each needs the rows of the one before. A conversation that has
     changed since the statement began is compared as it is under the lock.
@@ -81,6 +87,11 @@ def _statement(names: tuple[str, ...]) -> tuple[str, list[Any], list[Any], list[
         written AS (
             INSERT INTO {quote(Message._meta.db_table)} ({", ".join(quote(field.column) for field in inserted)})
             SELECT {typed} FROM locked RETURNING id
+        ),
+        windows AS (SELECT id, to_hex(id >> {WINDOW_BITS}) || '_' AS prefix FROM written),
+        searchable AS (
+            INSERT INTO {quote(Searchable._meta.db_table)} (id, conversation_id, words)
+            SELECT id, %s::bigint, prefix || replace(%s::text, ' ', ' ' || prefix) FROM windows WHERE %s::text <> ''
         )
         UPDATE {table} SET last_message_id = written.id{assignments} FROM written
         WHERE {table}.id = %s RETURNING written.id

@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from conversations.models.attachment import Attachment
 from conversations.models.message import Author, Message
+from conversations.models.searchable import Searchable
 
 
 def remove(removal: Message) -> None:
@@ -18,6 +19,7 @@ def remove(removal: Message) -> None:
     if not messages.filter(pk=pk).update(content="", files=0, removed_id=pk):
         return  # it was deleted meanwhile
     Attachment.objects.filter(message=pk).delete()
+    Searchable.objects.forget([pk])
     if messages.written().last_id() == pk:
         conversation.last_line = ""
     answers = messages.kept().by_agents()

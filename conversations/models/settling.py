@@ -29,6 +29,7 @@ from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import update_all
 from conversations.models.removal import remove
+from conversations.models.searchable import Searchable
 
 logger = logging.getLogger(__name__)
 
@@ -266,6 +267,7 @@ def _drop_deleted(instance: Model) -> None:
 def _copy(tails: Tails) -> None:
     """Insert entries of locked conversations, with few statements."""
     before = [_header(conversation) for conversation, _ in tails]
+    names = [conversation.names if conversation.last_message_id else ("", "") for conversation, _ in tails]
     messages = [_take_in(conversation, entry) for conversation, entries in tails for entry in entries]
     for (conversation, _), header in zip(tails, before, strict=True):
         conversation.has_new_header = _header(conversation) != header
@@ -275,6 +277,10 @@ def _copy(tails: Tails) -> None:
     Message.objects.bulk_create(messages)
     if files := [file for message in messages for file in message.attached]:
         Attachment.objects.bulk_create(files)
+    Searchable.objects.add_all(messages)
+    for (conversation, _), known in zip(tails, names, strict=True):
+        if conversation.names != known:
+            Searchable.objects.put_names(conversation)
     for message in messages:
         if message.is_removal:
             remove(message)
@@ -320,6 +326,8 @@ def _insert(conversation: Conversation, entry: Entry) -> bool:
     _drop_deleted(message)
     message.save(force_insert=True)
     Attachment.objects.bulk_create(message.attached)
+    Searchable.objects.add_message(message, message.attached)
+    Searchable.objects.put_names(conversation)
     if message.is_removal:
         remove(message)
     return True

@@ -20,6 +20,7 @@ from conversations.management import restoring, snapshot
 from conversations.management.archive import FILES, FORMAT, TABLES, ArchiveReader, BrokenArchive, every
 from conversations.management.commands.backup import REPORT_EVERY, content_of, key_digest
 from conversations.management.in_use import InUse, used
+from conversations.models import SearchState
 
 OTHER_KEY = (
     "The SECRET_KEY is not the one of the backup. API tokens are invalid until it is: copy it from the old .env. "
@@ -142,6 +143,7 @@ class Command(BaseCommand):
                 os.sync()
                 restoring.count_on(models)  # migrations write rows, too: a content type for each new model
                 call_command("migrate", verbosity=0, interactive=False)
+                SearchState.begin_anew()
         except BaseException:
             for path in new_files:
                 path.unlink(missing_ok=True)
