@@ -169,8 +169,10 @@ def explain(statement: Statement) -> list[str]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL plan_cache_mode = {mode}; PREPARE statement AS {statement.sql}")
         for _ in range(2):  # the second time from memory
-            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE statement{values}")
-            lines = [row[0] for row in cursor.fetchall()]
+            with transaction.atomic():  # a row can be inserted once
+                cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) EXECUTE statement{values}")
+                lines = [row[0] for row in cursor.fetchall()]
+                transaction.set_rollback(True)
         cursor.execute("DEALLOCATE statement")
         transaction.set_rollback(True)
     return lines
