@@ -194,6 +194,7 @@ LIMITS = {
     "sign-ins as an agent under attack from one network": (2, 900),
     "sign-ins as an agent under attack": (1000, 3600),
     "sign-ins as one agent from a known browser": (6, 900),
+    "previews of one agent": (300, 60),
     "password changes of one agent": (10, 900),
     "password mails of one address": (10, 3600),
     "password mails to one account": (3, 3600),

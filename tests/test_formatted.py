@@ -51,7 +51,7 @@ def test_only_what_agents_write_in_the_inbox_is_formatted(
         "**bot**": False,
         "**typed**": False,
     }
-    assert DeskEntry.objects.get().is_formatted is True
+    assert DeskEntry.objects.get(kind="note").is_formatted is True
     news = News.after(talk.pk, written - 1, 10)
     assert news
     assert [bool(message.is_formatted) for message in news.messages] == [True, False, False]
@@ -288,3 +288,32 @@ def test_the_same_text_is_rendered_once(talk: Conversation, bobs: Page, monkeypa
     page = bubbles(bobs.get(f"/inbox/{talk.pk}/").content.decode())
     monkeypatch.setattr(formatted, "_tools", lambda: 1 / 0)
     assert bubbles(bobs.get(f"/inbox/{talk.pk}/").content.decode()) == page
+
+
+# While it is written
+
+
+def test_the_preview_is_what_the_customer_sees(talk: Conversation, alices: Page, bobs: Page) -> None:
+    text = "**Hi** https://a.example\r\n- a\r\n- b"
+    preview = bobs.post("/inbox/preview/", {"content": text}, headers=HTMX)
+    answer(talk, bobs, text)
+    assert bubbles(preview.content.decode()) == bubbles(alices.get("/chat/").content.decode())[-1:]
+    assert bobs.post("/inbox/preview/", {"content": " \n"}, headers=HTMX).content == b""
+    assert bobs.post("/inbox/preview/", {"content": "x" * (MAX_LENGTH + 1)}, headers=HTMX).status_code == 422
+
+
+def test_only_agents_have_a_preview_and_it_is_limited(mallory: Page, bobs: Page, settings: Any) -> None:
+    assert mallory.post("/inbox/preview/", {"content": "*hi*"}).status_code in {302, 401, 403}
+    settings.RATE_LIMITS, settings.LIMITS = True, {**settings.LIMITS, "previews of one agent": (1, 60)}
+    statuses = [bobs.post("/inbox/preview/", {"content": "*hi*"}, headers=HTMX).status_code for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+@pytest.mark.parametrize("kind", ["messages", "notes"])
+def test_without_javascript_a_button_shows_the_preview(talk: Conversation, bobs: Page, kind: str) -> None:
+    page = bobs.post(f"/inbox/{talk.pk}/{kind}/", {"content": "**Hi** <b>", "preview": "1"}).content.decode()
+    assert '<div class="bubble" dir="auto"><strong>Hi</strong> &lt;b&gt;</div>' in page
+    assert "**Hi** &lt;b&gt;</textarea>" in page
+    assert ('<div id="writing" class="note">' in page) == (kind == "notes")
+    assert not Message.objects.filter(content__startswith="**Hi").exists()
+    assert not DeskEntry.objects.exists()

@@ -49,6 +49,11 @@ WRITING_KEYS = (
     Key((pgettext_lazy("key", "Enter"),), gettext_lazy("Send")),
     Key((pgettext_lazy("key", "Shift + Enter"),), gettext_lazy("Start a new line")),
     Key(("/",), gettext_lazy("Insert a canned reply, at the start of an answer")),
+    Key(("Ctrl+B",), gettext_lazy("Bold")),
+    Key(("Ctrl+I",), gettext_lazy("Italics")),
+    Key(("Ctrl+Shift+8",), pgettext_lazy("formatting", "List")),
+    Key(("Ctrl+E",), pgettext_lazy("formatting", "Code")),
+    Key(("Ctrl+Shift+K",), gettext_lazy("Link")),
 )
 
 

@@ -15,6 +15,7 @@ from redis import RedisError
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
 from conversations.agent import after_closing, canned_replies, customer_details
+from conversations.agent import preview as previews
 from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
@@ -200,8 +201,8 @@ def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
 def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpResponse:
     website = Website.objects.by_id(conversation.website_id)
     files.check_size(request, website)
-    if "insert" in request.POST:  # without JavaScript
-        return _insert_reply(request, conversation)
+    if request.POST.keys() & {"insert", "preview"}:  # without JavaScript
+        return _insert_reply(request, conversation) if "insert" in request.POST else _preview(request, conversation)
     form = AnswerForm(request.POST)
     form.has_files = "files" in request.FILES
     status, sentence = 422, ""
@@ -251,6 +252,16 @@ def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResp
     return _render_page(request, conversation, form=form, error=notice, writes=True)
 
 
+def _preview(request: AgentRequest, conversation: Conversation, *, is_note: bool = False) -> HttpResponse:
+    """The page with the text as its readers will see it, and to be sent. For browsers without JavaScript."""
+    form = MessageForm(request.POST)
+    try:
+        shown, error = previews.show(form["content"].value() or ""), ""
+    except ValueError as refused:
+        shown, error = previews.show(""), str(refused)
+    return _render_page(request, conversation, form=form, error=error, preview=shown, writes=True, is_note=is_note)
+
+
 def _ask_about_answer(
     request: AgentRequest, conversation: Conversation, form: AnswerForm, answer: Message, version: int | None
 ) -> HttpResponse:
@@ -281,6 +292,8 @@ def _ask_about_answer(
 def notes(request: AgentRequest, pk: int) -> HttpResponse:
     """Write a note, which only agents see."""
     conversation = _get_or_404(request, pk, *RELATED)
+    if "preview" in request.POST:
+        return _preview(request, conversation, is_note=True)
     form = NoteForm(request.POST)
     if not form.is_valid():
         return _refused(request, conversation, form, form.first_error(), 422, is_note=True)
@@ -334,6 +347,7 @@ def _render_page(
     *,
     form: MessageForm | None = None,
     error: str = "",
+    preview: str = "",
     asks: bool = False,
     writes: bool = False,
     status: int = 200,
@@ -370,6 +384,7 @@ def _render_page(
         content=form["content"].value() if form else draft.content if draft else "",
         version=draft.version if draft else 0,
         error=error,
+        preview=preview,
         asks=asks,
         writes=writes,
         is_note=is_note,

@@ -50,7 +50,7 @@ PANEL = PreparedTemplate(
     *HEADER_VALUES,
     *("pk", "thread", "details", "read_up_to"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
-    *("note_query", "reply_options", "version"),  # of the composer
+    *("note_query", "reply_options", "version", "preview"),  # of the composer
     *("at", "newer"),
 )
 
@@ -134,6 +134,7 @@ def render_panel(
     content: str,
     version: int,
     error: str,
+    preview: str = "",
     asks: bool = False,
     writes: bool = False,
     is_note: bool,
@@ -148,6 +149,7 @@ def render_panel(
     content: the text of the answer that is being written.
     version: of the agent's draft, 0 for none.
     error: why an answer was not accepted.
+    preview: the text as its readers will see it, for browsers without script that have asked for it.
     asks: whether the agent may send it all the same.
     writes: see templates/conversations/_composer.html. is_note: whether the composer is for a note.
     values: `read_up_to` and `last_seen`, as ids of messages.
@@ -183,6 +185,7 @@ def render_panel(
         "content": content,
         "version": version,
         "error": error,
+        "preview": preview,
         "megabytes": website.attachment_megabytes if website.attachments and not is_note else "",
         # Scripts fetch them.
         "reply_options": render_options(request.agent, conversation) if writes and not is_note else "",

@@ -16,6 +16,7 @@ from conversations.agent import (
     me,
     messages,
     passwords,
+    preview,
     saved_views,
 )
 from conversations.agent.sign_in import SignInView
@@ -27,6 +28,7 @@ urlpatterns = [
     path("changes/", changes.changes, name="changes"),
     path("commands/", commands.commands, name="commands"),
     path("keys/", commands.keys, name="keys"),
+    path("preview/", preview.preview, name="preview"),
     path("undo/", changes.undo_changes, name="undo"),
     path("after-closing/", after_closing.choose, name="after-closing"),
     path("views/", saved_views.save, name="views"),

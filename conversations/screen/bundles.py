@@ -40,6 +40,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "local-time",
         "writing-modes",
         "agent-answer",
+        "format-bar",
         *BOTH,
         "typing-line",
         "who-is-here",

@@ -76,6 +76,11 @@ def render(text: str) -> Formatted:
     return _render_short(text) if len(text) < LONG else _render_long(text)
 
 
+def render_once(text: str) -> Formatted:
+    """The same for a text that is still being written: it is not kept."""
+    return _render(text) if MARK.search(text) else typed(text)
+
+
 def _render(text: str) -> Formatted:
     if sum(1 for _ in MARK.finditer(text)) > MAX_MARKS:
         return typed(text)
