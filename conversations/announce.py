@@ -118,6 +118,11 @@ def announce_note(conversation: Conversation, mentioned: Sequence[int]) -> None:
     _send_after_commit(conversation, _agent_groups(conversation), event)
 
 
+def announce_seen(conversation: Conversation) -> None:
+    """After commit, tell the customer that an agent has seen their last message."""
+    _send_after_commit(conversation, [customer_group(conversation.pk)], _ring(conversation))
+
+
 def announce_renewed_secret(conversation: Conversation) -> None:
     """After commit, have each of the customer's sockets check its access again, and tell the agents.
 

@@ -158,6 +158,13 @@ def test_every_poll_is_answered_anew_if_that_is_switched_off(polls: Polls, door:
 
 HOUR = timedelta(hours=1)
 
+
+def read_with_receipts(talk: Conversation, carol: Agent) -> None:
+    """Read all, on a website that shows customers so."""
+    Website.objects.update(receipts=True)
+    actions.mark_read(conversation=Conversation.objects.get(pk=talk.pk), agent=carol, last=talk.last_message_id)
+
+
 CHANGES: dict[str, Callable[[Conversation, Agent, Agent], object]] = {
     "alice writes": lambda talk, bob, carol: post_message(content="And now?", conversation=talk),
     "bob answers": lambda talk, bob, carol: post_message(content="Hello!", conversation=talk, agent=bob),
@@ -170,6 +177,7 @@ CHANGES: dict[str, Callable[[Conversation, Agent, Agent], object]] = {
     ),
     "carol prioritizes it": lambda talk, bob, carol: actions.prioritize(conversation=talk, priority=2),
     "carol writes a note": lambda talk, bob, carol: actions.write_note(conversation=talk, agent=carol, content="VIP"),
+    "carol reads it": lambda talk, bob, carol: read_with_receipts(talk, carol),
     "alice signs out": lambda talk, bob, carol: actions.renew_secret(conversation=talk),
     "alice is identified": lambda talk, bob, carol: actions.identify(claim=VERA, website=talk.website, current=talk),
 }
@@ -222,9 +230,9 @@ def test_a_poll_is_answered_anew_after_a_change_was_acknowledged_the_second_time
 
 def test_all_actions_that_change_a_conversation_are_tested() -> None:
     names = {name for name in actions.__all__ if name.islower()}
-    assert names - {"reopen", "mark_read", "create_label"} == {
+    assert names - {"reopen", "mark_mentions_read", "mark_seen", "create_label", "take_back"} == {
         *("post_message", "write_note", "close", "take", "assign", "snooze", "label", "prioritize"),
-        *("renew_secret", "identify"),
+        *("renew_secret", "identify", "mark_read"),
     }
 
 

@@ -7,6 +7,7 @@ from conversations.actions.create_label import LabelRefused, create_label
 from conversations.actions.identify import identify
 from conversations.actions.label import label
 from conversations.actions.mark_read import mark_mentions_read, mark_read
+from conversations.actions.mark_seen import mark_seen
 from conversations.actions.post_message import AlreadySent, UnseenAnswer, post_message
 from conversations.actions.prioritize import prioritize
 from conversations.actions.renew_secret import renew_secret
@@ -30,6 +31,7 @@ __all__ = [
     "label",
     "mark_mentions_read",
     "mark_read",
+    "mark_seen",
     "post_message",
     "prioritize",
     "renew_secret",

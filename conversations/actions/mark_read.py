@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from conversations.announce import announce_seen
 from conversations.models import Author, Conversation, Mention, Reading
 from conversations.models.prepared import insert, update
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
     """Store that the agent has read up to the row with the id `last`, and what mentions them there.
 
-    It never goes back, nor past the last message.
+    It never goes back, nor past the last message. The customer sees it where the website shows receipts.
     """
+    known = conversation
     mark_mentions_read(conversation=conversation, agent=agent, last=last)
     last = min(last, conversation.last_message_id)
     reading = Reading.objects.of(agent, conversation.pk)
@@ -35,6 +37,9 @@ def mark_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:
             update(reading, "last_message_id", "customer_messages")
         else:
             insert(reading)
+        if last == conversation.last_message_id and conversation.may_be_seen(Author.CUSTOMER) and known.shows_receipts:
+            conversation.see()
+            announce_seen(conversation)
 
 
 def mark_mentions_read(*, conversation: Conversation, agent: "Agent", last: int) -> None:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.utils import timezone, translation
 
-from conversations.models import Contact, Conversation, Website
+from conversations.models import Author, Contact, Conversation, Website
 from conversations.presence.visitor import Visitor
 from conversations.screen.avatars import Avatar
 
@@ -65,7 +65,9 @@ def state_version(conversation: Conversation, seen: Visitor | None) -> str:
 
     `seen` is what the customer's browser has reported.
     """
-    return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}"
+    is_seen = conversation.is_seen and conversation.last_author == Author.AGENT
+    receipt = f" {conversation.seen_id}" if is_seen else ""
+    return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}{receipt}"
 
 
 @lru_cache(maxsize=1000)

@@ -18,7 +18,7 @@ from conversations.agent.canned_replies import render_options
 from conversations.agent.chips import chips_of, render_chips
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name
-from conversations.models import Conversation
+from conversations.models import Author, Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Bubble, ShownRow
@@ -52,7 +52,15 @@ PANEL = PreparedTemplate(
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
     *("note_query", "reply_options", "version", "preview"),  # of the composer
     *("at", "newer"),
+    "receipt",  # as HTML
 )
+RECEIPT = PreparedTemplate("agent/_receipt.html", "moment", "time")
+
+
+class ReceiptKind(NamedTuple):
+    """What decides how the line looks that says when the customer has seen the last answer."""
+
+    is_apart: bool
 
 
 class HeaderKind(NamedTuple):
@@ -108,7 +116,14 @@ def render_header(request: AgentRequest, conversation: Conversation, notice: str
     """The header: assignee and status, with the buttons that change them, and a notice below."""
     values = _header_values(request, conversation, visitor.get(conversation.pk))
     kind = HeaderKind(conversation.is_open, _is_mine(request, conversation), conversation.priority)
-    return HEADER.render(kind, values | {"notice": notice})
+    return HEADER.render(kind, values | {"notice": notice}) + _receipt(conversation, is_apart=True)
+
+
+def _receipt(conversation: Conversation, *, is_apart: bool = False) -> SafeString:
+    """The line below the messages: when the customer has seen the last answer. `is_apart`: it replaces the page's."""
+    seen_at = conversation.receipt(Author.AGENT)
+    values = {"moment": seen_at.isoformat(), "time": f"{seen_at:%H:%M}"} if seen_at else {"moment": "", "time": ""}
+    return RECEIPT.render(ReceiptKind(is_apart), values)
 
 
 def render_details(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> SafeString:
@@ -197,6 +212,7 @@ def render_panel(
         "newer": newer or "",
         "thread": render_to_string("conversations/_older.html", thread),
         "details": render_details(request, conversation, seen),
+        "receipt": _receipt(conversation) if before is None else "",
     }
     return PANEL.render(kind, header | composer | more | values)
 

@@ -26,7 +26,11 @@ from conversations.screen.bundles import Asset, accepted_encoding, javascript, m
 from conversations.threshold.origin import own_origin
 
 SCRIPTS = ("htmx-config", "chat-keeper", "door-bell", "local-time", "message-list", "chat-composer", "composing-keys")
-MODULES = {"chat-secret": ("chat-secret",), "chat-seldom": ("chat-seldom",), "chat-live": ("typing-line", "chat-live")}
+MODULES = {
+    "chat-secret": ("chat-secret",),
+    "chat-seldom": ("chat-seldom",),
+    "chat-live": ("seen-line", "typing-line", "chat-live"),
+}
 """The modules, and the scripts that each consists of."""
 
 FIVE_MINUTES = 300  # seconds

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -12,11 +13,12 @@ from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from redis import RedisError
 
-from conversations.actions import AlreadySent, post_message
+from conversations.actions import AlreadySent, mark_seen, post_message
 from conversations.customer import assets
 from conversations.customer.customer_request import CustomerRequest, customer_view
 from conversations.customer.welcome import Welcome
-from conversations.models import Attachment, Conversation, News
+from conversations.models import Attachment, Author, Conversation, News
+from conversations.models.optional_write import optional_write
 from conversations.models.recipients import recipients
 from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
@@ -30,10 +32,12 @@ from conversations.screen.paging import (
     latest_page,
     message_accepted,
     newer_page,
+    parse_number,
     query_number,
     restored_page,
 )
 from conversations.threshold import identity, limits
+from conversations.threshold.origin import is_cross_origin
 
 
 @assets.compressed
@@ -77,7 +81,7 @@ def messages(customer: CustomerRequest) -> HttpResponse:
         mark_empty(response, news.conversation_id)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
-    elif news.status and request.GET.get("state", news.status).partition(" ")[0] != news.status:
+    elif news.status and _has_other_state(request.GET.get("state"), news):
         response["HX-Trigger"] = "state"
     return response
 
@@ -88,7 +92,7 @@ def _shows_another_conversation(customer: CustomerRequest, parameters: QueryDict
     This happens after somebody has signed in or out in another tab. Messages of one conversation must never be added
     below those of another.
     """
-    shown = parameters.get("state", "").partition(" ")[2]
+    shown = "".join(parameters.get("state", "").split(" ")[1:2])
     if pk is None:
         return bool(shown) and customer.secret is None  # a secret without a conversation was renewed
     if shown in {"", str(pk)}:
@@ -118,13 +122,46 @@ def _secret_renewed() -> HttpResponse:
 
 
 def _shown_state(conversation: Conversation | None) -> str:
-    return f"{conversation.status} {conversation.pk}" if conversation else ""
+    """The status, the primary key and, if an agent has seen the customer's last message, its id."""
+    if conversation is None:
+        return ""
+    is_seen = conversation.is_seen and conversation.last_author == Author.CUSTOMER
+    return f"{conversation.status} {conversation.pk}" + (f" {conversation.seen_id}" if is_seen else "")
 
 
-@require_safe
+def _state_context(customer: CustomerRequest) -> dict[str, Any]:
+    """What `_state.html` needs besides the website, the conversation and the URLs of modules."""
+    conversation, receipt, unseen = customer.conversation, None, None
+    if conversation and customer.website.receipts:
+        receipt = conversation.receipt(Author.CUSTOMER)
+        unseen = conversation.last_message_id if conversation.may_be_seen(Author.AGENT) else None
+    return {
+        "shown_state": _shown_state(conversation),
+        "receipt": receipt,
+        "seen_url": f"{customer.url('state')}{'&' if customer.query else '?'}seen={unseen}" if unseen else "",
+    }
+
+
+def _has_other_state(shown: str | None, news: News) -> bool:
+    """Whether a page that shows this state must fetch another one."""
+    if shown is None:
+        return False
+    status, _pk, receipt = [*shown.split(" "), "", ""][:3]
+    return status != news.status or (news.receipt is not None and receipt != str(news.receipt or ""))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
 @customer_view
 def state(customer: CustomerRequest) -> HttpResponse:
-    """The notice above the composer that the chat is closed."""
+    """The notices above the composer: that the chat is closed, or when an agent has seen the last message.
+
+    POST `seen`: the customer has seen the message with this id, in a visible page. GET with `seen` is the same for
+    browsers without JavaScript, which fetch it as a picture of the page.
+    """
+    request = customer.request
+    seen = parse_number((request.POST if request.method == "POST" else request.GET).get("seen", ""))
+    if request.method == "POST" or seen is not None:
+        return _seen(customer, seen)
     pk = customer.conversation.pk if customer.conversation else None
     if _shows_another_conversation(customer, customer.request.GET, pk):
         return _conversation_changed()
@@ -135,9 +172,19 @@ def state(customer: CustomerRequest) -> HttpResponse:
         **assets.urls(customer.website),
         "website": customer.website,
         "conversation": customer.conversation,
-        "shown_state": _shown_state(customer.conversation),
+        **_state_context(customer),
     }
     return render(customer.request, "customer/_state.html", context)
+
+
+def _seen(customer: CustomerRequest, last: int | None) -> HttpResponse:
+    if last is None:
+        return HttpResponse("seen is the id of a message.", status=422, content_type="text/plain")
+    if customer.conversation and not is_cross_origin(customer.request):
+        catch_up(customer.conversation)
+        with optional_write("that a customer has seen a message"), suppress(Conversation.DoesNotExist):
+            mark_seen(conversation=customer.conversation, last=last)
+    return HttpResponse(status=204)
 
 
 @require_safe
@@ -260,7 +307,7 @@ def _page(
         "standalone_url": customer.path("chat") + customer.standalone_query,
         "earlier": customer.earlier,
         "conversation": conversation,
-        "shown_state": _shown_state(conversation),
+        **_state_context(customer),
         "thread": render_messages(shown),
         "older": older,
         "before": before,

@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from redis import RedisError
 
 from conversations import message_log
-from conversations.models.prepared import current_connection, prepared, prepared_counts
+from conversations.models.prepared import current_connection, prepared, prepared_counts, update
 from conversations.models.remembered import CONTENT, SECRET
 from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
 
@@ -415,6 +415,9 @@ class Conversation(models.Model):
     last_entry_id = models.BigIntegerField(null=True, editable=False)
     # When a message, the status, the assignee or the customer changed last; None until then in earlier conversations.
     updated_at = models.DateTimeField(null=True, editable=False)
+    # Its last message, if the other side has seen it, and since when; only where the website shows receipts.
+    seen_id = models.BigIntegerField(null=True, editable=False)
+    seen_at = models.DateTimeField(null=True, editable=False)
     # Since when the customer waits for an answer: their first message that nobody has answered, or None.
     waiting_since = models.DateTimeField(null=True, editable=False)
     # Until then it is not among the open ones. It comes back because lists compare this with the time.
@@ -505,6 +508,33 @@ class Conversation(models.Model):
     def names(self) -> tuple[str, str]:
         """What the customer is called: their name and e-mail address."""
         return self.customer_name, self.customer_email
+
+    @property
+    def shows_receipts(self) -> bool:
+        """Whether each side sees when the other one has seen its last message."""
+        if "website" in self._state.fields_cache:
+            return self.website.receipts
+        from conversations.models.website import Website
+
+        return Website.objects.by_id(self.website_id).receipts
+
+    def may_be_seen(self, author: str) -> bool:
+        """Whether the last message is of this side, and the other one has not seen it yet."""
+        return self.last_author == author and not self.is_seen
+
+    def see(self) -> None:
+        """Save that the other side has seen the last message, now. The conversation is locked."""
+        self.seen_id, self.seen_at = self.last_message_id, timezone.now()
+        update(self, "seen_id", "seen_at")
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the other side has seen the last message, where the website shows receipts."""
+        return self.seen_id is not None and self.seen_id == self.last_message_id
+
+    def receipt(self, author: str) -> datetime | None:
+        """When the last message was seen, if it is of this side and the website shows receipts."""
+        return self.seen_at if self.is_seen and self.last_author == author and self.shows_receipts else None
 
     @property
     def secret_digest(self) -> str:

@@ -24,6 +24,7 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 # conversation by itself: from a join with its row, databases would read and sort all messages above the lowest.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
+           CASE WHEN c.last_author = 'CUS' AND c.seen_id = c.last_message_id THEN c.seen_id END,
            m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.removed_id, m.agent_id,
            u.first_name, u.last_name, u.username, p.picture
     FROM conversations_conversation c
@@ -46,10 +47,11 @@ ON_WEBSITE = QUERY.format(
 )
 UUID = Conversation._meta.get_field("uuid")
 
-Found = tuple[int, str, int, int | None, list[Any]] | None
-"""A conversation's primary key, status, last ids of messages and of what agents see, and the rows of its messages."""
+Found = tuple[int, str, int, int | None, int | None, list[Any]] | None
+"""A conversation's primary key, status, last ids of messages and of what agents see, the last id again if the last
+message is the customer's and an agent has seen it, and the rows of its messages."""
 
-FIRST = 4
+FIRST = 5
 """The number of a message's first column."""
 
 NO_TAIL = message_log.Tail(0, 0, [])
@@ -71,6 +73,8 @@ class News:
     is_restored: bool = False
     # The id of the newest note or activity: models/desk_news.py adds them for agents.
     last_entry_id: int = 0
+    # The last message's id if it is the customer's and an agent has seen it, otherwise 0; None if that is not known.
+    receipt: int | None = None
 
     @classmethod
     def after(
@@ -122,16 +126,17 @@ class News:
         tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset and reads_log else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
             found = cls._read(key, website, lowest, limit, offset, has_removals) or found
-        pk, status, last, last_entry, rows = found
+        pk, status, last, last_entry, seen, rows = found
         last_entry = last_entry or 0
         more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
         removals = [message for message in more if message.is_removal]
         more = more if has_removals else [message for message in more if not message.is_removal]
         last = max(last, tail.last) if tail and tail.entries else last
+        receipt = last if seen == last else 0
         first_id, last_id = (rows[0][FIRST], rows[-1][FIRST]) if rows else (more[0].pk if more else None, None)
         is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
-            return cls(pk, status, last, [], is_restored=is_restored, last_entry_id=last_entry)
+            return cls(pk, status, last, [], None, is_restored, last_entry, receipt)
         messages = [_message(row) for row in rows]
         erase_removed([*messages, *more, *removals])
         messages = prefetch_files(messages) + more
@@ -140,7 +145,7 @@ class News:
         if previous_id is None:
             return cls(pk, status, last, messages)
         previous = messages.pop(0) if first_id == previous_id else None
-        return cls(pk, status, last, messages[: limit - 1], previous, is_restored, last_entry)
+        return cls(pk, status, last, messages[: limit - 1], previous, is_restored, last_entry, receipt)
 
     @classmethod
     def _without_sql(
@@ -214,7 +219,9 @@ class News:
         return (*rows[0][:FIRST], rows if rows[0][FIRST] is not None else [])
 
 
-def _tail(found: tuple[int, str, int, int | None, list[Any]], lowest: int, most: int) -> message_log.Tail | None:
+def _tail(
+    found: tuple[int, str, int, int | None, int | None, list[Any]], lowest: int, most: int
+) -> message_log.Tail | None:
     """What the log has from the id `lowest` on, and SQL, where the conversation was found, has not.
 
     None if Redis does not answer.

@@ -238,6 +238,12 @@ class Website(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(100)],
         help_text=_("The largest size of one file, 1 to 100 MB."),
     )
+    receipts = models.BooleanField(
+        _("read receipts"),
+        default=False,
+        db_default=False,
+        help_text=_("Customers and agents see when the other side has seen their last message."),
+    )
     peek = models.BooleanField(
         _("show what customers type"),
         default=False,

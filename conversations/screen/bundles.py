@@ -42,6 +42,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "agent-answer",
         "format-bar",
         *BOTH,
+        "seen-line",
         "typing-line",
         "who-is-here",
         "time-ago",

@@ -1,6 +1,6 @@
 """Who types and who looks, on the screens of alice, bob and carol."""
 
-from typing import Any
+import re
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -79,13 +79,18 @@ def test_all_see_who_types_and_who_looks(trio: tuple[Customer, Agent, Agent]) ->
     expect(desk_line(carol)).to_have_text("")
 
 
-def test_the_peek_is_shown_to_who_looks(people: People, server: Server, sites: Any) -> None:
-    server.manage("addwebsite", "Peeks", "--key", "peeks")
-    server.manage(
-        "shell", "-c", "from conversations.models import Website\nWebsite.objects.filter(key='peeks').update(peek=True)"
-    )
+@pytest.fixture(scope="module")
+def open_house(server: Server) -> str:
+    """The chat of a website that shows receipts, and agents what customers type."""
+    server.manage("addwebsite", "Open house", "--key", "house")
+    change = "Website.objects.filter(key='house').update(peek=True, receipts=True)"
+    server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    return "/chat/house/"
+
+
+def test_the_peek_is_shown_to_who_looks(people: People, open_house: str) -> None:
     name, alice, bob = unique_name(), people.customer(), people.agent("bob")
-    alice.goes("/chat/peeks/")
+    alice.goes(open_house)
     expect(alice.page.locator("#peeked")).to_have_text("We can see what you write before you send it.")
     alice.introduces_herself(name)
     alice.says("Hello?")
@@ -97,3 +102,46 @@ def test_the_peek_is_shown_to_who_looks(people: People, server: Server, sites: A
     alice.field.press("Enter")
     bob.sees("half a <b>thought")
     expect(peek).to_be_hidden()
+
+
+def test_each_side_sees_that_the_other_has_seen_it(people: People, open_house: str) -> None:
+    name, alice, bob = unique_name(), people.customer(), people.agent("bob")
+    alice.goes(open_house)
+    alice.introduces_herself(name)
+    alice.says("Hello?")
+    hers, his = alice.page.locator("seen-line"), bob.page.locator("seen-line")
+    expect(hers).to_have_count(0)
+    bob.opens(name)
+    expect(hers).to_have_text(re.compile(r"^Seen \d"))
+    bob.answers("Hi!")
+    alice.sees("Hi!")
+    expect(hers).to_have_count(0)
+    expect(his).to_have_text(re.compile(r"^Reply seen \d"))
+    bob.reloads()
+    expect(his).to_have_text(re.compile(r"^Reply seen \d"))
+    alice.page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })")
+    bob.answers("Are you there?")
+    expect(his).to_have_text("")
+    alice.sees("Are you there?")
+    alice.page.wait_for_timeout(700)  # longer than the glance for which a message must be shown
+    expect(his).to_have_text("")
+    alice.page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(his).to_have_text(re.compile(r"^Reply seen \d"))
+    alice.says("Yes")
+    bob.sees("Yes")
+    expect(his).to_have_text("")
+    expect(hers).to_have_text(re.compile(r"^Seen \d"))
+
+
+def test_without_javascript_receipts_are_on_the_page(people: People, open_house: str) -> None:
+    name, alice = unique_name(), people.customer(java_script_enabled=False)
+    alice.goes(f"{open_house}?write=1")
+    alice.introduces_herself(name)
+    alice.page.locator("#content").fill("Hello?")
+    alice.page.locator(".send").click()
+    bob = people.agent("bob")
+    bob.opens(name)
+    bob.answers("Hi!")
+    expect(bob.pending).to_have_count(0)
+    alice.goes(open_house)
+    expect(bob.page.locator("seen-line")).to_have_text(re.compile(r"^Reply seen \d"))
