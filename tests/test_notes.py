@@ -91,7 +91,7 @@ def test_a_page_that_grew_by_polls_is_a_fresh_page(talk: Conversation, bob: Any,
         shown = grown(shown, bobs.get(f"{path}messages/?since={last}", headers=HTMX))
 
     kinds: list[Callable[[Conversation], Any]] = [
-        lambda talk: note(talk, bob, "a note"),
+        lambda talk: note(talk, bob, "a note for @carol, @bob and @nobody"),
         lambda talk: actions.post_message(content="a question", conversation=talk),
         lambda talk: (actions.close if talk.is_open else actions.reopen)(conversation=talk, by=bob),
         lambda talk: actions.post_message(content="an answer", conversation=talk, agent=bob),
@@ -101,9 +101,14 @@ def test_a_page_that_grew_by_polls_is_a_fresh_page(talk: Conversation, bob: Any,
         kinds[number % 5](Conversation.objects.get(pk=talk.pk))
         if number % 3 == 2:
             poll()
+    for number in range(7):  # several in a row, which the page folds
+        kinds[2](Conversation.objects.get(pk=talk.pk))
+        if number % 3:
+            poll()
     poll()
     assert shown == html_rows(bobs.get(path))
-    assert len(shown) == 41
+    assert len(shown) == 48
+    assert sum('class="mention to-you">@bob<' in row for row in shown) == 8
     assert sum("removed" in row for row in shown) == 8
 
 

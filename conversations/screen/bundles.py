@@ -47,6 +47,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "who-is-here",
         "time-ago",
         "read-mark",
+        "activity-folds",
         "new-line",
         "found-message",
         "inbox-list",

@@ -3,7 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.people import Api, People, unique_name
+from tests.browser.people import Api, People, eventually, unique_name
+from tests.browser.test_accessibility import TOUCH, found_by_axe
 
 pytestmark = pytest.mark.browser
 
@@ -36,3 +37,56 @@ def test_a_conversation_opens_where_its_reader_has_stopped(people: People, api: 
     jump.click()
     expect(jump).to_be_hidden()
     expect(line).to_have_count(1)
+
+
+SHOWN = """() => [...document.querySelectorAll("#messages > li")].filter((row) => row.offsetParent).map(
+    (row) => row.querySelector(".bubble, .what").textContent + (row.querySelector("button")?.textContent ?? ""))"""
+
+
+def test_three_changes_in_a_row_are_one_line(people: People, api: Api) -> None:
+    name = unique_name()
+    uuid = api.start_conversation("Hello?", name=name)
+    bob, carol = people.agent("bob", **TOUCH), people.agent("carol")
+    bob.opens(name)
+    pk = carol.opens(name)
+    fold = carol.page.locator(".activity-fold button")
+
+    def sees(*rows: str) -> None:
+        eventually(carol.page, lambda: carol.page.evaluate(SHOWN) == list(rows), f"the thread shows {rows}")
+
+    bob.takes()
+    bob.closes()
+    expect(carol.page.locator("#messages .activity")).to_have_count(2)
+    sees("Hello?", "bob took the conversation", "bob closed the conversation")
+    bob.reopens()
+    sees("Hello?", "bob reopened the conversationChanges: 3")
+    bob.closes()
+    sees("Hello?", "bob closed the conversationChanges: 4")
+    fold.focus()
+    fold.press("Enter")
+    expect(fold).to_have_attribute("aria-expanded", "true")
+    bob.reopens()
+    expect(fold).to_have_text("Changes: 5")
+    expect(carol.page.locator("#messages > li:visible")).to_have_count(7)
+    expect(carol.page.locator("#messages > li:visible").last).to_contain_text("bob reopened the conversation")
+    expect(fold).to_be_focused()
+    fold.press("Space")
+    sees("Hello?", "bob reopened the conversationChanges: 5")
+    api.post("Thanks", uuid)
+    bob.closes()
+    bob.sees("Thanks")
+    sees("Hello?", "bob reopened the conversationChanges: 5", "Thanks", "bob closed the conversation")
+    carol.goes(f"/inbox/{pk}/")
+    expect(fold).to_have_count(1)
+    sees("Hello?", "bob reopened the conversationChanges: 5", "Thanks", "bob closed the conversation")
+    assert found_by_axe(bob.page) == []
+
+
+def test_without_scripts_every_change_is_shown(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    bob = people.agent("bob", java_script_enabled=False)
+    bob.row(name).click()
+    for button in ("Assign to me", "Close", "Reopen"):
+        bob.page.get_by_role("button", name=button, exact=True).click()
+    expect(bob.page.locator(".activity:visible")).to_have_count(3)
