@@ -6,7 +6,8 @@ APPEND = (
     ADD_CHANGE
     + """
     local token, writer, number, known, at, entry = unpack(ARGV, 1, 6)
-    local uuid, website, contact, is_locked, seconds, changes_seconds, run, removed, erased = unpack(ARGV, 7)
+    local uuid, website, contact, is_locked, seconds, changes_seconds, run = unpack(ARGV, 7)
+    local removed, erased, removed_seconds = unpack(ARGV, 14)
     local sent = redis.call('GET', '{log}:sent:' .. token)
     if sent then
         redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
@@ -38,6 +39,7 @@ APPEND = (
             end
         end
         redis.call('XDEL', '{log}:entries', removed .. '-0')
+        redis.call('SET', '{log}:removed:' .. number, id, 'EX', removed_seconds)
     end
     redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
     redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)

@@ -11,6 +11,7 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:h:NUMBER           last, at: the id and the date of its last message; uuid, website, contact: of the
                              conversation
     {log}:u:UUID             the number of a conversation in which somebody has written
+    {log}:removed:NUMBER     the id of the last removal in a conversation
     {log}:sent:TOKEN         the id, the conversation and the writer of a message: a retry is found by it
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:found, {log}:lost  the last id that this Redis had when it was started or took over, and the last one that
@@ -68,6 +69,9 @@ KEPT_SECONDS = 3600
 
 RETRY_SECONDS = 7 * 24 * 3600
 """How long a retry of a message is found here. After that SQL finds it."""
+
+REMOVED_SECONDS = 1800
+"""How long it is known that a message was taken back: what is older is not remembered (models/remembered.py)."""
 
 OWN_RETRY_SECONDS = 60
 """The same for a message without a client_id: only the client of Redis tries it again, at once."""
@@ -212,7 +216,7 @@ def append(
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
     arguments += ["locked" if is_locked else "", seconds, SECONDS, Run.id]
-    arguments += [removed or "", erased.text if erased else ""]
+    arguments += [removed or "", erased.text if erased else "", REMOVED_SECONDS]
     kind, *found = _run_on_replicas(APPEND, arguments)
     if kind == 3:
         raise SecretRenewed
@@ -324,6 +328,14 @@ def known(conversation: int) -> dict[str, str]:
     """What the log knows of a conversation: last, uuid, website and contact; {} for none. Raises redis.RedisError."""
     found: dict[str, str] = client().hgetall(f"{{log}}:h:{conversation}")
     return found
+
+
+def removals(conversations: Sequence[int]) -> list[int]:
+    """The ids of the last removals in these conversations, 0 for none lately. Raises redis.RedisError."""
+    if not conversations:
+        return []
+    found: Any = client().mget([f"{{log}}:removed:{number}" for number in conversations])
+    return [int(pk or 0) for pk in found]
 
 
 def numbers_of(uuids: Sequence[UUID]) -> list[int]:

@@ -158,15 +158,18 @@ def test_a_message_is_in_a_file_of_its_day_with_the_documented_columns(log: Any,
     says(log, 44, "still yesterday in New York", conversation=8, at="2026-11-26T23:30:00-05:00")
     write(log, tmp_path)
     says(log, 45, "late", at="2026-11-26T23:59:59.999999+00:00")
+    says(log, 46, "", author="AGE", agent=5, removed=43)
     write(log, tmp_path)
     common = {"conversation": 7, "website": 1, "author": "customer", "agent": None, "files": 0, "is_first": False}
+    common["removes"] = None
     assert rows_of(tmp_path) == {
         f"day=2026-11-26/part-000000000043.{suffix}": [
             {**common, "id": 41, "at": MORNING, "content": "Hello 👋\n“you”\0", "is_first": True},
             {**common, "id": 43, "at": MORNING, "content": "", "author": "agent", "agent": 5, "files": 2},
         ],
-        f"day=2026-11-26/part-000000000045.{suffix}": [
-            {**common, "id": 45, "at": datetime(2026, 11, 26, 23, 59, 59, 999999, UTC), "content": "late"}
+        f"day=2026-11-26/part-000000000046.{suffix}": [
+            {**common, "id": 45, "at": datetime(2026, 11, 26, 23, 59, 59, 999999, UTC), "content": "late"},
+            {**common, "id": 46, "at": MORNING, "content": "", "author": "removal", "agent": 5, "removes": 43},
         ],
         f"day=2026-11-27/part-000000000044.{suffix}": [
             {
@@ -499,6 +502,7 @@ def test_the_documented_query_finds_the_times_of_first_answers(log: Any, tmp_pat
     says(log, 48, conversation=9, at="2026-11-26T23:59:30+00:00", website=2, starts=True)
     says(log, 49, conversation=9, at="2026-11-27T00:00:00.4+00:00", website=2, **agent)
     says(log, 50, conversation=10, at="2026-11-27T10:00:00+00:00", starts=True)  # nobody answers
+    says(log, 51, "", conversation=10, at="2026-11-27T10:01:00+00:00", removed=49, **agent)
     write(log, tmp_path)
     days = duckdb.sql(documented("WITH", tmp_path, suffix)).fetchall()
     assert [(str(day), *values) for day, *values in days] == [

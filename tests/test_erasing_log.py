@@ -1,5 +1,6 @@
 """What is deleted in SQL is deleted in the message log, however it is deleted."""
 
+import importlib
 from collections.abc import Callable
 from datetime import timedelta
 from types import ModuleType
@@ -14,7 +15,7 @@ from conversations import actions
 from conversations.actions.delete_expired_conversations import delete_expired_conversations
 from conversations.actions.replicate import Replicator
 from conversations.message_log import ENTRIES
-from conversations.models import Conversation, Message, Website
+from conversations.models import Agent, Conversation, Message, Website
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -111,3 +112,50 @@ def test_a_message_that_is_deleted_in_the_admin_is_deleted_in_the_log(
     assert secrets_in(message_log) == [message_log.DEAD, ENTRIES]  # of the dead letter, which is no message in SQL
     Replicator(lambda: False).step()
     assert list(Message.objects.values_list("content", flat=True)) == ["It stays"]
+
+
+def everything(log: ModuleType) -> str:
+    """All that the log has in streams, and the database in tables of messages and conversations."""
+    streams = [log.client().xrange(key) for key in sorted(log.client().scan_iter("{log}:*", _type="stream"))]
+    return str([*streams, *Message.objects.values(), *Conversation.objects.values()])
+
+
+def test_a_message_that_was_taken_back_is_erased_in_the_log(
+    message_log: ModuleType, talk: Conversation, bob: Agent
+) -> None:
+    mine = actions.post_message(content="I was wrong", conversation=talk, agent=bob)
+    actions.post_message(content="It stays", conversation=talk)
+    before = message_log.newest(talk.pk, 10)
+    assert everything(message_log).count("I was wrong") == 2
+    actions.take_back(conversation=talk, pk=mine.pk, by=bob)
+    assert "I was wrong" not in everything(message_log)
+    *after, removal = message_log.newest(talk.pk, 10)
+    assert [(entry.id, entry.follows) for entry in after] == [(entry.id, entry.follows) for entry in before]
+    assert (removal.follows, removal.values["removed"]) == (after[-1].id, mine.pk)
+    assert message_log.client().xrange(ENTRIES)[-1][0] == f"{removal.id}-0", "analysis learns it"
+    Replicator(lambda: False).step()
+    assert list(talk.messages.order_by("pk").values_list("content", "removed_id"))[-3:] == [
+        ("", mine.pk),
+        ("It stays", None),
+        ("", mine.pk),
+    ]
+
+
+def test_a_removal_that_only_the_log_has_is_made_up_for(
+    message_log: ModuleType, talk: Conversation, bob: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = actions.post_message(content="I was wrong", conversation=talk, agent=bob)
+
+    def killed(_conversation: Conversation) -> None:
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("conversations.actions.take_back")
+    monkeypatch.setattr(module, "settle_locked", killed)
+    with pytest.raises(KeyboardInterrupt):
+        actions.take_back(conversation=talk, pk=mine.pk, by=bob)
+    assert not Message.objects.filter(removed_id=mine.pk, pk__gt=mine.pk)
+    Replicator(lambda: False).step()
+    monkeypatch.undo()
+    assert actions.take_back(conversation=talk, pk=mine.pk, by=bob).is_removed
+    assert Message.objects.filter(removed_id=mine.pk).count() == 2
+    assert "I was wrong" not in everything(message_log)

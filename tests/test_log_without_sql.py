@@ -201,3 +201,26 @@ def test_nobody_skips_what_a_copy_of_redis_lacks_and_only_sql_has(
         assert new_on(alice, "/chat/messages/", lost) == ["c"]
         assert texts(alice.get("/chat/")) == ["c"]
     assert new_on(alice, "/chat/messages/", since) == ["a", "b", "c"]
+
+
+def test_what_was_taken_back_is_shown_to_nobody_without_the_database(
+    message_log: ModuleType, talk: Conversation, bob: Agent, alice: Page, bobs: Page
+) -> None:
+    """Not by the list, which shows what was read before, either."""
+    assert "how can I help" in bobs.htmx("/inbox/list/").content.decode()
+    answer = Message.objects.get(agent=bob)
+    actions.post_message(content="Another one", conversation=talk, agent=bob)
+    before, last = talk.messages.order_by("pk")[0].pk, answer.pk
+    actions.take_back(conversation=talk, pk=answer.pk, by=bob)
+    with database_away():
+        assert "how can I help" not in bobs.htmx("/inbox/list/").content.decode()
+        assert new_on(alice, "/chat/messages/", before)[0] == "Message removed"
+        again = alice.htmx(f"/chat/messages/?since={last}").content.decode()
+        assert f'id="message-{last}"' in again
+        assert 'hx-swap-oob="true"' in again
+        assert "Message removed" in again
+        assert texts(alice.get("/chat/"))[1] == "Message removed"
+        response = bobs.htmx(f"/inbox/{talk.pk}/messages/{last + 1}/", {})
+        assert response.status_code == 503
+        assert response["Retry-After"]
+        assert "Please try again" in response.content.decode()

@@ -51,6 +51,7 @@ LONGEST_PAUSE = 30
 """Seconds between two tries while Redis or the disk fails. The first pause is a second."""
 
 AUTHORS = {"CUS": "customer", "AGE": "agent"}
+REMOVAL = "removal"
 
 NAME = re.compile(r"part-(\d+)\.(?:parquet|jsonl\.gz)")
 
@@ -79,11 +80,12 @@ class Row(NamedTuple):
     conversation: int  # its number
     website: int
     at: datetime  # UTC
-    author: str  # "customer" or "agent"
+    author: str  # "customer", "agent", or "removal": an agent has taken the message `removes` back
     agent: int | None
     content: str
     files: int  # how many
     is_first: bool  # of the conversation
+    removes: int | None  # the id of an earlier message, whose text must not be used any more
 
 
 class DeletedEntry(Exception):
@@ -335,17 +337,19 @@ def _row(entry_id: str, fields: dict[str, str]) -> Row:
     at = datetime.fromisoformat(entry["at"])
     if at.tzinfo is None or not isinstance(entry["files"], list):
         raise ValueError("no time zone, or no files")
+    removes = entry.get("removed")
     entry["content"].encode()  # raises an error if the text is not valid Unicode, which no file could have
     return Row(
         id=_id(int(number)),
         conversation=_id(int(fields["conversation"])),
         website=_id(entry["website"]),
         at=at.astimezone(UTC),
-        author=AUTHORS[entry["author"]],
+        author=REMOVAL if removes else AUTHORS[entry["author"]],
         agent=None if entry["agent"] is None else _id(entry["agent"]),
         content=entry["content"],
         files=len(entry["files"]),
         is_first=bool(entry.get("new")),
+        removes=_id(removes) if removes else None,
     )
 
 
@@ -381,6 +385,7 @@ def _parquet() -> Encode:
             ("content", pa.string()),
             ("files", pa.int32()),
             ("is_first", pa.bool_()),
+            ("removes", pa.int64()),
         ]
     )
 

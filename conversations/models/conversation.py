@@ -23,7 +23,7 @@ from redis import RedisError
 
 from conversations import message_log
 from conversations.models.prepared import current_connection, prepared, prepared_counts, update
-from conversations.models.remembered import CONTENT, SECRET
+from conversations.models.remembered import CONTENT, SECRET, memory
 from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
 
 if TYPE_CHECKING:
@@ -331,7 +331,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             values[prepare(MOMENT, database)] = prepare(after.moment, database)
         key = ("inbox", most, view.shape, after is not None)
         rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
-        return [InboxEntry._make(row) for row in rows]
+        entries = [InboxEntry._make(row) for row in rows]
+        return entries if memory.away_since is None else _without_removed_lines(entries)
 
     def visible_ids(self, pks: Collection[int]) -> list[int]:
         """Which of these conversations are among them, in the order of their ids."""
@@ -578,6 +579,18 @@ class Conversation(models.Model):
             return []
         others = Conversation.objects.filter(contact_id=self.contact_id).exclude(pk=self.pk)
         return list(others.newest_first()[:most])
+
+
+def _without_removed_lines(entries: list[InboxEntry]) -> list[InboxEntry]:
+    """These rows, which were read before the database went away, without what was taken back after that.
+
+    Raises redis.RedisError: without the log nobody can say what was.
+    """
+    removals = message_log.removals([entry.pk for entry in entries])
+    return [
+        entry._replace(last_line="") if removal > entry.last_message_id else entry
+        for entry, removal in zip(entries, removals, strict=True)
+    ]
 
 
 def name_of_customer(name: str, email: str, pk: int) -> str:

@@ -17,7 +17,7 @@ customElements.define("message-link", MessageLink);
 
 // A new tab, or a window, gets the menu as a page.
 document.body.addEventListener("click", (event) => {
-  const link = event.target.closest?.("#messages .more");
+  const link = event.target.closest?.("#messages .sent-at");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   htmx.ajax("GET", link.href, { source: link, target: "#menu" });
@@ -27,5 +27,5 @@ document.body.addEventListener("click", (event) => {
 document.body.addEventListener("htmx:oobBeforeSwap", ({ detail: { target } }) => {
   if (!target.contains(document.activeElement)) return;
   const { id } = target;
-  document.body.addEventListener("htmx:oobAfterSwap", () => document.querySelector(`#${id} .more`)?.focus({ preventScroll: true }), { once: true });
+  document.body.addEventListener("htmx:oobAfterSwap", () => document.querySelector(`#${id} .sent-at`)?.focus({ preventScroll: true }), { once: true });
 });

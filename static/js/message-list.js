@@ -99,7 +99,9 @@ class MessageList extends HTMLElement {
   // that were replaced.
   afterNewer(newest, replaced) {
     const fresh = newest && !replaced ? this.rowsFrom(newest.nextElementSibling) : this.rows;
-    this.markDays(fresh, !replaced && newest);
+    // A hidden row says that one further up was replaced, by one with the server's days.
+    if (fresh.some((row) => row.hidden)) this.markDays();
+    else this.markDays(fresh, !replaced && newest);
     document.dispatchEvent(new CustomEvent("messages-shown", { detail: fresh }));
     if (replaced) document.querySelector("chat-composer").lazy("offerLost", replaced);
     if (this.pinned) return this.toEnd();
@@ -137,8 +139,8 @@ class MessageList extends HTMLElement {
       const separator = row.querySelector(".day");
       if (day === previousDay) separator?.remove();
       else if (!separator) {
-        const html = `<time datetime="${timeOf(row)}"></time>`;
-        row.insertAdjacentHTML("afterbegin", `<p class="day"><local-time data-as="day">${html}</local-time></p>`);
+        const html = `<p class="day"><local-time data-as="day"><time datetime="${timeOf(row)}"></time></local-time></p>`;
+        row.insertAdjacentHTML("afterbegin", html);
       }
       previousDay = day;
     }
