@@ -174,6 +174,14 @@ UNDONE = pytest.mark.skipif(
 )
 
 
+LATER = [
+    pytest.param(name[:4], marks=[UNDONE] if migration.atomic else [])
+    for (app, name), migration in sorted(MigrationLoader(None).disk_migrations.items())
+    if app == APP and name > "0010_z"
+]
+"""All migrations that are not named in the test."""
+
+
 @pytest.mark.parametrize(
     "number",
     [
@@ -184,6 +192,7 @@ UNDONE = pytest.mark.skipif(
         pytest.param("0007", marks=UNDONE),
         "0008",
         "0010",
+        *LATER,
     ],
 )
 def test_a_migration_that_failed_half_way_can_be_repeated(database: None, number: str) -> None:

@@ -33,6 +33,7 @@ from chatsite import __version__
 from chatsite.environment import Environment
 from chatsite.logs import JsonFormatter
 from chatsite.serving import processes, supervisor
+from chatsite.serving.server import IDLE_TIMEOUT
 from chatsite.startup import find_reload_problems
 from conversations.management.commands.serve import Command
 from tests.conftest import ROOT
@@ -100,13 +101,15 @@ class Processes(Chat):
 
     def server_of(self, client: socket.socket) -> int:
         """The process that has accepted this connection."""
-        port = client.getsockname()[1]
-        [pid] = [
-            pid
-            for pid in self.pids()
-            if any(each.raddr and each.raddr.port == port for each in psutil.Process(pid).net_connections("tcp"))
-        ]
-        return pid
+        port, found = client.getsockname()[1], list[int]()
+
+        def is_accepted() -> bool:
+            connections = {pid: psutil.Process(pid).net_connections("tcp") for pid in self.pids()}
+            found[:] = [pid for pid, all_ in connections.items() if any(c.raddr and c.raddr.port == port for c in all_)]
+            return bool(found)
+
+        until(is_accepted)  # until then it is the kernel's
+        return found[0]
 
     def connections_to_both(self) -> dict[int, http.client.HTTPConnection]:
         """A connection that is kept alive to each process."""
@@ -124,7 +127,7 @@ class Processes(Chat):
     def bell(self, conversation: str) -> Iterator[ClientConnection]:
         """A WebSocket that has rung once."""
         url = f"ws://127.0.0.1:{self.port}/ws/messages/{conversation}/"
-        with connect(url, origin=Origin(self.url)) as bell:
+        with connect(url, origin=Origin(self.url), open_timeout=60) as bell:
             assert json.loads(bell.recv(30))["type"] == "messages"
             yield bell
 
@@ -191,8 +194,10 @@ class Customers:
 
     def write(self, conversation: str, keeps_alive: bool) -> None:
         """Write messages, one after the other."""
-        client = http.client.HTTPConnection("127.0.0.1", self.chat.port, timeout=30)
+        client, last = http.client.HTTPConnection("127.0.0.1", self.chat.port, timeout=60), time.monotonic()
         while not self.done.wait(0.01):
+            if time.monotonic() > last + IDLE_TIMEOUT / 2:  # a process that leaves may be closing it at this moment
+                client.close()
             body = json.dumps({"content": "Hello", "conversation": conversation, "client_id": str(uuid.uuid4())})
             try:
                 client.request("POST", "/api/messages/", body, {"Content-Type": "application/json"})
@@ -204,6 +209,7 @@ class Customers:
             except (OSError, http.client.HTTPException) as error:
                 self.errors.append(f"{error!r}, {keeps_alive=}")
                 client.close()
+            last = time.monotonic()
             if not keeps_alive:
                 client.close()
         client.close()

@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,16 +37,19 @@ from tests.test_server import serving, until
 
 RUNNER = """
 import os, pathlib
+PATIENT = pathlib.Path(os.environ["CONNECTION_COUNT"] + ".patient")
 os.dup2(os.open(os.environ["ERROR_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
 import django
 django.setup()
-from chatsite.serving import server
+from chatsite.serving import server, websocket
+CLOSE_TIMEOUT = websocket.CLOSE_TIMEOUT
 
 class ObservedServer(server.ChatsiteServer):
     def __init__(self, *args, **options):
         super().__init__(*args, **options, ping_interval=1, ping_timeout=2)
 
     def application_checker(self):
+        self.ping_timeout, websocket.CLOSE_TIMEOUT = (600, 600) if PATIENT.exists() else (2, CLOSE_TIMEOUT)
         super().application_checker()
         pathlib.Path(os.environ["CONNECTION_COUNT"]).write_text(str(len(self.connections)))
 
@@ -69,10 +72,20 @@ class ObservedServer(Server):
         path.unlink(missing_ok=True)
         return int(number) if number else None
 
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """No client is disconnected because it answers nothing: this machine may be too busy to open many in time."""
+        patient = Path(self.environment["CONNECTION_COUNT"] + ".patient")
+        patient.touch()
+        self.connections()
+        until(lambda: self.connections() is not None, 60)  # a round has seen it
+        yield
+        patient.unlink()
+
     def forgets_all_connections(self) -> None:
         """Wait until the periodic checks have removed all connections; they must not have failed."""
         self.connections()  # the number of a round before
-        until(lambda: self.connections() == 0)
+        until(lambda: self.connections() == 0, 60)
         assert self.errors() == []
 
     def errors(self) -> list[str]:
@@ -268,19 +281,20 @@ def test_an_address_and_a_conversation_have_a_limit_of_open_sockets(observed: Ob
         return handshake(observed.port, path, b"X-Forwarded-For: 192.0.2.9, " + address.encode())
 
     for _ in range(2):
-        paths = [f"/ws/messages/{uuid}/" for uuid in uuids]
-        clients = [opened(path, "203.0.113.1") for path in paths[:4] for _ in range(25)]
-        clients += [opened(paths[0], "203.0.113.2") for _ in range(5)]
-        assert all(status(client) == 101 and client.recv(1) == b"\x81" for client in clients)  # the first ring
-        for path in (paths[4], "/ws/inbox/", "/ws/chat/"):
-            assert is_refused(opened(path, "203.0.113.1"))
-        refused = [opened(paths[4], "203.0.113.1") for _ in range(MAX_REFUSED)]
-        assert all(status(client) == 101 for client in refused)
-        assert status(opened(paths[4], "203.0.113.1")) == 429  # while those are not closed
-        assert is_refused(opened(paths[0], "203.0.113.3"))
-        assert not is_refused(opened(paths[4], "203.0.113.3"))
-        for number, client in enumerate(clients + refused):
-            end_in_one_of_three_ways(number, client)
+        with observed.patience():
+            paths = [f"/ws/messages/{uuid}/" for uuid in uuids]
+            clients = [opened(path, "203.0.113.1") for path in paths[:4] for _ in range(25)]
+            clients += [opened(paths[0], "203.0.113.2") for _ in range(5)]
+            assert all(status(client) == 101 and client.recv(1) == b"\x81" for client in clients)  # the first ring
+            for path in (paths[4], "/ws/inbox/", "/ws/chat/"):
+                assert is_refused(opened(path, "203.0.113.1"))
+            refused = [opened(paths[4], "203.0.113.1") for _ in range(MAX_REFUSED)]
+            assert all(status(client) == 101 for client in refused)
+            assert status(opened(paths[4], "203.0.113.1")) == 429  # while those are not closed
+            assert is_refused(opened(paths[0], "203.0.113.3"))
+            assert not is_refused(opened(paths[4], "203.0.113.3"))
+            for number, client in enumerate(clients + refused):
+                end_in_one_of_three_ways(number, client)
         observed.forgets_all_connections()
 
 
