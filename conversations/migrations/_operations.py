@@ -93,7 +93,9 @@ class CreateModel(migrations.CreateModel):
         connection = schema_editor.connection
         if model._meta.db_table in connection.introspection.table_names():
             if not model._default_manager.using(connection.alias).exists():
-                schema_editor.delete_model(model)
+                # A table that was created after it may refer to it: MariaDB would not drop it.
+                with connection.constraint_checks_disabled():
+                    schema_editor.delete_model(model)
         super().database_forwards(app_label, schema_editor, from_state, to_state)
 
 
