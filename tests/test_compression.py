@@ -96,3 +96,14 @@ def test_pages_and_scripts_are_compressed_only_as_the_browser_accepts(
     for path in ("/chat/", "/chat.js"):
         response = alice.get(path, headers={"Accept-Encoding": accepted})
         assert response.headers.get("Content-Encoding") == used
+
+
+def test_agents_pages_are_compressed_only_when_agents_open_them(bobs: Page, talk: Conversation) -> None:
+    own = {"Accept-Encoding": "br", "Sec-Fetch-Site": "same-origin"}
+    for path in ("/inbox/", f"/inbox/{talk.pk}/"):
+        response = bobs.get(path, headers=own)
+        assert "is anybody there?" in brotli.decompress(response.content).decode()
+        for more in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Purpose": "prefetch"}, {"HX-Request": "true"}):
+            assert "Content-Encoding" not in bobs.get(path, headers={**own, **more}), more
+    assert "Content-Encoding" not in bobs.get("/inbox/list/", headers=own)
+    assert "Content-Encoding" not in bobs.get(f"/inbox/{talk.pk}/messages/", headers=own)

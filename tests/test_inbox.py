@@ -388,3 +388,16 @@ def test_a_changed_file_is_read_again_in_debug_mode_only(settings: Any, monkeypa
     settings.DEBUG = True
     assert bundles.url("inbox.css") != before
     bundles._bundle.cache_clear()
+
+
+def test_a_list_that_has_not_changed_is_not_sent_again(bobs: Page, talk: Conversation) -> None:
+    page = bobs.get("/inbox/").content.decode()
+    [known] = re.findall(r'data-digest="(\w+)"', page)
+    assert bobs.htmx(f"/inbox/list/?shown=&known={known}").status_code == 204
+    assert bobs.htmx(f"/inbox/list/?shown=&known={known}&chosen={talk.pk}").status_code == 200  # another row is current
+    post_message(conversation=talk, content="Are you there?")
+    changed = bobs.htmx(f"/inbox/list/?shown=&known={known}")
+    assert "Are you there?" in changed.content.decode()
+    [known] = re.findall(r'data-digest="(\w+)"', changed.content.decode())
+    Conversation.objects.filter(pk=talk.pk).update(assignee=bobs.session["_auth_user_id"])  # a count changes
+    assert bobs.htmx(f"/inbox/list/?shown=&known={known}").status_code == 200

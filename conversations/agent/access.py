@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django_htmx.middleware import HtmxDetails
 
 from conversations.models import Agent, SignIn
+from conversations.screen.compression import compress
 from conversations.threshold.origin import is_cross_origin
 
 
@@ -61,5 +62,17 @@ def agent_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         if request.user.is_authenticated:
             raise PermissionDenied(_("Your account is not an agent account. Ask your administrator to make it one."))
         return redirect_to_login(request.get_full_path())
+
+    return wrapper
+
+
+def compressed_if_opened(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Compress a whole page that the agent opens, and nothing that it fetches by itself: see screen/compression.py."""
+
+    @wraps(view)
+    def wrapper(request: AgentRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        is_opened = not request.htmx and opened_by_the_agent(request)
+        return compress(request, response) if is_opened else response
 
     return wrapper

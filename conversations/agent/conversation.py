@@ -16,7 +16,7 @@ from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
 from conversations.agent import after_closing, canned_replies, customer_details
 from conversations.agent import preview as previews
-from conversations.agent.access import AgentRequest, agent_required, opened_by_the_agent
+from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened, opened_by_the_agent
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
 from conversations.agent.panel import Unread, render_details, render_header, render_panel
@@ -47,6 +47,7 @@ RELATED = ("website", "contact", "assignee")
 
 @agent_required
 @require_GET
+@compressed_if_opened
 def page(request: AgentRequest, pk: int) -> HttpResponse:
     """The inbox page with this conversation open, or the conversation alone for htmx."""
     return _render_page(request, _get_or_404(request, pk, *RELATED))

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from django.http import HttpResponse, QueryDict
@@ -16,7 +17,7 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from conversations.agent.access import AgentRequest, agent_required
+from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened
 from conversations.agent.chips import Chip, chips_by_id, render_chips
 from conversations.agent.filters import Filters
 from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
@@ -39,6 +40,7 @@ MAX_CHIPS = 3
 
 @agent_required
 @require_GET
+@compressed_if_opened
 def page(request: AgentRequest) -> HttpResponse:
     """The inbox page with no conversation open."""
     return HttpResponse(render_inbox(request))
@@ -50,16 +52,17 @@ def list_only(request: AgentRequest) -> HttpResponse:
     """The list alone, for a page that is open, with the counts of all lists.
 
     `?shown=` is the query string of the list on the page: it gets other filters too, if it wants another list now.
-    With `?append`, only the rows after a cursor.
+    With `?append`, only the rows after a cursor. `?known=` is the digest of what the page shows: 204 if it is the same.
     """
     listing = find_rows(request)
     if "append" in request.GET:
         return render(request, "agent/_rows.html", {**listing._asdict(), "list_url": request.path})
     filters = listing.filters
     is_other = "shown" in request.GET and request.GET["shown"] != filters.query
-    response = HttpResponse(
-        render_list(listing) + render_lists(request, listing, counts_only=not is_other, is_update=True)
-    )
+    lists = render_lists(request, listing, counts_only=not is_other, is_update=True)
+    if not is_other and request.GET.get("known") == lists.digest:
+        return HttpResponse(status=204)
+    response = HttpResponse(render_list(listing, lists) + lists.html)
     chosen = query_number(request, "chosen")
     if is_other and request.htmx.trigger not in {"list", None}:  # the agent has chosen it, and did not go back to it
         url = reverse("agent:conversation", args=[chosen]) if chosen else reverse("agent:inbox")
@@ -279,16 +282,24 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
     return Listing(filters, websites, html, more, sum(row.unread > 0 for row in shown))
 
 
-def render_list(listing: Listing) -> SafeString:
+class Lists(NamedTuple):
+    """The links to all lists, and what identifies all that the page shows beside a conversation."""
+
+    html: SafeString
+    digest: str
+
+
+def render_list(listing: Listing, lists: Lists) -> SafeString:
     """The rows, or why there are none."""
     filters = listing.filters
     context = {**listing._asdict(), "list_url": reverse("agent:list"), "first_page": filters.first_page}
+    context["digest"] = lists.digest
     return render_to_string("agent/_list.html", context)
 
 
 def render_lists(
     request: AgentRequest, listing: Listing, *, counts_only: bool = False, is_update: bool = False
-) -> SafeString:
+) -> Lists:
     """The links to all lists with their counts and, unless `counts_only`, the filters.
 
     is_update: htmx replaces those on the page by it.
@@ -315,7 +326,9 @@ def render_lists(
             "after_closing": agent.preferences.after_closing,
             "after_closing_choices": AgentProfile.AfterClosing.choices,
         }
-    return render_to_string("agent/_lists.html", context)
+    shown = "".join([listing.rows, listing.more, *status, *whose, *saved])
+    digest = blake2b(shown.encode(), digest_size=8).hexdigest()
+    return Lists(render_to_string("agent/_lists.html", context), digest)
 
 
 def _render_tab(tab: Tab, count: int) -> SafeString:
@@ -360,6 +373,7 @@ def render_inbox(
     notice: what has just been done. The page stays as long as it does.
     """
     listing = find_rows(request, chosen)
+    lists = render_lists(request, listing)
     values = {
         "agent": request.agent,
         "agent_pk": request.agent.pk,
@@ -367,8 +381,8 @@ def render_inbox(
         "csrf_token": get_token(request),
         "query": listing.filters.query,
         "unread": listing.unread or "",
-        "lists": render_lists(request, listing),
-        "list": render_list(listing),
+        "lists": lists.html,
+        "list": render_list(listing, lists),
         "panel": panel,
         "notice": notice,
     }

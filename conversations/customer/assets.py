@@ -3,13 +3,9 @@
 A chat page takes three requests. Code that few customers need is in modules that are loaded on demand.
 """
 
-import gzip
 import json
-from collections.abc import Callable
-from functools import cache, lru_cache, wraps
-from typing import Any
+from functools import cache, lru_cache
 
-import brotli
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
@@ -22,7 +18,7 @@ from conversations.customer.customer_request import language_of
 from conversations.models import Website
 from conversations.models.website import ACCENT, DEFAULT
 from conversations.screen import bundles
-from conversations.screen.bundles import Asset, accepted_encoding, javascript, minified, read, stylesheet
+from conversations.screen.bundles import Asset, javascript, minified, read, stylesheet
 from conversations.threshold.origin import own_origin
 
 SCRIPTS = ("htmx-config", "chat-keeper", "door-bell", "local-time", "message-list", "chat-composer", "composing-keys")
@@ -34,31 +30,6 @@ MODULES = {
 """The modules, and the scripts that each consists of."""
 
 FIVE_MINUTES = 300  # seconds
-SHORT_PAGE = 6_000  # bytes; the chat page with few messages
-
-
-def compressed(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Compress the view's responses if the browser accepts that.
-
-    The compressed size reveals no secret (https://breachattack.com), because a page repeats no part of its query string
-    that an attacker can choose: see tests/test_compression.py.
-    """
-
-    @wraps(view)
-    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response: HttpResponse = view(request, *args, **kwargs)
-        encoding = accepted_encoding(request)
-        if encoding:
-            content = response.content
-            quality = 10 if len(content) < SHORT_PAGE else 5  # nothing is cached here, so long pages use a faster level
-            response.content = (
-                brotli.compress(content, quality=quality) if encoding == "br" else gzip.compress(content, 6)
-            )
-            response["Content-Encoding"] = encoding
-        patch_vary_headers(response, ["Accept-Encoding"])
-        return response
-
-    return wrapper
 
 
 def script() -> Asset:

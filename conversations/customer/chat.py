@@ -25,6 +25,7 @@ from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
 from conversations.screen import files
 from conversations.screen.bubbles import FileUrl
+from conversations.screen.compression import compressed
 from conversations.screen.forms import CustomerMessageForm, not_kept
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
@@ -40,7 +41,7 @@ from conversations.threshold import identity, limits
 from conversations.threshold.origin import is_cross_origin
 
 
-@assets.compressed
+@compressed
 @xframe_options_exempt
 @require_safe
 @customer_view

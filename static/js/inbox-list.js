@@ -56,6 +56,7 @@ class InboxList extends HTMLElement {
     if (elt === this) {
       detail.path = detail.path.replace(/[?].*|$/, location.search);
       parameters.rows = this.querySelectorAll(".row").length;
+      parameters.known = this.querySelector("[data-digest]")?.dataset.digest;
     }
     if (this.chosen) parameters.chosen = this.chosen;
     parameters.shown = document.getElementById("lists").dataset.query;

@@ -1,4 +1,4 @@
-"""Budgets for size, requests and layout shifts of the chat on a website, measured on a server in production mode."""
+"""Budgets for size, requests and layout shifts of the chat and the inbox, measured on a server in production mode."""
 
 from collections.abc import Iterator
 from urllib.request import Request, urlopen
@@ -6,15 +6,17 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Page, Response, expect
 
-from tests.browser.people import eventually
+from tests.browser.people import Api, eventually
 from tests.browser.websites import EmbeddedCustomer, Site, Web
-from tests.conftest import Server
+from tests.conftest import PASSWORD, Server
 
 pytestmark = pytest.mark.browser
 
 LOADER = 3 * 1024  # bytes, gzipped
 FRAME = 25 * 1024  # bytes as sent: page, style and script that open the chat and send text; htmx alone is 15 kB
 REQUESTS = 6  # of the frame
+INBOX = 60 * 1024  # bytes as sent: the first load of an agent's page
+INBOX_REQUESTS = 8
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,29 @@ def test_loader_and_chat_frame_stay_within_their_budgets(web: Web, shop: Site) -
     assert len(in_the_frame) <= REQUESTS, in_the_frame
     total = sum(size for _, size in in_the_frame)
     assert total <= FRAME, f"The frame has {total} bytes, {total - FRAME} more than it may:\n{table(in_the_frame)}"
+
+
+def test_the_inbox_stays_within_its_budget(web: Web, production: Server, api: Api) -> None:
+    for number in range(50):
+        api.start_conversation("Hello, is anybody there?", name=f"Customer {number}")
+    page = web.browser().new_page()
+    page.goto(f"{production.url}/inbox/")
+    page.get_by_label("Name").fill("bob")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".row")).to_have_count(50)
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    meter = Meter(page, production.url)
+    page.reload()
+    expect(page.locator("body")).to_have_attribute("data-link", "live")
+    page.wait_for_load_state("networkidle")
+    loaded = meter.read()
+    print(f"\nThe inbox\n{table(loaded)}")
+    assert len(loaded) <= INBOX_REQUESTS, loaded
+    # Chromium does not say the size of what its cache would have had.
+    total = sum(fetched(url, "br") if "/assets/" in url else size for url, size in loaded)
+    assert 10_000 < total <= INBOX, f"The inbox has {total} bytes:\n{table(loaded)}"
 
 
 WATCH = """if (window === top) {
