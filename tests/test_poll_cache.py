@@ -177,6 +177,9 @@ CHANGES: dict[str, Callable[[Conversation, Agent, Agent], object]] = {
     ),
     "carol prioritizes it": lambda talk, bob, carol: actions.prioritize(conversation=talk, priority=2),
     "carol writes a note": lambda talk, bob, carol: actions.write_note(conversation=talk, agent=carol, content="VIP"),
+    "carol corrects a name": lambda talk, bob, carol: actions.correct(
+        conversation=talk, name="Alison", email="", by=carol
+    ),
     "carol reads it": lambda talk, bob, carol: read_with_receipts(talk, carol),
     "alice signs out": lambda talk, bob, carol: actions.renew_secret(conversation=talk),
     "alice is identified": lambda talk, bob, carol: actions.identify(claim=VERA, website=talk.website, current=talk),
@@ -232,7 +235,7 @@ def test_all_actions_that_change_a_conversation_are_tested() -> None:
     names = {name for name in actions.__all__ if name.islower()}
     assert names - {"reopen", "mark_mentions_read", "mark_seen", "create_label", "take_back"} == {
         *("post_message", "write_note", "close", "take", "assign", "snooze", "label", "prioritize"),
-        *("renew_secret", "identify", "mark_read"),
+        *("renew_secret", "identify", "mark_read", "correct"),
     }
 
 

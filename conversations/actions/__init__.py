@@ -3,6 +3,7 @@
 from conversations.actions.assign import assign
 from conversations.actions.clean import CLEANING
 from conversations.actions.close import UnseenMessage, close
+from conversations.actions.correct import correct
 from conversations.actions.create_label import LabelRefused, create_label
 from conversations.actions.identify import identify
 from conversations.actions.label import label
@@ -26,6 +27,7 @@ __all__ = [
     "UnseenMessage",
     "assign",
     "close",
+    "correct",
     "create_label",
     "identify",
     "label",

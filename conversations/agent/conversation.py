@@ -50,7 +50,7 @@ RELATED = ("website", "contact", "assignee")
 @compressed_if_opened
 def page(request: AgentRequest, pk: int) -> HttpResponse:
     """The inbox page with this conversation open, or the conversation alone for htmx."""
-    return _render_page(request, _get_or_404(request, pk, *RELATED))
+    return render_page(request, _get_or_404(request, pk, *RELATED))
 
 
 @agent_required
@@ -250,7 +250,7 @@ def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResp
     """The page with a canned reply in the text of the answer, which is not sent yet."""
     content, notice = canned_replies.inserted(request, conversation)
     form = AnswerForm({"content": content})
-    return _render_page(request, conversation, form=form, error=notice, writes=True)
+    return render_page(request, conversation, form=form, error=notice, writes=True)
 
 
 def _preview(request: AgentRequest, conversation: Conversation, *, is_note: bool = False) -> HttpResponse:
@@ -260,7 +260,7 @@ def _preview(request: AgentRequest, conversation: Conversation, *, is_note: bool
         shown, error = previews.show(form["content"].value() or ""), ""
     except ValueError as refused:
         shown, error = previews.show(""), str(refused)
-    return _render_page(request, conversation, form=form, error=error, preview=shown, writes=True, is_note=is_note)
+    return render_page(request, conversation, form=form, error=error, preview=shown, writes=True, is_note=is_note)
 
 
 def _ask_about_answer(
@@ -285,7 +285,7 @@ def _ask_about_answer(
         if kept:
             response["X-Draft"] = str(kept.version)
         return response
-    return _render_page(request, conversation, form=form, error=question, asks=True, status=409)
+    return render_page(request, conversation, form=form, error=question, asks=True, status=409)
 
 
 @agent_required
@@ -325,7 +325,7 @@ def _refused(
 ) -> HttpResponse:
     if request.htmx:
         return HttpResponse(sentence, status=status, content_type="text/plain; charset=utf-8")
-    return _render_page(request, conversation, form=form, error=sentence, status=status, is_note=is_note)
+    return render_page(request, conversation, form=form, error=sentence, status=status, is_note=is_note)
 
 
 def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
@@ -334,7 +334,7 @@ def _state_response(request: AgentRequest, conversation: Conversation, notice: s
         conversation = _get_or_404(request, conversation.pk, "assignee")
         return HttpResponse(render_header(request, conversation, notice), headers={"HX-Trigger": "inbox"})
     if notice:
-        return _render_page(request, conversation, error=notice, status=409)
+        return render_page(request, conversation, error=notice, status=409)
     return redirect(_page_url(request, conversation))
 
 
@@ -342,7 +342,7 @@ def _page_url(request: AgentRequest, conversation: Conversation) -> str:
     return reverse("agent:conversation", args=[conversation.pk]) + Filters.from_request(request).query
 
 
-def _render_page(
+def render_page(
     request: AgentRequest,
     conversation: Conversation,
     *,
@@ -354,6 +354,11 @@ def _render_page(
     status: int = 200,
     is_note: bool = False,
 ) -> HttpResponse:
+    """The inbox page with a conversation open, or the conversation alone for htmx.
+
+    form: what was typed. error: why it, or something else, was refused. is_note: whether it is a note.
+    asks, writes: see `render_panel`.
+    """
     before, writes = query_number(request, "before"), writes or bool(request.GET.get("write"))
     at, newer = query_number(request, "at") if before is None else None, None
     if at:

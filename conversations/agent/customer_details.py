@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
+from zlib import crc32
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.utils import timezone, translation
 
-from conversations.models import Author, Contact, Conversation, Website
+from conversations.models import Agent, Author, Contact, Conversation, Website
 from conversations.presence.visitor import Visitor
 from conversations.screen.avatars import Avatar
 
 if TYPE_CHECKING:
     from ua_parser import PartialResult
+
+MOST_WITH_EMAIL = 10
+"""Conversations with the same e-mail address that are shown."""
 
 CHINESE = {"zh": "zh-hans"}  # Django names zh-hans and zh-hant, not zh
 VARIANTS = {"Mobile", "iOS", "WebView", "UI/WKWebView"}
@@ -34,6 +38,7 @@ class CustomerDetails:
     name_is_verified: bool
     email_is_verified: bool
     earlier: list[Conversation]
+    same_email: list[Conversation]  # others with the same e-mail address, which nobody has verified
     visitor: Visitor | None
     browser: str
     language: str
@@ -41,8 +46,8 @@ class CustomerDetails:
     left_at: datetime | None  # when they left the page they were on last; None while they are on it
 
     @classmethod
-    def of(cls, conversation: Conversation, seen: Visitor | None) -> "CustomerDetails":
-        """Collect the details of a conversation's customer; `seen` is what their browser has reported."""
+    def of(cls, conversation: Conversation, seen: Visitor | None, agent: Agent) -> "CustomerDetails":
+        """Collect the details of a conversation's customer for an agent; `seen` is what their browser has reported."""
         contact = conversation.contact
         by_token = contact is not None and contact.proof == Contact.Proof.TOKEN
         return cls(
@@ -51,13 +56,20 @@ class CustomerDetails:
             contact=contact,
             name_is_verified=contact is not None and contact.name == conversation.customer_name,
             email_is_verified=bool(by_token and contact and contact.email == conversation.customer_email),
-            earlier=conversation.earlier(),
+            earlier=(earlier := conversation.earlier()),
+            same_email=_with_same_email(conversation, {conversation.pk, *(each.pk for each in earlier)}, agent),
             visitor=seen,
             browser=browser_and_system(seen.browser) if seen else "",
             language=language_name(seen.language) if seen else "",
             local_time=local_time(seen.zone) if seen else None,
             left_at=datetime.fromisoformat(seen.left) if seen and seen.left else None,
         )
+
+
+def _with_same_email(conversation: Conversation, known: set[int], agent: Agent) -> list[Conversation]:
+    """Other conversations with the same e-mail address that the agent may see, without the `known` ones."""
+    found = agent.visible_conversations().with_email(conversation.customer_email, MOST_WITH_EMAIL + len(known))
+    return [each for each in found if each.pk not in known][:MOST_WITH_EMAIL]
 
 
 def state_version(conversation: Conversation, seen: Visitor | None) -> str:
@@ -67,7 +79,8 @@ def state_version(conversation: Conversation, seen: Visitor | None) -> str:
     """
     is_seen = conversation.is_seen and conversation.last_author == Author.AGENT
     receipt = f" {conversation.seen_id}" if is_seen else ""
-    return f"{conversation.state} {conversation.contact_id or ''} {seen.digest if seen else ''}{receipt}"
+    called = crc32("\n".join(conversation.names).encode())
+    return f"{conversation.state} {conversation.contact_id or ''} {called:x} {seen.digest if seen else ''}{receipt}"
 
 
 @lru_cache(maxsize=1000)

@@ -129,9 +129,10 @@ def _receipt(conversation: Conversation, *, is_apart: bool = False) -> SafeStrin
 def render_details(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> SafeString:
     """The customer's details; `seen` is what their browser has reported."""
     context = {
-        "details": customer_details.CustomerDetails.of(conversation, seen),
+        "details": customer_details.CustomerDetails.of(conversation, seen, request.agent),
         "conversation": conversation,
         "filters": Filters.from_request(request),
+        "csrf_token": get_token(request),
     }
     return render_to_string("agent/_details.html", context)
 
@@ -212,7 +213,7 @@ def render_panel(
         "newer": newer or "",
         "thread": render_to_string("conversations/_older.html", thread),
         "details": render_details(request, conversation, seen),
-        "receipt": _receipt(conversation) if before is None else "",
+        "receipt": _receipt(conversation) if before is None and not newer else "",
     }
     return PANEL.render(kind, header | composer | more | values)
 

@@ -334,6 +334,18 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         entries = [InboxEntry._make(row) for row in rows]
         return entries if memory.away_since is None else _without_removed_lines(entries)
 
+    def with_email(self, email: str, most: int) -> "list[Conversation]":
+        """The newest `most` conversations with this e-mail address, as customers have said it or agents corrected."""
+        if not email:
+            return []
+
+        def build() -> "ConversationQuerySet":
+            return self.filter(customer_email="?").order_by("-id")[:most]
+
+        found = prepared(self, ("with email", most), build, {"?": email}, kind=CONTENT)
+        # Some databases take letters with accents for the same.
+        return [each for each in found if each.customer_email.casefold() == email.casefold()]
+
     def visible_ids(self, pks: Collection[int]) -> list[int]:
         """Which of these conversations are among them, in the order of their ids."""
         return sorted(self.filter(pk__in=pks).values_list("pk", flat=True))
@@ -419,6 +431,8 @@ class Conversation(models.Model):
     # Its last message, if the other side has seen it, and since when; only where the website shows receipts.
     seen_id = models.BigIntegerField(null=True, editable=False)
     seen_at = models.DateTimeField(null=True, editable=False)
+    # What an agent has corrected: "name", "email" or "name email". What the customer says later does not replace it.
+    corrected = models.CharField(max_length=10, null=True, editable=False)  # noqa: DJ001 (adding it copies no table)
     # Since when the customer waits for an answer: their first message that nobody has answered, or None.
     waiting_since = models.DateTimeField(null=True, editable=False)
     # Until then it is not among the open ones. It comes back because lists compare this with the time.
@@ -448,6 +462,7 @@ class Conversation(models.Model):
             models.Index(fields=["contact", "-last_message_id"], name="contact_newest"),
             models.Index(fields=["status", "assignee", "-last_message_id"], name="inbox_assignee"),
             models.Index(fields=["updated_at"], name="conversation_updated"),
+            models.Index(fields=["customer_email", "-id"], name="conversation_email"),
             models.Index(fields=["status", "waiting_since", "id"], name="inbox_waiting"),
             models.Index(fields=["snoozed_until", "id"], name="inbox_snoozed"),
             models.Index(fields=["priority", "status", "-last_message_id"], name="inbox_priority"),
@@ -497,6 +512,8 @@ class Conversation(models.Model):
         else:
             if contact := self.contact:  # what is proven is not replaced by what the customer says
                 name, email = contact.name or name, contact.email or email
+            name = "" if "name" in self.corrections else name  # nor is what an agent has corrected
+            email = "" if "email" in self.corrections else email
             if not self.is_open or self.waiting_since is None:
                 self.waiting_since = message.created_at
             self.snoozed_until = None
@@ -504,6 +521,11 @@ class Conversation(models.Model):
             self.status = self.Status.OPEN
             self.customer_name = name or self.customer_name
             self.customer_email = email or self.customer_email
+
+    @property
+    def corrections(self) -> list[str]:
+        """Which of `name` and `email` an agent has corrected."""
+        return (self.corrected or "").split()
 
     @property
     def names(self) -> tuple[str, str]:

@@ -36,6 +36,7 @@ class Kind(models.TextChoices):
     PRIORITIZED = "prioritized", gettext_lazy("prioritized")
     SNOOZED = "snoozed", gettext_lazy("snoozed")
     UNSNOOZED = "unsnoozed", gettext_lazy("no longer snoozed")
+    CORRECTED = "corrected", gettext_lazy("corrected")
 
 
 class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
@@ -111,7 +112,8 @@ class DeskEntry(models.Model):
     agent = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     # To whom something was assigned, for example.
     about = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
-    # The text of a note, the name of a label, a priority or nothing, or until when it is snoozed (ISO 8601).
+    # The text of a note, the name of a label, a priority or nothing, until when it is snoozed (ISO 8601), or
+    # what of the customer was corrected: "name", "email" or "name email".
     content = models.TextField(max_length=MAX_LENGTH, blank=True)
     # Whether the text of a note is Markdown, as in Message.
     is_formatted = models.BooleanField(null=True, editable=False)

@@ -45,6 +45,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "seen-line",
         "typing-line",
         "who-is-here",
+        "details-form",
         "time-ago",
         "read-mark",
         "activity-folds",

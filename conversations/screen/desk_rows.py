@@ -91,6 +91,7 @@ def what_happened(entry: DeskEntry, reader: Agent) -> str:
         if entry.content
         else (_("You removed the priority"), _("%(who)s removed the priority")),
         Kind.SNOOZED: (_("You snoozed this until %(what)s"), _("%(who)s snoozed this until %(what)s")),
+        Kind.CORRECTED: _corrections(entry.content),
         Kind.UNSNOOZED: (_("You ended the snooze"), _("%(who)s ended the snooze")),
     }
     if entry.kind == Kind.ASSIGNED and entry.agent_id == entry.about_id:
@@ -101,6 +102,16 @@ def what_happened(entry: DeskEntry, reader: Agent) -> str:
         mine, others = sentences[Kind(entry.kind)]
         sentence = mine if by_reader else others
     return sentence % names
+
+
+def _corrections(what: str) -> tuple[str, str]:
+    """The sentences about what was corrected: "name", "email" or "name email"."""
+    if what == "name":
+        return _("You corrected the customer's name"), _("%(who)s corrected the customer's name")
+    if what == "email":
+        return _("You corrected the customer's e-mail address"), _("%(who)s corrected the customer's e-mail address")
+    sentence = _("You corrected the customer's name and e-mail address")
+    return sentence, _("%(who)s corrected the customer's name and e-mail address")
 
 
 def _detail(entry: DeskEntry) -> str:
