@@ -3,13 +3,16 @@
 import re
 import time
 import uuid
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 
 from conversations import actions
-from conversations.models import Conversation, DeskEntry, Message, News
+from conversations.agent import quoting
+from conversations.models import Attachment, Conversation, DeskEntry, Message, News
 from conversations.models.message import MAX_LENGTH
 from conversations.screen import formatted
 from conversations.screen.formatted import TAGS, render
@@ -317,3 +320,70 @@ def test_without_javascript_a_button_shows_the_preview(talk: Conversation, bobs:
     assert ('<div id="writing" class="note">' in page) == (kind == "notes")
     assert not Message.objects.filter(content__startswith="**Hi").exists()
     assert not DeskEntry.objects.exists()
+
+
+# Quotes
+
+
+def typed(page: str) -> str:
+    """The text in the field of a page."""
+    [text] = re.findall(r'<textarea id="content"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    return unescape(text)
+
+
+def menu(bobs: Page, talk: Conversation, number: int) -> str:
+    """The menu of a message or note."""
+    page = bobs.get(f"/inbox/{talk.pk}/messages/{number}/", headers=HTMX)
+    assert page.status_code == 200
+    return page.content.decode()
+
+
+def test_a_link_in_the_menu_of_a_message_fills_the_field_with_its_quote(talk: Conversation, bobs: Page) -> None:
+    number = answer(talk, bobs, "**Hi**\n\n> you\n- a <b>")
+    [link] = re.findall(r'href="([^"]*quote=[^"]*)"', menu(bobs, talk, number))
+    quoted = "> **Hi**\n>\n> > you\n> - a <b>\n\n"
+    page = bobs.get(unescape(link)).content.decode()
+    assert typed(page) == quoted
+    assert f'data-quote="{escape(quoted)}"' in menu(bobs, talk, number)
+    shown = "<blockquote><strong>Hi</strong><blockquote>you</blockquote>- a &lt;b&gt;</blockquote>I see"
+    assert render(f"{quoted}I see").html == shown
+
+
+def test_a_quote_is_added_below_the_draft(talk: Conversation, bob: Any, bobs: Page) -> None:
+    bobs.post(f"/inbox/{talk.pk}/draft/", {"content": "So far", "version": "0", "age": "0"})
+    page = bobs.get(f"/inbox/{talk.pk}/?quote={talk.last_message_id}&write=1").content.decode()
+    assert typed(page) == "So far\n\n> Hello, is anybody there?\n\n"
+
+
+def test_files_are_quoted_by_their_names_and_long_texts_are_cut(talk: Conversation, bob: Any) -> None:
+    files = [Attachment.from_upload(name, ContentFile(b"x")) for name in ("a.txt", "b.txt")]
+    sent = actions.post_message(content="", conversation=talk, agent=bob, attachments=files)
+    assert quoting.quote(sent) == "> 📎 a.txt\n> 📎 b.txt\n\n"
+    long = quoting.quote(Message(content="word " * 4000))
+    assert len(long) < quoting.MAX_QUOTE + 10
+    assert long.endswith("word…\n\n")
+
+
+def test_a_message_that_was_taken_back_is_not_quoted(talk: Conversation, bob: Any, bobs: Page) -> None:
+    number = answer(talk, bobs, "secret")
+    actions.take_back(conversation=Conversation.objects.get(pk=talk.pk), pk=number, by=bob)
+    assert "quote=" not in menu(bobs, talk, number)
+    assert typed(bobs.get(f"/inbox/{talk.pk}/?quote={number}&write=1").content.decode()) == ""
+
+
+def test_a_note_is_quoted_only_in_notes(talk: Conversation, bobs: Page) -> None:
+    bobs.post(f"/inbox/{talk.pk}/notes/", {"content": "She is a VIP"}, headers=HTMX)
+    number = DeskEntry.objects.get(kind="note").pk
+    [link] = re.findall(r'href="([^"]*quote=[^"]*)"', menu(bobs, talk, number))
+    page = bobs.get(unescape(link)).content.decode()
+    assert typed(page) == "> She is a VIP\n\n"
+    assert f'action="/inbox/{talk.pk}/notes/"' in page
+    assert typed(bobs.get(f"/inbox/{talk.pk}/?quote={number}&write=1").content.decode()) == ""
+    assert "Take back" not in menu(bobs, talk, number)
+
+
+def test_nothing_of_other_conversations_is_quoted(talk: Conversation, bobs: Page) -> None:
+    other = actions.post_message(content="private").conversation
+    assert typed(bobs.get(f"/inbox/{talk.pk}/?quote={other.last_message_id}&write=1").content.decode()) == ""
+    assert typed(bobs.get(f"/inbox/{talk.pk}/?quote={2**62}&write=1").content.decode()) == ""
+    assert bobs.get(f"/inbox/{talk.pk}/messages/{other.last_message_id}/").status_code == 404

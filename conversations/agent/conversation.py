@@ -14,7 +14,7 @@ from redis import RedisError
 
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
-from conversations.agent import after_closing, canned_replies, customer_details
+from conversations.agent import after_closing, canned_replies, customer_details, quoting
 from conversations.agent import preview as previews
 from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened, opened_by_the_agent
 from conversations.agent.filters import Filters
@@ -387,7 +387,7 @@ def render_page(
         before=before,
         newer=newer,
         at=at,
-        content=form["content"].value() if form else draft.content if draft else "",
+        content=quoting.with_asked(request, conversation, _typed(form, draft), is_note=is_note),
         version=draft.version if draft else 0,
         error=error,
         preview=preview,
@@ -404,6 +404,11 @@ def render_page(
     reload_query = _reload_query(request, stopped) if unread.first and before is None and not at else ""
     page = render_inbox(request, conversation, panel, reloads=not (error or writes), reload_query=reload_query)
     return HttpResponse(page, status=status)
+
+
+def _typed(form: MessageForm | None, draft: Draft | None) -> str:
+    """What an agent has typed so far."""
+    return (form["content"].value() or "") if form else draft.content if draft else ""
 
 
 def _reload_query(request: AgentRequest, read_up_to: int) -> str:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from conversations import message_log
-from conversations.models.message import MAX_LENGTH, Author, Message
+from conversations.models.message import MAX_ID, MAX_LENGTH, Author, Message
 from conversations.models.prepared import insert, prepared
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class DeskEntryQuerySet(models.QuerySet["DeskEntry"]):
             return found.select_related("agent__profile", "about").order_by("id")[:most]
 
         return prepared(self, ("desk entries", most), build, {-1: conversation_id, -2: lowest, -3: highest})
+
+    def note(self, conversation_id: int, pk: int) -> "DeskEntry | None":
+        """The note with this id, if it is in this conversation, with its agent; or None."""
+        found = self.filter(conversation_id=conversation_id, pk=min(pk, MAX_ID), kind=Kind.NOTE)
+        return found.select_related("agent").first()
 
     def by_client_id(self, client_id: uuid.UUID | None) -> "DeskEntry | None":
         """The note with this client_id and its conversation; or None."""

@@ -184,8 +184,8 @@ def _removed(message: Message, reader: Agent | None) -> SafeString:
     return conditional_escape(text)
 
 
-def agent_avatar(message: Message, reader: Agent | None) -> Avatar:
-    """The avatar of the agent who wrote the message. Colleagues see the username of an agent without a full name."""
+def agent_avatar(message: ThreadRow, reader: Agent | None) -> Avatar:
+    """The avatar of the agent who wrote it. Colleagues see the username of an agent without a full name."""
     username = message.agent.username if message.agent and reader and not message.agent.get_full_name() else ""
     return Avatar.of(username or public_name(message.agent), picture_of(message.agent))
 

@@ -54,6 +54,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "inbox-list",
         "pick-bar",
         "choice-menu",
+        "quote-link",
         "message-link",
     ),
     "inbox.css": ("chatsite", "inbox", "formatted"),

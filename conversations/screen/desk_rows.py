@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.contrib.auth.models import User
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.safestring import SafeString
@@ -20,7 +21,7 @@ from conversations.screen.prepared_templates import PreparedTemplate
 
 NOTE = PreparedTemplate(
     "agent/_note.html",
-    *("pk", "client_id", "day", "hue", "initials", "picture", "name", "text", "source", "moment", "time"),
+    *("pk", "client_id", "day", "hue", "initials", "picture", "name", "text", "source", "moment", "time", "menu"),
 )
 ACTIVITY = PreparedTemplate("agent/_activity.html", "pk", "day", "what", "moment", "time")
 
@@ -71,6 +72,7 @@ def render_row(row: DeskRow, day: str) -> SafeString:
         "name": avatar.name,
         "text": shown.html,
         "source": "" if shown.is_typed else entry.content,
+        "menu": reverse("agent:message", args=[entry.conversation_id, entry.pk]),
     }
     return NOTE.render(NoteKind(from_reader), values)
 

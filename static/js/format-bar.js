@@ -111,6 +111,15 @@ class FormatBar extends HTMLElement {
     this.replace(start, end, marked, start + size, start + marked.length - size);
   }
 
+  // Put a quote in lines of its own at the caret, and go on below it.
+  quote(text) {
+    const { value, selectionStart: start } = this.field;
+    const before = value.slice(0, start);
+    const gap = !before || before.endsWith("\n\n") ? "" : before.endsWith("\n") ? "\n" : "\n\n";
+    this.field.focus();
+    this.replace(start, start, gap + text, start + gap.length + text.length);
+  }
+
   // Several lines of code.
   block() {
     const { value, selectionStart: start, selectionEnd: end } = this.field;

@@ -93,3 +93,25 @@ def test_the_preview_shows_what_both_sides_will_see(people: People, api: Api) ->
     check(alice.page)
     bob.page.get_by_role("link", name="Note", exact=True).click()
     expect(bob.page.get_by_role("button", name="Bold")).to_be_visible()
+
+
+def test_a_quote_is_put_where_the_caret_is_and_notes_only_in_notes(bob: Agent) -> None:
+    page, field = bob.page, bob.field
+    bob.types("Before")
+    row = page.locator("#messages > .message", has_text="Hello?")
+    row.hover()
+    row.get_by_role("link", name="more about this message").click()
+    page.get_by_role("link", name="Quote", exact=True).click()
+    expect(field).to_have_value("Before\n\n> Hello?\n\n")
+    expect(field).to_be_focused()
+    field.press("Control+z")
+    expect(field).to_have_value("Before")
+    page.get_by_role("link", name="Note", exact=True).click()
+    bob.says("She is a VIP")
+    note = page.locator("#messages .note")
+    page.get_by_role("link", name="Reply", exact=True).click()
+    expect(field).to_have_value("Before")
+    note.get_by_role("link", name="more about this message").click()
+    page.get_by_role("link", name="Quote in a note").click()
+    expect(field).to_have_value("> She is a VIP\n\n")
+    expect(page.locator("#writing.note")).to_be_visible()
