@@ -196,6 +196,7 @@ LIMITS = {
     "sign-ins as one agent from a known browser": (6, 900),
     "previews of one agent": (300, 60),
     "password changes of one agent": (10, 900),
+    "searches of one agent": (120, 60),
     "password mails of one address": (10, 3600),
     "password mails to one account": (3, 3600),
 }

@@ -26,7 +26,7 @@ class AgentRequest(HttpRequest):
     htmx: HtmxDetails
 
 
-def opened_by_the_agent(request: AgentRequest) -> bool:
+def opened_by_the_agent(request: Any) -> bool:
     """Return whether the agent opened this page from one of our pages or by its URL. Only then does a GET mark as read.
 
     A link on another site, or a prefetch by the browser, must not mark as read. Where the browser sends no fetch

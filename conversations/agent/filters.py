@@ -1,15 +1,17 @@
 """Which conversations the inbox lists: a query string, so a link, a saved view and the back button are the same."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import EllipsisType
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from django.http import HttpRequest, QueryDict
 
+from conversations.agent.access import opened_by_the_agent
+from conversations.agent.question import MAX_LENGTH
 from conversations.models import Agent, Conversation, Cursor, View, Website
 from conversations.models.conversation import InboxEntry
 from conversations.screen.paging import parse_number
@@ -23,6 +25,7 @@ DEFAULTS = {
     "priority": None,
     "order": "newest",
     "after": "",
+    "q": "",
 }
 
 
@@ -38,6 +41,7 @@ class Filters:
     priority: int | None = None
     order: Literal["newest", "waiting"] = "newest"
     after: str = ""  # the cursor of the row before the first one
+    q: str = ""  # what to search for: then the list shows what was found, and the others say to which list to go back
 
     @classmethod
     def from_request(cls, request: HttpRequest) -> "Filters":
@@ -45,6 +49,8 @@ class Filters:
         found: Filters | None = getattr(request, "_filters", None)
         if found is None:
             found = cls.parse(request.GET)
+            if found.q and not opened_by_the_agent(request):
+                found = replace(found, q="")  # pages repeat nothing that an attacker may have chosen
             setattr(request, "_filters", found)  # noqa: B010 (not an attribute of Django's)
         return found
 
@@ -70,6 +76,7 @@ class Filters:
             priority=priority if priority in Conversation.Priority.values else None,
             order="waiting" if query.get("order") == "waiting" else "newest",
             after=write_cursor(cursor) if cursor else "",
+            q=query.get("q", "").strip()[: 2 * MAX_LENGTH],
         )
 
     def query_string(self, **changes: Any) -> str:
@@ -88,7 +95,17 @@ class Filters:
     @property
     def first_page(self) -> str:
         """The query string of the list from its first row."""
-        return self.query_string(after="")
+        return self.query_string(after="", q="")
+
+    @property
+    def newest_results(self) -> str:
+        """The query string of a search from its first row, without its question mark."""
+        return self.query_string(after="")[1:]
+
+    @property
+    def list_parameters(self) -> list[tuple[str, str]]:
+        """The parameters of the list to which the agent goes back from a search."""
+        return parse_qsl(self.first_page[1:])
 
     @property
     def parameters(self) -> QueryDict:

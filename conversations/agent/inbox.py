@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET
 from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened
 from conversations.agent.chips import Chip, chips_by_id, render_chips
 from conversations.agent.filters import Filters
+from conversations.agent.search import Found, find
 from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
@@ -55,18 +56,24 @@ def list_only(request: AgentRequest) -> HttpResponse:
     With `?append`, only the rows after a cursor. `?known=` is the digest of what the page shows: 204 if it is the same.
     """
     listing = find_rows(request)
+    if listing.found and listing.found.status != 200:
+        return listing.found.refusal()
     if "append" in request.GET:
         return render(request, "agent/_rows.html", {**listing._asdict(), "list_url": request.path})
     filters = listing.filters
-    is_other = "shown" in request.GET and request.GET["shown"] != filters.query
+    shown = request.GET.get("shown", filters.query)
+    is_other = shown != filters.query
     lists = render_lists(request, listing, counts_only=not is_other, is_update=True)
+    if listing.found is None and filters.q:  # the page updates itself: what was found stays
+        return HttpResponse(lists.html, headers={"HX-Reswap": "none"})
     if not is_other and request.GET.get("known") == lists.digest:
         return HttpResponse(status=204)
     response = HttpResponse(render_list(listing, lists) + lists.html)
     chosen = query_number(request, "chosen")
     if is_other and request.htmx.trigger not in {"list", None}:  # the agent has chosen it, and did not go back to it
         url = reverse("agent:conversation", args=[chosen]) if chosen else reverse("agent:inbox")
-        response["HX-Push-Url"] = url + filters.query
+        is_typing = filters.q and QueryDict(shown[1:]).get("q")  # one entry of the history for all that was typed
+        response["HX-Replace-Url" if is_typing else "HX-Push-Url"] = url + filters.query
     return response
 
 
@@ -110,8 +117,9 @@ def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> li
 
 def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **choice: str) -> Tab:
     field, value = next(iter(choice.items()))
-    query = filters.query_string(after="", **choice)
-    return Tab(f"tab-{value}", name, query, getattr(filters, field) == value, filters.view(agent, websites, **choice))
+    query = filters.query_string(after="", q="", **choice)
+    is_chosen = not filters.q and getattr(filters, field) == value
+    return Tab(f"tab-{value}", name, query, is_chosen, filters.view(agent, websites, **choice))
 
 
 def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
@@ -119,7 +127,7 @@ def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[
     tabs = []
     for saved in SavedView.objects.shown_to(agent):
         its = Filters.parse(QueryDict(saved.query), websites)
-        is_chosen = its.query == filters.first_page
+        is_chosen = not filters.q and its.query == filters.first_page
         delete_url = reverse("agent:delete-view", args=[saved.pk])
         view = its.view(agent, websites)
         tabs.append(Tab(f"view-{saved.pk}", saved.name, its.query, is_chosen, view, delete_url))
@@ -192,6 +200,7 @@ class InboxKind(NamedTuple):
 INBOX = PreparedTemplate(
     "agent/inbox.html",
     *("agent", "agent_pk", "reload_query", "csrf_token", "query", "unread", "lists", "list", "panel", "notice"),
+    "search",
 )
 
 
@@ -234,6 +243,7 @@ class Listing(NamedTuple):
     rows: SafeString
     more: str  # the query string of the next page, or ""
     unread: int  # how many of its rows are
+    found: Found | None = None  # what the agent searches for
 
 
 def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> Listing:
@@ -242,6 +252,8 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
     `?rows=` says how many an open page has loaded already, when it asks for all of them again.
     """
     filters, agent = Filters.from_request(request), request.agent
+    if filters.q:
+        return _find(request, filters)
     most = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS) * ROWS
     websites = Website.objects.visible_to(agent)
     names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
@@ -289,9 +301,20 @@ class Lists(NamedTuple):
     digest: str
 
 
+def _find(request: AgentRequest, filters: Filters) -> Listing:
+    """What is found, unless the page only updates itself."""
+    websites = Website.objects.visible_to(request.agent)
+    if request.htmx.trigger == "list" and request.GET.get("shown") == filters.query:
+        return Listing(filters, websites, SafeString(), "", 0)
+    found = find(request, filters, websites)
+    return Listing(filters, websites, found.rows, found.more, 0, found)
+
+
 def render_list(listing: Listing, lists: Lists) -> SafeString:
     """The rows, or why there are none."""
     filters = listing.filters
+    if listing.found:
+        return listing.found.render(filters)
     context = {**listing._asdict(), "list_url": reverse("agent:list"), "first_page": filters.first_page}
     context["digest"] = lists.digest
     return render_to_string("agent/_list.html", context)
@@ -383,6 +406,7 @@ def render_inbox(
         "unread": listing.unread or "",
         "lists": lists.html,
         "list": render_list(listing, lists),
+        "search": render_to_string("agent/_search.html", {"filters": listing.filters}),
         "panel": panel,
         "notice": notice,
     }

@@ -52,6 +52,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "new-line",
         "found-message",
         "inbox-list",
+        "search-field",
         "pick-bar",
         "choice-menu",
         "quote-link",

@@ -183,8 +183,9 @@ class InboxList extends HTMLElement {
     if (!this.chosen && document.activeElement === document.body) {
       this.querySelector("[aria-current]")?.focus({ preventScroll: true });
     }
+    const found = this.chosen && `found-${new URLSearchParams(location.search).get("at")}`;
     for (const row of this.querySelectorAll(".row")) {
-      if (row.id === `row-${this.chosen}`) row.setAttribute("aria-current", "true");
+      if ([`row-${this.chosen}`, found].includes(row.id)) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
   }

@@ -127,7 +127,7 @@ class PickBar extends HTMLElement {
     }
     if (this.dataset.letters === "off" && event.key.length === 1) return;
     const handle = this.keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!handle || (event.shiftKey && !["X", "?"].includes(event.key))) return;
+    if (!handle || (event.shiftKey && !["X", "?", "/"].includes(event.key))) return;
     this.shift = event.shiftKey;
     if (event.key !== "Escape") event.preventDefault();
     handle();
@@ -143,6 +143,7 @@ class PickBar extends HTMLElement {
     l: () => this.open("label"),
     z: () => this.open("snooze"),
     e: () => this.close(),
+    "/": () => document.getElementById("q").select(),
     "?": () => htmx.ajax("GET", this.dataset.keys, { source: this, target: this.menu }),
     Escape: () => this.chosen.size && this.querySelector("form").reset(),
   };
