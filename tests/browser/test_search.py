@@ -1,5 +1,7 @@
 """Searching, and opening a conversation at a message in its middle."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -65,3 +67,46 @@ def test_an_answer_from_the_middle_leads_to_the_end(people: People, api: Api) ->
     expect(bob.bubble("My answer")).to_be_in_viewport()
     api.post("Thanks", uuid)
     expect(bob.bubble("Thanks")).to_be_in_viewport()
+
+
+def test_what_is_typed_is_found_and_opens_in_its_place(people: People, api: Api) -> None:
+    word = f"q{unique_name()[-8:]}"
+    uuid, texts = long(api, 120, name=unique_name())
+    api.post(f"The {word} arrived broken", uuid)
+    for number in range(70):
+        api.post(f"Later {number}", uuid)
+    other = api.start_conversation(f"Another {word}!")
+    bob = people.agent()
+    bob.is_connected()
+    page = bob.page
+    page.keyboard.press("/")
+    field = page.get_by_role("searchbox")
+    expect(field).to_be_focused()
+    field.press_sequentially(word[:5])
+    rows = page.locator(".found-row")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1).locator("mark")).to_have_text(word)
+    expect(page.locator("search-field [role=status]")).to_contain_text("2 results")
+    expect(page).to_have_url(re.compile(f"/inbox/[?]q={word[:5]}$"))
+    field.press("ArrowDown")
+    page.keyboard.press("j")
+    expect(rows.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(bob.bubble(f"The {word} arrived broken")).to_be_in_viewport()
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    assert texts[-1] in [text for _, text in bob.screen()]
+    bob.reloads()
+    expect(rows).to_have_count(2)
+    expect(field).to_have_value(word[:5])
+    expect(bob.bubble(f"The {word} arrived broken")).to_be_in_viewport()
+    api.post("A ring does not end the search", other)
+    expect(rows).to_have_count(2)
+    page.locator(".found-row").first.focus()
+    page.keyboard.press("Escape")
+    expect(rows).to_have_count(0)
+    expect(page.locator(".row").first).to_be_visible()
+    expect(field).to_have_value("")
+    expect(page.locator("[data-conversation]")).to_have_count(1)  # stays open
+    page.go_back()
+    expect(rows).to_have_count(2)
+    expect(field).to_have_value(word[:5])
