@@ -281,7 +281,7 @@ def test_an_agent_sees_where_they_are_signed_in_and_signs_one_out(bobs: Page) ->
     phone = signs_in()
     page = bobs.get(ME).content.decode()
     assert "Firefox Mobile 128, Android" in page or "Firefox 128, Android" in page
-    assert page.count("This browser") == 1
+    assert page.count(">This browser<") == 1
     [pk] = ids(bobs)
     assert bobs.post("/inbox/me/sign-out/", {"id": pk}).status_code == 302
     assert phone.get("/inbox/").status_code == 302
@@ -330,7 +330,7 @@ def test_a_session_from_before_an_update_is_listed_when_it_is_used(bobs: Page, b
     SignIn.objects.all().delete()
     import_module("conversations.models.sign_in")._seen.clear()
     bobs.get("/inbox/")
-    assert "This browser" in bobs.get(ME).content.decode()
+    assert ">This browser<" in bobs.get(ME).content.decode()
 
 
 def test_the_day_of_a_session_is_written_once(bobs: Page, django_assert_max_num_queries: Any) -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core import signing
 from django.http import HttpResponse, QueryDict
@@ -23,6 +22,7 @@ from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import render_inbox
+from conversations.agent.time_zone import zone_of
 from conversations.models import Agent, Conversation, Label
 from conversations.models.agent_profile import picture_of
 from conversations.screen.avatars import Avatar
@@ -142,7 +142,7 @@ def _until(agent: Agent, form: QueryDict) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text or form.get("at", ""))
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=_zone(agent, form))).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=zone_of(agent, form))).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Refused(_("Enter a date and a time.")) from None
     now = timezone.now()
@@ -151,16 +151,6 @@ def _until(agent: Agent, form: QueryDict) -> str | None:
     if moment > now + MAX_SNOOZE:
         raise Refused(_("This is too far in the future. Choose an earlier date."))
     return moment.isoformat()
-
-
-def _zone(agent: Agent, values: QueryDict) -> ZoneInfo:
-    """The time zone that the agent has chosen, else that of their browser; without scripts, the server's."""
-    if agent.preferences.zone:
-        return agent.preferences.zone
-    try:
-        return ZoneInfo(values.get("zone", "")[:60] or timezone.get_current_timezone_name())
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo("UTC")
 
 
 def moments(now: datetime) -> list[Moment]:
@@ -227,7 +217,7 @@ def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: 
         ]
         context["has_none"] = chosen == {None}
     else:
-        zone = _zone(request.agent, values)
+        zone = zone_of(request.agent, values)
         context["zone"] = zone.key
         context["moments"] = moments(timezone.now().astimezone(zone))
         context["earliest"] = timezone.now().astimezone(zone).strftime("%Y-%m-%dT%H:%M")

@@ -200,7 +200,7 @@ class InboxKind(NamedTuple):
 INBOX = PreparedTemplate(
     "agent/inbox.html",
     *("agent", "agent_pk", "reload_query", "csrf_token", "query", "unread", "lists", "list", "panel", "notice"),
-    "search",
+    *("search", "sound_when", "sound", "desktop"),
 )
 
 
@@ -397,8 +397,12 @@ def render_inbox(
     """
     listing = find_rows(request, chosen)
     lists = render_lists(request, listing)
+    preferences = request.agent.preferences
     values = {
         "agent": request.agent,
+        "sound_when": preferences.sound_when,
+        "sound": preferences.sound,
+        "desktop": "yes" if preferences.desktop else "",
         "agent_pk": request.agent.pk,
         "reload_query": reload_query,
         "csrf_token": get_token(request),
@@ -410,7 +414,7 @@ def render_inbox(
         "panel": panel,
         "notice": notice,
     }
-    return INBOX.render(InboxKind(reloads and not notice, request.agent.preferences.letter_keys), values)
+    return INBOX.render(InboxKind(reloads and not notice, preferences.letter_keys), values)
 
 
 def assignee_name(conversation: Conversation, reader: Agent) -> str:

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from conversations.agent import (
     after_closing,
+    calls,
     canned_replies,
     changes,
     colleagues,
@@ -36,6 +37,7 @@ urlpatterns = [
     path("views/<int:pk>/delete/", saved_views.delete, name="delete-view"),
     path("sign-in/", SignInView.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("calls/", calls.since, name="calls"),
     path("me/", me.page, name="me"),
     path("me/picture/", me.picture, name="my-picture"),
     path("me/sign-out/", me.sign_out_elsewhere, name="sign-out-elsewhere"),

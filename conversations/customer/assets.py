@@ -26,6 +26,7 @@ MODULES = {
     "chat-secret": ("chat-secret",),
     "chat-seldom": ("chat-seldom",),
     "chat-live": ("seen-line", "typing-line", "chat-live"),
+    "sounds": ("sounds",),
 }
 """The modules, and the scripts that each consists of."""
 
@@ -92,7 +93,7 @@ def _live_texts() -> dict[str, str]:
     return {"typing": _("{name} is typing…")}
 
 
-TEXTS = {"chat-secret": _secret_texts, "chat-seldom": _seldom_texts, "chat-live": _live_texts}
+TEXTS = {"chat-secret": _secret_texts, "chat-seldom": _seldom_texts, "chat-live": _live_texts, "sounds": dict}
 
 
 def style(accent: str) -> Asset:

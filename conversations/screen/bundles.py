@@ -53,11 +53,13 @@ FILES: dict[str, tuple[str, ...]] = {
         "found-message",
         "inbox-list",
         "search-field",
+        "desk-notices",
         "pick-bar",
         "choice-menu",
         "quote-link",
         "message-link",
     ),
+    "me.js": ("notice-settings",),
     "inbox.css": ("chatsite", "inbox", "formatted"),
     "formatted.css": ("formatted",),  # where a customer reads a list, a quote or code
     "card.css": ("chatsite", "card"),
@@ -140,14 +142,15 @@ def stylesheet(text: str) -> Asset:
     return Asset("text/css; charset=utf-8", text.encode())
 
 
-def scripts(names: tuple[str, ...]) -> Asset:
-    """A script of htmx, then our own scripts. Pages load it with `type="module"`, so that it runs before htmx starts.
+def scripts(names: tuple[str, ...], *, with_htmx: bool = True) -> Asset:
+    """A script of htmx, unless a page needs none, then our own scripts.
 
-    Each is in an async function that runs at once: its names stay local, and if it throws, the browser reports that as
-    an unhandled rejection and the others still run.
+    Pages load it with `type="module"`, so that it runs before htmx starts. Each is in an async function that runs at
+    once: its names stay local, and if it throws, the browser reports that as an unhandled rejection and the others
+    still run.
     """
     ours = "".join("(async()=>{" + read(f"js/{name}.js") + "})();" for name in names)
-    return javascript(minified(f"{read(HTMX)}\n{ours}"))
+    return javascript(minified(f"{read(HTMX)}\n{ours}" if with_htmx else ours))
 
 
 def styles(names: tuple[str, ...]) -> str:
@@ -165,7 +168,7 @@ def bundle(name: str) -> Asset:
 @cache
 def _bundle(name: str) -> Asset:
     files = FILES[name]
-    return scripts(files) if name.endswith(".js") else stylesheet(styles(files))
+    return scripts(files, with_htmx=name != "me.js") if name.endswith(".js") else stylesheet(styles(files))
 
 
 def url(name: str) -> str:

@@ -194,6 +194,7 @@ class InboxList extends HTMLElement {
     const unread = Number(this.querySelector("[data-unread]")?.dataset.unread);
     const title = document.title.replace(/^\(\d+\) /, "");
     document.title = unread ? `(${unread}) ${title}` : title;
+    document.dispatchEvent(new CustomEvent("unread", { detail: unread }));
   }
 
   moveFocus(event) {

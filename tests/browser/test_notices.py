@@ -1,0 +1,130 @@
+"""An agent is called when a customer writes: by a sound, on the desktop, and by a number in the icon."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.people import Agent, Api, People, eventually, unique_name
+from tests.browser.test_without_sockets import without_websocket
+
+pytestmark = pytest.mark.browser
+
+SPY = """
+    window.heard = 0;
+    window.notified = [];
+    const { start } = OscillatorNode.prototype;
+    OscillatorNode.prototype.start = function (at) { window.heard += 1; start.call(this, at); };
+    AudioContext.prototype.resume = async () => {};
+    let permission = (location.host && localStorage.permission) || "default"; // about:blank has no storage
+    window.Notification = class {
+        static get permission() { return permission; }
+        static async requestPermission() {
+            window.asked = true;
+            return (localStorage.permission = permission = "granted");
+        }
+        constructor(title, options) { Object.assign(this, { title, ...options }); window.notified.push(this); }
+        close() {}
+    };
+    let away = location.host && sessionStorage.away;
+    Object.defineProperty(document, "hidden", { get: () => Boolean(away) });
+    document.hasFocus = () => !away;
+    window.goAway = (leaves) => {
+        away = sessionStorage.away = leaves ? "yes" : "";
+        document.dispatchEvent(new Event("visibilitychange"));
+    };
+"""
+
+
+def chooses(dora: Agent, **values: Any) -> None:
+    """Save the settings: radio buttons by their values, boxes by True or False."""
+    dora.goes("/inbox/me/")
+    for name, value in values.items():
+        if isinstance(value, bool):
+            dora.page.locator(f"[name={name}]").set_checked(value)
+        else:
+            dora.page.locator(f"[name={name}][value={value}]").check()
+    allow = dora.page.get_by_role("button", name="Allow notifications")
+    if allow.is_visible():
+        assert dora.page.evaluate("window.asked") is None  # only by a click
+        allow.click()
+        expect(dora.page.get_by_text("This browser may show notifications")).to_be_visible()
+    dora.page.get_by_role("button", name="Save the settings").click()
+    expect(dora.page.get_by_text("Your settings are saved.")).to_be_visible()
+
+
+@pytest.fixture
+def carol(people: People) -> Iterator[Agent]:
+    """Carol, whose settings are as before afterwards."""
+    carol = people.agent("carol")
+    carol.page.context.add_init_script(SPY)
+    yield carol
+    chooses(carol, sound_when="hidden", desktop=False)
+
+
+def another_tab(agent: Agent) -> Agent:
+    """The same agent's inbox in another tab."""
+    other = Agent(agent.page.context.new_page(), agent.url)
+    other.comes()
+    other.is_connected()
+    return other
+
+
+def total(*tabs: Agent) -> tuple[int, list[str]]:
+    """How many tones were played and what was notified, in all tabs."""
+    heard = [tab.page.evaluate("[window.heard, window.notified.map(({ title }) => title)]") for tab in tabs]
+    return sum(tones for tones, _ in heard), [title for _, titles in heard for title in titles]
+
+
+def test_one_tab_of_several_calls_and_leads_to_the_conversation(people: People, carol: Agent, api: Api) -> None:
+    chooses(carol, sound_when="always", desktop=True)
+    carol.comes()
+    carol.is_connected()
+    other = another_tab(carol)
+    for tab in (carol, other):
+        tab.page.evaluate("goAway(true)")
+    name = unique_name()
+    uuid = api.start_conversation("Hello?", name=name)
+    eventually(carol.page, lambda: total(carol, other) == (2, [f"New message from {name}"]), "one tab calls")
+    expect(carol.page).to_have_title(re.compile(r"^\(\d+\) "))
+    eventually(
+        carol.page,
+        lambda: carol.page.evaluate("document.querySelector('link[rel=icon]').href").startswith("data:"),
+        "the icon has the number",
+    )
+    caller = next(tab for tab in (carol, other) if tab.page.evaluate("window.notified.length"))
+    caller.page.evaluate("goAway(false); window.notified[0].onclick()")
+    caller.sees("Hello?")
+    api.post("It is visible", uuid)  # in a tab that the agent has before them
+    caller.sees("It is visible")
+    caller.answers("Here I am")
+    second = unique_name()
+    api.start_conversation("Me too", name=second)
+    eventually(carol.page, lambda: total(carol, other)[0] == 4, "only the other conversation calls")
+    assert total(carol, other)[1] == [f"New message from {name}"]  # the inbox is in front
+    caller.page.close()
+    left = other if caller is carol else carol
+    left.page.evaluate("goAway(true); window.heard = 0")
+    calls = "document.querySelector('desk-notices').calls"
+    eventually(left.page, lambda: bool(left.page.evaluate(calls)), "the browser tells the tab that it is alone")
+    api.post("Once more", uuid)
+    eventually(left.page, lambda: left.page.evaluate("window.heard") == 2, "the tab that is left calls")
+    carol.page = left.page
+
+
+def test_after_hours_without_a_connection_one_notification_says_how_many(carol: Agent, api: Api) -> None:
+    chooses(carol, sound_when="hidden", desktop=True)
+    without_websocket(carol.page.context)
+    carol.comes()
+    carol.page.evaluate("goAway(true)")
+    since = "document.querySelector('desk-notices').since"
+    ring = "document.querySelector('door-bell').ring()"
+    carol.page.evaluate(ring)
+    eventually(carol.page, lambda: bool(carol.page.evaluate(since)), "polls find the newest message")
+    carol.page.evaluate("document.querySelector('desk-notices').looked -= 3 * 3600 * 1000")
+    for _ in range(2):
+        api.start_conversation("Good morning", name=unique_name())
+    carol.page.evaluate(ring)
+    eventually(carol.page, lambda: total(carol) == (2, ["Conversations with new messages: 2"]), "one sum")
