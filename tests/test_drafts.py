@@ -180,7 +180,7 @@ def test_a_list_has_the_conversations_with_a_draft(bobs: Page, carols: Page, tal
 
 
 def test_a_note_has_a_draft_of_its_own_on_every_device_until_it_is_written(
-    bobs: Page, bob: Agent, carols: Page, talk: Conversation
+    bobs: Page, bob: Agent, carol: Agent, carols: Page, talk: Conversation
 ) -> None:
     path = f"/inbox/{talk.pk}/notes/"
     types(bobs, talk, "Dear Alice")
@@ -193,7 +193,9 @@ def test_a_note_has_a_draft_of_its_own_on_every_device_until_it_is_written(
     assert "VIP" not in carols.get(f"/inbox/{talk.pk}/?note=1").content.decode()
     listed = bobs.get("/inbox/list/?whose=drafts").content.decode()
     assert (listed.count('class="has-draft"'), listed.count(f'id="row-{talk.pk}"')) == (1, 1)
-    bobs.htmx(path, {"content": "@carol is she a VIP?", "draft": known})
+    post_message(content="We are here", conversation=talk, agent=carol)
+    note = {"content": "@carol is she a VIP?", "draft": known, "seen": talk.last_message_id}
+    assert bobs.htmx(path, note).status_code == 204, "a note asks nobody whether it may be written"
     assert contents(bob) == ["Dear Alice"]
     bobs.answers(talk, "Dear Alice", draft=Draft.objects.get().version)
     assert "has-draft" not in bobs.get("/inbox/list/").content.decode()

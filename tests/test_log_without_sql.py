@@ -78,6 +78,7 @@ def test_both_sides_go_on_without_the_database(talk: Conversation, alice: Page, 
         page = bobs.get(f"/inbox/{talk.pk}/")
         assert page.status_code == 200
         assert texts(page)[-2:] == ["My order is late", "I will look"]
+        assert 'class="note"' in bobs.get(f"/inbox/{talk.pk}/?note=1").content.decode()
     Replicator(lambda: False).step()
     assert [message.content for message in Message.objects.order_by("pk")][-2:] == ["My order is late", "I will look"]
 

@@ -58,6 +58,17 @@ def test_what_counts_as_a_mention(talk: Conversation, bob: Agent, carol: Agent, 
     assert mentioned(talk) == names
 
 
+@pytest.mark.parametrize("is_formatted", [True, False])
+def test_code_mentions_nobody_where_text_is_formatted(
+    talk: Conversation, bob: Agent, carol: Agent, is_formatted: bool
+) -> None:
+    for text in ("run `@carol`", "```\n@carol\n```", "```\n@carol"):
+        actions.write_note(conversation=talk, agent=bob, content=text, is_formatted=is_formatted)
+    assert mentioned(talk) == ([] if is_formatted else ["carol"])
+    actions.write_note(conversation=talk, agent=bob, content="`code` **@carol** `more`", is_formatted=is_formatted)
+    assert mentioned(talk) == ["carol"]
+
+
 def test_carol_finds_where_she_is_mentioned_until_she_has_read_it(
     talk: Conversation, bob: Agent, bobs: Page, carols: Page
 ) -> None:
@@ -101,6 +112,9 @@ def test_mentions_are_listed_whatever_the_status_the_newest_first(
     assert 'href="/inbox/?whose=mentions"' in html
     assert 'id="tab-closed" href="/inbox/?status=closed"' in html
     assert 'id="tab-all" href="/inbox/"' in html
+    carols.post("/inbox/after-closing/", {"then": "next"})
+    closed = carols.post(f"/inbox/{talks[2].pk}/close/?whose=mentions", {"last": talks[2].last_message_id})
+    assert closed["Location"] == f"/inbox/{talks[0].pk}/?whose=mentions"
     monkeypatch.setattr("conversations.agent.inbox.ROWS", 2)
     first = carols.get("/inbox/list/?whose=mentions").content.decode()
     after = re.search(r"whose=mentions&amp;after=(\d+)", first)

@@ -146,14 +146,14 @@ def customers_view(talk: Conversation, alices: Page) -> dict[str, str]:
     }
 
 
-def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any) -> None:
+def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any, carol: Any) -> None:
     alices = Page()
     alices.post("/chat/messages/", {"content": "Hello"})
     talk = Conversation.objects.get()
     actions.post_message(content="Hi!", conversation=talk, agent=bob)
     talk = Conversation.objects.get()
     before = customers_view(talk, alices)
-    note(talk, bob, "secret thoughts")
+    note(talk, bob, "secret thoughts for @carol")
     actions.close(conversation=talk, by=bob)
     actions.reopen(conversation=talk, by=bob)
     after = customers_view(talk, alices)

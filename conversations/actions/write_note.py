@@ -34,7 +34,7 @@ def write_note(
     redis.RedisError if the message log, which gives the ids, does not answer.
     """
     client_id = None if client_id in PLACEHOLDERS else client_id
-    names = find_mentions(content, Website.objects.by_id(conversation.website_id))
+    names = find_mentions(content, Website.objects.by_id(conversation.website_id), is_formatted=is_formatted)
     try:
         with transaction.atomic():
             locked = Conversation.objects.lock(conversation.pk)

@@ -90,29 +90,29 @@ class Tab(NamedTuple):
 
 
 def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
-    """The tabs for open, snoozed and closed."""
+    """The tabs for open, snoozed and closed ones, and for mentions of the agent in any of them."""
     names = {
         "open": pgettext("conversations", "Open"),
         "snoozed": pgettext("conversations", "Snoozed"),
         "closed": pgettext("conversations", "Closed"),
     }
     rest = {"whose": "all"} if filters.whose == "mentions" else {}
-    return [_tab(filters, agent, websites, name, status=status, **rest) for status, name in names.items()]
+    mentions = _tab(filters, agent, websites, pgettext("conversations", "Mentions"), whose="mentions")
+    return [
+        *(_tab(filters, agent, websites, name, status=status, **rest) for status, name in names.items()),
+        mentions._replace(view=mentions.view._replace(is_unread=True), is_unread=True),
+    ]
 
 
 def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
-    """The tabs for all, mine, unassigned, those with a draft of the agent, and those with a mention of them."""
+    """The tabs for all, mine, unassigned, and those with a draft of the agent."""
     names = {
         "all": pgettext("conversations", "All"),
         "mine": pgettext("conversations", "Mine"),
         "nobody": pgettext("conversations", "Unassigned"),
         "drafts": pgettext("conversations", "Drafts"),
     }
-    mentions = _tab(filters, agent, websites, pgettext("conversations", "Mentions"), whose="mentions")
-    return [
-        *(_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()),
-        mentions._replace(view=mentions.view._replace(is_unread=True), is_unread=True),
-    ]
+    return [_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()]
 
 
 def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **choice: str) -> Tab:

@@ -38,12 +38,10 @@ class DraftQuerySet(models.QuerySet["Draft"]):
 
     def one(self, agent: "Agent", conversation_id: int, *, is_note: bool = False) -> "Draft | None":
         """The agent's draft of an answer in a conversation, or of a note; or None."""
-
-        def build() -> "DraftQuerySet":
-            return self.filter(agent_id=-1, conversation_id=-2, is_note=is_note)
-
-        found = prepared(self, ("draft", is_note), build, {-1: agent.pk, -2: conversation_id}, kind=CONTENT)
-        return next(iter(found), None)
+        # Both, so that one is remembered for the time without SQL when the other was read.
+        values = {-1: agent.pk, -2: conversation_id}
+        found = prepared(self, "draft", lambda: self.filter(agent_id=-1, conversation_id=-2), values, kind=CONTENT)
+        return next((draft for draft in found if draft.is_note == is_note), None)
 
     def conversations_of(self, agent: "Agent") -> set[int]:
         """The ids of the conversations in which the agent has a draft, by one query."""

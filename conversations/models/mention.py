@@ -22,6 +22,7 @@ MOST = 50
 # What stands before the @ of an e-mail address or inside a URL makes it none of ours. The characters after it are those
 # of Django's usernames, of which 150 are allowed.
 NAMED = re.compile(r"(?<![A-Za-z0-9_.+/=@-])@([\w.@+-]{1,150})")
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 ASCII_START = re.compile(r"[A-Za-z0-9_.@+-]+")
 
 
@@ -59,11 +60,14 @@ def _readings(word: str) -> Iterator[str]:
         yield ascii_start[0].rstrip(".@+-")
 
 
-def find_mentions(text: str, website: "Website") -> dict[str, int]:
+def find_mentions(text: str, website: "Website", *, is_formatted: bool) -> dict[str, int]:
     """The agents whom a note names and who see this website: their ids by folded username, at most MOST.
 
+    is_formatted: whether the text is Markdown, whose code names nobody.
     Costs no query if nothing in the text looks like a name.
     """
+    if is_formatted:
+        text = CODE.sub(" ", text)
     if not NAMED.search(text):
         return {}
     agents = Agent.objects.with_access_to(website).values_list("username", "pk")
@@ -93,15 +97,16 @@ class MentionQuerySet(models.QuerySet["Mention"]):
 
     def mark_read(self, agent: "Agent", conversation_id: int, last: int) -> None:
         """The agent has seen the thread of a conversation up to the row with the id `last`."""
-        found: list[tuple[int]] = prepared(
+        found: list[tuple[int, int]] = prepared(
             self,
             "unread mention",
-            lambda: self.filter(agent_id=-1, conversation_id=-2, unread=True).values_list("entry_id"),
+            lambda: self.filter(agent_id=-1, conversation_id=-2, unread=True).values_list("pk", "entry_id"),
             {-1: agent.pk, -2: conversation_id},
             kind=CONTENT,
         )
-        if found and found[0][0] <= last:
-            self.filter(agent=agent.pk, conversation=conversation_id, entry_id__lte=last).update(unread=False)
+        for pk, entry_id in found:
+            if entry_id <= last:
+                self.filter(pk=pk, entry_id__lte=last).update(unread=False)
 
 
 class Mention(models.Model):
