@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
+from channels.layers import channel_layers
 
 from conversations.actions import post_message, write_note
+from conversations.announce import customer_group, desk_group
 from conversations.live import doorbell, rounds
-from conversations.live.channel_layer import is_known
+from conversations.live.channel_layer import RedisChannelLayer, is_known
 from conversations.models import Agent, Conversation, Token, Website
 from conversations.presence import looking
-from conversations.presence.typing import MAX_PEEK
+from conversations.presence.typing import MAX_PEEK, by_agent, by_customer, for_customer
 from tests.conftest import Page
+from tests.services import redis_server
+from tests.test_channel_layer import eventually
 from tests.test_doorbell import session, socket
 from tests.test_doorbell_tokens import socket as program_socket
 
@@ -331,6 +335,44 @@ async def test_a_note_moves_nothing_at_the_customers(talk: Conversation, bobs: P
 )
 def test_only_well_formed_events_of_other_processes_are_taken(event: Any, group: str | None, is_taken: bool) -> None:
     assert is_known(event, group) is is_taken
+
+
+async def test_it_reaches_the_pages_of_other_processes(
+    talk: Conversation, bobs: Page, bob: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    page = type("Page", (), {"tell": lambda _self, event: heard.append(event)})()
+    desk = desk_group(talk.pk)
+    with redis_server() as redis:
+        ours, theirs = RedisChannelLayer(redis.url), RedisChannelLayer(redis.url)
+        monkeypatch.setattr(channel_layers, "backends", {"default": ours})
+        theirs.join(desk, page)
+        async with alices(talk) as alice, inbox(bobs) as bells:
+            await opened(alice)
+            await opened(bells)
+            await eventually(lambda: ours.open_link().is_connected and theirs.open_link().is_connected)
+            carols = {
+                "type": "looking",
+                "conversation": talk.pk,
+                "who": "Carol",
+                "agent": 77,
+                "page": "x-1",
+                "on": True,
+            }
+            await theirs.group_send(desk, carols)
+            await in_group(talk)
+            await says(bells, type="looking", conversation=talk.pk)
+            assert await hears(bells) == {"type": "looking", "conversation": talk.pk, "who": ["Carol"]}
+            await theirs.group_send(desk, by_agent(talk.pk, 77, "Carol", on=True))
+            assert (await hears(bells))["who"] == "Carol"
+            await theirs.group_send(desk, {**carols, "on": False})
+            assert (await hears(bells))["who"] == []
+            await theirs.group_send(customer_group(talk.pk), for_customer("Carol", on=True))
+            assert (await hears(alice))["name"] == "Carol"
+            await says(alice, **TYPES)
+            await eventually(lambda: by_customer(talk.pk, on=True) in heard)
+        await ours.close()
+        await theirs.close()
 
 
 def test_the_peek_is_told_to_customers_wherever_it_is_on(talk: Conversation) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.people import Agent, Customer, People, Person, unique_name
+from tests.browser.people import Agent, Api, Customer, People, Person, unique_name
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -145,3 +145,30 @@ def test_without_javascript_receipts_are_on_the_page(people: People, open_house:
     expect(bob.pending).to_have_count(0)
     alice.goes(open_house)
     expect(bob.page.locator("seen-line")).to_have_text(re.compile(r"^Reply seen \d"))
+
+
+def test_what_is_typed_beside_a_conversation_survives_what_others_change(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    bob, carol = people.agent("bob"), people.agent("carol")
+    for agent in (bob, carol):
+        agent.opens(name)
+        agent.is_connected()
+    form = bob.page.locator("details-form")
+    form.locator("summary").click()
+    expect(form.get_by_label("Name")).to_be_focused()
+    form.get_by_label("Name").fill(f"{name} Smith")
+    carol.takes()
+    expect(bob.head).to_contain_text("assigned to carol")
+    form.get_by_label("E-mail").fill("nonsense")
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("alert")).to_have_text("This does not look like an e-mail address.")
+    form.get_by_label("E-mail").fill("alice@shop.example")
+    form.get_by_role("button", name="Save").click()
+    for agent in (bob, carol):
+        expect(agent.head.locator("h2")).to_have_text(f"{name} Smith")
+        expect(agent.page.locator("#about h2")).to_contain_text(f"{name} Smith")
+        expect(agent.page.locator("#messages .activity").last).to_contain_text(
+            "corrected the customer's name and e-mail"
+        )
+    expect(form.locator("summary")).to_be_focused()
