@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from conversations.actions import post_message, write_note
-from conversations.models import Conversation, Reading
+from conversations.actions import post_message, take_back, write_note
+from conversations.models import Agent, Conversation, Reading
 from conversations.screen.paging import MAX_BYTES, PAGE_SIZE
 from tests.conftest import Page, texts
+from tests.test_delivery import OUT_OF_BAND
 from tests.test_paging import HALF, ids, older
 
 pytestmark = pytest.mark.django_db
@@ -125,3 +126,20 @@ def test_a_page_in_the_middle_hears_that_the_state_has_changed(
 ) -> None:
     response = bobs.htmx(f"/inbox/{talk.pk}/messages/?gap=1&since={long_talk[40]}&state=other")
     assert response["HX-Trigger"] == "state"
+
+
+def test_a_page_in_the_middle_learns_what_was_taken_back(
+    talk: Conversation, long_talk: list[int], bob: Agent, bobs: Page
+) -> None:
+    mine = talk.messages.filter(agent=bob).order_by("pk")[20]
+    path = f"/inbox/{talk.pk}/"
+    page = bobs.get(f"{path}?at={mine.pk}").content.decode()
+    [known] = re.findall(r'<found-message [^>]*data-last="(\d+)"', page)
+    poll = f"{path}messages/?since={mine.pk + 10}&gap="
+    assert bobs.htmx(poll + known).status_code == 204
+    take_back(conversation=talk, pk=mine.pk, by=bob)
+    news = bobs.htmx(poll + known)
+    assert ids(news) == [mine.pk]
+    assert "You removed this message" in news.content.decode()
+    assert OUT_OF_BAND in news.content.decode()
+    assert bobs.htmx(poll + news["X-Removal"]).status_code == 204

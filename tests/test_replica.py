@@ -17,7 +17,7 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from conversations.actions import post_message, renew_secret
+from conversations.actions import post_message, renew_secret, take_back
 from conversations.actions.delete_expired_conversations import delete_expired_conversations
 from conversations.models import Agent, Attachment, Contact, Conversation, Website, replica
 from conversations.models.contact import Claim
@@ -474,6 +474,8 @@ QUERIES = [
     "?offset=5000",
     "?since={first}&limit=1000",
     "?since={first}&offset=26&limit=50",
+    "?changes=true&limit=1000",
+    "?changes=true&offset=20&limit=200",
 ]
 
 
@@ -483,6 +485,8 @@ def test_all_pages_are_as_without_a_replica(
     talk = long_talk(bob)
     alice.cookies["chat"] = talk.uuid.hex
     pks = list(talk.messages.order_by("pk").values_list("pk", flat=True))
+    for message in talk.messages.filter(agent=bob).order_by("pk")[:3]:
+        take_back(conversation=talk, pk=message.pk, by=bob)
     addresses = [f"/api/messages/{talk.uuid}/{query.format(first=pks[3])}" for query in QUERIES]
     pages = [f"/chat/messages/?before={pk}" for pk in (pks[0], pks[1], pks[60], pks[-1] + 1)]
     pages += [f"/inbox/{talk.pk}/messages/?before={pk}" for pk in (pks[0], pks[60], pks[-1] + 1)]
@@ -527,7 +531,9 @@ def test_rows_that_were_remembered_prove_nothing(
     assert mirror == []
 
 
-@pytest.mark.parametrize("change", ["delete one", "delete some", "delete the oldest", "renew the secret", "forget"])
+@pytest.mark.parametrize(
+    "change", ["delete one", "delete some", "delete the oldest", "renew the secret", "forget", "take back"]
+)
 def test_what_changes_messages_changes_the_version_of_their_conversation(
     db: None, bob: Agent, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,6 +554,8 @@ def test_what_changes_messages_changes_the_version_of_their_conversation(
         next(delete for delete in delete_expired_conversations() if talk.messages.count() < 10)
     elif change == "renew the secret":
         renew_secret(conversation=talk)
+    elif change == "take back":
+        take_back(conversation=talk, pk=talk.messages.filter(agent=bob)[0].pk, by=bob)
     else:
         contact.delete()
     assert Conversation.objects.get(pk=talk.pk).updated_at != talk.updated_at

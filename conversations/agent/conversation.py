@@ -32,6 +32,7 @@ from conversations.screen.forms import AnswerForm, MessageForm, NoteForm, not_ke
 from conversations.screen.message_rows import render_messages
 from conversations.screen.paging import (
     PAGE_SIZE,
+    changed_page,
     latest_page,
     message_accepted,
     newer_desk_page,
@@ -59,7 +60,7 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
     """GET `?since=`: the new messages, or 204. GET `?before=`: older ones. POST: send an answer.
 
     Of a page in the middle of the conversation, which does not show its newest messages: with `?gap`, a poll only
-    asks for the state, `?since=&page` is the next page, and `?newest` the newest one.
+    asks for the state and for what was taken back since that id; `?since=&page` is the next page, `?newest` the newest.
     """
     conversation = _get_or_404(request, pk)
     if request.method == "POST":
@@ -68,9 +69,9 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         return render(request, "conversations/_older.html", _older_context(request, conversation, before))
     if "newest" in request.GET:
         return render(request, "conversations/_older.html", _older_context(request, conversation, None))
-    news = None
-    if "gap" not in request.GET:
-        news = DeskNews.after(conversation, query_number(request, "since") or 0, PAGE_SIZE)
+    if "gap" in request.GET:
+        return _poll_in_the_middle(request, conversation)
+    news = DeskNews.after(conversation, query_number(request, "since") or 0, PAGE_SIZE)
     if news and news.is_restored:
         return restored_page(request, _older_context(request, conversation, None))
     response, more = HttpResponse(status=204), False
@@ -86,11 +87,30 @@ def messages(request: AgentRequest, pk: int) -> HttpResponse:
         mark_empty(response, conversation.pk)
     if more:
         response["HX-Trigger"] = "messages"  # to fetch them at once
-    elif "state" in request.GET and request.GET["state"] != customer_details.state_version(
-        conversation, visitor.get(pk)
-    ):
+    elif _shows_another_state(request, conversation):
         response["HX-Trigger"] = "state"
     return response
+
+
+def _poll_in_the_middle(request: AgentRequest, conversation: Conversation) -> HttpResponse:
+    catch_up(conversation)
+    gap = query_number(request, "gap") or 0
+    changed, last = changed_page(conversation, gap, request.agent, file_url(conversation))
+    if last is None:
+        response = HttpResponse(status=204)
+        mark_empty(response, conversation.pk)
+    else:
+        response = render(request, "conversations/_newer.html", {"thread": render_messages(changed)})
+        response["X-Removal"] = str(last)
+    if _shows_another_state(request, conversation):
+        response["HX-Trigger"] = "state"
+    return response
+
+
+def _shows_another_state(request: AgentRequest, conversation: Conversation) -> bool:
+    """Whether the page says that its header shows another state than that of now."""
+    now = customer_details.state_version(conversation, visitor.get(conversation.pk))
+    return "state" in request.GET and request.GET["state"] != now
 
 
 def _older_context(request: AgentRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:

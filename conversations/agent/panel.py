@@ -51,7 +51,7 @@ PANEL = PreparedTemplate(
     *("pk", "thread", "details", "read_up_to"),
     *("to", "draft", "agent_pk", "client_id", "content", "error", "megabytes", "write_query"),
     *("note_query", "reply_options", "version", "preview"),  # of the composer
-    *("at", "newer"),
+    *("at", "newer", "newest"),
     "receipt",  # as HTML
 )
 RECEIPT = PreparedTemplate("agent/_receipt.html", "moment", "time")
@@ -210,6 +210,7 @@ def render_panel(
     more = {
         "pk": conversation.pk,
         "at": at or "",
+        "newest": conversation.last_message_id if at else "",
         "newer": newer or "",
         "thread": render_to_string("conversations/_older.html", thread),
         "details": render_details(request, conversation, seen),

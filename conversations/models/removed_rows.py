@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db.models import F
+
 from conversations.message_log import KEPT
 from conversations.models.conversation import AWAY, Conversation
 from conversations.models.desk_entry import DeskEntry
@@ -26,6 +28,12 @@ def row_before(conversation_id: int, pk: int, *, has_entries: bool) -> ThreadRow
     except AWAY:
         pass  # the log has all that can be known
     return max(found, key=lambda row: row.pk, default=None)
+
+
+def removals_after(conversation_id: int, since: int, most: int) -> list[Message]:
+    """The first `most` removals in a conversation with ids above `since`."""
+    found = Message.objects.of(conversation_id).after(since).exclude(removed_id=None)
+    return list(found.exclude(removed_id=F("pk")).select_related("agent")[:most])
 
 
 def removed_messages(removals: Sequence[Message]) -> list[Message]:

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from conversations.models import Agent, Conversation, DeskEntry, Message, News, replica
 from conversations.models.conversation import AWAY
 from conversations.models.desk_news import DeskNews, ThreadRow, in_order, newest_entries
-from conversations.models.removed_rows import removed_messages, row_before
+from conversations.models.removed_rows import removals_after, removed_messages, row_before
 from conversations.models.settling import catch_up, newest_in_log
 from conversations.screen.bubbles import Bubble, ChangedRow, FileUrl, ShownRow, make_rows
 
@@ -114,7 +114,7 @@ def newer_page(news: News, file_url: FileUrl) -> tuple[list[ShownRow], bool]:
     fit = _fitting(news.messages)
     previous = _shown(news.previous, news.conversation_id, has_entries=False) if fit else None
     shown = make_rows(fit, previous=previous, conversation=None, reader=None, file_url=file_url)
-    return _changed_rows(fit, None, None, file_url) + shown, bool(fit) and fit[-1].pk < news.last_message_id
+    return _changed_above(fit, None, None, file_url) + shown, bool(fit) and fit[-1].pk < news.last_message_id
 
 
 def newer_desk_page(
@@ -124,7 +124,7 @@ def newer_desk_page(
     fit = _fitting(news.rows)
     previous = _shown(news.previous, conversation.pk, has_entries=True)
     shown = make_rows(fit, previous=previous, conversation=conversation, reader=reader, file_url=file_url)
-    return _changed_rows(fit, conversation, reader, file_url) + shown, bool(fit) and fit[-1].pk < news.last
+    return _changed_above(fit, conversation, reader, file_url) + shown, bool(fit) and fit[-1].pk < news.last
 
 
 def _beginning(
@@ -150,12 +150,32 @@ def _shown(row: ThreadRow | None, conversation_id: int, *, has_entries: bool) ->
     return row_before(conversation_id, row.pk, has_entries=has_entries) if row and _is_removal(row) else row
 
 
-def _changed_rows(
+def changed_page(
+    conversation: Conversation, since: int, reader: Agent, file_url: FileUrl
+) -> tuple[list[ShownRow], int | None]:
+    """What removals with ids above `since` have changed, for an agent's page in the middle of the conversation.
+
+    Also the id of the last of them, if there are any.
+    """
+    if conversation.last_message_id <= since:
+        return [], None
+    removals = removals_after(conversation.pk, since, PAGE_SIZE)
+    last = removals[-1].pk if removals else None
+    return _changed_rows(removals, conversation, reader, file_url), last
+
+
+def _changed_above(
     rows: Sequence[ThreadRow], conversation: Conversation | None, reader: Agent | None, file_url: FileUrl
 ) -> list[ShownRow]:
     """What the removals among these rows change on the page above them."""
     removals = [row for row in rows if isinstance(row, Message) and row.is_removal]
-    removals = [removal for removal in removals if (removal.removed_id or 0) < rows[0].pk]
+    above = [removal for removal in removals if (removal.removed_id or 0) < rows[0].pk]
+    return _changed_rows(above, conversation, reader, file_url)
+
+
+def _changed_rows(
+    removals: Sequence[Message], conversation: Conversation | None, reader: Agent | None, file_url: FileUrl
+) -> list[ShownRow]:
     changed: list[ShownRow] = []
     for message in removed_messages(removals):
         previous = row_before(message.conversation_id, message.pk, has_entries=reader is not None)

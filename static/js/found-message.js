@@ -6,7 +6,7 @@ class FoundMessage extends HTMLElement {
     const { list } = this.thread;
     this.disconnected = new AbortController();
     const on = (name, handle) => list.addEventListener(name, handle, this.disconnected);
-    on("htmx:configRequest", ({ detail }) => detail.elt === list && this.hasGap && (detail.parameters.gap = 1));
+    on("htmx:configRequest", ({ detail }) => detail.elt === list && this.hasGap && (detail.parameters.gap = this.dataset.last));
     on("htmx:beforeSwap", (event) => this.beforeSwap(event));
     // What the agent writes comes after the newest message.
     this.sent = new MutationObserver(() => this.waiting.childElementCount && this.hasGap && this.newest.click());
@@ -48,8 +48,10 @@ class FoundMessage extends HTMLElement {
     }
   }
 
-  beforeSwap({ target, detail: { requestConfig } }) {
+  // A poll brings only what was taken back since the last one.
+  beforeSwap({ target, detail: { requestConfig, xhr } }) {
     const { thread } = this;
+    this.dataset.last = xhr.getResponseHeader("X-Removal") ?? this.dataset.last;
     const isNewest = requestConfig.elt === this.newest;
     if (!isNewest && !target.matches(".newer")) return;
     const before = target.previousElementSibling;

@@ -23,8 +23,11 @@ document.body.addEventListener("click", (event) => {
   htmx.ajax("GET", link.href, { source: link, target: "#menu" });
 });
 
-// The row of a message that was taken back is replaced: what had the focus in it has it in the new one.
+// The row of a message that was taken back is replaced: what had the focus in it has it in the new one, and the days are the reader's.
 document.body.addEventListener("htmx:oobBeforeSwap", ({ detail: { target } }) => {
+  const thread = target.closest("message-list");
+  if (!thread) return;
+  setTimeout(() => thread.markDays());
   if (!target.contains(document.activeElement)) return;
   const { id } = target;
   document.body.addEventListener("htmx:oobAfterSwap", () => document.querySelector(`#${id} .sent-at`)?.focus({ preventScroll: true }), { once: true });
