@@ -81,11 +81,13 @@ class Shop(Server):
                 Message.objects.filter(conversation__uuid=uuid).order_by("pk").values_list("content", flat=True)
             )
 
-    def call(self, path: str, data: Any = None, token: str = "", kind: str = "application/json") -> Any:
+    def call(
+        self, path: str, data: Any = None, token: str = "", kind: str = "application/json", method: str | None = None
+    ) -> Any:
         """Call the API; return the JSON of its response."""
         body = data if data is None or isinstance(data, bytes) else json.dumps(data).encode()
         head = {"Content-Type": kind, **({"Authorization": f"Bearer {token}"} if token else {})}
-        with urlopen(Request(f"{self.url}{path}", body, head), timeout=60) as response:
+        with urlopen(Request(f"{self.url}{path}", body, head, method=method), timeout=60) as response:
             return json.load(response)
 
     def writes(self, text: str, **more: Any) -> dict[str, Any]:
@@ -228,6 +230,10 @@ def opened(shop: Shop) -> Shop:
 def test_a_backup_made_while_customers_write_has_everything_that_was_acknowledged(shops: Shops, tmp_path: Path) -> None:
     shop, archive = opened(shops.new(f"sqlite:///{tmp_path / 'old.sqlite3'}")), tmp_path / "backup.tar"
     talk = shop.talk
+    wrong = shop.call("/api/messages/", {"content": "I was wrong", "conversation": talk}, shop.token)["items"][-1]["id"]
+    [number] = [item["id"] for item in shop.call("/api/conversation/", token=shop.token)["items"]]
+    shop.call(f"/api/conversation/{number}/messages/{wrong}/", token=shop.token, method="DELETE")
+    changes = shop.call(f"/api/messages/{talk}/?changes=true")
     with writing(shop) as acknowledged:
         wait_for(acknowledged, 5)
         before = list(acknowledged)
@@ -243,7 +249,8 @@ def test_a_backup_made_while_customers_write_has_everything_that_was_acknowledge
     assert code == 0, printed
     assert "Everybody has to sign in again" in printed
     new.start()
-    assert new.texts(talk) == [TEXT, "", "An answer"]
+    assert new.texts(talk) == [TEXT, "", "An answer", ""]
+    assert new.call(f"/api/messages/{talk}/?changes=true") == changes
     with urlopen(f"{new.url}{shop.file}") as response:
         assert response.read() == FILE
     assert new.accepts("bob", PASSWORD)

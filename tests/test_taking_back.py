@@ -1,7 +1,10 @@
 """An agent takes back a message of theirs: it is erased for everybody, and every open page learns it."""
 
 import re
+import threading
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
+from django.db import connections
 from django.utils import timezone
 
 from conversations import actions
-from conversations.models import Agent, Attachment, Conversation, Message, Token, View
+from conversations.models import Agent, Attachment, Conversation, Message, News, Token, View
 from tests.conftest import Page
 from tests.test_delivery import PICTURE
 
@@ -188,3 +192,39 @@ def test_programs_learn_it(talk: Conversation, bob: Agent, carol: Agent, alices:
         changes = browser.get(f"{address}?since={message.pk}&changes=true").json()
         assert changes == {"items": [{**his, "change": last}], "count": 1}
         assert browser.get(f"{address}?since={last}&changes=true").json() == {"items": [], "count": 0}
+
+
+def test_many_who_take_it_back_at_once_do_it_once_and_no_poll_misses_it(talk: Conversation, bob: Agent) -> None:
+    message, seen = answer(talk, bob), [talk.last_message_id]
+    together, finished = threading.Barrier(7), threading.Event()
+
+    def run(act: Callable[[], Any]) -> None:
+        together.wait()
+        act()
+        connections.close_all()
+
+    def poll() -> None:
+        is_last = False
+        while not is_last:
+            is_last = finished.is_set()
+            news = News.after(talk.pk, seen[-1], 1000)
+            assert news
+            seen.extend(each.pk for each in news.messages)
+
+    def take() -> None:
+        actions.take_back(conversation=talk, pk=message.pk, by=bob)
+
+    def write() -> None:
+        for number in range(5):
+            actions.post_message(content=str(number), conversation=now(talk), agent=bob)
+
+    with ThreadPoolExecutor(7) as pool:
+        polling = pool.submit(run, poll)
+        for each in [pool.submit(run, act) for act in [take] * 4 + [write] * 2]:
+            each.result()
+        finished.set()
+        polling.result()
+    assert seen[1:] == list(talk.messages.filter(pk__gt=seen[0]).order_by("pk").values_list("pk", flat=True))
+    assert Message.objects.filter(removed_id=message.pk).count() == 2
+    assert now(talk).last_message_id == seen[-1]
+    assert (now(talk).answered_messages, now(talk).waiting_since) == (1, None)
