@@ -322,7 +322,12 @@ def test_a_renewed_secret_and_a_deletion_wait_for_a_replica_of_redis(
         assert copy.hget(head, "uuid") == message_log.DELETED
 
 
-def test_the_first_conversation_of_all_has_the_number_one(message_log: ModuleType) -> None:
+def test_the_first_conversation_of_all_has_the_number_one(
+    message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        import_module("conversations.actions.post_message"), "given_ids", lambda: (0, 0)
+    )  # by this database before
     assert actions.post_message(content="Hello").conversation.pk == 1
 
 

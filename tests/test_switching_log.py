@@ -16,7 +16,8 @@ from chatsite.log_checks import find_log_problems
 from conversations import actions
 from conversations.actions import switch_log
 from conversations.actions.replicate import Replicator
-from conversations.actions.switch_log import prepare_ids
+from conversations.actions.switch_log import prepare_ids, raise_sequences
+from conversations.management.in_use import used
 from conversations.message_log import ENTRIES, Drained
 from conversations.models import Conversation, Message
 from tests.conftest import ROOT, default_database, server_database, use_new_client
@@ -104,6 +105,24 @@ def test_the_log_is_not_drained_while_another_process_copies_from_it(message_log
     other.leave()
     drain(capsys)
     assert stored() == ["Hello"]
+
+
+def test_the_log_is_not_drained_while_a_server_runs_that_copies_nothing(message_log: ModuleType) -> None:
+    write("Hello")
+    with used(), pytest.raises(CommandError, match="Stop all processes of Chatsite"):
+        call_command("replicate", "--drain")
+    assert message_log.client().exists(message_log.MESSAGES)
+
+
+def test_the_log_gives_no_id_that_sql_is_to_begin_above(message_log: ModuleType) -> None:
+    last = write("Hello")
+    copy()
+    far, further = last.pk + 20_000, last.conversation.pk + 100
+    raise_sequences(far, further)  # as a restore does, for pages that know what came after the backup
+    message_log.client().flushall()  # it was drained, or lost
+    restored = write("After the restore")
+    assert restored.pk > far
+    assert restored.conversation.pk > further
 
 
 def test_the_log_is_not_drained_while_another_process_writes_to_it(

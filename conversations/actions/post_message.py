@@ -18,7 +18,7 @@ from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
-from conversations.models.desk_entry import last_ids
+from conversations.models.desk_entry import given_ids
 from conversations.models.prepared import insert, update
 from conversations.models.searchable import Searchable
 from conversations.models.settling import (
@@ -279,7 +279,7 @@ def append_when_ready(**arguments: Any) -> message_log.Appended:
     try:
         return message_log.append(**arguments)
     except message_log.NotReady:
-        message_log.prepare(*last_ids())
+        message_log.prepare(*given_ids())
         return message_log.append(**arguments)
 
 

@@ -14,7 +14,7 @@ from conversations.counted import counted
 from conversations.log_state import GROUP
 from conversations.message_log import CONVERSATIONS, DEAD, DRAINED, ENTRIES, MESSAGES, RUN
 from conversations.models import Conversation, Message
-from conversations.models.desk_entry import last_ids
+from conversations.models.desk_entry import given_ids, last_ids
 from conversations.models.settling import settle
 
 BATCH = 100
@@ -54,7 +54,7 @@ def prepare_ids() -> None:
     if settings.MESSAGE_LOG:
         message_log.Opening.is_due = True
         with suppress(redis.RedisError):
-            message_log.prepare(*last_ids())
+            message_log.prepare(*given_ids())
     elif connection.vendor == "postgresql":  # the others do it by themselves
         raise_sequences(*last_ids())
 

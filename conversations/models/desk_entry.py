@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
@@ -152,13 +152,35 @@ def next_id(conversation_id: int) -> int:
         try:
             return message_log.next_id()
         except message_log.NotReady:
-            message_log.prepare(*last_ids())
+            message_log.prepare(*given_ids())
             return message_log.next_id()
     row = Message(conversation_id=conversation_id, author=Author.AGENT, content="")
     insert(row)
     found = Message.objects.filter(pk=row.pk)
     found._raw_delete(found.db)  # nothing belongs to it
     return row.pk
+
+
+GIVEN = {
+    "postgresql": "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {table}_id_seq",
+    "sqlite": "SELECT seq FROM sqlite_sequence WHERE name = '{table}'",
+    "mysql": "SELECT auto_increment - 1 FROM information_schema.tables "
+    "WHERE table_schema = DATABASE() AND table_name = '{table}'",
+}
+"""The last id that SQL has given by itself, or is to begin above: after a restore that is far above all rows."""
+
+
+def given_ids() -> tuple[int, int]:
+    """The highest id that any message, note or activity has or has had, and any conversation; 0 for none."""
+    from conversations.models.conversation import Conversation
+
+    given = []
+    with connection.cursor() as cursor:
+        for model in (Message, Conversation):
+            cursor.execute(GIVEN[connection.vendor].format(table=model._meta.db_table))
+            given.append((cursor.fetchone() or (0,))[0] or 0)
+    last_message, last_conversation = last_ids()
+    return max(last_message, given[0]), max(last_conversation, given[1])
 
 
 def last_ids() -> tuple[int, int]:

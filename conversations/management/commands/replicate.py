@@ -68,9 +68,14 @@ class Command(BaseCommand):
     def drain(self) -> None:
         """Empty the log and switch it off."""
         try:
-            drain(self.stdout.write)
+            with used(alone=True):
+                drain(self.stdout.write)
         except CannotDrain as error:
             raise CommandError(str(error)) from error
+        except InUse as error:
+            raise CommandError(
+                "`manage.py serve`, `replicate` or `restore` is running. Stop all processes of Chatsite, and try again."
+            ) from error
         self.stdout.write("The message log is empty and switched off. Set MESSAGE_LOG=sql, and start Chatsite.")
 
     def list_dead(self) -> None:
