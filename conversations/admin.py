@@ -119,7 +119,7 @@ class WebsiteAdmin(ListFiltersOnly):
         (_("Appearance"), {"fields": ("accent", "position", "languages")}),
         (_("Texts"), {"fields": ("greeting", "reply_time", "away_text")}),
         (_("Office hours"), {"fields": ("office_hours", "time_zone")}),
-        (_("Customers"), {"fields": ("ask_name", "ask_email", "receipts", "peek", "retention_days")}),
+        (_("Customers"), {"fields": ("ask_name", "ask_email", "receipts", "peek", "sounds", "retention_days")}),
         (_("Files"), {"fields": ("attachments", "attachment_megabytes")}),
         (
             _("Identity"),

@@ -1,5 +1,6 @@
 """What an agent's page calls them for."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -123,7 +124,10 @@ def test_the_cost_does_not_grow(bobs: Page, django_assert_num_queries: Any) -> N
         called(bobs)
 
 
-def test_customers_load_nothing_of_it(alice: Page, talk: Conversation) -> None:
+def test_customers_load_nothing_of_it_unless_their_website_has_sounds(alice: Page) -> None:
+    alice.says("Hello")
     page = alice.get("/chat/").content.decode()
     assert "notices" not in page
     assert "sounds" not in page
+    Website.objects.update(sounds=True)
+    assert re.search(r'data-sounds="/chat/sounds\.en\.\w+\.js"', alice.get("/chat/").content.decode())

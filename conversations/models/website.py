@@ -250,6 +250,12 @@ class Website(models.Model):
         db_default=False,
         help_text=_("Agents who have the conversation open see it before it is sent. The chat tells customers so."),
     )
+    sounds = models.BooleanField(
+        _("sound"),
+        default=False,
+        db_default=False,
+        help_text=_("Customers hear a short sound when you answer while their chat is closed or hidden."),
+    )
     retention_days = models.PositiveIntegerField(
         _("days that conversations are kept"),
         null=True,

@@ -1,7 +1,10 @@
 // What is only true now, on the customer's page: who is typing; and what the other side has seen of the last message, where the website
-// shows that. door-bell.js loads this once there is a conversation.
+// shows that; and the sound of an answer. door-bell.js loads this once there is a conversation.
 const texts = __TEXTS__; // the server inserts them
 const GLANCE = 500; // milliseconds for which a message is shown before it counts as seen
+
+const HESITATION = 500; // milliseconds before a sound: another tab may show the answer
+const ONE_SOUND = 1500; // milliseconds for which the other tabs stay silent
 
 const list = document.querySelector("message-list");
 const column = document.querySelector(".column");
@@ -36,6 +39,20 @@ async function report() {
   if (!response?.ok) reported = before; // the next poll tries again
 }
 
+// The sound of an answer that the customer does not see. Of several tabs, one plays it, and none if one of them shows the answer.
+let heard = list.last;
+function hear({ detail: rows }) {
+  const newest = Math.max(heard, ...rows.filter((row) => row.matches(".theirs")).map((row) => Number(row.dataset.id)));
+  const { sounds } = document.querySelector("#shown-state").dataset;
+  if (newest === heard || !sounds) return;
+  heard = newest;
+  const sees = document.querySelector("chat-keeper").open && !document.hidden;
+  const play = async () => sees || (await import(sounds)).play("drop");
+  const once = (lock) => lock && play().then(() => new Promise((done) => setTimeout(done, ONE_SOUND)));
+  if (navigator.locks) setTimeout(() => navigator.locks.request("chat-sound", { ifAvailable: true }, once), sees ? 0 : HESITATION);
+  else play();
+}
+
 const reportSoon = () => setTimeout(report, GLANCE);
 column.append(line);
 moveReceipt();
@@ -43,4 +60,5 @@ reportSoon();
 state.addEventListener("htmx:afterSwap", moveReceipt);
 list.addEventListener("seen", reportSoon);
 document.body.addEventListener("ring", reportSoon);
+document.addEventListener("messages-shown", hear);
 document.addEventListener("visibilitychange", reportSoon);

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, eventually, unique_name
 from tests.browser.test_without_sockets import without_websocket
+from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
 
@@ -128,3 +129,24 @@ def test_after_hours_without_a_connection_one_notification_says_how_many(carol: 
         api.start_conversation("Good morning", name=unique_name())
     carol.page.evaluate(ring)
     eventually(carol.page, lambda: total(carol) == (2, ["Conversations with new messages: 2"]), "one sum")
+
+
+def test_a_customer_hears_an_answer_that_they_do_not_see(people: People, server: Server) -> None:
+    server.manage("addwebsite", "Loud house", "--key", "loud")
+    change = "Website.objects.filter(key='loud').update(sounds=True)"
+    server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    name, alice, bob = unique_name(), people.customer(), people.agent("bob")
+    alice.page.context.add_init_script(SPY)
+    alice.goes("/chat/loud/")
+    alice.introduces_herself(name)
+    alice.says("Hello?")
+    bob.opens(name)
+    alice.page.evaluate("goAway(true)")
+    bob.answers("Are you there?")
+    eventually(alice.page, lambda: alice.page.evaluate("window.heard") == 2, "a sound of two tones")
+    held = "navigator.locks.query().then(({ held }) => held.some(({ name }) => name === 'chat-sound'))"
+    eventually(alice.page, lambda: not alice.page.evaluate(held), "the next answer may have a sound")
+    alice.page.evaluate("goAway(false)")
+    bob.answers("I am here")
+    eventually(alice.page, lambda: bool(alice.page.evaluate(held)), "the page takes the sound, and sees the answer")
+    assert alice.page.evaluate("window.heard") == 2
