@@ -1,8 +1,10 @@
 """The menu of all commands and the map of the keys, without scripts."""
 
 import re
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
 from conversations.models import Conversation
 from tests.conftest import Page
@@ -32,3 +34,11 @@ def test_the_open_conversation_has_commands(bobs: Page, talk: Conversation) -> N
 def test_only_agents_get_the_menus(mallory: Page) -> None:
     assert mallory.get("/inbox/commands/").status_code == 302
     assert mallory.get("/inbox/keys/").status_code == 302
+
+
+def test_conversations_are_found_by_the_beginnings_of_names(bobs: Page, talk: Conversation) -> None:
+    Conversation.objects.filter(pk=talk.pk).update(customer_name="Alice Müller")
+    call_command("reindex", "--fast", stdout=StringIO())
+    assert "Alice Müller" in bobs.htmx("/inbox/commands/?q=mul+AL").content.decode()
+    for query in ("bob", "", "%25", "a" * 500):
+        assert f"/inbox/{talk.pk}/" not in bobs.htmx(f"/inbox/commands/?q={query}").content.decode()

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from django.http import HttpResponse
+from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -15,6 +16,13 @@ from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_tabs, render_inbox, saved_tabs, status_tabs
 from conversations.models import Website
+from conversations.models.search import find_customers
+from conversations.models.search_words import phrase
+from conversations.screen.avatars import Avatar
+from conversations.threshold import limits
+
+MAX_QUERY = 100
+"""Characters of a name that count."""
 
 
 class Key(NamedTuple):
@@ -69,7 +77,12 @@ class Command(NamedTuple):
 @agent_required
 @require_safe
 def commands(request: AgentRequest) -> HttpResponse:
-    """All commands. With `?chosen=`, also those for the conversation that is open."""
+    """All commands. With `?chosen=`, also those for the conversation that is open.
+
+    `?q=`: only the conversations of customers with this name, or the beginnings of its words.
+    """
+    if "q" in request.GET:
+        return _conversations(request, request.GET["q"][:MAX_QUERY])
     inbox, listed = reverse("agent:inbox"), reverse("agent:list")
     filters, websites = Filters(), Website.objects.visible_to(request.agent)
     tabs = [
@@ -94,6 +107,17 @@ def commands(request: AgentRequest) -> HttpResponse:
     if "chosen" in request.GET and request.htmx:
         groups.insert(0, (_("This conversation"), [Command(key.name, str(key.keys[0])) for key in CONVERSATION_KEYS]))
     return _response(request, render_to_string("agent/_commands.html", {"groups": groups}))
+
+
+def _conversations(request: AgentRequest, query: str) -> HttpResponse:
+    try:
+        limits.enforce("searches of one agent", request.agent.pk)
+        phrases = [found for word in query.split() if (found := phrase(word, is_prefix=True))]
+        shown = find_customers(request.agent.visible_conversations(), phrases)
+    except limits.RateLimitExceeded as error:
+        headers = {"Retry-After": str(error.retry_after)}
+        return HttpResponse(str(error), status=429, content_type="text/plain; charset=utf-8", headers=headers)
+    return render(request, "agent/_named.html", {"shown": [(each, Avatar.of(str(each))) for each in shown]})
 
 
 @agent_required

@@ -110,6 +110,18 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
     return answer
 
 
+def find_customers(desk: ConversationQuerySet, phrases: Sequence[Phrase]) -> list[Conversation]:
+    """The newest of these conversations, at most MOST_NAMES, whose customer's name or e-mail address has the phrases.
+
+    Raises the database's errors while it is away.
+    """
+    if not phrases:
+        return []
+    with _time_limit() as limits:
+        question = Question(phrases=tuple(phrases))
+        return _find_names(desk, question, SearchState.now().indexed, limits, time.monotonic() + SECONDS)
+
+
 def _bounds(question: Question, after: int | None) -> tuple[int, int]:
     """The highest and the lowest id to look at."""
     newest = Searchable.objects.order_by("-pk").values_list("pk", flat=True).first() or 0

@@ -1,11 +1,13 @@
 // <choice-menu> is the content of a menu: for labels, assignees and so on, commands, keys. What is typed narrows it, arrows move in it.
 const OPTIONS = ".options :is(button, .option)";
+const OWN = ".options :is(button, .option):not(.named *)"; // not those that the server has found for what is typed
 
 class ChoiceMenu extends HTMLElement {
   connectedCallback() {
     this.field = this.querySelector(".narrow");
     this.fold = (text) => text.trim().toLocaleLowerCase();
     this.addEventListener("input", ({ target }) => target === this.field && this.narrow());
+    this.addEventListener("htmx:afterSettle", () => this.narrow());
     this.addEventListener("keydown", (event) => this.onKey(event));
     this.narrow();
   }
@@ -13,8 +15,12 @@ class ChoiceMenu extends HTMLElement {
   // Once it is shown. `typed` was typed before.
   begin(typed) {
     if (this.field && typed) this.field.value = typed;
-    this.narrow();
+    this.field?.dispatchEvent(new Event("input", { bubbles: true }));
     (this.field ?? this.querySelector(OPTIONS) ?? this.querySelector(".dismiss"))?.focus();
+  }
+
+  name(button) {
+    return this.fold((button.querySelector(".label") ?? button).textContent);
   }
 
   get buttons() {
@@ -25,8 +31,8 @@ class ChoiceMenu extends HTMLElement {
   narrow() {
     if (!this.field) return;
     const typed = this.fold(this.field.value);
-    const names = [...this.querySelectorAll(OPTIONS)].map((button) => {
-      const name = this.fold((button.querySelector(".label") ?? button).textContent);
+    const names = [...this.querySelectorAll(OWN)].map((button) => {
+      const name = this.name(button);
       button.hidden = !name.includes(typed);
       return name;
     });
@@ -44,7 +50,7 @@ class ChoiceMenu extends HTMLElement {
     const isText = event.target.matches("input:not([type=radio])");
     if (event.key === "Enter" && event.target === this.field) {
       event.preventDefault();
-      const exact = buttons.find((button) => this.fold(button.textContent) === this.fold(this.field.value));
+      const exact = buttons.find((button) => this.name(button) === this.fold(this.field.value));
       const first = this.field.value.trim() ? exact ?? buttons[0] : null;
       (first ?? this.querySelector(".create"))?.click();
     } else if (next !== undefined && !(isText && event.key !== "ArrowDown") && !event.target.matches("[type=radio], [type=datetime-local]")) {

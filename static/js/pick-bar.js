@@ -98,7 +98,7 @@ class PickBar extends HTMLElement {
   afterRequest({ elt, successful, target }) {
     if (!successful) this.typed = null;
     if (!successful) return;
-    const isMenu = this.menu.contains(elt);
+    const isMenu = this.menu.contains(elt) && !elt.matches(".narrow");
     if (isMenu) this.closeMenu();
     if (isMenu || (elt.id === "picks" && target.id === "done")) this.querySelector("form").reset();
   }
