@@ -5,6 +5,8 @@ A ring that does not arrive is no error: it is counted, and polling must make up
 
 With `--reload`, the server's processes are replaced several times meanwhile (SIGHUP), on a PostgreSQL and a Redis of
 their own. Then the writers go on until all sockets are open again.
+
+With `--typing` it measures what it costs that 50 agents and 500 customers type.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from tests.bench.client import CONNECTIONS, Unexpected, get, post_json
 from tests.bench.server import Server, collect_static_files, run
 from tests.bench.services import postgresql, redis_server
 from tests.flood.client import Client, Connection
+from tests.flood.typing import run_typing
 from tests.flood.widgets import COME_BACK, Sockets, Talk, Widget
 
 RETRIED = 0.1
@@ -212,8 +215,11 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=50)
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--typing", action="store_true", help="measure what typing costs, and nothing else")
     parser.add_argument("--pause", type=float, default=0, help="seconds between two messages of a writer")
     options = parser.parse_args()
+    if options.typing:
+        sys.exit(0 if run_typing() else 1)
     if options.reload and options.processes < 2:
         parser.error("--reload needs --processes 2 or more")
     plan = Plan(
