@@ -21,7 +21,7 @@ from conversations.models import Agent, Attachment, Author, Conversation, Messag
 from tests.conftest import Page
 
 PICTURE = b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-ROW = re.compile(r"<li id=\"message-.*?</li>", re.DOTALL)
+ROW = re.compile(r"<li id=\"message-(?:[^\n]*</li>|.*?\n</li>)", re.DOTALL)  # formatted text has elements li, too
 
 OUT_OF_BAND = ' hx-swap-oob="true"'
 
@@ -102,7 +102,8 @@ def reload_and_poll(actions: list[str], bob: Agent, carol: Agent, alice: Page, b
             contents = [PICTURE, b"x"] if "files" in action else []
             files = [Attachment.from_upload(str(number), ContentFile(content)) for content in contents]
             message = post_message(
-                content="" if files else f"{number} {action}",
+                content="" if files else f"{number} **{action}**\n- and\n- so on",
+                is_formatted=agent == bob,
                 conversation=talk,
                 agent=agent,
                 client_id=uuid.uuid4(),

@@ -134,12 +134,17 @@ class Talk:
     def writes(self, agent: Agent | None, *contents: bytes) -> None:
         """Somebody writes a text, or sends files."""
         number, client_id = next(self.numbers), uuid.uuid4()
-        text = "" if contents else str(number)
+        text = "" if contents else f"{number} **bold**\n- and\n- so on"
 
         def post() -> Message:
             files = [Attachment.from_upload(f"{number}.txt", ContentFile(content)) for content in contents]
             return post_message(
-                content=text, conversation=self.talk, agent=agent, client_id=client_id, attachments=files
+                content=text,
+                is_formatted=agent == self.bob,
+                conversation=self.talk,
+                agent=agent,
+                client_id=client_id,
+                attachments=files,
             )
 
         self.sent.append((post().pk, post))
