@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, unique_name
-from tests.browser.test_accessibility import TOUCH, check
+from tests.browser.test_accessibility import TOUCH, check, found_by_axe
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +25,7 @@ def select(agent: Agent, text: str) -> None:
 def bob(people: People, api: Api) -> Agent:
     """Bob, who answers somebody."""
     name = unique_name()
-    api.start_conversation("Hello?", name=name)
+    api.start_conversation("Hello?", "Anybody there?", name=name)
     bob = people.agent("bob")
     bob.opens(name)
     return bob
@@ -82,7 +82,7 @@ def test_the_preview_shows_what_both_sides_will_see(people: People, api: Api) ->
     preview = bob.page.get_by_role("region", name="Preview")
     expect(preview.locator("li")).to_have_count(2)
     expect(preview.locator("strong")).to_have_text("Hi")
-    check(bob.page)
+    assert found_by_axe(bob.page) == []
     bob.field.press("Enter")
     for person in (alice, bob):
         bubble = person.page.locator("#messages .bubble").last
