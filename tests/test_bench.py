@@ -76,3 +76,4 @@ def test_the_message_log_is_measured(migrated: Path, tmp_path: Path) -> None:
             figures = measure(asked, {"log": server}, 1, 10)
             assert len(table(asked, figures).splitlines()) == len(asked) + 2
             assert "SQL had the last" in log.burst([server], database.talks[:20], 20, 1, *place)
+            assert " 20 acknowledged" in log.burst_below_http(*place, 20, 1)

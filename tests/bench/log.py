@@ -24,6 +24,9 @@ from tests.bench.services import Service, postgresql, redis_server
 WRITING = 130
 """Conversations in which somebody writes: in each round three messages in each, as people write."""
 
+WRITERS = 2
+"""Processes that post below HTTP."""
+
 KINDS = ("SQLite", "PostgreSQL", "message log")
 
 
@@ -72,6 +75,7 @@ def run(rounds: int, requests: int, where: Path, entries: int = 20_000, seconds:
             with in_log_mode(log, redis.url) as second:
                 talks = databases["message log"].talks[::2]
                 yield burst([servers["message log"], second], talks, entries, seconds, log, redis.url)
+            yield burst_below_http(log, redis.url, entries, seconds)
         yield f"The fixed loop takes {fixed_loop():.1f} ms."
 
 
@@ -80,6 +84,29 @@ def on(service: Service, name: str) -> Database:
     service.sql(f"CREATE DATABASE {name}")
     url = service.url.replace("/chat", f"/{name}")
     return Database(*SIZES[MAIN], url, fill(SIZES[MAIN], url))
+
+
+def burst_below_http(url: str, redis: str, number: int, seconds: int) -> str:
+    """Posts without requests, at an even pace, by WRITERS processes: what the log itself takes."""
+    command = [sys.executable, "-m", "tests.bench.replication", "post", str(number // WRITERS), str(seconds)]
+    variables, pipe = {**environment(url, redis), "MESSAGE_LOG": "redis"}, subprocess.PIPE
+    writers = [
+        subprocess.Popen(command, cwd=ROOT, env=variables, stdin=pipe, stdout=pipe, text=True) for _ in range(WRITERS)
+    ]
+    for writer in writers:
+        assert writer.stdout
+        assert writer.stdout.readline() == "ready\n"
+    at = time.time() + 0.5
+    found = [json.loads(writer.communicate(f"{at}\n")[0]) for writer in writers]
+    took, left = time.time() - at, ask(url, redis, "waiting")
+    times = sorted(each for one in found for each in one["times"])
+    cpu = 1000 * sum(one["cpu"] for one in found) / len(times)
+    return (
+        f"The same below HTTP, {number / seconds:,.0f} a second due for {seconds} s, {WRITERS} processes: "
+        f"{len(times):,} acknowledged in {took:.1f} s, {sum(one['failures'] for one in found)} tries failed, "
+        f"p50 {times[len(times) // 2]:.0f} ms, p99 {times[int(0.99 * (len(times) - 1))]:.0f} ms from when each was due "
+        f"(goal 300), {cpu:.2f} ms of CPU time each with start-up; SQL had all {left['seconds']:.1f} s later (goal 15)"
+    )
 
 
 def in_log_mode(url: str, redis: str, debug: str = "off") -> Server:

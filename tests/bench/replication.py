@@ -2,6 +2,7 @@
 
     python -m tests.bench.replication copy ENTRIES      appends them while nobody copies, and then copies them
     python -m tests.bench.replication lag RATE SECONDS  appends so many a second while a replicator runs
+    python -m tests.bench.replication post N SECONDS    posts N in so many seconds, from the Unix time on that it reads
     python -m tests.bench.replication waiting           waits until SQL has everything
 
 Each prints JSON. The database is one of tests/bench/data.py.
@@ -15,10 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
+from typing import Any
 from uuid import uuid4
 
 PART = 10
 """The last one of so many parts of the conversations is written to, in turns."""
+
+THREADS = 16
+"""Threads that post."""
 
 PATIENCE = 120
 """Seconds after which nothing more is expected."""
@@ -118,6 +123,57 @@ def lag(rate: int, seconds: int) -> dict[str, float]:
     }
 
 
+def post(number: int, seconds: int) -> dict[str, float | list[float]]:
+    """Post by `actions.post_message` at an even pace, as requests do below HTTP.
+
+    Returns the milliseconds from when each was due until it was acknowledged, and how many tries have failed. What is
+    late waits for one of THREADS threads, and that counts.
+    """
+    from django.db import close_old_connections
+    from redis import RedisError
+
+    from conversations import actions
+    from conversations.announce import use_running_loop
+    from conversations.models import Conversation
+
+    loop = asyncio.new_event_loop()  # it rings
+    loop.call_soon(use_running_loop)
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    few = Conversation.objects.count() // PART
+    talks = list(Conversation.objects.select_related("website", "contact").order_by("-pk")[:few])
+    actions.post_message(content="The first one connects", conversation=talks[0])
+    print("ready", flush=True)
+    at = float(input())
+    numbers, times, failures = iter(range(number)), list[float](), list[Exception]()
+    lock = threading.Lock()
+
+    def write() -> None:
+        while True:
+            with lock:
+                index = next(numbers, None)
+            if index is None:
+                break
+            due, client_id = at + index * seconds / number, uuid4()
+            time.sleep(max(due - time.time(), 0))
+            while True:
+                try:
+                    talk = talks[index * 7 % len(talks)]
+                    actions.post_message(content="One of a burst: is it there?", conversation=talk, client_id=client_id)
+                    break
+                except RedisError as error:
+                    failures.append(error)
+                    time.sleep(0.1)
+            times.append(1000 * (time.time() - due))
+        close_old_connections()
+
+    threads = [threading.Thread(target=write) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"times": times, "failures": len(failures), "cpu": time.process_time()}
+
+
 def waiting() -> dict[str, float]:
     """The seconds until SQL has everything that is in the log now."""
     from conversations import message_log
@@ -134,7 +190,7 @@ def waiting() -> dict[str, float]:
 def main() -> None:
     """Measure what the arguments say, and print JSON."""
     what, *numbers = sys.argv[1:]
-    measurements: dict[str, Callable[..., dict[str, float]]] = {"copy": copy, "lag": lag, "waiting": waiting}
+    measurements: dict[str, Callable[..., Any]] = {"copy": copy, "lag": lag, "post": post, "waiting": waiting}
     print(json.dumps(measurements[what](*map(int, numbers))))
 
 
