@@ -105,7 +105,7 @@ class View(NamedTuple):
         if self.mentioned:
             condition &= Q(mentions__agent_id=MENTIONED)
         if self.is_unread:
-            condition &= Q(mentions__unread=True)
+            condition &= Q(mentions__unread__in=[True])  # for `unread` alone, SQLite does not use the index
         return condition & self._narrowing()
 
     def _status_condition(self) -> Q:
