@@ -20,6 +20,7 @@ from conversations.models.conversation import Conversation, ConversationQuerySet
 from conversations.models.desk_entry import DeskEntry, Kind
 from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Author, Message, prefetch_files
+from conversations.models.prepared import prepared
 from conversations.models.search_words import Phrase, words
 from conversations.models.searchable import BATCH, WINDOW_BITS, Searchable, SearchState, stored
 
@@ -137,14 +138,18 @@ def _bounds(question: Question, after: int | None) -> tuple[int, int]:
 
 def _first_id(moment: datetime, newest: int) -> int:
     """About the lowest id of what was written from this moment on, by halving."""
+
+    def build() -> Any:
+        return Message.objects.filter(pk__gte=-1).order_by("pk").values_list("pk", "created_at")[:1]
+
     low, high = 1, newest + 1
     while low < high:
         middle = (low + high) // 2
-        found = Message.objects.filter(pk__gte=middle).order_by("pk").values_list("pk", "created_at").first()
-        if found is None or found[1] >= moment:
+        found = prepared(Message.objects.all(), "first from", build, {-1: middle})
+        if not found or found[0][1] >= moment:
             high = middle
         else:
-            low = found[0] + 1
+            low = found[0][0] + 1
     return low
 
 
@@ -283,23 +288,27 @@ def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -
     """Those of the messages and notes with these ids that answer the question, the newest first."""
     if not pks:
         return []
-    conversations = _narrowed(desk, question)
-    found: list[Message | DeskEntry] = []
-    related = ("conversation", "conversation__website", "agent")
+    entries: list[Message | DeskEntry] = []
     if "note" not in question.kinds:
-        messages = Message.objects.filter(pk__in=pks, conversation__in=conversations).select_related(*related)
-        if by := _by(question):
-            messages = messages.filter(by)
+        messages = Message.objects.filter(pk__in=pks).select_related("agent")
+        if question.agents is not None:
+            messages = messages.by_agents().filter(agent_id__in=question.agents)
+        elif question.customer is not None:
+            messages = messages.filter(author=Author.CUSTOMER)
         if "file" in question.kinds:
             messages = messages.filter(files__gt=0)
-        found += prefetch_files(list(_in_time(messages, question)))
-    if "file" not in question.kinds and (question.customer is None or question.agents is not None):
-        notes = DeskEntry.objects.filter(pk__in=pks, kind=Kind.NOTE, conversation__in=conversations)
+        entries += prefetch_files(list(_in_time(messages, question)))
+    if "file" not in question.kinds and question.customer is None:
+        notes = DeskEntry.objects.filter(pk__in=pks, kind=Kind.NOTE).select_related("agent")
         if question.agents is not None:
             notes = notes.filter(agent_id__in=question.agents)
-        found += _in_time(notes.select_related(*related), question)
-    found.sort(key=lambda entry: -entry.pk)
-    return [Found(entry, entry.conversation) for entry in found if has_all(question.phrases, texts_of(entry))]
+        entries += _in_time(notes, question)
+    entries.sort(key=lambda entry: -entry.pk)
+    entries = [entry for entry in entries if has_all(question.phrases, texts_of(entry))]
+    # Not by a join, for which databases may begin with all conversations.
+    numbers = {entry.conversation_id for entry in entries}
+    known = {each.pk: each for each in _narrowed(desk, question).filter(pk__in=numbers)} if numbers else {}
+    return [Found(entry, known[entry.conversation_id]) for entry in entries if entry.conversation_id in known]
 
 
 def texts_of(entry: Message | DeskEntry) -> list[str]:
@@ -323,6 +332,9 @@ def _narrowed(desk: ConversationQuerySet, question: Question) -> ConversationQue
         found = found.filter(website_id=question.website)
     for label in question.labels:
         found = found.filter(Exists(ConversationLabel.objects.filter(conversation=OuterRef("pk"), label_id=label)))
+    if question.customer:
+        named = Q(customer_name__icontains=question.customer) | Q(customer_email__icontains=question.customer)
+        found = found.filter(named)
     now = timezone.now()
     snoozed = Q(status=Conversation.Status.OPEN, snoozed_until__gt=now)
     conditions = {
@@ -335,17 +347,6 @@ def _narrowed(desk: ConversationQuerySet, question: Question) -> ConversationQue
     for state in question.states:
         found = found.filter(Q(assignee_id=int(state[5:])) if state.startswith("mine ") else conditions[state])
     return found.order_by()
-
-
-def _by(question: Question) -> Q:
-    by = Q()
-    if question.agents is not None:
-        by |= Q(author=Author.AGENT, agent_id__in=question.agents)
-    if question.customer is not None:
-        named = Q(conversation__customer_name__icontains=question.customer)
-        named |= Q(conversation__customer_email__icontains=question.customer)
-        by |= Q(author=Author.CUSTOMER) & (named if question.customer else Q())
-    return by
 
 
 def _in_time(entries: Any, question: Question) -> Any:
@@ -372,7 +373,7 @@ def _find_names(
         # Ids are negative: the highest conversations have the lowest.
         pks = _ask_index(names, terms, -(((window + 1) << WINDOW_BITS) - 1), -1, 1000, limits)
         numbers = [-pk for pk in {*pks, *pending}]
-        rows = _narrowed(desk, question).filter(pk__in=numbers).select_related("website").order_by("-last_message_id")
+        rows = _narrowed(desk, question).filter(pk__in=numbers).order_by("-last_message_id")
         found += [each for each in rows[: 10 * MOST_NAMES] if has_all(question.phrases, each.names)]
         window, step, pending = below - 1, min(2 * step, MOST_WINDOWS), []
     return found[:MOST_NAMES]
