@@ -16,7 +16,7 @@ from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 
 from conversations.models.conversation import Conversation
-from conversations.models.desk_entry import DeskEntry, last_ids
+from conversations.models.desk_entry import DeskEntry, Kind, last_ids
 from conversations.models.message import MAX_ID, Message
 from conversations.models.prepared import current_connection, prepared_cursor
 from conversations.models.search_words import words
@@ -96,8 +96,8 @@ class SearchableQuerySet(models.QuerySet["Searchable"]):
         """
         self.forget([row.pk for row in (*messages, *notes)])
         gone = self.filter(pk__gte=lowest, pk__lte=highest)
-        for model in (Message, DeskEntry):
-            gone = gone.exclude(models.Exists(model.objects.filter(pk=models.OuterRef("pk"))))
+        for kept in (Message.objects.all(), DeskEntry.objects.filter(kind=Kind.NOTE)):
+            gone = gone.exclude(models.Exists(kept.filter(pk=models.OuterRef("pk"))))
         gone._raw_delete(gone.db)
         rows = [_row(each.pk, each.conversation_id, _texts(each)) for each in messages]
         rows += [_row(each.pk, each.conversation_id, [each.content]) for each in notes]
