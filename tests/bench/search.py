@@ -10,12 +10,12 @@ import itertools
 import os
 import random
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 SYLLABLES = ["ka", "lo", "mi", "ten", "ra", "su", "ver", "ing", "order", "pay", "del", "con", "pro", "re", "un", "est"]
 SYLLABLES += ["al", "or", "ti", "na", "shi", "p", "ment"]
@@ -132,7 +132,7 @@ def posts(number: int) -> None:
     costs: dict[str, list[float]] = {"with": [], "without": []}
     for turn in range(8):
         for name in sorted(costs, reverse=bool(turn % 2)):
-            with nullcontext_or_no_index(name == "without"):
+            with index_or_not(name == "without"):
                 began = cpu()
                 for each, text in enumerate(lines):
                     talks[each % len(talks)] = post_message(
@@ -145,24 +145,20 @@ def posts(number: int) -> None:
 
 
 @contextmanager
-def nullcontext_or_no_index(is_without: bool) -> Iterator[None]:
+def index_or_not(is_without: bool) -> Iterator[None]:
     """Write no words."""
-    from conversations.models import one_statement, searchable
-
     if not is_without:
         yield
         return
-    kept: list[tuple[Any, str, Callable[..., Any]]] = [
-        (searchable.SearchableQuerySet, "add", searchable.SearchableQuerySet.add),
-        (one_statement, "different_words", one_statement.different_words),
-    ]
-    searchable.SearchableQuerySet.add = lambda *_values: None  # type: ignore[assignment,method-assign]
-    one_statement.different_words = lambda *_values: []
-    try:
+
+    def nothing(*_values: Any) -> Any:
+        return []
+
+    with (
+        patch("conversations.models.searchable.SearchableQuerySet.add", nothing),
+        patch("conversations.models.one_statement.different_words", nothing),
+    ):
         yield
-    finally:
-        for where, name, value in kept:
-            setattr(where, name, value)
 
 
 def cpu() -> float:
@@ -203,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
