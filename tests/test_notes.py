@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conversations import actions
-from conversations.models import Conversation, DeskEntry, Message
+from conversations.models import Conversation, DeskEntry, Message, Website
 from tests.conftest import Page
 from tests.test_delivery import grown
 from tests.test_delivery import rows as html_rows
@@ -146,7 +146,9 @@ def customers_view(talk: Conversation, alices: Page) -> dict[str, str]:
     }
 
 
-def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any, carol: Any) -> None:
+@pytest.mark.parametrize("receipts", [False, True])
+def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any, carol: Any, receipts: bool) -> None:
+    Website.objects.update(receipts=receipts, peek=receipts)
     alices = Page()
     alices.post("/chat/messages/", {"content": "Hello"})
     talk = Conversation.objects.get()
@@ -156,6 +158,8 @@ def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any, carol: Any) -> No
     note(talk, bob, "secret thoughts for @carol")
     actions.close(conversation=talk, by=bob)
     actions.reopen(conversation=talk, by=bob)
+    actions.correct(conversation=talk, name="Alice", email="", by=bob)
+    actions.mark_read(conversation=talk, agent=carol, last=talk.last_message_id + 100)
     after = customers_view(talk, alices)
     assert after == before
     assert "secret thoughts" not in json.dumps(after)

@@ -1,6 +1,8 @@
 """Receipts: each side sees when the other one has seen its last message, where the website wants that."""
 
+import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,7 +53,12 @@ def sees(page: Page, last: int, **more: Any) -> int:
 
 def receipt_of(page: Page, path: str) -> str:
     """The receipt in a page: the moment in it, or ""."""
-    found = re.search(r'id="receipt".*?datetime="([^"]+)"', page.get(path).content.decode())
+    return receipt_in(page.get(path).content.decode())
+
+
+def receipt_in(html: str) -> str:
+    """The same, of the HTML of a page."""
+    found = re.search(r'id="receipt".*?datetime="([^"]+)"', html.partition("<typing-line")[0])
     return found[1] if found else ""
 
 
@@ -194,3 +201,52 @@ def test_a_note_that_is_read_tells_the_customer_nothing(
     bobs.post(f"/inbox/{talk.pk}/read/", {"last": note.pk}, headers=HTMX)
     assert receipt_of(alices, "/chat/") == before
     assert now(talk).seen_id == talk.last_message_id
+
+
+class Screen:
+    """What a page shows that is not reloaded: it polls, and fetches its state when the poll says so."""
+
+    def __init__(self, page: Page, path: str, polls: str) -> None:
+        self.page, self.path, self.polls = page, path, polls
+        self.rows, self.state, self.receipt = self.fresh()
+
+    def fresh(self) -> tuple[list[str], str, str]:
+        """The rows, the state and the receipt of a page that is loaded now."""
+        html = self.page.get(self.path).content.decode()
+        rows = re.findall(r'<li id="message-(\d+)"', html)
+        return rows, re.findall(r'id="shown-state" name="state" value="([^"]*)"', html)[0], receipt_in(html)
+
+    def poll(self) -> None:
+        """As the page does."""
+        response = self.page.get(self.polls, {"since": self.rows[-1], "state": self.state}, headers=HTMX)
+        self.rows += re.findall(r'<li id="message-(\d+)"', response.content.decode())
+        if "state" in response.headers.get("HX-Trigger", ""):
+            html = self.page.get(f"{self.path}state/").content.decode()
+            self.state = re.findall(r'id="shown-state" name="state" value="([^"]*)"', html)[0]
+            self.receipt = receipt_in(html)
+
+
+def test_a_page_that_polls_shows_what_a_fresh_one_shows(
+    talk: Conversation, alices: Page, bobs: Page, bob: Agent, carol: Agent
+) -> None:
+    path = f"/inbox/{talk.pk}/"
+    does: dict[str, Callable[[], object]] = {
+        "alice writes": lambda: alices.says("And?"),
+        "bob answers": lambda: answer(talk, bob),
+        "bob reads": lambda: reads(bobs, talk),
+        "alice sees": lambda: sees(alices, now(talk).last_message_id),
+        "bob closes": lambda: actions.close(conversation=now(talk), by=bob),
+        "carol notes": lambda: actions.write_note(conversation=now(talk), agent=carol, content="hm"),
+    }
+    screens = Screen(alices, "/chat/", "/chat/messages/"), Screen(bobs, path, f"{path}messages/")
+    chance = random.Random(13)
+    shown = set()
+    for step in range(40):
+        name = chance.choice(list(does))
+        does[name]()
+        for screen in screens:
+            screen.poll()
+            rows, state, receipt = screen.fresh()
+            assert (screen.rows[-3:], screen.state, screen.receipt) == (rows[-3:], state, receipt), (step, name)
+            shown.add((screen.path, bool(receipt)))
+    assert len(shown) == 4, "each side has shown a receipt, and none"

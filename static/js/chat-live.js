@@ -17,13 +17,12 @@ let receipt, reported = 0;
 function moveReceipt() {
   const found = state.querySelector("#receipt");
   receipt?.remove();
-  if (found) {
-    receipt = Object.assign(document.createElement("seen-line"), { className: "when" });
-    receipt.style.cssText = "display: block; text-align: end";
-    receipt.append(...found.childNodes);
-    line.before(receipt);
-    found.remove();
-  }
+  if (!found) return;
+  found.hidden = true;
+  receipt = Object.assign(document.createElement("seen-line"), { className: "when" });
+  receipt.style.cssText = "display: block; text-align: end";
+  receipt.append(...found.cloneNode(true).childNodes);
+  line.before(receipt);
 }
 
 // Tell the server once that the customer has seen an answer: the page and its frame are visible, and the list is at its end.
@@ -31,7 +30,7 @@ async function report() {
   const { newest, last, atEnd } = list;
   const shows = document.querySelector("#shown-state").hasAttribute("data-receipts");
   const keeper = document.querySelector("chat-keeper");
-  if (!shows || document.hidden || !keeper.open || !atEnd || last <= reported || !newest?.matches(".theirs")) return;
+  if (!shows || document.hidden || !keeper.open || !atEnd || last === reported || !newest?.matches(".theirs")) return;
   const before = reported;
   reported = last;
   const body = new URLSearchParams({ seen: last });
@@ -57,7 +56,7 @@ const reportSoon = () => setTimeout(report, GLANCE);
 column.append(line);
 moveReceipt();
 reportSoon();
-state.addEventListener("htmx:afterSwap", moveReceipt);
+new MutationObserver(moveReceipt).observe(state, { childList: true });
 list.addEventListener("seen", reportSoon);
 document.body.addEventListener("ring", reportSoon);
 document.addEventListener("messages-shown", hear);
