@@ -1,5 +1,5 @@
 // What is only true now, on the customer's page: who is typing; and what the other side has seen of the last message, where the website
-// shows that; and the sound of an answer. door-bell.js loads this once there is a conversation.
+// shows that; the sound of an answer; and the dates of messages. door-bell.js loads this once there is a conversation.
 const texts = __TEXTS__; // the server inserts them
 const GLANCE = 500; // milliseconds for which a message is shown before it counts as seen
 
@@ -51,6 +51,12 @@ function hear({ detail: rows }) {
   if (navigator.locks) setTimeout(() => navigator.locks.request("chat-sound", { ifAvailable: true }, once), sees ? 0 : HESITATION);
   else play();
 }
+
+// Where no pointer can hover, a tap on a time shows its date, and another one the time again.
+list.addEventListener("click", ({ target }) => {
+  const time = target.closest(".when time");
+  if (time?.title) [time.textContent, time.title] = [time.title, time.textContent];
+});
 
 const reportSoon = () => setTimeout(report, GLANCE);
 column.append(line);

@@ -48,6 +48,8 @@ def test_bob_takes_a_message_back_and_everybody_sees_it_at_once(people: People, 
     for person in (alice, bob, carol):
         expect(person.page.locator("#messages .day")).to_have_count(1)
         expect(person.page.locator(".pill:not(.newest)")).to_be_hidden()
+    alice.page.locator("#messages .message .when time").last.click()
+    expect(alice.page.locator("#messages .message .when time").last).to_contain_text(re.compile(r"20\d\d"))
     alice.says("Thank you")
     bob.answers("You are welcome")
     for person in (alice, bob, carol):
