@@ -13,7 +13,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.db import connection, connections
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from conversations.actions import AlreadySent, close, post_message, reopen, take, take_back
@@ -118,8 +118,22 @@ def reload_and_poll(actions: list[str], bob: Agent, carol: Agent, alice: Page, b
             assert old == fresh
 
 
+AFTER_A_REMOVAL = [
+    "bob answers",
+    "bob takes back",
+    "poll",
+    "bob answers",
+    "bob takes back",
+    "an hour",
+    "an hour",
+    "an hour",
+]
+AFTER_A_REMOVAL += ["poll", "alice writes", "bob takes back", "poll", "alice writes", "poll", "bob answers"]
+
+
 @pytest.mark.django_db
 @given(actions=histories)
+@example(actions=AFTER_A_REMOVAL)
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_reloaded_page_equals_the_old_page_with_all_polled_messages(
     actions: list[str], bob: Agent, carol: Agent, bobs: Page
