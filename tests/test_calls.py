@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversations.actions import assign, close, post_message, snooze, write_note
+from conversations.actions import assign, close, post_message, snooze, take_back, write_note
 from conversations.models import Agent, AgentProfile, Conversation, Website
 from tests.conftest import Page
 
@@ -53,6 +53,15 @@ def test_a_customer_who_writes_again_ends_the_snooze_and_calls(bobs: Page, bob: 
     snooze(conversation=talk, until=timezone.now() + timedelta(days=1), by=bob)
     post_message(content="Are you there?", conversation=talk)
     assert called(bobs, talk.last_message_id) == ["New message from Alice"]
+
+
+def test_a_message_that_is_taken_back_calls_nobody(bobs: Page, carol: Agent) -> None:
+    talk = begin()
+    wrong = post_message(content="I was wrong", conversation=talk, agent=carol)
+    last = post_message(content="Which one?", conversation=talk)
+    take_back(conversation=talk, pk=wrong.pk, by=carol)
+    assert called(bobs, last.pk) == []
+    assert called(bobs, wrong.pk) == ["New message from Alice"]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from conversations.models.agent_profile import AgentProfile
 from conversations.models.conversation import Conversation, name_of_customer
 from conversations.models.mention import Mention
-from conversations.models.message import MAX_ID, Author
+from conversations.models.message import MAX_ID, Author, Message
 
 if TYPE_CHECKING:
     from conversations.models.agent import Agent
@@ -46,6 +46,9 @@ def calls(agent: "Agent", since: int) -> list[Call]:
         wanted = visible.filter(
             status=Conversation.Status.OPEN, last_message_id__gt=since, last_author=Author.CUSTOMER
         ).order_by("-last_message_id")
+        # Also a removal has raised the id, and nobody is called for that.
+        written = Message.objects.filter(conversation=OuterRef("pk"), pk__gt=since, author=Author.CUSTOMER)
+        wanted = wanted.filter(Exists(written))
         if about == AgentProfile.About.MINE:
             wanted = wanted.filter(Q(assignee=agent.pk) | Q(assignee=None))
         columns = ("pk", "last_message_id", "customer_name", "customer_email", "unread")
