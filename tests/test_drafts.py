@@ -1,5 +1,6 @@
 """Drafts on the server: an agent's other devices have them, and nobody else."""
 
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -188,6 +189,10 @@ def test_a_note_has_a_draft_of_its_own_on_every_device_until_it_is_written(
     assert typed(bobs, talk) == "Dear Alice"
     page = bobs.get(f"/inbox/{talk.pk}/?note=1").content.decode()
     assert ">@carol is she a VIP?</textarea>" in page
+    link = '<a id="{}"[^>]*>{}</a><span class="has-draft">Draft</span>'
+    assert re.search(link.format("reply", "Reply"), page)
+    assert not re.search(link.format("note", "Note"), page)
+    assert re.search(link.format("note", "Note"), bobs.get(f"/inbox/{talk.pk}/").content.decode())
     assert f'name="draft" value="{known}"' in page
     assert bobs.htmx(f"{path}draft/?version={known}").status_code == 204
     assert "VIP" not in carols.get(f"/inbox/{talk.pk}/?note=1").content.decode()

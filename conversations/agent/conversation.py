@@ -398,7 +398,8 @@ def render_page(
     stopped = query_number(request, "read") or (read_up_to if before is None else 0)
     unread = Unread.on_page(shown, older, stopped, at_top=not at)
     is_note = is_note or bool(request.GET.get("note"))
-    draft = Draft.objects.one(request.agent, conversation.pk, is_note=is_note) if before is None else None
+    drafts = Draft.objects.both(request.agent, conversation.pk) if before is None else {}
+    draft = drafts.get(is_note)
     panel = render_panel(
         request,
         conversation,
@@ -414,6 +415,7 @@ def render_page(
         asks=asks,
         writes=writes,
         is_note=is_note,
+        has_other_draft=(not is_note) in drafts,
         read_up_to=marked,
         unread=unread,
         last_seen=max([read_up_to, *(row.pk for row in shown)]),

@@ -82,6 +82,7 @@ class PanelKind(NamedTuple):
     reloads: bool
     asks: bool  # whether `error` is the question whether to send the answer although a colleague has answered
     is_note: bool
+    has_other_draft: bool  # of a note beside the answer, or of an answer beside the note
 
 
 class Unread(NamedTuple):
@@ -154,6 +155,7 @@ def render_panel(
     asks: bool = False,
     writes: bool = False,
     is_note: bool,
+    has_other_draft: bool,
     **values: Any,
 ) -> SafeString:
     """The whole conversation.
@@ -182,6 +184,7 @@ def render_panel(
         reloads=not error and not writes,
         asks=asks,
         is_note=is_note,
+        has_other_draft=has_other_draft,
     )
     thread = {
         "thread": render_messages(shown, unread.first),

@@ -36,12 +36,17 @@ class DraftQuerySet(models.QuerySet["Draft"]):
         """The agent's drafts."""
         return self.filter(agent=agent.pk)
 
+    def both(self, agent: "Agent", conversation_id: int) -> "dict[bool, Draft]":
+        """The agent's drafts in a conversation: of an answer (False) and of a note (True), as far as there are any."""
+        values = {-1: agent.pk, -2: conversation_id}
+        found = prepared(
+            self, "drafts of one", lambda: self.filter(agent_id=-1, conversation_id=-2), values, kind=CONTENT
+        )
+        return {draft.is_note: draft for draft in found}
+
     def one(self, agent: "Agent", conversation_id: int, *, is_note: bool = False) -> "Draft | None":
         """The agent's draft of an answer in a conversation, or of a note; or None."""
-        # Both, so that one is remembered for the time without SQL when the other was read.
-        values = {-1: agent.pk, -2: conversation_id}
-        found = prepared(self, "draft", lambda: self.filter(agent_id=-1, conversation_id=-2), values, kind=CONTENT)
-        return next((draft for draft in found if draft.is_note == is_note), None)
+        return self.both(agent, conversation_id).get(is_note)
 
     def conversations_of(self, agent: "Agent") -> set[int]:
         """The ids of the conversations in which the agent has a draft, by one query."""

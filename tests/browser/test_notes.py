@@ -91,6 +91,7 @@ def test_an_at_sign_opens_the_list_of_colleagues_and_who_is_mentioned_is_told(pe
     expect(carol.row(name)).to_contain_text("You are mentioned")
     carol.opens(name)
     expect(carol.page.locator(".mention.to-you")).to_have_text("@carol")
+    assert found_by_axe(carol.page) == []
     expect(carol.tab("Mentions").locator(".n")).to_have_text("0")
     bob.says("@carol again")  # she has it open, and sees it
     carol.sees("@carol again")
