@@ -217,6 +217,7 @@ def find_encoding_problems(connection: Any) -> list[str]:
         cursor.execute(
             "SELECT DISTINCT table_name, character_set_name FROM information_schema.columns"
             " WHERE table_schema = DATABASE() AND character_set_name <> 'utf8mb4'"
+            " AND NOT (table_name = 'conversations_searchable' AND column_name = 'words')"  # 0023_search makes it ASCII
         )
         columns = [(table, found) for table, found in cursor.fetchall() if table in tables]
     statements = [f"ALTER TABLE `{table}` CONVERT TO CHARACTER SET utf8mb4;" for table, _ in columns]

@@ -1,7 +1,7 @@
 """Labels: words with a colour that agents put on conversations. Customers never see them."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -75,10 +75,10 @@ class Label(models.Model):
         """Its name."""
         return self.name
 
-    def save(self, *args: object, **more: object) -> None:
+    def save(self, *args: Any, **more: Any) -> None:
         """Save it, with the name in lower case."""
         self.folded = fold(self.name)
-        super().save(*args, **more)  # type: ignore[arg-type]
+        super().save(*args, **more)
 
 
 class ConversationLabelQuerySet(models.QuerySet["ConversationLabel"]):

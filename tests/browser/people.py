@@ -8,7 +8,16 @@ from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 from urllib.request import Request, urlopen
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, WebError, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    ViewportSize,
+    WebError,
+    expect,
+)
 
 from tests.conftest import PASSWORD, Server
 
@@ -31,7 +40,7 @@ EXPECTED = ("Failed to load resource", "WebSocket connection to", "htmx:", "Resp
 class Options(TypedDict, total=False):
     """Options of a browser context."""
 
-    viewport: dict[str, int]
+    viewport: ViewportSize | dict[str, int]
     java_script_enabled: bool
     has_touch: bool
     is_mobile: bool

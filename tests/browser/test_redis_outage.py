@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser.people import People, Person, eventually, exactly
+from tests.browser.people import Agent, People, Person, eventually, exactly
 from tests.conftest import PASSWORD
 from tests.services import Chat, Service, postgresql, redis_server
 from tests.test_log_faults import AWAY, WAYS
@@ -26,7 +27,7 @@ SECONDS = float(os.environ.get("OUTAGE", "4"))
 HEALED = 15
 """Seconds after which everything is delivered. Retry-After is 5 of them."""
 
-PHONE = {"viewport": {"width": 375, "height": 667}}
+PHONE: ViewportSize = {"width": 375, "height": 667}
 
 
 class Place:
@@ -81,6 +82,11 @@ def take_pictures(name: str, **pages: Page) -> None:
                 page.screenshot(path=f"{where}/{name}-{who}-{scheme}.png")
 
 
+def has_delivered(person: Person, number: int) -> bool:
+    """Whether the page has so many messages, and none that waits."""
+    return len(person.screen()) == number and not person.pending.count()
+
+
 def no_alerts(*people: Person) -> None:
     """No page shows an error."""
     for person in people:
@@ -88,14 +94,15 @@ def no_alerts(*people: Person) -> None:
         assert not any(text.strip() for text in alerts), alerts
 
 
-def talk(people: People, name: str) -> tuple[Person, Person, Person]:
+def talk(people: People, name: str) -> tuple[Person, Agent, Person]:
     """Alice, who also has a phone, and bob talk."""
     alice, bob = people.customer(), people.agent()
     alice.says(f"Hello, {name}")
     bob.opens(f"Hello, {name}")
     bob.says("Hello Alice")
     alice.shows(f"Hello, {name}", "Hello Alice")
-    phone = Person(people.browser(**PHONE, storage_state=alice.page.context.storage_state()).new_page(), alice.url)  # type: ignore[arg-type]
+    state = alice.page.context.storage_state()
+    phone = Person(people.browser(viewport=PHONE, storage_state=state).new_page(), alice.url)
     phone.goes("/chat/")
     return alice, bob, phone
 
@@ -141,7 +148,7 @@ def test_with_the_log_messages_wait_until_redis_is_back(
     for person in (alice, bob, phone):
         eventually(
             person.page,
-            lambda person=person: len(person.screen()) == everything and not person.pending.count(),  # type: ignore[misc]
+            partial(has_delivered, person, everything),
             "everything is delivered",
             HEALED + max(map(len, said.values())),
         )
@@ -174,7 +181,7 @@ def test_without_javascript_the_text_is_kept(chromium: Browser, with_log: Place)
             expect(page.locator("#content")).to_have_value(f"{who} has typed this")
         take_pictures(name, **pages)
         for page in pages.values():
-            page.set_viewport_size({"width": 375, "height": 667})
+            page.set_viewport_size(PHONE)
         take_pictures(f"{name}-phone", **pages)
     for who, page in pages.items():
         deadline = time.monotonic() + HEALED
@@ -204,7 +211,7 @@ def test_without_the_log_messages_go_on(chromium: Browser, without_log: Place, w
         newcomer.says(f"I am new, {name}")
         newcomer.shows(f"I am new, {name}")
         bob.goes("/inbox/")
-        expect(bob.row(f"I am new, {name}")).to_have_count(1)  # type: ignore[attr-defined]
+        expect(bob.row(f"I am new, {name}")).to_have_count(1)
         take_pictures(name, alice=alice.page, bob=bob.page, phone=phone.page)
     alice.reloads()
     alice.shows(*said[-50:])
