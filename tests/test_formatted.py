@@ -84,6 +84,7 @@ def html(text: str) -> str:
         ("**bold with *italics* in it**", "<strong>bold with <em>italics</em> in it</strong>"),
         ('(**yes**), "*no*"!', '(<strong>yes</strong>), "<em>no</em>"!'),
         ("これは**太字**です。**「はい」**です", "これは<strong>太字</strong>です。<strong>「はい」</strong>です"),
+        ("_كلمة_، **نعم**؟", "<em>كلمة</em>، <strong>نعم</strong>؟"),
         ("one `*code*` two", "one <code>*code*</code> two"),
         ("```hello\nworld```", "<code>hello\nworld</code>"),
         ("```\n*a* <b>\n\n  c\n```\nafter", "<pre><code>*a* &lt;b&gt;\n\n  c</code></pre>after"),
@@ -135,7 +136,7 @@ def test_markup_is_shown(typed: str, shown: str) -> None:
         *("Regards\n- Bob", "-5 degrees", "#1", "#tag", "- - -", "***", "---", "Title\n=====", "Title\n---"),
         *("    four spaces", "C:\\temp\\*.tmp", "\\\\server\\share", "| a | b |\n|---|---|"),
         *("``` not closed\ntext", "```", "~~~\na\n~~~", "[a](javascript:alert(1))", "[a](/inbox/)", "[a](data:x)"),
-        *("[](mailto:a)", "a  \nb", "[1] and [x]", "[a]: b\n[a]"),
+        *("[](mailto:a)", "[\u200f ](mailto:a)", "a  \nb", "[1] and [x]", "[a]: b\n[a]"),
     ],
 )  # fmt: skip
 def test_what_is_no_markup_is_shown_as_it_was_typed(text: str) -> None:

@@ -16,6 +16,7 @@ from unicodedata import category
 
 from django.utils.safestring import SafeString, mark_safe
 
+from conversations.models.visible_text import is_blank
 from conversations.screen.links import MAX_LINKS, UNSPACED, find_addresses, link, linkify
 
 if TYPE_CHECKING:
@@ -294,23 +295,18 @@ def _emphasis(state: "StateInline", _silent: bool) -> bool:
 
 
 def _may_precede(character: str, marker: str) -> bool:
-    return (
-        character.isspace()
-        or character in OPENING
-        or _begins(character)
-        or character in "*_"
-        or (marker == "*" and not _in_word(character))
-    )
+    return character.isspace() or character in OPENING or _begins(character) or _is_boundary(character, marker)
 
 
 def _may_follow(character: str, marker: str) -> bool:
-    return (
-        character.isspace()
-        or character in CLOSING
-        or _ends(character)
-        or character in "*_"
-        or (marker == "*" and not _in_word(character))
-    )
+    return character.isspace() or character in CLOSING or _ends(character) or _is_boundary(character, marker)
+
+
+def _is_boundary(character: str, marker: str) -> bool:
+    """Whether marks may stand on both sides of it. Single underscores are parts of names and faces: ^_^, <_<, -_-."""
+    if marker == "*":
+        return not _in_word(character)
+    return character in "*_" or (character > "\x7f" and category(character)[0] == "P")
 
 
 def _begins(character: str) -> bool:
@@ -329,7 +325,7 @@ def _in_word(character: str) -> bool:
 def _link(state: "StateInline", _silent: bool) -> bool:
     """A link with a text: [our hours](https://example.com/hours)."""
     found = LINK.match(state.src, state.pos, state.posMax)
-    if not found or state.linkLevel or not found[1].strip() or not _takes_link(state):
+    if not found or state.linkLevel or is_blank(found[1]) or not _takes_link(state):
         return False
     href, end = found[2], state.posMax
     token = state.push("link_open", "a", 1)
