@@ -52,8 +52,8 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("all", "Every message of a customer"),
-                            ("mine", "Messages in conversations that are assigned to you or to nobody"),
-                            ("mentions", "Only when a colleague mentions you"),
+                            ("mine", "Messages in conversations that are assigned to me or to nobody"),
+                            ("mentions", "Only when a colleague mentions me"),
                         ],
                         default="all",
                         max_length=8,

@@ -47,8 +47,8 @@ class AgentProfile(models.Model):
 
     class About(models.TextChoices):
         ALL = "all", _("Every message of a customer")
-        MINE = "mine", _("Messages in conversations that are assigned to you or to nobody")
-        MENTIONS = "mentions", _("Only when a colleague mentions you")
+        MINE = "mine", _("Messages in conversations that are assigned to me or to nobody")
+        MENTIONS = "mentions", _("Only when a colleague mentions me")
 
     class When(models.TextChoices):
         OFF = "off", _("Never")
