@@ -10,12 +10,15 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from PIL import Image
 
 from conversations.actions.delete_expired_sessions import delete_expired_sessions
 from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.agent import me
+from conversations.management import snapshot
 from conversations.models import Agent, AgentProfile, Conversation, DeskEntry, SignIn
 from tests.conftest import PASSWORD, Page
 
@@ -117,6 +120,16 @@ def test_the_cleaning_keeps_pictures(bobs: Page, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "MIN_AGE", timedelta(0))
     list(delete_orphaned_files())
     assert stored(address(bobs.get(ME)))
+
+
+def test_a_backup_has_settings_and_pictures_but_nobodys_session(bobs: Page) -> None:
+    uploads(bobs, picture())
+    loader = MigrationLoader(connection)
+    models = snapshot.models_at(loader, snapshot.migrations_of(loader))
+    assert "conversations.agentprofile" in models
+    assert not {"conversations.signin", "sessions.session"} & set(models)
+    [name] = snapshot.file_names(models)
+    assert name.rpartition("/")[2] in address(bobs.get(ME))
 
 
 @pytest.mark.parametrize("size", [(1, 10000), (10000, 1), (1, 1)])

@@ -98,9 +98,15 @@ def test_one_tab_of_several_calls_and_leads_to_the_conversation(people: People, 
     caller = next(tab for tab in (carol, other) if tab.page.evaluate("window.notified.length"))
     caller.page.evaluate("goAway(false); window.notified[0].onclick()")
     caller.sees("Hello?")
-    api.post("It is visible", uuid)  # in a tab that the agent has before them
+    caller.page.route("**/read/", lambda route: route.fulfill(status=204))  # the server does not know it yet
+    last = api.post("It is visible", uuid)[-1]["id"]  # in a tab that the agent has before them
+    known = f"[...document.querySelector('desk-notices').known.values()].includes({last})"
+    eventually(caller.page, lambda: bool(caller.page.evaluate(known)), "the page knows of it")
     caller.sees("It is visible")
+    caller.page.unroute("**/read/")
     caller.answers("Here I am")
+    caller.sees("Here I am")
+    assert total(carol, other)[0] == 2
     second = unique_name()
     api.start_conversation("Me too", name=second)
     eventually(carol.page, lambda: total(carol, other)[0] == 4, "only the other conversation calls")
