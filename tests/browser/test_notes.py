@@ -62,6 +62,7 @@ def test_an_at_sign_opens_the_list_of_colleagues_and_who_is_mentioned_is_told(pe
     carol.is_connected()
     bob.opens(name)
     bob.page.get_by_role("link", name="Note", exact=True).click()
+    expect(bob.page.locator("#writing.note")).to_be_visible()
     options = bob.page.locator("#colleagues").get_by_role("option")
     bob.field.press_sequentially("mail@ca")
     expect(options).to_have_count(0)

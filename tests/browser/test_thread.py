@@ -90,3 +90,20 @@ def test_without_scripts_every_change_is_shown(people: People, api: Api) -> None
     for button in ("Assign to me", "Close", "Reopen"):
         bob.page.get_by_role("button", name=button, exact=True).click()
     expect(bob.page.locator(".activity:visible")).to_have_count(3)
+
+
+def test_a_change_that_is_opened_by_its_address_is_not_folded(people: People, api: Api) -> None:
+    name = unique_name()
+    uuid = api.start_conversation("Hello?", name=name)
+    bob = people.agent("bob")
+    pk = bob.opens(name)
+    bob.takes()
+    bob.closes()
+    bob.reopens()
+    expect(bob.page.locator(".activity-fold")).to_have_count(1)
+    second = bob.page.locator("#messages .activity").nth(1)
+    for number in range(3):
+        api.post(f"Well, {number}", uuid)
+    bob.goes(f"/inbox/{pk}/?at={second.get_attribute('data-id')}")
+    expect(second).to_be_visible()
+    expect(bob.page.get_by_role("button", name="Changes: 3")).to_have_attribute("aria-expanded", "true")

@@ -46,6 +46,14 @@ def test_a_conversation_works_without_sockets(people: People, refuse: object) ->
     for person in both:
         expect(person.page.locator("body")).to_have_attribute("data-link", "polling")
         expect(person.connection).to_have_text("Connected")
+    bob.comes()
+    carol = people.agent("carol")
+    carol.opens(name)
+    carol.page.get_by_role("link", name="Note", exact=True).click()
+    expect(carol.page.locator("#writing.note")).to_be_visible()
+    carol.says("@bob look")
+    expect(bob.row(name)).to_contain_text("You are mentioned")
+    expect(bob.tab("Mentions").locator(".n.new")).to_be_visible()
 
 
 def test_a_page_that_is_refused_a_socket_polls_and_tries_again_late(people: People, api: Api) -> None:
