@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
 from channels.layers import channel_layers
 
+from chatsite.serving.websocket import WebSocketConnection, text_frame
 from conversations.actions import post_message, write_note
 from conversations.announce import customer_group, desk_group
 from conversations.live import doorbell, rounds
@@ -311,6 +313,16 @@ async def test_what_is_typed_reaches_only_those_who_look_and_only_where_the_webs
             assert (await hears(bells))["on"] is False
         for bell in (bells, hers, her_other_tab):
             await hears_nothing(bell)
+
+
+def test_what_is_not_sent_yet_stays_in_no_memory() -> None:
+    written: list[bytes] = []
+    connection: Any = SimpleNamespace(state=1, STATE_OPEN=1, write_at_once=written.append)
+    text_frame.cache_clear()
+    for is_common in (False, True):
+        WebSocketConnection.send_text(connection, "a secret", is_common=is_common)
+        assert text_frame.cache_info().currsize == int(is_common)
+    assert written[0] == written[1]
 
 
 async def test_a_note_moves_nothing_at_the_customers(talk: Conversation, bobs: Page, bob: Agent) -> None:

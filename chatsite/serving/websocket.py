@@ -239,13 +239,15 @@ class WebSocketConnection(WebSocketProtocol):
 
     # Output
 
-    def send_text(self, text: str) -> None:
+    def send_text(self, text: str, *, is_common: bool = True) -> None:
         """Write a message of at most 64 kB to the socket at once. Drop it if the connection is not open.
+
+        is_common: whether many sockets may be sent the same. Its bytes are kept then, until others replace them.
 
         No extension is ever agreed on, so the message is not compressed.
         """
         if self.state == self.STATE_OPEN:
-            self.write_at_once(text_frame(text))
+            self.write_at_once(text_frame(text) if is_common else text_frame.__wrapped__(text))
 
     def _sendAutoPing(self) -> None:
         """Ping at once: autobahn's method needs most of the CPU time of idle sockets. daphne calls this when due."""

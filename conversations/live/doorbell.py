@@ -64,8 +64,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 class Socket(Protocol):
     """A connection that is written to without a task: chatsite/serving/websocket.py has one."""
 
-    def send_text(self, text: str) -> None:
-        """Send a message."""
+    def send_text(self, text: str, *, is_common: bool = True) -> None:
+        """Send a message. `is_common`: whether many sockets may be sent the same, so it may be kept for a while."""
 
     def close_with(self, code: int) -> None:
         """Close with a code."""
@@ -85,7 +85,7 @@ class AsgiSocket:
         self.sending.add(task)
         task.add_done_callback(self.sending.discard)
 
-    def send_text(self, text: str) -> None:
+    def send_text(self, text: str, *, is_common: bool = True) -> None:
         """Send a message."""
         self.send_soon({"type": "websocket.send", "text": text})
 
@@ -232,8 +232,8 @@ class Doorbell:
         self.is_typing = on
 
     def pass_on(self, event: Event) -> None:
-        """Tell the client who is typing or looking."""
-        self.socket.send_text(json.dumps(event))
+        """Tell the client who is typing or looking. What a customer has not sent yet is kept nowhere."""
+        self.socket.send_text(json.dumps(event), is_common="text" not in event)
 
     def look_up_quietly(self) -> None:
         """Check access again, without a ring."""
