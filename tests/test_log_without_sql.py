@@ -225,3 +225,12 @@ def test_what_was_taken_back_is_shown_to_nobody_without_the_database(
         assert response.status_code == 503
         assert response["Retry-After"]
         assert "Please try again" in response.content.decode()
+
+
+def test_without_the_database_only_the_search_does_not_work(talk: Conversation, bobs: Page) -> None:
+    with database_away():
+        response = bobs.htmx("/inbox/list/?q=hello")
+        assert response.status_code == 503
+        assert response.content.decode() == "The search does not work at the moment. Try again later."
+        assert bobs.htmx(f"/inbox/{talk.pk}/messages/?since={talk.last_message_id}").status_code in {200, 204}
+        assert bobs.get("/inbox/").status_code == 200

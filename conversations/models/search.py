@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from conversations.models.conversation import Conversation, ConversationQuerySet
+from conversations.models.conversation import AWAY, Conversation, ConversationQuerySet
 from conversations.models.desk_entry import DeskEntry, Kind
 from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Author, Message, prefetch_files
@@ -97,8 +97,16 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
         size = CANDIDATES[0]
         while len(answer.found) <= most:
-            pks, highest = _candidates(question.phrases, highest, lowest, size, state.indexed, limits)
-            answer.found += _check(desk, question, pks)
+            began = time.monotonic()
+            try:
+                pks, below = _candidates(question.phrases, highest, lowest, size, state.indexed, limits)
+                answer.found += _check(desk, question, pks)
+            except AWAY:
+                if time.monotonic() < began + STATEMENT_SECONDS:
+                    raise
+                answer.after = highest + 1  # it took too long
+                break
+            highest = below
             if highest < lowest or not highest:
                 break
             if time.monotonic() > deadline:
