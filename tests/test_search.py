@@ -372,6 +372,19 @@ def test_a_search_that_takes_long_stops_and_goes_on_when_asked(
     assert [text for answer in answers for text in contents(answer)] == ["pots note"]
 
 
+def test_a_statement_that_takes_too_long_ends_the_search_for_now(
+    talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_long(*_arguments: Any) -> None:
+        raise OperationalError("interrupted")
+
+    monkeypatch.setattr(searching, "STATEMENT_SECONDS", 0)
+    monkeypatch.setattr(searching, "_candidates", take_long)
+    html = page_of(bobs, "hello")
+    assert "0 results, and there may be more." in html
+    assert f"after={talk.last_message_id + 1}" in html
+
+
 def test_searches_are_limited(talk: Conversation, bob: Agent, bobs: Page, settings: Any) -> None:
     settings.RATE_LIMITS = True
     settings.LIMITS = {**settings.LIMITS, "searches of one agent": (2, 60)}
