@@ -121,7 +121,7 @@ def test_an_open_conversation_in_the_inbox_is_accessible(people: People, api: Ap
     api.post("Four", uuid)
     bob.sees("Four")
     check(bob.page)
-    bob.takes()
+    expect(bob.head).to_contain_text("assigned to you")  # by answering
     bob.closes()
     check(bob.page)
 
