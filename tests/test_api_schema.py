@@ -86,6 +86,7 @@ def test_every_call_is_in_the_schema_with_its_errors() -> None:
         "/api/conversation/",
         "/api/conversation/{id}/",
         "/api/conversation/{id}/messages/",
+        "/api/conversation/{id}/messages/{message}/",
         "/api/conversation/{id}/files/",
         "/api/conversation/{id}/files/{file}/",
         "/api/conversation/{id}/close",
