@@ -75,6 +75,12 @@ def note_what_is_missing(apps: Any, _editor: Any) -> None:
     state.get_or_create(pk=1, defaults={"missing": last, "missing_names": newest[2], "indexed": last})
 
 
+def forget_what_is_missing(_apps: Any, editor: Any) -> None:
+    """An earlier attempt may have noted it and failed after that: the table is replaced if it has no rows."""
+    if "conversations_searchstate" in editor.connection.introspection.table_names():
+        editor.execute("DELETE FROM conversations_searchstate")
+
+
 class Migration(migrations.Migration):
     """The search index, empty: filling it would take long."""
 
@@ -83,6 +89,7 @@ class Migration(migrations.Migration):
     dependencies = [("conversations", "0022_agent_profiles")]
 
     operations = [
+        migrations.RunPython(forget_what_is_missing, migrations.RunPython.noop),
         CreateModel(
             name="Searchable",
             fields=[
