@@ -64,13 +64,25 @@ def test_a_message_that_is_taken_back_calls_nobody(bobs: Page, carol: Agent) -> 
     assert called(bobs, wrong.pk) == ["New message from Alice"]
 
 
+def test_what_a_colleague_assigns_calls_an_agent(bobs: Page, bob: Agent, carol: Agent) -> None:
+    talk, own, taken_back = begin(), begin(), begin()
+    since = taken_back.last_message_id
+    assign(conversation=talk, to=bob, by=carol)
+    assign(conversation=own, to=bob, by=bob)
+    assign(conversation=taken_back, to=bob, by=carol)
+    assign(conversation=taken_back, to=carol, by=carol)
+    assert called(bobs, since) == ["Assigned to you: Alice"]
+    AgentProfile.objects.change(bob, about="mentions")
+    assert called(bobs, since) == []
+
+
 @pytest.mark.parametrize(
     ("about", "names"), [("all", ["Mine", "Hers", "Free"]), ("mine", ["Mine", "Free"]), ("mentions", [])]
 )
 def test_an_agent_chooses_what_calls_them(bobs: Page, bob: Agent, carol: Agent, about: str, names: list[str]) -> None:
     AgentProfile.objects.change(bob, about=about)
-    assign(conversation=begin(name="Mine"), to=bob)
-    assign(conversation=begin(name="Hers"), to=carol)
+    assign(conversation=begin(name="Mine"), to=bob, by=bob)
+    assign(conversation=begin(name="Hers"), to=carol, by=carol)
     begin(name="Free")
     assert called(bobs) == [f"New message from {name}" for name in reversed(names)]
 
@@ -129,7 +141,7 @@ def test_the_cost_does_not_grow(bobs: Page, django_assert_num_queries: Any) -> N
     for number in range(25):
         begin(name=f"Customer {number}")
     called(bobs)
-    with django_assert_num_queries(5):  # session, agent, newest message, mentions, conversations
+    with django_assert_num_queries(6):  # session, agent, newest message, mentions, what was assigned, conversations
         called(bobs)
 
 

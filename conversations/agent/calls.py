@@ -32,6 +32,8 @@ def since(request: AgentRequest) -> HttpResponse:
 
 def _text(call: Call) -> str:
     """A sentence for a lock screen, so without what was written."""
-    if call.is_mention:
+    if call.why == "assigned":
+        return _("Assigned to you: %(name)s") % {"name": call.name}
+    if call.why == "mention":
         return _("A colleague mentions you: %(name)s") % {"name": call.name}
     return _("New message from %(name)s") % {"name": call.name}

@@ -2,6 +2,7 @@
 // desktop, and by the number of unread conversations in the page's icon. Of several tabs, one calls.
 const SOON = 300; // milliseconds; what comes together is one call
 const PAUSE = 120000; // milliseconds without an answer from the server: the machine has slept, or there was no connection
+const LAG = 5000; // milliseconds; a message gets its id before it is stored, so it may be found a moment after one with a higher id
 const MOST = 3; // notifications at once; above that, one with their number
 const TIMEOUT = 15000; // milliseconds
 const KNOWN = 500; // conversations
@@ -58,20 +59,32 @@ class DeskNotices extends HTMLElement {
     if (type !== "messages") return;
     const isMention = mentions?.includes(Number(document.getElementById("list").dataset.agent));
     if (beside && !isMention) return;
-    if (!this.calls || !this.wants) return void (last && (this.since = Math.max(this.since ?? 0, last)));
-    if (last && !isMention) {
-      if (conversation) this.lowest = Math.min(this.lowest ?? last, last - 1);
-      else this.since ??= last;
-      if (last <= this.since && !conversation) return void (this.looked = Date.now());
+    if (!this.calls || !this.wants) {
+      if (last) this.forget(last);
+      return;
+    }
+    if (last && !conversation) {
+      if (this.since === undefined) this.forget(last);
+      if (last <= this.since) {
+        this.looked = Date.now();
+        return;
+      }
     }
     this.timer ??= setTimeout(() => this.look(), SOON);
   }
 
+  // What has come up to this id calls nobody any more.
+  forget(last) {
+    this.since = Math.max(this.since ?? 0, last);
+    this.past = [this.since, this.since];
+    this.turned = Date.now();
+  }
+
   async look() {
-    const since = Math.min(this.since ?? Infinity, this.lowest ?? Infinity);
-    this.timer = this.lowest = undefined;
+    this.timer = undefined;
     const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
-    const query = new URLSearchParams(isFinite(since) ? { since, zone: timeZone } : { zone: timeZone });
+    const query = new URLSearchParams({ zone: timeZone });
+    if (this.past) query.set("since", this.past[0]);
     let answer;
     try {
       const response = await fetch(`${this.dataset.url}?${query}`, { signal: AbortSignal.timeout?.(TIMEOUT) });
@@ -82,7 +95,12 @@ class DeskNotices extends HTMLElement {
     if (!answer) return;
     const isLate = Date.now() - this.looked > PAUSE;
     this.looked = Date.now();
-    this.since = Math.max(this.since ?? 0, answer.last);
+    if (!this.past) return this.forget(answer.last);
+    this.since = Math.max(this.since, answer.last);
+    if (Date.now() - this.turned > LAG) {
+      this.past = [this.past[1], this.since];
+      this.turned = Date.now();
+    }
     await this.call(answer, isLate);
   }
 
@@ -146,7 +164,10 @@ class DeskNotices extends HTMLElement {
     if (number) navigator.setAppBadge?.(number)?.catch(() => null);
     else navigator.clearAppBadge?.()?.catch(() => null);
     const icon = document.querySelector("link[rel=icon]");
-    if (!number) return void (icon.href = this.dataset.icon);
+    if (!number) {
+      icon.href = this.dataset.icon;
+      return;
+    }
     const picture = new Image(32, 32);
     picture.onload = () => number === this.number && (icon.href = this.draw(picture, number > 9 ? "9+" : String(number)));
     picture.src = this.dataset.icon;
