@@ -18,7 +18,7 @@ from conversations.models import Agent, Conversation, Message, Searchable, Websi
 from conversations.models import search as searching
 from conversations.models.search import Answer, Question, search
 from conversations.models.search_words import phrase
-from conversations.models.searchable import WINDOW_BITS
+from conversations.models.searchable import prefix_of
 from tests.conftest import Page
 from tests.test_attachments import send, upload
 
@@ -333,7 +333,7 @@ def many(desk: dict[str, int], talk: Conversation) -> dict[int, str]:
 def test_the_index_is_made_anew_in_steps_which_may_be_interrupted(many: dict[int, str], bobs: Page) -> None:
     Searchable.objects.filter(pk__in=list(many)[::3]).delete()
     gone = next(pk for pk in range(1, 10**6) if pk not in many)
-    Searchable.objects.create(pk=gone, conversation_id=1, words=f"{gone >> WINDOW_BITS:x}_pots")
+    Searchable.objects.create(pk=gone, conversation_id=1, words=f"{prefix_of(gone)}pots")
     next(reindex())
     assert "Older messages are still being added" in page_of(bobs, "pots")
     assert sum(add_missing()) > 100  # goes on where the other was killed

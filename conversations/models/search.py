@@ -22,7 +22,7 @@ from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Author, Message, prefetch_files
 from conversations.models.prepared import prepared
 from conversations.models.search_words import Phrase, words
-from conversations.models.searchable import BATCH, WINDOW_BITS, Searchable, SearchState, stored
+from conversations.models.searchable import BATCH, Searchable, SearchState, stored, window_bits
 
 SECONDS = 0.25
 """How long one search goes on."""
@@ -206,14 +206,14 @@ def _candidates(
         pks = _pending(phrases, max(indexed + 1, lowest), highest)
         highest = max(indexed, 0)
     terms = _terms(phrases)
-    window, step = highest >> WINDOW_BITS, 1
-    last = lowest >> WINDOW_BITS
+    bits, step = window_bits(), 1
+    window, last = highest >> bits, lowest >> bits
     while highest >= lowest and len(pks) < most:
         below = max(window - step + 1, last)
         names = [f"{number:x}_" for number in range(window, below - 1, -1)]
-        found = _ask_index(names, terms, max(below << WINDOW_BITS, lowest), highest, most - len(pks), limits)
+        found = _ask_index(names, terms, max(below << bits, lowest), highest, most - len(pks), limits)
         pks += found
-        highest = found[-1] - 1 if len(pks) >= most else (below << WINDOW_BITS) - 1
+        highest = found[-1] - 1 if len(pks) >= most else (below << bits) - 1
         window, step = below - 1, min(2 * step, MOST_WINDOWS)
     return pks, max(highest, 0)
 
@@ -374,12 +374,13 @@ def _find_names(
     terms = _terms(question.phrases)
     is_pending = connection.vendor == "sqlite" and indexed < -1
     pending = _pending(question.phrases, indexed + 1, -1) if is_pending else []
-    window, step = highest >> WINDOW_BITS, 1
+    bits, step = window_bits(), 1
+    window = highest >> bits
     while highest > 0 and window >= 0 and len(found) < MOST_NAMES and time.monotonic() < deadline:
         below = max(window - step + 1, 0)
         names = [f"n{number:x}_" for number in range(window, below - 1, -1)]
         # Ids are negative: the highest conversations have the lowest.
-        pks = _ask_index(names, terms, -(((window + 1) << WINDOW_BITS) - 1), -1, 1000, limits)
+        pks = _ask_index(names, terms, -(((window + 1) << bits) - 1), -1, 1000, limits)
         numbers = [-pk for pk in {*pks, *pending}]
         rows = _narrowed(desk, question).filter(pk__in=numbers).order_by("-last_message_id")
         found += [each for each in rows[: 10 * MOST_NAMES] if has_all(question.phrases, each.names)]

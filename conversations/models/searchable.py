@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 WINDOW_BITS = 14
 """A window has 2 ** 14 ids: about as many rows are read at once for a word that every message has."""
 
+WINDOW_BITS_OF_MARIADB = 12
+"""It ranks all of them before it gives the first."""
+
 BATCH = 64
 """SQLite: after so many ids, their words are added to the full-text index at once: one by one costs ten times as much.
 Until then all of them are read (models/search.py)."""
@@ -38,9 +41,14 @@ LONGEST_ASCII = 72
 """Characters of a word as MariaDB has it: it leaves out words of more than 84 with the window."""
 
 
+def window_bits() -> int:
+    """How many bits of an id are not the number of its window, in this database."""
+    return WINDOW_BITS_OF_MARIADB if connection.vendor == "mysql" else WINDOW_BITS
+
+
 def prefix_of(pk: int) -> str:
     """The window of a row, as its words begin with it."""
-    return f"{pk >> WINDOW_BITS:x}_" if pk >= 0 else f"n{-pk >> WINDOW_BITS:x}_"
+    return f"{pk >> window_bits():x}_" if pk >= 0 else f"n{-pk >> window_bits():x}_"
 
 
 def stored(word: str) -> str:
