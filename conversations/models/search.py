@@ -7,7 +7,7 @@ the text itself: it only narrows what is read.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -92,27 +92,28 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
     state = SearchState.now()
     answer = Answer(is_complete=state.is_complete)
     highest, lowest = _bounds(question, after)
-    with _time_limit() as limits:
-        if after is None and not question.is_about_messages:
+    if after is None and not question.is_about_messages:
+        with _time_limit() as limits:
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
-        size = CANDIDATES[0]
-        while len(answer.found) <= most:
-            began = time.monotonic()
-            try:
+    size = CANDIDATES[0]
+    while len(answer.found) <= most:
+        began = time.monotonic()
+        try:
+            with _time_limit() as limits:
                 pks, below = _candidates(question.phrases, highest, lowest, size, state.indexed, limits)
                 answer.found += _check(desk, question, pks)
-            except AWAY:
-                if time.monotonic() < began + STATEMENT_SECONDS:
-                    raise
-                answer.after = highest + 1  # it took too long
-                break
-            highest = below
-            if highest < lowest or not highest:
-                break
-            if time.monotonic() > deadline:
-                answer.after = highest + 1
-                break
-            size = CANDIDATES[1]
+        except AWAY:
+            if time.monotonic() < began + STATEMENT_SECONDS:
+                raise
+            answer.after = highest + 1  # it took too long
+            break
+        highest = below
+        if highest < lowest or not highest:
+            break
+        if time.monotonic() > deadline:
+            answer.after = highest + 1
+            break
+        size = CANDIDATES[1]
     if len(answer.found) > most:
         del answer.found[most:]
         answer.after = answer.found[-1].entry.pk
@@ -172,8 +173,10 @@ def _time_limit() -> Iterator[Limits]:
     """Let no statement take long, whatever is asked."""
     vendor = connection.vendor
     if vendor == "postgresql":
-        is_inside = connection.in_atomic_block
-        with nullcontext() if is_inside else transaction.atomic():
+        if connection.in_atomic_block:  # the limit would hold for the rest of it
+            yield Limits()
+            return
+        with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{STATEMENT_SECONDS * 1000:.0f}"])
             yield Limits()
