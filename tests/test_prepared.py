@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.db.models import Value
 
 from conversations.actions import close, post_message, take
 from conversations.models import Agent, Conversation, Message, View
@@ -77,7 +78,7 @@ def test_a_prepared_query_returns_tuples(talk: Conversation, bob: Agent) -> None
     take(conversation=talk, by=bob)
     for _ in range(2):
         [entry] = Conversation.objects.all().inbox(bob, View(assignee=bob.pk), 10)
-        with_unread = Conversation.objects.with_unread(bob.pk).with_assignee()
-        assert entry == with_unread.values_list(*entry._fields).get()
+        annotated = Conversation.objects.with_unread(bob.pk).with_assignee().with_mention(bob.pk)
+        assert entry == annotated.annotate(mention_id=Value(0)).values_list(*entry._fields).get()
         assert (entry.pk, entry.customer_name, entry.assignee_name, entry.unread) == (talk.pk, "Alice", "Bob", 1)
         assert entry.last_message_at == Conversation.objects.get().last_message_at
