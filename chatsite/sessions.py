@@ -1,6 +1,7 @@
 """Sessions in the database, read by a query that is built once, because agents' pages poll all day."""
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib.sessions import middleware
@@ -24,16 +25,23 @@ class SessionStore(db.SessionStore):
 
     def save(self, must_create: bool = False) -> None:
         """Store the session."""
-        with optional_write("a change of a session") if self.is_optional else nullcontext():
-            super().save(must_create)
+        self._write("a change of a session", partial(super().save, must_create))
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the session. Django does that on any request of a session that a new password has ended."""
+        self._write("the end of a session", partial(self._delete, session_key))
+
+    def _delete(self, session_key: str | None) -> None:
         key = session_key or self.session_key
-        with optional_write("the end of a session") if self.is_optional else nullcontext():
-            super().delete(session_key)
-            if key:
-                SignIn.objects.filter(session_key=key).delete()
+        super().delete(session_key)
+        if key:
+            SignIn.objects.filter(session_key=key).delete()
+
+    def _write(self, what: str, write: Callable[[], object]) -> None:
+        if self.is_optional:
+            optional_write(what, write)
+        else:
+            write()
 
     def _validate_session_key(self, key: Any) -> bool:
         """Whether it has the form of a session key. Cookies may contain anything, and PostgreSQL raises for a NUL."""

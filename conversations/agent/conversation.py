@@ -2,6 +2,7 @@
 
 import uuid
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.http import FileResponse, Http404, HttpResponse
@@ -249,8 +250,8 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
             return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503))
         else:
             if version:
-                with optional_write("that a draft was sent"):
-                    Draft.objects.delete_sent(request.agent, conversation.pk, version)
+                sent = partial(Draft.objects.delete_sent, request.agent, conversation.pk, version)
+                optional_write("that a draft was sent", sent)
             _take_answered(request, conversation)
             if request.htmx:
                 return message_accepted(message)
@@ -262,8 +263,9 @@ def _take_answered(request: AgentRequest, conversation: Conversation) -> None:
     """Assign a conversation that nobody has to the agent who has answered, unless a colleague was faster."""
     if conversation.assignee_id is not None or not request.agent.preferences.takes_answered:
         return
-    with optional_write("who has answered"), suppress(TakenBySomebodyElse, Conversation.DoesNotExist, RedisError):
-        actions.take(conversation=conversation, by=request.agent, seen_assignee=None)
+    with suppress(TakenBySomebodyElse, Conversation.DoesNotExist, RedisError):
+        write = partial(actions.take, conversation=conversation, by=request.agent, seen_assignee=None)
+        optional_write("who has answered", write)
 
 
 def _insert_reply(request: AgentRequest, conversation: Conversation) -> HttpResponse:
@@ -292,11 +294,15 @@ def _ask_about_answer(
     is kept as the agent's draft, unless they have typed another one since this version of it.
     """
     agent, kept = request.agent, None
-    with optional_write("an answer that was not sent as a draft"):
+
+    def keep() -> None:
+        nonlocal kept
         draft = Draft.objects.one(agent, conversation.pk)
         if draft is None or draft.version == version:
             content = form.cleaned_data["content"]
             kept = Draft.objects.keep(agent, conversation.pk, content, typed_at=timezone.now(), known=version or 0)
+
+    optional_write("an answer that was not sent as a draft", keep)
     name = (answer.agent and (answer.agent.get_full_name() or answer.agent.username)) or _("Another agent")
     question = _("%(name)s has just answered. Send yours too?") % {"name": name}
     if request.htmx:
@@ -329,8 +335,8 @@ def notes(request: AgentRequest, pk: int) -> HttpResponse:
     except RedisError as error:
         return not_kept(error, lambda sentence: _refused(request, conversation, form, sentence, 503, is_note=True))
     if version:
-        with optional_write("that a draft was sent"):
-            Draft.objects.delete_sent(request.agent, conversation.pk, version, is_note=True)
+        sent = partial(Draft.objects.delete_sent, request.agent, conversation.pk, version, is_note=True)
+        optional_write("that a draft was sent", sent)
     return message_accepted(note) if request.htmx else redirect(_page_url(request, conversation))
 
 
@@ -390,9 +396,9 @@ def render_page(
     last = conversation.last_message_id
     newest = max(last, conversation.last_entry_id or 0)
     if before is None and newer is None and opened_by_the_agent(request):
-        with optional_write("which messages an agent has read"):
-            mark = actions.mark_read if read_up_to < last else actions.mark_mentions_read
-            mark(conversation=conversation, agent=request.agent, last=newest)
+        mark = actions.mark_read if read_up_to < last else actions.mark_mentions_read
+        write = partial(mark, conversation=conversation, agent=request.agent, last=newest)
+        if optional_write("which messages an agent has read", write):
             marked = max(newest, read_up_to)
     # The line stays on the page, also on one that reloads itself and on its older pages.
     stopped = query_number(request, "read") or (read_up_to if before is None else 0)

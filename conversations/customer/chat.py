@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -183,8 +184,9 @@ def _seen(customer: CustomerRequest, last: int | None) -> HttpResponse:
         return HttpResponse("seen is the id of a message.", status=422, content_type="text/plain")
     if customer.conversation and not is_cross_origin(customer.request):
         catch_up(customer.conversation)
-        with optional_write("that a customer has seen a message"), suppress(Conversation.DoesNotExist):
-            mark_seen(conversation=customer.conversation, last=last)
+        with suppress(Conversation.DoesNotExist):
+            seen = partial(mark_seen, conversation=customer.conversation, last=last)
+            optional_write("that a customer has seen a message", seen)
     return HttpResponse(status=204)
 
 

@@ -1,7 +1,7 @@
 """Writes during requests that otherwise only read, such as read marks. The page is sent even if they fail."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from django.db import Error, connection, transaction
@@ -16,17 +16,18 @@ LOCK_TIMEOUT = {
 """Short, because the page is not sent meanwhile and a request thread is blocked."""
 
 
-@contextmanager
-def optional_write(what: str) -> Iterator[None]:
-    """Run the block with short waits for locks. If the database refuses it, log in one line that `what` was not stored.
+def optional_write(what: str, write: Callable[[], object]) -> bool:
+    """Call `write` with short waits for locks. If the database refuses it, log in one line that `what` was not stored.
 
-    The database may be locked by another process, full, or read-only. The block is left where the error occurs.
+    The database may be locked by another process, full, read-only or away. Returns whether it was stored.
     """
     try:
         with short_lock_timeout():
-            yield
+            write()
     except Error as error:
         logger.warning("The database has not stored %s: %s", what, error)
+        return False
+    return True
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -46,8 +47,8 @@ class SignInQuerySet(models.QuerySet["SignIn"]):
         today = timezone.now().date()
         if _seen.get(session_key) == today:
             return
-        with optional_write("where an agent is signed in"):
-            self._write(user, session_key, user_agent, today)
+        write = partial(self._write, user, session_key, user_agent, today)
+        optional_write("where an agent is signed in", write)
         _remember(session_key, today)  # also if it failed: a full disk is not asked for each request
 
     def _write(self, user: User, session_key: str, user_agent: str, today: date) -> None:
