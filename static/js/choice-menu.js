@@ -16,7 +16,7 @@ class ChoiceMenu extends HTMLElement {
   begin(typed) {
     if (this.field && typed) this.field.value = typed;
     this.field?.dispatchEvent(new Event("input", { bubbles: true }));
-    (this.field ?? this.querySelector(OPTIONS) ?? this.querySelector(".dismiss"))?.focus();
+    (this.field ?? this.querySelector(OPTIONS) ?? this.querySelector(".options[tabindex]") ?? this.querySelector(".dismiss"))?.focus();
   }
 
   name(button) {
@@ -45,6 +45,7 @@ class ChoiceMenu extends HTMLElement {
   onKey(event) {
     if (event.isComposing || window.isComposing?.(event)) return;
     const { buttons } = this;
+    if (!this.field && !buttons.length) return; // arrows scroll it
     const at = buttons.indexOf(document.activeElement);
     const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
     const isText = event.target.matches("input:not([type=radio])");

@@ -113,6 +113,7 @@ def test_a_full_and_an_empty_inbox_are_accessible(people: People, api: Api) -> N
 
 def test_an_open_conversation_in_the_inbox_is_accessible(people: People, api: Api) -> None:
     name = unique_name()
+    api.start_conversation("Her earlier conversation", name="Alice", email="alice@example.com")
     uuid = api.start_conversation("One", "Two", name=name, email="alice@example.com")
     bob = people.agent(**TOUCH)
     bob.opens(name)
@@ -122,6 +123,7 @@ def test_an_open_conversation_in_the_inbox_is_accessible(people: People, api: Ap
     bob.sees("Four")
     check(bob.page)
     expect(bob.head).to_contain_text("assigned to you")  # by answering
+    expect(bob.page.locator(".past").get_by_text("Her earlier conversation")).to_have_count(1)
     bob.closes()
     check(bob.page)
 

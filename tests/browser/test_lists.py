@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.people import Agent, Api, People, unique_name
+from tests.browser.people import Agent, Api, People, eventually, unique_name
 from tests.browser.test_accessibility import TOUCH, check
 
 
@@ -145,6 +145,11 @@ def test_every_command_has_a_name_and_the_keys_have_a_map(people: People, api: A
     bob.head.locator("h2").click()
     keyboard.press("?")
     expect(menu.get_by_role("region", name="In the list")).to_contain_text("Next and previous conversation")
+    keys = menu.get_by_role("region", name="Keys")
+    expect(keys).to_be_focused()
+    keyboard.press("End")  # the map is longer than this screen
+    eventually(bob.page, lambda: keys.evaluate("(keys) => keys.scrollTop > 0"), "the map scrolls by keys")
+    check(bob.page)
     keyboard.press("Escape")
     keyboard.press("Control+k")
     keyboard.type("mine")
