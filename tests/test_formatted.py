@@ -38,6 +38,21 @@ def answer(talk: Conversation, bobs: Page, text: str) -> int:
     return int(response["X-Message"])
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("> Is it green?\n\nYes, it is", "Yes, it is"),
+        ("> one\n> two\n\nYes\n> three", "Yes > three"),
+        ("> only a quote\n\n", "> only a quote"),
+    ],
+)
+def test_the_list_shows_the_answer_and_not_what_it_quotes(talk: Conversation, bobs: Page, text: str, line: str) -> None:
+    answer(talk, bobs, text)
+    shown = re.search(r'<span class="answered">↩ </span>(.*?)</span>', bobs.get("/inbox/").content.decode())
+    assert shown
+    assert unescape(shown[1]) == line
+
+
 def test_only_what_agents_write_in_the_inbox_is_formatted(
     talk: Conversation, alice: Page, bob: Any, bobs: Page
 ) -> None:

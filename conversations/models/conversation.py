@@ -1,6 +1,7 @@
 """A conversation between a customer and the agents."""
 
 import hashlib
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,9 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
+
+QUOTE = re.compile(r"(?:>[^\n]*\n+)+(?=\S)")
+"""A quote at the beginning of a formatted message that goes on after it. The inbox shows what goes on."""
 
 CHANGED_BY_MESSAGE = (
     "status",
@@ -497,6 +501,8 @@ class Conversation(models.Model):
         """
         self.last_message_at = self.updated_at = message.created_at
         line = message.content or "📎 " + ", ".join(files)
+        if message.is_formatted:
+            line = line[found.end() :] if (found := QUOTE.match(line)) else line
         self.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
         self.last_author = message.author
         if message.author == "AGE":

@@ -18,7 +18,10 @@ class InboxList extends HTMLElement {
     this.addEventListener("htmx:beforeSwap", ({ detail }) => {
       if (detail.target !== this) return;
       if (detail.serverResponse === this.shown) detail.shouldSwap = false;
-      else this.anchor = this.topRow();
+      if (detail.shouldSwap) {
+        this.isOther = detail.requestConfig.elt !== this; // another list, or what was found: it begins at its top
+        this.anchor = this.isOther ? null : this.topRow();
+      }
       this.shown = detail.serverResponse;
     });
     // The response may mark another row as current, if the agent has opened another conversation meanwhile.
@@ -170,6 +173,8 @@ class InboxList extends HTMLElement {
   }
 
   restoreScroll() {
+    if (this.isOther) this.scrollTop = 0;
+    this.isOther = false;
     const row = this.anchor && document.getElementById(this.anchor.id);
     if (row) this.scrollTop += row.getBoundingClientRect().top - this.getBoundingClientRect().top - this.anchor.distance;
   }

@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, eventually, unique_name
-from tests.browser.test_accessibility import TOUCH, check
+from tests.browser.test_accessibility import PHONE, TOUCH, check
 
 
 def choose(agent: Agent, text: str) -> None:
@@ -112,6 +112,42 @@ def test_menus_and_selected_rows_are_accessible(people: People, api: Api) -> Non
     bob.page.locator(".choice summary").click()
     bob.page.locator(".pick input").first.check()
     check(bob.page)
+
+
+def test_undo_is_offered_on_a_phone_and_covers_no_button(people: People, api: Api) -> None:
+    name, other = unique_name(), unique_name()
+    for each in (name, other):
+        api.start_conversation("Hello", name=each)
+    bob = people.agent(**PHONE)
+    bob.opens(name)
+    bob.page.locator("#menu-snooze").click()
+    bob.page.get_by_role("button", name="In an hour").click()
+    expect(bob.head).to_contain_text("Snoozed")
+    bob.page.get_by_role("button", name="Undo").click()
+    expect(bob.head).to_contain_text("Open")
+    carol = people.agent("carol")
+    carol.page.locator(".item", has_text=name).get_by_role("checkbox").check()
+    carol.page.locator("#picks").get_by_role("button", name="Snooze").click()
+    carol.page.get_by_role("button", name="In an hour").click()
+    expect(carol.page.get_by_role("button", name="Undo")).to_be_visible()
+    carol.page.locator(".item", has_text=other).get_by_role("checkbox").check()
+    for button in ("Assign", "Close"):
+        carol.page.locator("#picks").get_by_role("button", name=button).click(trial=True)
+    carol.page.get_by_role("button", name="Undo").click(trial=True)
+
+
+def test_another_list_begins_at_its_top(people: People, api: Api) -> None:
+    names = [unique_name() for _ in range(12)]
+    for each in names:
+        api.start_conversation("Hello", name=each)
+    bob = people.agent(viewport={"width": 1280, "height": 600})
+    bob.row(names[0]).scroll_into_view_if_needed()
+    eventually(bob.page, lambda: bob.page.evaluate("document.getElementById('list').scrollTop > 100"), "it is scrolled")
+    bob.tab("Unassigned").click()
+    expect(bob.tab("Unassigned")).to_have_attribute("aria-current", "true")
+    eventually(
+        bob.page, lambda: bob.page.evaluate("document.getElementById('list').scrollTop === 0"), "it is at its top"
+    )
 
 
 def test_without_scripts_rows_are_selected_by_boxes_and_changed_by_forms(people: People, api: Api) -> None:
