@@ -189,6 +189,7 @@ def test_the_pages_are_in_the_language_and_time_zone_of_the_agent(bobs: Page, al
     assert "17:30 IST" in page.content.decode()
     menu = bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=Europe/Berlin").content.decode()
     assert "T09:00+05:30" in menu
+    assert " 09:00</time>" in menu  # not in the zone of the browser
     assert "Asia/Kolkata" in menu
     bobs.htmx("/inbox/changes/", {"pk": talk.pk, "at": "2027-01-02T09:00", "zone": "Europe/Berlin"})
     assert DeskEntry.objects.latest("pk").content == "2027-01-02T03:30:00+00:00"

@@ -125,6 +125,10 @@ def test_undo_is_offered_on_a_phone_and_covers_no_button(people: People, api: Ap
     expect(bob.head).to_contain_text("Snoozed")
     bob.page.get_by_role("button", name="Undo").click()
     expect(bob.head).to_contain_text("Open")
+    bob.page.locator("#note").click()
+    bob.page.get_by_role("button", name="Mention a colleague").click()
+    bob.page.get_by_role("option").first.click()  # which the notice does not cover
+    expect(bob.field).to_have_value(re.compile("^@"))
     carol = people.agent("carol")
     carol.page.locator(".item", has_text=name).get_by_role("checkbox").check()
     carol.page.locator("#picks").get_by_role("button", name="Snooze").click()
