@@ -104,6 +104,19 @@ def test_undo_leaves_alone_what_has_been_changed_since(bobs: Page, bob: Agent, c
     assert "changed since" in undo(bobs, response).content.decode()
 
 
+def test_a_colleague_who_has_left_takes_nothing_from_its_assignee(bobs: Page, bob: Agent, carol: Agent) -> None:
+    one, two = begin(), begin()
+    assign(conversation=two, to=carol)
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "assignee": bob.pk})
+    carol.is_active = False
+    carol.save()
+    late = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "assignee": carol.pk})  # from a menu that was open
+    assert "Nothing has changed." in late.content.decode()
+    assert [each.assignee_id for each in now(one, two)] == [bob.pk, bob.pk]
+    assert "Undone for 1 conversation." in undo(bobs, response).content.decode()
+    assert [each.assignee_id for each in now(one, two)] == [None, bob.pk]
+
+
 def test_undo_of_labels_keeps_those_that_others_have_put_on(bobs: Page) -> None:
     one, billing, refund = begin(), create_label(name="Billing"), create_label(name="Refund")
     response = bobs.htmx("/inbox/changes/", {"pk": pks(one), "add": billing.pk})
@@ -134,12 +147,19 @@ def test_a_label_is_made_on_the_spot(bobs: Page, talk: Conversation) -> None:
     assert page.count('<bdi class="chip label-teal">Große Rechnung</bdi>') == 2  # in the list and above the messages
 
 
-def test_what_cannot_be_understood_changes_nothing_and_says_why(bobs: Page, talk: Conversation) -> None:
+def test_what_cannot_be_understood_changes_nothing_and_says_why(bobs: Page, bob: Agent, talk: Conversation) -> None:
+    assign(conversation=talk, to=bob)
+    prioritize(conversation=talk, priority=3)
+    close(conversation=talk)
     before = now(talk)[0].updated_at
     wrong: list[tuple[dict[str, Any], str]] = [
         ({}, "Select at least one"),
         ({"pk": "999999999", "status": "CLOSED"}, "Select at least one"),
         ({"pk": talk.pk}, "Choose what to change"),
+        ({"pk": talk.pk, "assignee": "carol"}, "Choose what to change"),
+        ({"pk": talk.pk, "priority": "9"}, "Choose what to change"),
+        ({"pk": talk.pk, "priority": "high"}, "Choose what to change"),
+        ({"pk": talk.pk, "status": "SPAM"}, "Choose what to change"),
         ({"pk": talk.pk, "name": "  "}, "A label needs a name"),
         ({"pk": talk.pk, "at": "soon"}, "Enter a date"),
         ({"pk": talk.pk, "until": "2020-01-01T09:00"}, "in the past"),
@@ -152,7 +172,6 @@ def test_what_cannot_be_understood_changes_nothing_and_says_why(bobs: Page, talk
             assert response.status_code == 422, form
             assert sentence in response.content.decode(), form
     for form in (
-        {"pk": talk.pk, "priority": "9"},
         {"pk": talk.pk, "add": "99999"},
         {"pk": talk.pk, "assignee": "99999"},
     ):

@@ -18,7 +18,7 @@ from conversations.models import Agent, Conversation, Message, Searchable, Websi
 from conversations.models import search as searching
 from conversations.models.search import Answer, Question, search
 from conversations.models.search_words import phrase
-from conversations.models.searchable import prefix_of
+from conversations.models.searchable import index_pending, prefix_of
 from tests.conftest import Page
 from tests.test_attachments import send, upload
 
@@ -320,6 +320,18 @@ def test_a_name_that_changes_is_found_by_the_new_one(talk: Conversation, bobs: P
 def everything() -> dict[int, str]:
     """The index."""
     return dict(Searchable.objects.values_list("pk", "words"))
+
+
+def test_of_many_namesakes_the_newest_that_an_agent_sees_are_found(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "NAMES_AT_ONCE", 3)
+    shop = Website.objects.create(key="shop", name="Shop")
+    theirs = post_message(content="Hello", name="Zoe", website=shop).conversation
+    other = [post_message(content="Hello", name=f"Zoe {number}").conversation for number in range(9)]
+    index_pending(Message.objects.all().last_id())
+    zoe = phrase("zo", is_prefix=True)
+    assert zoe
+    assert searching.find_customers(Conversation.objects.all(), [zoe])[:3] == other[:-4:-1]
+    assert searching.find_customers(Conversation.objects.filter(website=shop), [zoe]) == [theirs]
 
 
 @pytest.fixture

@@ -80,8 +80,7 @@ def undo(*, changed: Iterable[Changed], by: "User") -> int:
         if each.field == "labels":
             undone += _undo_labels(conversation, each, by)
         elif now == each.after:
-            _apply(conversation, Change(each.field, each.before), None, by)
-            undone += 1
+            undone += _value(_apply(conversation, Change(each.field, each.before), None, by), each.field) != now
     return undone
 
 
@@ -100,9 +99,11 @@ def _value(conversation: Conversation, field: Field) -> Value:
 def _apply(conversation: Conversation, change: Change, last_seen: int | None, by: "User") -> Conversation:
     value = change.value
     if change.field == "assignee":
-        to = Agent.objects.filter(pk=value).first() if isinstance(value, int) else None
-        if to and not to.visible_conversations().visible_ids([conversation.pk]):
-            return conversation  # this agent does not see its website
+        if value is None:
+            return assign(conversation=conversation, to=None, by=by)
+        to = Agent.objects.filter(pk=value).first()
+        if to is None or not to.visible_conversations().visible_ids([conversation.pk]):
+            return conversation  # this agent has left, or does not see its website
         return assign(conversation=conversation, to=to, by=by)
     if change.field == "priority":
         return prioritize(conversation=conversation, priority=value if isinstance(value, int) else None, by=by)

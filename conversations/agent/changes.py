@@ -119,13 +119,16 @@ def _wanted(request: AgentRequest) -> Change:
     """What a form asks for. Raises Refused and LabelRefused."""
     form = request.POST
     if "assignee" in form:
-        return Change("assignee", parse_number(form["assignee"]))
+        return Change("assignee", _number(form["assignee"]))
     if "priority" in form:
-        priority = parse_number(form["priority"])
-        return Change("priority", priority if priority in Conversation.Priority.values else None)
+        priority = _number(form["priority"])
+        if priority not in {None, *Conversation.Priority.values}:
+            raise Refused(_("Choose what to change."))
+        return Change("priority", priority)
     if "status" in form:
-        closed, opened = Conversation.Status.CLOSED, Conversation.Status.OPEN
-        return Change("status", str(closed if form["status"] == closed else opened))
+        if form["status"] not in Conversation.Status.values:
+            raise Refused(_("Choose what to change."))
+        return Change("status", form["status"])
     if "until" in form or form.get("at"):
         return Change("snoozed", _until(request.agent, form))
     if "add" in form or "remove" in form:
@@ -133,6 +136,14 @@ def _wanted(request: AgentRequest) -> Change:
     if "name" in form:
         return Change("labels", add=actions.create_label(name=form["name"], colour=form.get("colour", "")).pk)
     raise Refused(_("Choose what to change."))
+
+
+def _number(text: str) -> int | None:
+    """The number in a text, None for an empty one, which takes a value away. Raises Refused."""
+    number = parse_number(text)
+    if text and number is None:
+        raise Refused(_("Choose what to change."))
+    return number
 
 
 def _until(agent: Agent, form: QueryDict) -> str | None:

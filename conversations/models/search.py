@@ -39,6 +39,9 @@ CANDIDATES = (40, 200)
 MOST_NAMES = 5
 """Customers that are found by their names."""
 
+NAMES_AT_ONCE = 1000
+"""Names that are looked at in one step."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -244,13 +247,22 @@ def _pending(phrases: Sequence[Phrase], lowest: int, highest: int) -> list[int]:
 
 
 def _ask_index(
-    windows: Sequence[str], terms: Sequence[str], lowest: int, highest: int, most: int, limits: Limits
+    windows: Sequence[str],
+    terms: Sequence[str],
+    lowest: int,
+    highest: int,
+    most: int,
+    limits: Limits,
+    *,
+    is_upward: bool = False,
 ) -> list[int]:
     """At most `most` ids from `highest` down to `lowest` of rows in these windows that have all the terms.
 
-    A term is a word, or the beginning of one with a star.
+    A term is a word, or the beginning of one with a star. `is_upward`: from `lowest` up to `highest`.
     """
     query, sql = ASK[connection.vendor](windows, terms)
+    if is_upward:
+        sql = sql.replace(" DESC ", " ASC ")
     with connection.cursor() as cursor:
         cursor.execute(limits.before + sql, [query, lowest, highest, most])
         return [pk for (pk,) in cursor.fetchall()]
@@ -383,9 +395,15 @@ def _find_names(
         below = max(window - step + 1, 0)
         names = [f"n{number:x}_" for number in range(window, below - 1, -1)]
         # Ids are negative: the highest conversations have the lowest.
-        pks = _ask_index(names, terms, -(((window + 1) << bits) - 1), -1, 1000, limits)
+        pks = _ask_index(names, terms, -highest, -1, NAMES_AT_ONCE, limits, is_upward=True)
         numbers = [-pk for pk in {*pks, *pending}]
         rows = _narrowed(desk, question).filter(pk__in=numbers).order_by("-last_message_id")
         found += [each for each in rows[: 10 * MOST_NAMES] if has_all(question.phrases, each.names)]
-        window, step, pending = below - 1, min(2 * step, MOST_WINDOWS), []
+        pending = []
+        if len(pks) == NAMES_AT_ONCE:  # the agent may see few of them
+            highest = -pks[-1] - 1
+            window = highest >> bits
+        else:
+            highest = (below << bits) - 1
+            window, step = below - 1, min(2 * step, MOST_WINDOWS)
     return found[:MOST_NAMES]
