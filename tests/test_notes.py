@@ -4,12 +4,14 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from conversations import actions
-from conversations.models import Conversation, DeskEntry, Message, Website
+from conversations.models import Conversation, DeskEntry, Draft, Message, Website
 from tests.conftest import Page
 from tests.test_delivery import grown
 from tests.test_delivery import rows as html_rows
@@ -159,6 +161,11 @@ def test_a_customer_cannot_tell_that_there_is_a_note(bob: Any, carol: Any, recei
     actions.close(conversation=talk, by=bob)
     actions.reopen(conversation=talk, by=bob)
     actions.correct(conversation=talk, name="Alice", email="", by=bob)
+    actions.assign(conversation=talk, to=carol, by=bob)
+    actions.label(conversation=talk, add=[actions.create_label(name="Rude")], by=bob)
+    actions.prioritize(conversation=talk, priority=4, by=bob)
+    actions.snooze(conversation=talk, until=timezone.now() + timedelta(days=1), by=bob)
+    Draft.objects.keep(bob, talk.pk, "secret thoughts", typed_at=timezone.now(), known=0)
     actions.mark_read(conversation=talk, agent=carol, last=talk.last_message_id + 100)
     after = customers_view(talk, alices)
     assert after == before
