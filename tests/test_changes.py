@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
-from conversations.actions import assign, close, create_label, label, post_message, prioritize
+from conversations.actions import assign, close, create_label, label, post_message, prioritize, snooze
 from conversations.agent.changes import moments
 from conversations.models import Agent, Conversation, Label, SavedView, Website
 from tests.conftest import Page
@@ -102,6 +102,31 @@ def test_undo_leaves_alone_what_has_been_changed_since(bobs: Page, bob: Agent, c
     assert "Undone for" in undo(bobs, response).content.decode()
     assert [each.assignee_id for each in now(one, two)] == [carol.pk, None]
     assert "changed since" in undo(bobs, response).content.decode()
+
+
+@pytest.mark.parametrize("form", [{"status": "OPEN"}, {"until": ""}])
+def test_undo_hides_no_message_that_has_come_since(bobs: Page, form: dict[str, str]) -> None:
+    one, two = begin(), begin()
+    for each in (one, two):
+        if "status" in form:
+            close(conversation=each)
+        else:
+            snooze(conversation=each, until=timezone.now() + timedelta(days=1))
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), **form})
+    post_message(content="One more thing", conversation=one)
+    assert "Undone for 1 conversation." in undo(bobs, response).content.decode()
+    assert [each.is_open and not each.is_snoozed for each in now(one, two)] == [True, False]
+
+
+def test_snoozing_several_leaves_what_has_a_new_message(bobs: Page) -> None:
+    one, two = begin(), begin()
+    selected = pks(one, two)
+    post_message(content="One more thing", conversation=one)
+    until = (timezone.now() + timedelta(days=1)).isoformat()
+    response = bobs.htmx("/inbox/changes/", {"pk": selected, "until": until}).content.decode()
+    assert "Snoozed: 1 conversation." in response
+    assert "1 stays open: it has a new message." in response
+    assert [each.is_snoozed for each in now(one, two)] == [False, True]
 
 
 def test_a_colleague_who_has_left_takes_nothing_from_its_assignee(bobs: Page, bob: Agent, carol: Agent) -> None:

@@ -1,6 +1,7 @@
 """An agent changes several conversations at once, and can undo it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -41,13 +42,15 @@ class Changed(NamedTuple):
     field: Field
     before: Value
     after: Value
+    last: int | None = None  # the last message then
 
 
 @transaction.atomic
 def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> tuple[list[Changed], int]:
     """Change these conversations, and return what has changed, and how many were left open for a new message.
 
-    last_seen: the last message that the agent has seen, by conversation, or None if it is not known: see `close`.
+    last_seen: the last message that the agent has seen, by conversation, or None if it is not known: see `close`
+    and `snooze`.
     Those that were deleted meanwhile, or are as wanted already, are passed over.
     """
     changed, unseen = [], 0
@@ -63,13 +66,16 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
             unseen += 1
             continue
         if before != after:
-            changed.append(Changed(pk, change.field, before, after))
+            changed.append(Changed(pk, change.field, before, after, conversation.last_message_id))
     return changed, unseen
 
 
 @transaction.atomic
 def undo(*, changed: Iterable[Changed], by: "User") -> int:
-    """Change conversations back that are still as they were left, and return how many."""
+    """Change conversations back that are still as they were left, and return how many.
+
+    None is closed or snoozed again in which the customer has written since: nobody would look for it there.
+    """
     undone, changed = 0, sorted(changed, key=lambda each: each.pk)
     Label.objects.lock({pk for each in changed if each.field == "labels" for pk in _ids(each.before)})
     for each in changed:
@@ -80,7 +86,9 @@ def undo(*, changed: Iterable[Changed], by: "User") -> int:
         if each.field == "labels":
             undone += _undo_labels(conversation, each, by)
         elif now == each.after:
-            undone += _value(_apply(conversation, Change(each.field, each.before), None, by), each.field) != now
+            with suppress(UnseenMessage):
+                changed_back = _apply(conversation, Change(each.field, each.before), each.last, by)
+                undone += _value(changed_back, each.field) != now
     return undone
 
 
@@ -101,7 +109,7 @@ def _apply(conversation: Conversation, change: Change, last_seen: int | None, by
     if change.field == "assignee":
         if value is None:
             return assign(conversation=conversation, to=None, by=by)
-        to = Agent.objects.filter(pk=value).first()
+        to = Agent.objects.filter(pk=value).first() if isinstance(value, int) else None
         if to is None or not to.visible_conversations().visible_ids([conversation.pk]):
             return conversation  # this agent has left, or does not see its website
         return assign(conversation=conversation, to=to, by=by)
@@ -109,7 +117,7 @@ def _apply(conversation: Conversation, change: Change, last_seen: int | None, by
         return prioritize(conversation=conversation, priority=value if isinstance(value, int) else None, by=by)
     if change.field == "snoozed":
         until = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return snooze(conversation=conversation, until=until, by=by)
+        return snooze(conversation=conversation, until=until, last_seen=last_seen, by=by)
     if change.field == "status":
         if value == Conversation.Status.CLOSED:
             return close(conversation=conversation, last_seen=last_seen, by=by)

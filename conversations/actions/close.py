@@ -31,10 +31,16 @@ def close(*, conversation: Conversation, last_seen: int | None = None, by: "User
     if not conversation.is_open:
         announce(conversation)  # the first time it may have been closed without that
         return conversation
-    if last_seen is not None and conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
-        raise UnseenMessage
+    if last_seen is not None:
+        check_seen(conversation, last_seen)
     conversation.status, conversation.snoozed_until = Conversation.Status.CLOSED, None
     record(conversation, Kind.CLOSED, by)
     conversation.save_changes("status", "snoozed_until", "last_entry_id")
     announce(conversation)
     return conversation
+
+
+def check_seen(conversation: Conversation, last_seen: int) -> None:
+    """Raise UnseenMessage if the customer has written after the message `last_seen`. The conversation is locked."""
+    if conversation.messages.after(last_seen).filter(author=Author.CUSTOMER).exists():
+        raise UnseenMessage
