@@ -114,6 +114,20 @@ def test_menus_and_selected_rows_are_accessible(people: People, api: Api) -> Non
     check(bob.page)
 
 
+def test_a_view_with_a_long_name_stays_within_its_sheet(people: People) -> None:
+    long = "Wolfeschlegelsteinhausenbergerdorff and all of the others"
+    bob = people.agent("bob", "?priority=4", **TOUCH)
+    sheet = bob.page.locator(".choice")
+    sheet.locator("summary").click()
+    sheet.get_by_label("Name").fill(long)
+    sheet.get_by_role("button", name="Save view").click()
+    sheet.locator("summary").click()
+    expect(sheet.get_by_role("link", name=long)).to_be_visible()
+    check(bob.page)
+    sheet.get_by_role("button", name=f"Delete the view “{long}”").click()
+    expect(sheet.get_by_role("link", name=long)).to_have_count(0)
+
+
 def test_undo_is_offered_on_a_phone_and_covers_no_button(people: People, api: Api) -> None:
     name, other = unique_name(), unique_name()
     for each in (name, other):
