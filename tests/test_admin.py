@@ -30,7 +30,7 @@ SECRETS: dict[type[models.Model], set[str]] = {
     Website: {"identity_secret", "identity_secret_before", "hmac_secret", "hmac_secret_before"},
 }
 # No admin is registered for sessions. Who knows the client_id of a note may, as an agent, send the same note again.
-NOT_SECRET = {"Website.key", "Session.session_key", "DeskEntry.client_id"}
+NOT_SECRET = {"AgentProfile.picture", "Website.key", "Session.session_key", "SignIn.session_key", "DeskEntry.client_id"}
 
 ADMINS = list(admin.site._registry.values())
 MODELS = [model for name in ("conversations", "auth") for model in apps.get_app_config(name).get_models()]

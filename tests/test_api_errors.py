@@ -212,7 +212,7 @@ def test_every_call_is_answered_with_and_without_its_last_slash(client: Client, 
     paths = client.get("/api/openapi.json").json()["paths"]
     assert client.get("/api/openapi.json/").json()["paths"] == paths
     for path, operations in paths.items():
-        here = path.rstrip("/").format(uuid=talk.uuid.hex, id=talk.pk, file=talk.uuid, key="default")
+        here = path.rstrip("/").format(uuid=talk.uuid.hex, id=talk.pk, file=talk.uuid, message=1, key="default")
         for method in operations:
             call = getattr(client, method)
             bare, slash = (call(here + end, headers=headers) for end in ("", "/"))

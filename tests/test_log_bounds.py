@@ -59,6 +59,6 @@ def test_what_is_refused_holds_up_no_part(
 
 def test_ids_rise_above_those_that_another_reader_has_not_read(talk: Conversation, message_log: ModuleType) -> None:
     client = message_log.client()
-    client.xadd(message_log.ENTRIES, {"conversation": talk.pk, "entry": "{}"}, id="50000-0")
+    client.xadd(message_log.ENTRIES, {"conversation": talk.pk, "entry": "{}"}, id="10000000-0")
     client.delete(message_log.MESSAGES, message_log.CONVERSATIONS)  # switched off, and SQL restored from a backup
-    assert actions.post_message(content="It goes on", conversation=talk).pk > 50_000
+    assert actions.post_message(content="It goes on", conversation=talk).pk > 10_000_000

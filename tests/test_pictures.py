@@ -401,7 +401,7 @@ def test_an_upload_does_not_wait_long_for_its_turn(monkeypatch: pytest.MonkeyPat
 def test_pictures_are_decoded_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def run(source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
+    def run(what: str, source: IO[bytes], targets: list[IO[bytes]]) -> list[bytes]:
         order.append(threading.current_thread().name)
         while len(order) == 1 and len(process.waiting) < 2:
             time.sleep(0.001)

@@ -336,7 +336,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         key = ("inbox", most, view.shape, after is not None)
         rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
         entries = [InboxEntry._make(row) for row in rows]
-        return entries if memory.away_since is None else _without_removed_lines(entries)
+        is_old = settings.MESSAGE_LOG and memory.away_since is not None
+        return _without_removed_lines(entries) if is_old else entries
 
     def with_email(self, email: str, most: int) -> "list[Conversation]":
         """The newest `most` conversations with this e-mail address, as customers have said it or agents corrected."""

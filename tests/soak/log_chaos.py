@@ -37,7 +37,8 @@ from tests.services import Chat, Service, postgresql, redis_server
 from tests.soak.installation import end, wait_for
 from tests.test_day_files import rows_of as rows_of_files
 
-ROW = re.compile(r'data-id="(\d+)".*?<div class="bubble[^"]*" dir="auto">(.*?)</div>', re.DOTALL)
+# An activity has an id, and no bubble.
+ROW = re.compile(r'data-id="(\d+)"(?:(?!data-id=).)*?<div class="bubble[^"]*" dir="auto">(.*?)</div>', re.DOTALL)
 OUTAGES = (OSError, http.client.HTTPException)
 ERRORS = (psycopg.Error, redis.RedisError, OSError)
 
