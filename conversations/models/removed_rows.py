@@ -16,10 +16,6 @@ from conversations.models.settling import newest_in_log
 def row_before(conversation_id: int, pk: int, *, has_entries: bool) -> ThreadRow | None:
     """The last row below this id that is shown: neither a removal nor, without `has_entries`, a note or an activity."""
     found: list[ThreadRow] = []
-    for message in reversed(newest_in_log(Conversation(pk=conversation_id), KEPT)):
-        if message.pk < pk and not message.is_removal:
-            found.append(message)
-            break
     try:
         messages = Message.objects.of(conversation_id).written().before(pk).select_related("agent")
         found += messages.order_by("-pk")[:1]
@@ -27,6 +23,10 @@ def row_before(conversation_id: int, pk: int, *, has_entries: bool) -> ThreadRow
             found += DeskEntry.objects.newest(conversation_id, 1, pk)
     except AWAY:
         pass  # the log has all that can be known
+    for message in reversed(newest_in_log(Conversation(pk=conversation_id), KEPT)):
+        if message.pk < pk and not message.is_removal:
+            found.append(message)  # after that of SQL: of the same message, the first one is taken
+            break
     return max(found, key=lambda row: row.pk, default=None)
 
 
