@@ -9,8 +9,8 @@ run: .venv/run .env
 	@$(BIN)/python manage.py serve
 
 # All tests of a module run in the same process. Browser tests run separately, because they share browsers and servers.
-# Many tests wait for a process or a page, so there are three workers for two cores.
-export PYTEST_XDIST_AUTO_NUM_WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
+# Many tests wait for a process or a page, so there are two workers for each core.
+export PYTEST_XDIST_AUTO_NUM_WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 2)))
 PYTEST := $(BIN)/pytest -n auto --maxprocesses=8 --dist=loadscope --no-loadscope-reorder --durations=20
 # Write .pyc files: tests start hundreds of processes, which start faster with them.
 unexport PYTHONDONTWRITEBYTECODE

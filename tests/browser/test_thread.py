@@ -119,11 +119,11 @@ def test_changes_on_an_older_page_join_their_line(people: People, api: Api, serv
         "-c",
         "from conversations import actions, models as m; bob = m.Agent.objects.get(username='bob');"
         f"get = lambda: m.Conversation.objects.get(customer_name={name!r});"
-        "[(actions.close if number % 2 else actions.reopen)(conversation=get(), by=bob) for number in range(1, 60)]",
+        "[(actions.close if number % 2 else actions.reopen)(conversation=get(), by=bob) for number in range(1, 61)]",
     )
     bob.opens(name)
     expect(bob.page.locator(".activity-fold button")).to_have_text("Changes: 50")
     bob.page.get_by_role("link", name="Show older messages").click()
     expect(bob.bubble("Hello?")).to_be_visible()
-    expect(bob.page.locator(".activity-fold button")).to_have_text("Changes: 59")
+    expect(bob.page.locator(".activity-fold button")).to_have_text("Changes: 60")
     expect(bob.page.locator("#messages > li:visible")).to_have_count(2)
