@@ -93,7 +93,7 @@ def test_a_picture_is_cropped_shown_to_customers_and_replaced(alice: Page, bobs:
     )
     shown = Image.open(BytesIO(b"".join(response)))
     assert shown.size == (256, 256)
-    red, green, blue = shown.convert("RGB").getpixel((5, 128))  # type: ignore[misc]
+    red, green, blue = shown.convert("RGB").getpixel((5, 128))  # type: ignore[misc]  # a picture in RGB has three numbers
     assert green > red + blue, "the middle of the picture, without its sides"
     assert uploads(bobs, picture(kind="JPEG")).status_code == 302
     second = address(alice.get("/chat/"))
@@ -145,7 +145,7 @@ def test_a_transparent_picture_is_shown_on_white(bobs: Page) -> None:
     uploads(bobs, file.getvalue())
     shown = Image.open(BytesIO(b"".join(bobs.get(address(bobs.get(ME))))))
     assert shown.mode == "RGB"
-    assert min(shown.getpixel((9, 9))) > 250  # type: ignore[arg-type]
+    assert min(shown.getpixel((9, 9))) > 250  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize(
