@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,14 @@ def test_counters_do_not_decrease_when_processes_end(chat: Processes) -> None:
     for name in SUMMED:
         assert 0 < first[name] <= second[name] <= third[name], name
     assert chat.stop() == 0
+
+
+def test_sums_are_the_same_in_whichever_order_processes_end() -> None:
+    for order in permutations([0.1, 0.2, 0.3]):
+        total: dict[str, float] = {}
+        for seconds in order:
+            supervisor.add(total, {"process_cpu_seconds_total": seconds})
+        assert total == {"process_cpu_seconds_total": 0.6}
 
 
 def test_a_process_that_hangs_counts_with_its_latest_numbers(chat: Processes) -> None:

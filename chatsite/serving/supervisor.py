@@ -140,9 +140,13 @@ class Process:
 
 
 def add(total: dict[str, float], numbers: dict[str, float]) -> None:
-    """Add numbers to those with the same names."""
+    """Add numbers to those with the same names.
+
+    They are rounded to nanoseconds: 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 to the last bit, and
+    Prometheus takes a counter that decreases at all for one that began anew.
+    """
     for name, number in numbers.items():
-        total[name] = total.get(name, 0) + number
+        total[name] = round(total.get(name, 0) + number, 9)
 
 
 class Supervisor:

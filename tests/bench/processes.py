@@ -40,7 +40,7 @@ def compare(asked: list[Scenario], servers: list[Server], rounds: int, requests:
             if turn:  # the first one warms the servers
                 ratios.append(rates[1] / rates[0])
                 one.append(rates[0])
-                possible.append(1 / busy[0])
+                possible.append(min(len(servers), 1 / max(busy[0], 0.01)))  # 0 where a round is too short to tell
         yield (
             f"{len(servers)} processes: {scenario.name:30} {median(ratios):.2f} times as many a second as one with "
             f"{median(one):,.0f} (goal {GOAL}; {median(possible):.2f} are possible on the cores of this machine)"
