@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis.strategies import lists, sampled_from
 
 from conversations.models import Conversation, Message
+from conversations.models.links import IN_ADDRESSES, MAX_LINKS, addresses, linkify
 from conversations.models.visible_text import INVISIBLE
-from conversations.screen.links import IN_ADDRESSES, MAX_LINKS, addresses, linkify
 from tests.conftest import Page
 
 LONGEST = 20_480

@@ -81,6 +81,25 @@ def test_the_page_shows_what_was_found_with_marks_and_opens_it_in_its_place(talk
 
 
 @pytest.mark.parametrize(
+    ("written", "query", "shown"),
+    [
+        ("It is **sent** to `Ann`", "sent", "It is <mark>sent</mark> to Ann"),
+        ("See [our hours](https://example.com)", "hours", "See our <mark>hours</mark>"),
+        ("See [our hours](https://example.org)", "example", "See [our hours](https://<mark>example</mark>.org)"),
+    ],
+)
+def test_formatted_text_is_shown_without_its_marks(
+    talk: Conversation, bob: Agent, bobs: Page, written: str, query: str, shown: str
+) -> None:
+    post_message(content=written, is_formatted=True, conversation=talk, agent=bob)
+    write_note(content=written, is_formatted=True, conversation=talk, agent=bob)
+    note, answer = snippets(page_of(bobs, query))
+    assert (note.endswith(f"</bdi> {shown}"), answer.endswith(f"</bdi> {shown}")) == (True, True), (note, answer)
+    typed = post_message(content=written, conversation=talk)
+    assert re.sub("</?mark>", "", snippets(page_of(bobs, query))[0]) == typed.content
+
+
+@pytest.mark.parametrize(
     ("written", "query"),
     [
         ("It is about the ORDER of 2024", "about"),

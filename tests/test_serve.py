@@ -30,7 +30,8 @@ from chatsite.serving.listening import CannotListen, endpoint, explain
 from chatsite.serving.warm_up import warm_up
 from conversations.customer import assets
 from conversations.management.commands.serve import Command
-from conversations.screen import bundles, links
+from conversations.models import links
+from conversations.screen import bundles
 from tests.conftest import ROOT, free_port
 
 HEAD = "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{}\r\n"

@@ -7,8 +7,9 @@ from django.template.loader import get_template
 from django.urls import reverse
 
 from conversations.customer import assets
+from conversations.models import links
 from conversations.models.website import ACCENT
-from conversations.screen import bundles, links
+from conversations.screen import bundles
 
 logger = logging.getLogger(__name__)
 

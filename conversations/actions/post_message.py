@@ -19,6 +19,7 @@ from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
 from conversations.models.desk_entry import given_ids
+from conversations.models.formatted import plain
 from conversations.models.prepared import insert, update
 from conversations.models.searchable import Searchable
 from conversations.models.settling import (
@@ -103,7 +104,7 @@ def post_message(
 ) -> Message:
     """Write a message once, however often it is sent, and return it with its conversation.
 
-    is_formatted: whether the content is Markdown, which is shown formatted (screen/formatted.py).
+    is_formatted: whether the content is Markdown, which is shown formatted (models/formatted.py).
     conversation: None starts a new one.
     agent: the author; None if the customer writes, which reopens a closed conversation.
     customer: the signed-in user to whom a new conversation belongs.
@@ -126,6 +127,8 @@ def post_message(
     draft = Draft(
         content, is_formatted, conversation, agent, customer, name, email, client_id, website, claim, attachments, seen
     )
+    if is_formatted:
+        plain(content)  # before anything is locked: it is kept until `take_in` needs it
     try:
         for attachment in attachments:
             attachment.store()

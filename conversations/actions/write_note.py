@@ -26,7 +26,7 @@ def write_note(
 ) -> DeskEntry:
     """Write a note once, however often it is sent, and return it.
 
-    is_formatted: whether the text is Markdown, which is shown formatted (screen/formatted.py).
+    is_formatted: whether the text is Markdown, which is shown formatted (models/formatted.py).
     client_id: the client's own id for the note. Sent again with the same text, the first one is returned.
     Agents whom it names as @username, and who may see the conversation, are mentioned: models/mention.py.
 

@@ -6,10 +6,10 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from conversations.agent.access import AgentRequest, agent_required
+from conversations.models.formatted import render_once
 from conversations.models.validation import check_content
 from conversations.models.visible_text import is_blank
 from conversations.screen.bubbles import EMOJI_ONLY
-from conversations.screen.formatted import render_once
 from conversations.threshold import limits
 
 

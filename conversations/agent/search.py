@@ -22,6 +22,7 @@ from conversations.agent.filters import Filters, parse_cursor
 from conversations.agent.question import ask
 from conversations.models import Author, DeskEntry, Message, Website
 from conversations.models.conversation import AWAY, Conversation
+from conversations.models.formatted import plain
 from conversations.models.search import Answer, search, texts_of
 from conversations.models.search_words import Phrase, words
 from conversations.screen.avatars import Avatar
@@ -195,10 +196,9 @@ def _writer(entry: Message | DeskEntry | None, request: AgentRequest) -> str:
 def snippet(entry: Message | DeskEntry, phrases: Sequence[Phrase]) -> SafeString:
     """What was found of an entry, with what stands around it."""
     content, *files = texts_of(entry)
-    has_found = [text for text in (content, *files) if _places(text, phrases)]
-    text = has_found[0] if has_found else content
-    shown = cut(text, phrases)
-    return format_html("📎 {}", shown) if text is not content else shown
+    shown = [plain(content) if entry.is_formatted else content, content]  # also where a link leads may have been found
+    text = next((text for text in (*shown, *files) if _places(text, phrases)), shown[0])
+    return cut(text, phrases) if text in shown else format_html("📎 {}", cut(text, phrases))
 
 
 def cut(text: str, phrases: Sequence[Phrase]) -> SafeString:

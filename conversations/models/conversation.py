@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from redis import RedisError
 
 from conversations import message_log
+from conversations.models.formatted import plain
 from conversations.models.prepared import current_connection, prepared, prepared_counts, update
 from conversations.models.remembered import CONTENT, SECRET, memory
 from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
@@ -503,7 +504,7 @@ class Conversation(models.Model):
         self.last_message_at = self.updated_at = message.created_at
         line = message.content or "📎 " + ", ".join(files)
         if message.is_formatted:
-            line = line[found.end() :] if (found := QUOTE.match(line)) else line
+            line = plain(line[found.end() :] if (found := QUOTE.match(line)) else line)
         self.last_line = " ".join(line[: 4 * LAST_LINE_LENGTH].split())[:LAST_LINE_LENGTH]
         self.last_author = message.author
         if message.author == "AGE":

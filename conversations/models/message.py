@@ -137,7 +137,7 @@ class Message(models.Model):
     content = models.TextField(max_length=MAX_LENGTH, blank=True)  # blank only with files
     # How many attachments it has, so that only messages with attachments need a query for them.
     files = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
-    # Whether its text is Markdown (screen/formatted.py). NULL, as in all older ones: it is shown as it was typed.
+    # Whether its text is Markdown (models/formatted.py). NULL, as in all older ones: it is shown as it was typed.
     is_formatted = models.BooleanField(null=True, editable=False)
     # Idempotency key, chosen by the client before its first try. It proves who sent the message: never show it to the
     # other side.

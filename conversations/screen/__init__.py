@@ -1,1 +1,1 @@
-"""What the customer's and the agents' pages share: message bubbles, links, paging, forms, uploads and files."""
+"""What the customer's and the agents' pages share: message bubbles, paging, forms, uploads and files."""

@@ -16,9 +16,9 @@ from conversations.models import Agent, Attachment, Author, Conversation, DeskEn
 from conversations.models.agent import public_name
 from conversations.models.agent_profile import picture_of
 from conversations.models.desk_news import ThreadRow
+from conversations.models.formatted import Formatted, render, typed
 from conversations.screen.avatars import Avatar
 from conversations.screen.desk_rows import DeskRow
-from conversations.screen.formatted import Formatted, render, typed
 
 GROUP_INTERVAL = timedelta(minutes=5)
 """Consecutive messages of one author with no longer pause between them share one name and one time."""

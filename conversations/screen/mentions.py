@@ -8,8 +8,8 @@ from html import escape, unescape
 from django.utils.safestring import SafeString, mark_safe
 
 from conversations.models.desk_entry import DeskEntry
+from conversations.models.formatted import Formatted, render, typed
 from conversations.models.mention import named_in, read_names
-from conversations.screen.formatted import Formatted, render, typed
 
 TAG = re.compile(r"(<[^>]*>)")
 

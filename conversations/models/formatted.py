@@ -9,15 +9,15 @@ import logging
 import re
 from collections.abc import Callable
 from functools import cache, lru_cache
-from html import escape
+from html import escape, unescape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import category
 
 from django.utils.safestring import SafeString, mark_safe
 
+from conversations.models.links import MAX_LINKS, UNSPACED, find_addresses, link, linkify
 from conversations.models.visible_text import is_blank
-from conversations.screen.links import MAX_LINKS, UNSPACED, find_addresses, link, linkify
 
 if TYPE_CHECKING:
     from markdown_it.rules_block import StateBlock
@@ -31,7 +31,7 @@ MAX_DEPTH = 6
 """How deep quotes (1 each) and lists (2 each) may stand inside each other; further ones are text."""
 
 LONG = 2_000
-"""Characters; fewer of the longer messages are kept as HTML."""
+"""Characters; fewer of the longer messages are kept as HTML, and excerpts show nothing of what is further on."""
 
 MARK = re.compile(r"[*_`\\]|\[(?=[^\[])|^[ \t>]*(?:[-+#>]|[0-9]{1,9}[.)])(?=[ \t>#`]|$)", re.MULTILINE)
 """What may be markup."""
@@ -52,6 +52,9 @@ OPENING, CLOSING = "\"'", "\"'.,;:!?…%"
 
 TAGS = {"a", "blockquote", "code", "em", "li", "ol", "pre", "strong", "ul"}
 ATTRIBUTES = {"a": {"href", "dir", "target"}, "ol": {"start"}, "li": {"value"}}
+LISTED = re.compile("<li[^>]*>")
+BLOCK = re.compile("</?(?:blockquote|pre|ol|ul)[^>]*>")
+TAG = re.compile("<[^>]*>")
 HAS_BLOCKS = re.compile("<(?:blockquote|code|ol|pre|ul)")
 
 logger = logging.getLogger(__name__)
@@ -80,6 +83,12 @@ def render(text: str) -> Formatted:
 def render_once(text: str) -> Formatted:
     """The same for a text that is still being written: it is not kept."""
     return _render(text) if MARK.search(text) else typed(text)
+
+
+def plain(text: str) -> str:
+    """The beginning of Markdown, LONG at most, without its marks: for where a part of a message is shown on a line."""
+    html, is_typed, _has_blocks = render(text := text[:LONG])
+    return text if is_typed else unescape(TAG.sub("", BLOCK.sub("\n", LISTED.sub("\n• ", html))))
 
 
 def _render(text: str) -> Formatted:
