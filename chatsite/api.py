@@ -13,7 +13,7 @@ from ninja.openapi.docs import Swagger
 from chatsite import __version__
 from chatsite.errors import error_response
 from conversations.actions import AlreadySent, UnseenMessage
-from conversations.api import agents, conversations, messages, websites
+from conversations.api import agents, conversations, labels, messages, websites
 from conversations.api.document import DocumentedAPI
 from conversations.api.schemas import invalid_field
 from conversations.models import Conversation
@@ -31,6 +31,7 @@ api = DocumentedAPI(
 api.add_router("/messages/", messages.router, tags=["messages"])
 api.add_router("/conversation/", conversations.router, tags=["conversations"])
 api.add_router("/website/", websites.router, tags=["websites"])
+api.add_router("/labels/", labels.router, tags=["labels"])
 api.add_router("/", agents.router, tags=["agents"])
 
 CHALLENGE = (
@@ -119,8 +120,8 @@ def client_id_reused(request: HttpRequest, error: Any) -> HttpResponse:
 
 @api.exception_handler(UnseenMessage)
 def unseen_message(request: HttpRequest, error: Any) -> HttpResponse:
-    """Answer 409 for a conversation that is not closed because of a message that the agent has not seen."""
-    detail = "The customer has written a newer message than `last`. Read it first, then close the conversation."
+    """Answer 409 for a conversation that is not closed or snoozed because of a message that nobody has seen."""
+    detail = "The customer has written a newer message than `last`. Read it first, then close or snooze it."
     return api.create_response(request, {"detail": detail}, status=409)
 
 

@@ -57,6 +57,9 @@ def test_an_agent_lists_all_conversations_newest_first(bobs: Client, bob: Agent,
         "last_message_id": newer.last_message_id,
         "last_message_at": newer.last_message_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "updated_at": newer.updated_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "labels": [],
+        "priority": None,
+        "snoozed_until": None,
     }
     assert body["items"][1]["id"] == talk.pk
     assert body["items"][1]["assignee"] is None

@@ -94,7 +94,11 @@ def test_every_call_is_in_the_schema_with_its_errors() -> None:
         "/api/conversation/{id}/take",
         "/api/conversation/{id}/assign",
         "/api/conversation/{id}/release",
+        "/api/conversation/{id}/labels",
+        "/api/conversation/{id}/priority",
+        "/api/conversation/{id}/snooze",
         "/api/agents/",
+        "/api/labels/",
         "/api/me/",
         "/api/website/{key}/",
     }

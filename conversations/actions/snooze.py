@@ -1,6 +1,6 @@
 """An agent snoozes a conversation."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -13,6 +13,9 @@ from conversations.models.desk_entry import Kind
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+MAX_SNOOZE = timedelta(days=366 * 5)
+"""For how long a conversation may be snoozed."""
 
 
 @transaction.atomic

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from conversations import actions
 from conversations.actions import LabelRefused
 from conversations.actions.change import MOST, Change, Changed, change, undo
+from conversations.actions.snooze import MAX_SNOOZE
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
@@ -32,9 +33,6 @@ UNDO_SECONDS = 3600
 """How long an undo is accepted. The page offers it for 10 seconds; without scripts it stays on the page."""
 
 SALT = "conversations.agent.changes"
-
-MAX_SNOOZE = timedelta(days=366 * 5)
-"""For how long a conversation may be snoozed."""
 
 TITLES = {
     "assign": pgettext_lazy("conversation", "Assign"),

@@ -3,11 +3,14 @@
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import transaction
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router
+from ninja.errors import HttpError
 from ninja.files import UploadedFile
 
-from conversations.actions import assign, close, post_message, reopen, take, take_back
+from conversations import actions
+from conversations.actions import assign, close, post_message, prioritize, reopen, snooze, take, take_back
 from conversations.api import message_list
 from conversations.api.authentication import (
     MULTIPART,
@@ -34,21 +37,28 @@ from conversations.api.schemas import (
     ConversationOut,
     ConversationsOut,
     ErrorOut,
+    LabelName,
+    LabelsIn,
     LastSeen,
     Limit,
     Moment,
     Offset,
     Order,
     Original,
+    PriorityFilter,
+    PriorityIn,
     Since,
     Small,
+    Snoozed,
+    SnoozeIn,
     Status,
     ValidationErrorOut,
     WebsiteKey,
     invalid_field,
 )
-from conversations.models import Agent, Attachment, Conversation, Website
+from conversations.models import Agent, Attachment, Conversation, Label, Website
 from conversations.models.conversation import parse_uuid
+from conversations.models.label import MAX_ON_CONVERSATION, fold
 from conversations.models.settling import catch_up
 from conversations.screen.files import check_size, process_uploads, serve
 
@@ -66,6 +76,9 @@ def list_conversations(
     assigned: Assigned | None = None,
     assigned_to_me: AssignedToMe = False,
     website: WebsiteKey | None = None,
+    label: LabelName | None = None,
+    priority: PriorityFilter | None = None,
+    snoozed: Snoozed | None = None,
     updated_since: Moment | None = None,
     order: Order = "start",
     before: Before | None = None,
@@ -88,6 +101,12 @@ def list_conversations(
         conversations = conversations.assigned_to(agent)
     if website is not None:
         conversations = conversations.on_website(website)
+    if label is not None:
+        conversations = conversations.labelled_as(label)
+    if priority is not None:
+        conversations = conversations.filter(priority=Conversation.Priority[priority])
+    if snoozed is not None:
+        conversations = conversations.snoozed(is_snoozed=snoozed)
     if updated_since is not None:
         conversations = conversations.updated_since(updated_since)
     column = "id" if order == "start" else "last_message_id"
@@ -143,6 +162,43 @@ def release_conversation(request: HttpRequest, id: int) -> Conversation:
     """Assign it to nobody."""
     agent = agent_of(request)
     return assign(conversation=_get_conversation(agent, id), to=None, by=agent)
+
+
+@router.patch("/{int:id}/labels", summary="Label a conversation", response=CHANGE_RESPONSES)
+def label_conversation(request: HttpRequest, id: int, body: LabelsIn) -> Conversation:
+    """Put labels on it, and take others off. `POST /api/labels/` makes a label."""
+    agent = agent_of(request)
+    conversation = _get_conversation(agent, id)
+    add, remove = Label.objects.by_names(body.add), Label.objects.by_names(body.remove)
+    known = {each.folded for each in add}
+    if unknown := [name for name in body.add if fold(name) not in known]:
+        raise invalid_field("add", f"There is no label “{unknown[0]}”. POST /api/labels/ makes one.")
+    with transaction.atomic():
+        labelled = actions.label(conversation=conversation, add=add, remove=remove, by=agent)
+        if {each.pk for each in add} - set(labelled.labels):
+            raise invalid_field("add", f"A conversation has at most {MAX_ON_CONVERSATION} labels.")
+    return labelled
+
+
+@router.patch("/{int:id}/priority", summary="Set the priority", response=CHANGE_RESPONSES)
+def prioritize_conversation(request: HttpRequest, id: int, body: PriorityIn) -> Conversation:
+    """Set its priority, or take it away."""
+    agent = agent_of(request)
+    priority = Conversation.Priority[body.priority] if body.priority else None
+    return prioritize(conversation=_get_conversation(agent, id), priority=priority, by=agent)
+
+
+@router.patch("/{int:id}/snooze", summary="Snooze a conversation", response={**CHANGE_RESPONSES, 409: ErrorOut})
+def snooze_conversation(request: HttpRequest, id: int, body: SnoozeIn, last: LastSeen | None = None) -> Conversation:
+    """Take it out of the open ones until a moment. A message of the customer brings it back.
+
+    409 if it is closed. With `last`, also if the customer has written a newer message.
+    """
+    agent = agent_of(request)
+    conversation = snooze(conversation=_get_conversation(agent, id), until=body.until, last_seen=last, by=agent)
+    if body.until and not conversation.is_open:
+        raise HttpError(409, "The conversation is closed. Open it first.")
+    return conversation
 
 
 @router.get(

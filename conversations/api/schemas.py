@@ -7,13 +7,16 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.utils import timezone
 from ninja import Field, Schema
 from ninja.errors import ValidationError
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from conversations.models import Conversation
+from conversations.actions.snooze import MAX_SNOOZE
+from conversations.models import Conversation, Label
 from conversations.models.attachment import OCTET_STREAM
+from conversations.models.label import MAX_ON_CONVERSATION
 from conversations.models.message import MAX_LENGTH
 from conversations.models.validation import EMAIL_LENGTH, NAME_LENGTH, check_content, check_email, check_name
 from conversations.screen.paging import MAX_NUMBER
@@ -85,7 +88,10 @@ Moment = Annotated[
     datetime,
     BeforeValidator(check_iso),
     AfterValidator(in_utc),
-    Description("Only those that changed since then: a message, the status, the assignee, the customer."),
+    Description(
+        "Only those that changed since then: a message, the status, the assignee, the customer, a label, the priority, "
+        "a snooze."
+    ),
 ]
 Changes = Annotated[
     bool,
@@ -99,6 +105,10 @@ Offset = Annotated[Id, Description("Skip this many items.")]
 Assigned = Annotated[bool, Description("Only those that are assigned to an agent, or that are not.")]
 AssignedToMe = Annotated[bool, Description("Only those that are assigned to you.")]
 Status = Annotated[Literal["OPEN", "CLOSED"], Description("Only open or only closed ones.")]
+Snoozed = Annotated[bool, Description("Only those that are snoozed now, or that are not.")]
+LabelName = Annotated[str, Description("Only those with the label of this name, in upper or lower case.")]
+Priority = Literal["LOW", "MEDIUM", "HIGH", "URGENT"]
+PriorityFilter = Annotated[Priority, Description("Only those with this priority.")]
 Order = Annotated[
     Literal["start", "activity"],
     Description("By their start, with the cursor `id`, or by their last message, with the cursor `last_message_id`."),
@@ -323,7 +333,33 @@ class ConversationOut(Schema):
     assignee: int | None = Field(alias="assignee_id", description="The id of the agent who has taken it.")
     last_message_id: int
     last_message_at: Timestamp
-    updated_at: Timestamp = Field(description="When a message, the status, the assignee or the customer changed last.")
+    updated_at: Timestamp = Field(
+        description="When a message, the status, the assignee, the customer, a label, the priority or a snooze changed "
+        "last."
+    )
+    labels: list[str] = Field(description="The names of its labels.")
+    priority: Priority | None
+    snoozed_until: Timestamp | None = Field(
+        description="Until then it is snoozed: agents do not see it among the open ones. Null if it is not snoozed now."
+    )
+
+    @staticmethod
+    def resolve_labels(conversation: Conversation, context: dict[str, Any]) -> list[str]:
+        """Those that still exist. All names are read once for a list."""
+        request, ids = context["request"], conversation.labels
+        if ids and not hasattr(request, "label_names"):
+            request.label_names = {label.pk: label.name for label in Label.objects.everyone()}
+        return [request.label_names[pk] for pk in ids if pk in request.label_names]
+
+    @staticmethod
+    def resolve_priority(conversation: Conversation) -> str | None:
+        """The name of the priority."""
+        return Conversation.Priority(conversation.priority).name if conversation.priority else None
+
+    @staticmethod
+    def resolve_snoozed_until(conversation: Conversation) -> datetime | None:
+        """Only while it is snoozed."""
+        return conversation.snoozed_until if conversation.is_snoozed else None
 
     @staticmethod
     def resolve_updated_at(conversation: Conversation) -> datetime:
@@ -347,6 +383,61 @@ class AssignIn(Schema):
     """To whom a conversation is assigned."""
 
     agent: int = Field(ge=0, le=MAX_NUMBER, description="The id of an agent.")
+
+
+Names = Annotated[list[str], Field(max_length=MAX_ON_CONVERSATION)]
+
+
+class LabelsIn(Schema):
+    """Labels to put on a conversation, and to take off it."""
+
+    add: Names = Field([], description="Names of labels that exist, in upper or lower case.")
+    remove: Names = Field([], description="Names of labels.")
+
+
+class PriorityIn(Schema):
+    """A conversation's priority."""
+
+    priority: Priority | None = Field(description="Null takes it away.")
+
+
+def check_snooze(until: datetime) -> datetime:
+    """The moment. Raises ValueError for one in the past, or too far in the future."""
+    now = timezone.now()
+    if until <= now:
+        raise ValueError("This moment is in the past. Choose a later one.")
+    if until > now + MAX_SNOOZE:
+        raise ValueError("This is too far in the future. Choose an earlier date.")
+    return until
+
+
+class SnoozeIn(Schema):
+    """Until when a conversation is snoozed."""
+
+    until: (
+        Annotated[datetime, BeforeValidator(check_iso), AfterValidator(in_utc), AfterValidator(check_snooze)] | None
+    ) = Field(description="At most five years from now. Null brings it back now.")
+
+
+class LabelIn(Schema):
+    """A label to make."""
+
+    name: str = Field(description="At most 40 characters.")
+    colour: Label.Colour | None = Field(None, description="By default, the next one in turn.")
+
+
+class LabelOut(Schema):
+    """A label."""
+
+    name: str
+    colour: Label.Colour
+
+
+class LabelsOut(Schema):
+    """Labels, by name. `count` is their number."""
+
+    items: list[LabelOut]
+    count: int
 
 
 class AgentOut(Schema):

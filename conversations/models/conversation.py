@@ -256,6 +256,17 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """The conversations of the website with this key."""
         return self.filter(website__key=key)
 
+    def labelled_as(self, name: str) -> "ConversationQuerySet":
+        """The conversations with the label of this name, in upper or lower case."""
+        from conversations.models.label import fold
+
+        return self.filter(labelled__label__folded=fold(name))
+
+    def snoozed(self, *, is_snoozed: bool) -> "ConversationQuerySet":
+        """The conversations that are snoozed now, or those that are not."""
+        snoozed = Q(status=Conversation.Status.OPEN, snoozed_until__gt=timezone.now())
+        return self.filter(snoozed if is_snoozed else ~snoozed)
+
     def updated_since(self, moment: datetime) -> "ConversationQuerySet":
         """The conversations of which a message, the status, the assignee or the customer changed since this moment."""
         return self.filter(Q(updated_at__gte=moment) | Q(updated_at=None, last_message_at__gte=moment))

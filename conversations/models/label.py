@@ -37,6 +37,10 @@ class LabelQuerySet(models.QuerySet["Label"]):
         wanted = sorted(pks)
         return list(self.filter(pk__in=wanted).order_by("pk").select_for_update()) if wanted else []
 
+    def by_names(self, names: "Iterable[str]") -> "list[Label]":
+        """Those labels that have one of these names, in upper or lower case."""
+        return list(self.filter(folded__in={fold(name) for name in names}))
+
     def by_name(self, name: str) -> "Label | None":
         """The label with this name, in upper or lower case; None if there is none."""
         return self.filter(folded=fold(name)).first()
