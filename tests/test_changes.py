@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from conversations.actions import assign, close, create_label, label, post_message, prioritize, snooze
 from conversations.agent.changes import moments
+from conversations.agent.inbox import MAX_ROWS
 from conversations.models import Agent, Conversation, Label, SavedView, Website
 from tests.conftest import Page
 
@@ -310,3 +311,33 @@ def test_after_closing_an_agent_is_where_they_have_chosen_to_be(bobs: Page, quer
     bobs.post("/inbox/after-closing/", {"then": "list"})
     assert bobs.post(f"/inbox/{oldest.pk}/close/{query}")["Location"] == f"/inbox/{query}"
     assert bobs.post("/inbox/after-closing/", {"then": "nonsense"}).status_code == 422
+
+
+def test_all_rows_of_a_long_list_are_changed_at_once_and_changed_back(bobs: Page, bob: Agent) -> None:
+    talk = begin()
+    Conversation.objects.bulk_create(Conversation(website=talk.website, last_message_id=n) for n in range(MAX_ROWS - 1))
+    every = list(Conversation.objects.all())
+    assert "500 conversations" in bobs.htmx("/inbox/changes/", {"pk": pks(*every), "menu": "assign"}).content.decode()
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(*every), "assignee": bob.pk})
+    assert "500 conversations" in response.content.decode()
+    assert Conversation.objects.filter(assignee=bob).count() == MAX_ROWS
+    assert "500 conversations" in undo(bobs, response).content.decode()
+    assert not Conversation.objects.filter(assignee=bob).exists()
+
+
+@pytest.mark.parametrize("way", ["with scripts", "without"])
+def test_snoozing_the_open_conversation_hides_no_message_that_has_come_since(
+    bobs: Page, talk: Conversation, way: str
+) -> None:
+    page = bobs.get(f"/inbox/{talk.pk}/").content.decode()
+    found = re.search(r'id="menu-snooze" [^>]*href="([^"]*)" hx-get="([^"]*)"', page)
+    assert found
+    address, fetched = map(html.unescape, found.groups())
+    shown = talk.last_message_id
+    post_message(content="One more thing", conversation=talk)
+    menu = bobs.get(address) if way == "without" else bobs.htmx(f"{fetched}&last={shown}")  # read-mark.js adds it
+    values = re.findall(r'name="pk" value="([^"]*)"', menu.content.decode())[-1:]
+    tomorrow = (timezone.now() + timedelta(days=1)).isoformat()
+    response = bobs.htmx("/inbox/changes/", {"pk": values, "until": tomorrow})
+    assert "1 stays open: it has a new message." in response.content.decode()
+    assert not now(talk)[0].is_snoozed

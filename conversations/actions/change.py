@@ -1,6 +1,6 @@
 """An agent changes several conversations at once, and can undo it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,8 +22,8 @@ Field = Literal["assignee", "priority", "snoozed", "status", "labels"]
 Value = int | str | None | list[int]
 """As JSON: an agent's id, a priority, a moment in ISO 8601, a status, or the ids of labels."""
 
-MOST = 100
-"""The most conversations that are changed at once: they stay locked until all are."""
+AT_ONCE = 100
+"""Conversations that are changed in one transaction: they stay locked until all of them are."""
 
 
 class Change(NamedTuple):
@@ -45,7 +45,6 @@ class Changed(NamedTuple):
     last: int | None = None  # the last message then
 
 
-@transaction.atomic
 def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> tuple[list[Changed], int]:
     """Change these conversations, and return what has changed, and how many were left open for a new message.
 
@@ -53,9 +52,21 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
     and `snooze`.
     Those that were deleted meanwhile, or are as wanted already, are passed over.
     """
+    changed, unseen = list[Changed](), 0
+    pks = sorted(last_seen)  # always in this order: so two agents never wait for each other
+    for start in range(0, len(pks), AT_ONCE):
+        more, left = _change(pks[start : start + AT_ONCE], last_seen, change, by)
+        changed, unseen = changed + more, unseen + left
+    return changed, unseen
+
+
+@transaction.atomic
+def _change(
+    pks: Iterable[int], last_seen: dict[int, int | None], change: Change, by: "User"
+) -> tuple[list[Changed], int]:
     changed, unseen = [], 0
     Label.objects.lock([change.add] if change.add else [])
-    for pk in sorted(last_seen)[:MOST]:  # always in this order: so two agents never wait for each other
+    for pk in pks:
         conversation = Conversation.objects.lock_if_exists(pk)
         if conversation is None:
             continue
@@ -70,13 +81,18 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
     return changed, unseen
 
 
-@transaction.atomic
 def undo(*, changed: Iterable[Changed], by: "User") -> int:
     """Change conversations back that are still as they were left, and return how many.
 
     None is closed or snoozed again in which the customer has written since: nobody would look for it there.
     """
-    undone, changed = 0, sorted(changed, key=lambda each: each.pk)
+    ordered = sorted(changed, key=lambda each: each.pk)
+    return sum(_undo(ordered[start : start + AT_ONCE], by) for start in range(0, len(ordered), AT_ONCE))
+
+
+@transaction.atomic
+def _undo(changed: Sequence[Changed], by: "User") -> int:
+    undone = 0
     Label.objects.lock({pk for each in changed if each.field == "labels" for pk in _ids(each.before)})
     for each in changed:
         conversation = Conversation.objects.lock_if_exists(each.pk)

@@ -17,12 +17,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from conversations import actions
 from conversations.actions import LabelRefused
-from conversations.actions.change import MOST, Change, Changed, change, undo
+from conversations.actions.change import Change, Changed, change, undo
 from conversations.actions.snooze import MAX_SNOOZE
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
-from conversations.agent.inbox import render_inbox
+from conversations.agent.inbox import MAX_ROWS, render_inbox
 from conversations.agent.time_zone import zone_of
 from conversations.models import Agent, Conversation, Label
 from conversations.models.agent_profile import picture_of
@@ -55,15 +55,15 @@ class Selected:
 
     @classmethod
     def of(cls, request: AgentRequest, values: QueryDict) -> "Selected":
-        """Read the values `pk`, as in "12" or "12-345" with the last message."""
-        last_seen = {}
-        for text in values.getlist("pk")[: 2 * MOST]:
+        """Read the values `pk`, as in "12" or "12-345" with the last message, which may also be in `last`."""
+        last_seen, newest = {}, parse_number(values.get("last", ""))
+        for text in values.getlist("pk")[:MAX_ROWS]:
             number, _dash, last = text.partition("-")
             pk = parse_number(number)
             if pk is not None:
-                last_seen[pk] = parse_number(last)
+                last_seen[pk] = parse_number(last) if newest is None else newest
         visible = request.agent.visible_conversations().visible_ids(last_seen) if last_seen else []
-        return cls({pk: last_seen[pk] for pk in visible[:MOST]})
+        return cls({pk: last_seen[pk] for pk in visible})
 
     @property
     def values(self) -> list[str]:

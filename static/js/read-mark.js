@@ -18,9 +18,9 @@ class ReadMark extends HTMLElement {
     this.disconnected.abort();
   }
 
-  // To close a conversation, send the id of the newest message on the screen: the server refuses it if there are newer ones.
+  // To close or snooze a conversation, send the id of the newest message on the screen: the server refuses it if there are newer ones.
   addLastSeen({ elt, parameters }) {
-    if (elt.elements?.last) parameters.last = Math.max(this.list.last, this.read);
+    if (elt.elements?.last || elt.closest(".menus")) parameters.last = Math.max(this.list.last, this.read);
   }
 
   onSeen() {

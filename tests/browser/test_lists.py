@@ -50,6 +50,19 @@ def test_keys_select_rows_snooze_them_and_undo_it(people: People, api: Api) -> N
     expect(bob.page.locator("pick-bar")).to_be_hidden()
 
 
+def test_the_menu_of_the_open_conversation_snoozes_no_message_that_comes_meanwhile(people: People, api: Api) -> None:
+    name = unique_name()
+    uuid = api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    expect(bob.page.get_by_text("Hello").last).to_be_visible()
+    bob.page.locator("#menu-snooze").click()
+    expect(bob.page.locator("#menu .options button").first).to_be_focused()
+    api.post("One more thing", uuid)
+    bob.page.keyboard.press("Enter")
+    expect(bob.page.locator("#done")).to_contain_text("1 stays open: it has a new message.")
+
+
 def test_keys_mean_nothing_while_somebody_types(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Hello", name=name)
