@@ -341,3 +341,15 @@ def test_snoozing_the_open_conversation_hides_no_message_that_has_come_since(
     response = bobs.htmx("/inbox/changes/", {"pk": values, "until": tomorrow})
     assert "1 stays open: it has a new message." in response.content.decode()
     assert not now(talk)[0].is_snoozed
+
+
+def test_undoing_that_a_snoozed_one_was_closed_snoozes_it_again(bobs: Page) -> None:
+    one, two = begin(), begin()
+    until = timezone.now() + timedelta(days=1)
+    for each in (one, two):
+        snooze(conversation=each, until=until)
+    response = bobs.htmx("/inbox/changes/", {"pk": pks(one, two), "status": "CLOSED"})
+    post_message(content="One more thing", conversation=two)
+    undo(bobs, response)
+    assert [each.snoozed_until for each in now(one, two)] == [until, None]
+    assert [each.is_open for each in now(one, two)] == [True, True]

@@ -111,13 +111,12 @@ def _undo(changed: Sequence[Changed], by: "User") -> int:
 def _value(conversation: Conversation, field: Field) -> Value:
     if field == "labels":
         return conversation.labels
+    until = conversation.snoozed_until.isoformat() if conversation.snoozed_until else None
     if field == "snoozed":
-        return conversation.snoozed_until.isoformat() if conversation.snoozed_until else None
-    return {
-        "assignee": conversation.assignee_id,
-        "priority": conversation.priority,
-        "status": str(conversation.status),
-    }[field]
+        return until
+    if field == "status":  # closing ends a snooze
+        return f"{conversation.status} {until}" if conversation.is_snoozed else str(conversation.status)
+    return conversation.assignee_id if field == "assignee" else conversation.priority
 
 
 def _apply(conversation: Conversation, change: Change, last_seen: int | None, by: "User") -> Conversation:
@@ -137,7 +136,9 @@ def _apply(conversation: Conversation, change: Change, last_seen: int | None, by
     if change.field == "status":
         if value == Conversation.Status.CLOSED:
             return close(conversation=conversation, last_seen=last_seen, by=by)
-        return reopen(conversation=conversation, by=by)
+        conversation = reopen(conversation=conversation, by=by)
+        _status, _space, until = str(value).partition(" ")
+        return _apply(conversation, Change("snoozed", until), last_seen, by) if until else conversation
     add, remove = (Label.objects.filter(pk=pk) if pk else () for pk in (change.add, change.remove))
     return label(conversation=conversation, add=list(add), remove=list(remove), by=by)
 
