@@ -204,7 +204,7 @@ LIMITS = {
 SOCKETS = {"sockets of one address": 100, "sockets of one conversation": 30}
 # Bytes of a form or JSON, without files. The longest message is 20,480 characters.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 600  # all rows of an agent's list may be selected: conversations/agent/inbox.py MAX_ROWS
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 600  # an agent may select all rows of a list: agent/inbox.py MAX_ROWS
 # Bytes of files in one message of any website, and the URLs that take them: see chatsite/serving/http_connection.py.
 MAX_UPLOAD = 5 * 100 * 1024 * 1024
 UPLOAD_PATHS = (
