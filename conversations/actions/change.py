@@ -137,8 +137,8 @@ def _apply(conversation: Conversation, change: Change, last_seen: int | None, by
         if value == Conversation.Status.CLOSED:
             return close(conversation=conversation, last_seen=last_seen, by=by)
         conversation = reopen(conversation=conversation, by=by)
-        _status, _space, until = str(value).partition(" ")
-        return _apply(conversation, Change("snoozed", until), last_seen, by) if until else conversation
+        _status, _space, snoozed = str(value).partition(" ")
+        return _apply(conversation, Change("snoozed", snoozed), last_seen, by) if snoozed else conversation
     add, remove = (Label.objects.filter(pk=pk) if pk else () for pk in (change.add, change.remove))
     return label(conversation=conversation, add=list(add), remove=list(remove), by=by)
 
