@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conversations import actions
+from conversations.live.doorbell import look_up
 from conversations.models import Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.recipients import recipients
@@ -216,3 +218,34 @@ def test_the_first_message_after_the_page_was_opened_needs_no_query(alice: Page)
     with CaptureQueriesContext(connection) as queries:
         assert alice.post("/chat/messages/", {"content": "two"}, headers=HTMX).status_code == 204
     assert len(queries) == 0
+
+
+@pytest.mark.parametrize("way", ["widget", "page", "socket"])
+def test_the_first_message_of_an_open_chat_needs_no_query(alice: Page, way: str) -> None:
+    alice.post("/chat/messages/", {"content": "one"}, headers=HTMX)
+    replicate()
+    recipients.clear()
+    conversation = Conversation.objects.get()
+    if way == "widget":
+        alice.get(f"/api/messages/{conversation.uuid}/?since=1")
+    elif way == "page":
+        alice.get(f"/chat/messages/?since={conversation.last_message_id}", headers=HTMX)
+    else:
+        look_up([Bell(conversation.uuid)])  # type: ignore[list-item]  # it has what a look-up reads
+    recipients.get(conversation.uuid)  # reads the website, once in ten seconds for all customers
+    body = {"content": "two", "conversation": str(conversation.uuid)}
+    with CaptureQueriesContext(connection) as queries:
+        alice.post(f"/api/messages/?since={conversation.last_message_id}", body, "application/json")
+    assert len(queries) == 0
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+@dataclass
+class Bell:
+    """A customer's open socket."""
+
+    secret: uuid.UUID
+
+    def subscription(self, conversations: object) -> None:
+        """What it may hear."""

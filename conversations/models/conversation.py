@@ -124,6 +124,7 @@ class KnownConversation(NamedTuple):
 
     pk: int
     website_id: int
+    contact_id: int | None
     last_message_id: int
 
 
@@ -133,7 +134,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def by_uuids(self, uuids: Iterable[uuid.UUID]) -> dict[uuid.UUID, KnownConversation]:
         """The conversations with these uuids, by one query."""
         uuids = set(uuids)
-        found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "last_message_id")
+        found = self.filter(uuid__in=uuids).values_list("uuid", "pk", "website_id", "contact_id", "last_message_id")
         known = {key: KnownConversation(*values) for key, *values in found}
         unknown = uuids - set(known) if settings.MESSAGE_LOG else set()
         try:
@@ -141,7 +142,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
                 known |= {key: KnownConversation(*values) for key, *values in found.filter(uuid__in=unknown)}
         except (*AWAY, RedisError):  # the others are known all the same
             in_log = [found_in_log for key in unknown if (found_in_log := _known_by_log(uuid=key))]
-            known |= {one.uuid: KnownConversation(one.pk, one.website_id, one.last_message_id) for one in in_log}
+            known |= {
+                one.uuid: KnownConversation(one.pk, one.website_id, one.contact_id, one.last_message_id)
+                for one in in_log
+            }
         if settings.MESSAGE_LOG:
             with suppress(RedisError):
                 lasts = message_log.lasts([each.pk for each in known.values()])

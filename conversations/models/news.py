@@ -1,6 +1,7 @@
 """The new messages of a conversation: the query behind every poll, ring and reconnect."""
 
 import logging
+import time
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from conversations.models.agent_profile import with_picture
 from conversations.models.conversation import AWAY, Conversation
 from conversations.models.message import Author, Message, erase_removed, prefetch_files
 from conversations.models.prepared import prepared_cursor
+from conversations.models.recipients import recipients
 from conversations.models.settling import message_of, settle_number, settle_unknown
 
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
@@ -25,6 +27,7 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
            CASE WHEN c.last_author = 'CUS' AND c.seen_id = c.last_message_id THEN c.seen_id END,
+           c.website_id, c.contact_id,
            m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.removed_id, m.agent_id,
            u.first_name, u.last_name, u.username, p.picture
     FROM conversations_conversation c
@@ -47,11 +50,11 @@ ON_WEBSITE = QUERY.format(
 )
 UUID = Conversation._meta.get_field("uuid")
 
-Found = tuple[int, str, int, int | None, int | None, list[Any]] | None
+Found = tuple[int, str, int, int | None, int | None, int, int | None, list[Any]] | None
 """A conversation's primary key, status, last ids of messages and of what agents see, the last id again if the last
-message is the customer's and an agent has seen it, and the rows of its messages."""
+message is the customer's and an agent has seen it, the website's and the contact's id, and the rows of its messages."""
 
-FIRST = 5
+FIRST = 7
 """The number of a message's first column."""
 
 NO_TAIL = message_log.Tail(0, 0, [])
@@ -113,6 +116,7 @@ class News:
     ) -> "News | None":
         if key is None:
             return None
+        began = time.monotonic()
         try:
             found = cls._read_settled(key, website, lowest, limit, offset, has_removals)
         except AWAY:
@@ -126,7 +130,9 @@ class News:
         tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset and reads_log else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
             found = cls._read(key, website, lowest, limit, offset, has_removals) or found
-        pk, status, last, last_entry, seen, rows = found
+        pk, status, last, last_entry, seen, website_id, contact_id, rows = found
+        if isinstance(key, uuids.UUID):
+            recipients.put_read(key, pk, website_id, contact_id, began)
         last_entry = last_entry or 0
         more = _from_log(tail or NO_TAIL, pk, max(last + 1, lowest), limit - len(rows))
         removals = [message for message in more if message.is_removal]
@@ -220,7 +226,7 @@ class News:
 
 
 def _tail(
-    found: tuple[int, str, int, int | None, int | None, list[Any]], lowest: int, most: int
+    found: tuple[int, str, int, int | None, int | None, int, int | None, list[Any]], lowest: int, most: int
 ) -> message_log.Tail | None:
     """What the log has from the id `lowest` on, and SQL, where the conversation was found, has not.
 

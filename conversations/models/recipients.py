@@ -1,4 +1,6 @@
-"""Conversations that customers have just opened or written to: the next message needs no query.
+"""Conversations that customers have open, or have just written to: the next message needs no query.
+
+Pages and widgets poll, or have a socket that is looked up every 25 s, so nearly each customer who writes is known.
 
 Only with the message log. The script that appends a message checks that the conversation exists and still has this
 secret, so what is remembered need not be read again for SECONDS. Not if Redis has failed since then: it may have
@@ -8,7 +10,6 @@ missed, or lost, that the secret was renewed.
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -17,12 +18,12 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from conversations.message_log import UNKNOWN_LAST, Run
+from conversations.models.conversation import Conversation
 from conversations.models.website import Website
 from conversations.redis_client import RedisClient
 
 if TYPE_CHECKING:
     from conversations.models.contact import Claim
-    from conversations.models.conversation import Conversation
 
 SECONDS = 30
 """How long a conversation is remembered: as long as a socket may stay open without being checked (live/rounds.py)."""
@@ -30,7 +31,7 @@ SECONDS = 30
 WEBSITE_SECONDS = 10
 """How long its website is: as long as answers to polls are used (poll_cache.py). Another process may change it."""
 
-MOST = 2_000
+MOST = 10_000
 """Conversations that are remembered, about 5 MB."""
 
 
@@ -39,7 +40,9 @@ class Recipient(NamedTuple):
 
     at: float  # time.monotonic()
     run: str  # of Redis
-    conversation: "Conversation"
+    pk: int
+    website_id: int
+    contact_id: int | None
 
 
 class Recipients:
@@ -50,17 +53,20 @@ class Recipients:
         self.found: OrderedDict[UUID, Recipient] = OrderedDict()
         self.websites: dict[int, tuple[float, Website]] = {}
 
-    def get(self, uuid: UUID | None) -> "Conversation | None":
+    def get(self, uuid: UUID | None) -> Conversation | None:
         """The conversation with this secret. Only its pk, uuid, contact and website are known; it is for writing."""
-        found = self.found.get(uuid) if uuid else None
-        now = time.monotonic()
+        if uuid is None:
+            return None
+        found, now = self.found.get(uuid), time.monotonic()
         if found is None or now > found.at + SECONDS or found.at < RedisClient.failed_at or found.run != Run.id:
             return None
-        website = self._website(found.conversation.website_id, now)
+        website = self._website(found.website_id, now)
         if website is None:
             return None
-        conversation = copy(found.conversation)
-        conversation.website = website
+        conversation = Conversation(
+            pk=found.pk, uuid=uuid, website=website, contact_id=found.contact_id, last_message_id=UNKNOWN_LAST
+        )
+        conversation.is_remembered = True
         return conversation
 
     def _website(self, pk: int, now: float) -> Website | None:
@@ -75,7 +81,7 @@ class Recipients:
         self.websites[pk] = now + WEBSITE_SECONDS, website
         return website
 
-    def put(self, conversation: "Conversation", claim: "Claim | None" = None) -> None:
+    def put(self, conversation: Conversation, claim: "Claim | None" = None) -> None:
         """Remember a conversation with its website, unless it is already: it holds from when it was read.
 
         Not with a claim: it may be another customer's next time. Nor if its website was not read.
@@ -83,10 +89,15 @@ class Recipients:
         was_read = settings.MESSAGE_LOG and conversation._meta.get_field("website").is_cached(conversation)
         if not was_read or conversation.is_remembered or claim:
             return
-        kept, now = copy(conversation), time.monotonic()
-        kept.last_message_id, kept.is_remembered = UNKNOWN_LAST, True
-        self.found[kept.uuid] = Recipient(now, Run.id, kept)
-        self.websites[kept.website_id] = now + WEBSITE_SECONDS, kept.website
+        now = time.monotonic()
+        self.put_read(conversation.uuid, conversation.pk, conversation.website_id, conversation.contact_id, now)
+        self.websites[conversation.website_id] = now + WEBSITE_SECONDS, conversation.website
+
+    def put_read(self, uuid: UUID, pk: int, website_id: int, contact_id: int | None, at: float) -> None:
+        """Remember a conversation that a poll or a socket has begun to read at this time of `time.monotonic()`."""
+        if not settings.MESSAGE_LOG:
+            return
+        self.found[uuid] = Recipient(at, Run.id, pk, website_id, contact_id)
         while len(self.found) > MOST:
             with suppress(KeyError):  # another thread has emptied it
                 self.found.popitem(last=False)

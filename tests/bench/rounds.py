@@ -56,6 +56,7 @@ def measure(
         for scenario in asked:
             before, number = loop, max(int(requests * scenario.share), 1)
             server = servers[scenario.server]
+            ask_all([server.port], scenario.before, lambda answer: answer.status == 200)
             ask_all([server.port], islice(scenario.requests, scenario.repeated), scenario.expected)
             own, other = server.cpu(), cpu_times(service.processes()) if service else {}
             load = ask_all([server.port], islice(scenario.requests, number), scenario.expected, scenario.connections)

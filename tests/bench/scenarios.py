@@ -1,6 +1,6 @@
 """The requests that are measured, and the CPU time that each may take."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from urllib.parse import quote_plus, urlencode
@@ -48,6 +48,7 @@ class Scenario:
     plain: str = ""  # the name of the scenario of the plain design to compare with
     connections: int = CONNECTIONS
     repeated: int = 0  # requests that are sent again and again: each once before it is measured
+    before: Sequence[bytes] = ()  # requests that come before those of each round, and are not measured
 
 
 def scenarios(databases: dict[str, Database]) -> list[Scenario]:
