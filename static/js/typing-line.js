@@ -3,6 +3,7 @@
 const PAUSE = 1100; // milliseconds between two messages on a socket; the server ignores what comes within 900
 const AGAIN = 4000; // milliseconds until it is said again, while somebody goes on typing
 const END = 10000; // as in conversations/presence/looking.py
+const IDLE = 5000; // milliseconds without a key after which nobody is typing, though the text is not sent
 const MOST = 2000; // characters, MAX_PEEK in conversations/presence/typing.py
 
 const bell = document.querySelector("door-bell");
@@ -48,11 +49,13 @@ class TypingLine extends HTMLElement {
     on(bell, "lost", () => this.clear());
     on(document, "messages-shown", ({ detail }) => detail.some((row) => row.matches(".theirs")) && this.clear());
     on(document, "input", ({ target }) => target.id === "content" && this.tell());
-    for (const name of ["keydown", "click"]) on(document, name, () => this.toldAt && setTimeout(() => this.tell(true))); // after it was sent
+    // After it was sent, or the field has become that of a note.
+    for (const name of ["keydown", "click", "htmx:afterSettle"]) on(document, name, () => this.toldAt && setTimeout(() => this.draft || this.tell()));
   }
 
   disconnectedCallback() {
     this.disconnected.abort();
+    clearTimeout(this.idle);
     this.clear();
   }
 
@@ -85,14 +88,18 @@ class TypingLine extends HTMLElement {
     this.text.textContent = text;
   }
 
-  // Say whether the reader is typing a message; notes are nobody's business. Where the page says that agents see what is typed, say
-  // that too. `ends`: only if they are not typing any more.
-  tell(ends) {
+  // What the reader is writing; notes are nobody's business.
+  get draft() {
     const field = document.getElementById("content");
-    const text = field && !field.closest(".note") ? field.value : "";
-    if (ends && text) return;
+    return field && !field.closest(".note") ? field.value : "";
+  }
+
+  // Say whether the reader is typing a message. Where the page says that agents see what is typed, say that too.
+  tell(text = this.draft) {
     const isTyping = Boolean(text.trim());
     const peeks = document.getElementById("peeked");
+    clearTimeout(this.idle);
+    if (isTyping && !peeks) this.idle = setTimeout(() => this.tell(""), IDLE);
     if (!peeks && (isTyping ? Date.now() < this.toldAt + AGAIN : !this.toldAt)) return;
     this.toldAt = isTyping ? Date.now() : 0;
     if (peeks) say({ type: "peek", text: isTyping ? text.slice(0, MOST) : "" });

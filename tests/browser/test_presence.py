@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.browser.people import Agent, Api, Customer, People, Person, unique_name
+from tests.browser.people import Agent, Api, Customer, People, Person, eventually, unique_name
 from tests.conftest import Server
 
 pytestmark = pytest.mark.browser
@@ -77,6 +77,36 @@ def test_all_see_who_types_and_who_looks(trio: tuple[Customer, Agent, Agent]) ->
     expect(typing_line(alice)).to_have_text("")
     bob.page.close()
     expect(desk_line(carol)).to_have_text("")
+
+
+def test_typing_ends_with_the_text_and_with_the_typing(trio: tuple[Customer, Agent, Agent]) -> None:
+    alice, bob, carol = trio
+
+    def begins(person: Person, *others: Locator) -> None:
+        types_slowly(person, "Well")
+        for line in others:
+            expect(line).to_have_text(re.compile("typing|answering"))
+
+    bobs_line, alices_line, carols_line = typing_line(bob), typing_line(alice), desk_line(carol)
+    begins(alice, bobs_line)
+    alice.field.fill("")
+    expect(bobs_line).to_have_text("", timeout=4000)
+    # Drafts that are left alone.
+    for person in (alice, bob):
+        person.page.evaluate("window.heard = []; document.body.addEventListener('said', (e) => heard.push(e.detail))")
+    begins(alice, bobs_line)
+    begins(bob, alices_line, carols_line)
+    ended = "heard.some(({ type, on }) => type === 'typing' && on === false)"
+    eventually(
+        bob.page, lambda: bool(alice.page.evaluate(ended) and bob.page.evaluate(ended)), "both have stopped typing"
+    )
+    for line in (alices_line, bobs_line):
+        expect(line).to_have_text("")
+    expect(carols_line).to_have_text("bob is looking")
+    # What was an answer becomes a note.
+    begins(bob, alices_line)
+    bob.page.get_by_role("link", name="Note", exact=True).click()
+    expect(alices_line).to_have_text("", timeout=4000)
 
 
 @pytest.fixture(scope="module")
