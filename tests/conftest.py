@@ -130,6 +130,11 @@ class Page(Client):
         """Post an answer with the form of the inbox."""
         return self.post(f"/inbox/{conversation.pk}/messages/", {"content": text, **more})
 
+    def closes(self, conversation: Conversation, query: str = "") -> str:
+        """Close it as an agent; returns where they are then, without what is said there."""
+        response = self.post(f"/inbox/{conversation.pk}/close/{query}")
+        return re.sub(r"[?&]done=.*", "", response["Location"])
+
     def htmx(self, path: str, data: Any = None, **headers: str) -> Any:
         """GET, or POST if there is data, as htmx does."""
         head = {"HX-Request": "true", **headers}

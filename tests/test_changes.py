@@ -271,6 +271,14 @@ def test_views_are_saved_for_oneself_and_for_the_team(bobs: Page, carols: Page, 
     assert bobs.post("/inbox/views/", {"name": " "}).status_code == 422
 
 
+def test_what_is_chosen_in_the_filters_is_said_in_words(bobs: Page) -> None:
+    prioritize(conversation=begin(), priority=4)
+    page = read(bobs, "/inbox/?priority=4&order=waiting")
+    assert '<span class="words" dir="auto">Urgent · Waiting longest</span>' in page
+    assert '<option value="4" selected>Urgent</option>' in page
+    assert 'title="Priority: urgent"' in page
+
+
 def test_tabs_have_counts_up_to_99(bobs: Page, bob: Agent) -> None:
     talk = begin()
     assign(conversation=begin(), to=bob)
@@ -299,17 +307,17 @@ def test_another_list_is_told_from_the_same_one_again(bobs: Page, talk: Conversa
 def test_after_closing_an_agent_is_where_they_have_chosen_to_be(bobs: Page, query: str) -> None:
     oldest, middle, newest = begin(), begin(), begin()
     below = [middle, oldest] if query != "?order=waiting" else [newest, oldest]
-    assert bobs.post(f"/inbox/{middle.pk}/close/{query}")["Location"] == f"/inbox/{middle.pk}/{query}"
+    assert bobs.closes(middle, query) == f"/inbox/{middle.pk}/{query}"
     bobs.post(f"/inbox/{middle.pk}/open/")
     assert bobs.post(f"/inbox/after-closing/{query}", {"then": "next"})["Location"] == f"/inbox/{query}"
     above = newest if query != "?order=waiting" else middle
-    assert bobs.post(f"/inbox/{above.pk}/close/{query}")["Location"] == f"/inbox/{below[0].pk}/{query}"
+    assert bobs.closes(above, query) == f"/inbox/{below[0].pk}/{query}"
     response = bobs.htmx(f"/inbox/{below[0].pk}/close/{query}", {})
     assert json.loads(response["HX-Location"])["path"] == f"/inbox/{oldest.pk}/{query}"
-    assert bobs.post(f"/inbox/{oldest.pk}/close/{query}")["Location"] == f"/inbox/{query}"  # none is left
+    assert bobs.closes(oldest, query) == f"/inbox/{query}"  # none is left
     bobs.post(f"/inbox/{oldest.pk}/open/")
     bobs.post("/inbox/after-closing/", {"then": "list"})
-    assert bobs.post(f"/inbox/{oldest.pk}/close/{query}")["Location"] == f"/inbox/{query}"
+    assert bobs.closes(oldest, query) == f"/inbox/{query}"
     assert bobs.post("/inbox/after-closing/", {"then": "nonsense"}).status_code == 422
 
 
@@ -353,3 +361,93 @@ def test_undoing_that_a_snoozed_one_was_closed_snoozes_it_again(bobs: Page) -> N
     undo(bobs, response)
     assert [each.snoozed_until for each in now(one, two)] == [until, None]
     assert [each.is_open for each in now(one, two)] == [True, True]
+
+
+def menu_of(page: Page, talk: Conversation, menu: str, query: str = "") -> tuple[str, dict[str, str]]:
+    """Without scripts, open a menu of the open conversation: the address of its form, and what it sends."""
+    shown = page.get(f"/inbox/{talk.pk}/{query}").content.decode()
+    link = re.search(rf'id="menu-{menu}"[^>]* href="([^"]*)"', shown)
+    assert link
+    form = re.search(r'<choice-menu>.*? action="([^"]*)".*?name="pk" value="([^"]*)"', read(page, link[1]), re.DOTALL)
+    assert form
+    return html.unescape(form[1]), {"pk": form[2]}
+
+
+def read(page: Page, url: str) -> str:
+    """A page of the inbox, by a link in HTML."""
+    return page.get(html.unescape(url)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("menu", "form", "field", "sentence"),
+    [
+        ("label", {"name": "Billing"}, "labels", "Label added: 1 conversation."),
+        ("priority", {"priority": "4"}, "priority", "Priority changed: 1 conversation."),
+        ("assign", {"assignee": ""}, "assignee", "Unassigned: 1 conversation."),
+        ("snooze", {"until": "2126-01-01T09:00+00:00"}, "snoozed_until", "This is too far in the future."),
+        ("snooze", {"until": "in an hour"}, "snoozed_until", "Snoozed: 1 conversation."),
+    ],
+)
+def test_without_scripts_a_change_of_the_open_conversation_ends_there_and_is_undone_there(
+    bobs: Page, bob: Agent, menu: str, form: dict[str, str], field: str, sentence: str
+) -> None:
+    talk = assign(conversation=begin(), to=bob)
+    if form.get("until") == "in an hour":
+        form = {"until": (timezone.now() + timedelta(hours=1)).isoformat()}
+    query, before = "?whose=mine", getattr(talk, field)
+    action, fields = menu_of(bobs, talk, menu, query)
+    after = bobs.post(action, fields | form)
+    assert after["Location"].startswith(f"/inbox/{talk.pk}/{query}&done=")
+    shown = read(bobs, after["Location"])
+    assert sentence in shown
+    assert f'data-conversation="{talk.pk}"' in shown
+    undo_form = re.search(r'<form method="post" action="([^"]*/undo/[^"]*)".*?name="changed" value="([^"]*)"', shown)
+    if "too far" in sentence:
+        assert undo_form is None
+        return
+    assert undo_form
+    assert getattr(now(talk)[0], field) != before
+    undone = bobs.post(html.unescape(undo_form[1]), {"changed": undo_form[2]})
+    assert undone["Location"].startswith(f"/inbox/{talk.pk}/{query}&done=")
+    assert "Undone for 1 conversation." in read(bobs, undone["Location"])
+    assert getattr(now(talk)[0], field) == before
+
+
+@pytest.mark.parametrize("then", ["stay", "next", "list"])
+def test_without_scripts_taking_closing_and_reopening_are_undone_where_they_end(bobs: Page, then: str) -> None:
+    talk = begin()
+    other = begin()
+    bobs.post("/inbox/after-closing/", {"then": then})
+    ends = {"stay": f"/inbox/{talk.pk}/", "next": f"/inbox/{other.pk}/", "list": "/inbox/"}[then]
+    for verb, place, sentence in [
+        ("take", f"/inbox/{talk.pk}/", ": 1 conversation."),
+        ("close", ends, "Closed: 1 conversation."),
+        ("open", f"/inbox/{talk.pk}/", "Reopened: 1 conversation."),
+    ]:
+        [before] = now(talk)
+        response = bobs.post(f"/inbox/{talk.pk}/{verb}/")
+        assert response["Location"].startswith(f"{place}?done="), verb
+        shown = read(bobs, response["Location"])
+        assert sentence in shown
+        again = bobs.post(f"/inbox/{talk.pk}/{verb}/")
+        assert again["Location"] == place, "nothing was done, so nothing is said"
+        undo_form = re.search(r'action="([^"]*/undo/[^"]*)".*?name="changed" value="([^"]*)"', shown)
+        assert undo_form
+        undone = bobs.post(html.unescape(undo_form[1]), {"changed": undo_form[2]})
+        assert undone["Location"].startswith(f"/inbox/{talk.pk}/?done=")
+        [after] = now(talk)
+        assert (after.status, after.assignee_id) == (before.status, before.assignee_id)
+        bobs.post(f"/inbox/{talk.pk}/{verb}/")
+
+
+def test_what_was_done_is_not_said_by_others(bobs: Page, talk: Conversation) -> None:
+    """The address cannot be made up, nor one of the undo's own texts be used for it."""
+    response = bobs.post("/inbox/changes/", {"pk": pks(talk), "priority": "4"})
+    changed = re.search(r'name="changed" value="([^"]*)"', response.content.decode())
+    assert changed
+    for made_up in (changed[1], "Your account is closed", ""):
+        shown = read(bobs, f"/inbox/{talk.pk}/?done={made_up}")
+        assert 'class="done"' not in shown
+        assert "Your account is" not in shown
+    elsewhere = bobs.post("/inbox/changes/?open=https://evil.example", {"pk": pks(talk), "priority": "3"})
+    assert "Location" not in elsewhere

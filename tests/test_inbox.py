@@ -185,7 +185,7 @@ def test_answering_closing_and_reopening_with_plain_forms(bobs: Page, talk: Conv
     here = f"/inbox/{talk.pk}/"
     assert bobs.answers(talk, "Yes, I am here")["Location"] == here
     assert texts(bobs.get(here)) == ["Hello, is anybody there?", "Yes, I am here"]
-    assert bobs.post(f"{here}close/")["Location"] == here
+    assert bobs.closes(talk) == here
     assert "Closed" in bobs.get(here).content.decode()
     assert rows(bobs.get("/inbox/")) == []
     bobs.post(f"{here}open/")
@@ -193,8 +193,7 @@ def test_answering_closing_and_reopening_with_plain_forms(bobs: Page, talk: Conv
 
 
 def test_the_filters_are_kept_after_an_action(bobs: Page, talk: Conversation) -> None:
-    response = bobs.post(f"/inbox/{talk.pk}/close/?whose=nobody")
-    assert response["Location"] == f"/inbox/{talk.pk}/?whose=nobody"
+    assert bobs.closes(talk, "?whose=nobody") == f"/inbox/{talk.pk}/?whose=nobody"
 
 
 def test_htmx_gets_the_conversation_alone_and_a_history_restore_the_whole_page(bobs: Page, talk: Conversation) -> None:

@@ -270,7 +270,7 @@ def test_single_letters_can_be_switched_off(bobs: Page) -> None:
 def test_what_happens_after_closing_is_the_agents_choice_everywhere(bobs: Page, talk: Conversation) -> None:
     bobs.post("/inbox/after-closing/", {"then": "list"})
     assert '<option value="list" selected>' in bobs.get(ME).content.decode()
-    assert bobs.post(f"/inbox/{talk.pk}/close/")["Location"] == "/inbox/"
+    assert bobs.closes(talk) == "/inbox/"
 
 
 # Sessions ------------------------------------------------------------------------------------------------------------

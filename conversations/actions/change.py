@@ -70,9 +70,9 @@ def _change(
         conversation = Conversation.objects.lock_if_exists(pk)
         if conversation is None:
             continue
-        before = _value(conversation, change.field)
+        before = value_of(conversation, change.field)
         try:
-            after = _value(_apply(conversation, change, last_seen[pk], by), change.field)
+            after = value_of(_apply(conversation, change, last_seen[pk], by), change.field)
         except UnseenMessage:
             unseen += 1
             continue
@@ -98,17 +98,18 @@ def _undo(changed: Sequence[Changed], by: "User") -> int:
         conversation = Conversation.objects.lock_if_exists(each.pk)
         if conversation is None:
             continue
-        now = _value(conversation, each.field)
+        now = value_of(conversation, each.field)
         if each.field == "labels":
             undone += _undo_labels(conversation, each, by)
         elif now == each.after:
             with suppress(UnseenMessage):
                 changed_back = _apply(conversation, Change(each.field, each.before), each.last, by)
-                undone += _value(changed_back, each.field) != now
+                undone += value_of(changed_back, each.field) != now
     return undone
 
 
-def _value(conversation: Conversation, field: Field) -> Value:
+def value_of(conversation: Conversation, field: Field) -> Value:
+    """What a change of this field changes, and an undo brings back."""
     if field == "labels":
         return conversation.labels
     until = conversation.snoozed_until.isoformat() if conversation.snoozed_until else None

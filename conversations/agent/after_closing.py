@@ -41,13 +41,15 @@ def find_next(request: AgentRequest, conversation: Conversation) -> int | None:
     return next((entry.pk for entry in found if entry.pk != conversation.pk), None)
 
 
+def next_url(request: AgentRequest, next_one: int | None) -> str:
+    """The page of the next conversation or, if there is none, of the list."""
+    page = reverse("agent:conversation", args=[next_one]) if next_one else reverse("agent:inbox")
+    return page + Filters.from_request(request).query
+
+
 def leave(request: AgentRequest, next_one: int | None) -> HttpResponse:
-    """Go to the next conversation or, if there is none, to the list."""
-    query = Filters.from_request(request).query
-    url = (reverse("agent:conversation", args=[next_one]) if next_one else reverse("agent:inbox")) + query
-    if not request.htmx:
-        return redirect(url)
-    location = {"path": url, "target": "#conversation", "swap": "innerHTML"}
+    """With htmx, go there."""
+    location = {"path": next_url(request, next_one), "target": "#conversation", "swap": "innerHTML"}
     if next_one is None:
         location["select"] = "#conversation > *"
     return HttpResponse(status=204, headers={"HX-Location": json.dumps(location), "HX-Trigger": "inbox"})

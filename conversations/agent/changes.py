@@ -19,6 +19,7 @@ from conversations import actions
 from conversations.actions import LabelRefused
 from conversations.actions.change import Change, Changed, change, undo
 from conversations.actions.snooze import MAX_SNOOZE
+from conversations.agent import done
 from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
@@ -28,11 +29,6 @@ from conversations.models import Agent, Conversation, Label
 from conversations.models.agent_profile import picture_of
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import parse_number
-
-UNDO_SECONDS = 3600
-"""How long an undo is accepted. The page offers it for 10 seconds; without scripts it stays on the page."""
-
-SALT = "conversations.agent.changes"
 
 TITLES = {
     "assign": pgettext_lazy("conversation", "Assign"),
@@ -93,7 +89,7 @@ def changes(request: AgentRequest) -> HttpResponse:
     except (Refused, LabelRefused) as error:
         return _refused(request, str(error))
     changed, unseen = change(last_seen=selected.last_seen, change=wanted, by=request.agent)
-    return _done(request, _summary(wanted, changed, unseen, len(selected.last_seen)), changed)
+    return _done(request, summary(wanted, changed, unseen), changed)
 
 
 @agent_required
@@ -101,10 +97,9 @@ def changes(request: AgentRequest) -> HttpResponse:
 def undo_changes(request: AgentRequest) -> HttpResponse:
     """Change back what is still as it was left."""
     try:
-        rows = signing.loads(request.POST.get("changed", ""), salt=SALT, max_age=UNDO_SECONDS)
+        changed = done.read_changed(request.POST.get("changed", ""))
     except signing.BadSignature:
         return _refused(request, _("This can no longer be undone."))
-    changed = [Changed(*row) for row in rows]
     visible = set(request.agent.visible_conversations().visible_ids([each.pk for each in changed]))
     count = undo(changed=[each for each in changed if each.pk in visible], by=request.agent)
     sentence = ngettext("Undone for %(count)s conversation.", "Undone for %(count)s conversations.", count) % {
@@ -188,12 +183,15 @@ def _menu_response(request: AgentRequest, selected: Selected) -> HttpResponse:
 def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: QueryDict) -> dict[str, Any]:
     found = list(request.agent.visible_conversations().filter(pk__in=selected.last_seen).select_related("website"))
     only, count = found[0] if len(found) == 1 else None, len(found)
+    opened: dict[str, int | str] = {"open": only.pk} if only and "open" in values else {}
+    query = Filters.from_request(request).query
     context: dict[str, Any] = {
         "menu": menu,
         "title": TITLES[menu],
         "selected": selected.values,
         "csrf_token": get_token(request),
-        "to": reverse("agent:changes") + Filters.from_request(request).query,
+        "to": done.with_parameters(reverse("agent:changes") + query, opened),
+        "back": reverse("agent:conversation", args=[only.pk]) + query if only and opened and not request.htmx else "",
         "subject": str(only)
         if only
         else ngettext("%(count)s conversation", "%(count)s conversations", count) % {"count": count},
@@ -234,8 +232,8 @@ def _menu_context(request: AgentRequest, selected: Selected, menu: str, values: 
     return context
 
 
-def _summary(wanted: Change, changed: list[Changed], unseen: int, asked: int) -> str:
-    """What was done, in a sentence."""
+def summary(wanted: Change, changed: list[Changed], unseen: int = 0) -> str:
+    """What was done, in a sentence. `unseen`: how many were left as they were, because they have a new message."""
     count = len(changed)
     counted = ngettext("%(count)s conversation", "%(count)s conversations", count) % {"count": count}
     if unseen:
@@ -266,16 +264,10 @@ def _agent_name(pk: Any) -> str:
 
 
 def _done(request: AgentRequest, sentence: str, changed: list[Changed]) -> HttpResponse:
-    """What was done, with a form that undoes it: alone for htmx, else below the list."""
-    notice = render_to_string(
-        "agent/_undo.html",
-        {
-            "sentence": sentence,
-            "changed": signing.dumps([list(each) for each in changed], salt=SALT, compress=True) if changed else "",
-            "to": reverse("agent:undo") + Filters.from_request(request).query,
-            "csrf_token": get_token(request),
-        },
-    )
+    """What was done, with a form that undoes it: alone for htmx, else on a page of the inbox."""
+    if opened := _opened(request):
+        return _go_back(request, opened, sentence, changed)
+    notice = done.render_notice(request, sentence, changed)
     if request.htmx:
         return HttpResponse(notice, headers={"HX-Trigger": "inbox, state", "HX-Retarget": "#done"})
     return HttpResponse(render_inbox(request, notice=notice))
@@ -284,5 +276,17 @@ def _done(request: AgentRequest, sentence: str, changed: list[Changed]) -> HttpR
 def _refused(request: AgentRequest, sentence: str) -> HttpResponse:
     if request.htmx:
         return HttpResponse(sentence, status=422, content_type="text/plain; charset=utf-8")
+    if opened := _opened(request):
+        return _go_back(request, opened, sentence, [])
     notice = render_to_string("agent/_undo.html", {"sentence": sentence, "changed": ""})
     return HttpResponse(render_inbox(request, notice=notice), status=422)
+
+
+def _opened(request: AgentRequest) -> int | None:
+    """The conversation whose page a form without scripts comes from."""
+    return None if request.htmx else parse_number(request.GET.get("open", ""))
+
+
+def _go_back(request: AgentRequest, opened: int, sentence: str, changed: list[Changed]) -> HttpResponse:
+    url = reverse("agent:conversation", args=[opened]) + Filters.from_request(request).query
+    return done.go(url, sentence, changed, opened)

@@ -15,9 +15,11 @@ from redis import RedisError
 
 from conversations import actions
 from conversations.actions import AlreadySent, TakenBySomebodyElse, UnseenAnswer, UnseenMessage
-from conversations.agent import after_closing, canned_replies, customer_details, quoting
+from conversations.actions.change import Change, Changed, Value, value_of
+from conversations.agent import after_closing, canned_replies, customer_details, done, quoting
 from conversations.agent import preview as previews
 from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened, opened_by_the_agent
+from conversations.agent.changes import summary
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
 from conversations.agent.panel import Unread, render_details, render_header, render_panel
@@ -176,16 +178,16 @@ def read(request: AgentRequest, pk: int) -> HttpResponse:
 def take(request: AgentRequest, pk: int) -> HttpResponse:
     """Assign the conversation to this agent, unless a colleague has taken it since the page was shown."""
     seen_assignee = parse_number(request.POST.get("seen_assignee", ""))
+    found = _get_or_404(request, pk)
+    wanted, before = Change("assignee", request.agent.pk), value_of(found, "assignee")
     try:
-        conversation = actions.take(
-            conversation=_get_or_404(request, pk), by=request.agent, seen_assignee=seen_assignee
-        )
+        conversation = actions.take(conversation=found, by=request.agent, seen_assignee=seen_assignee)
     except TakenBySomebodyElse:
         conversation = _get_or_404(request, pk)
         name = assignee_name(conversation, request.agent) or _("another agent")
         notice = _("This conversation has just been assigned to %(name)s.") % {"name": name}
         return _state_response(request, conversation, notice)
-    return _state_response(request, conversation)
+    return _changed_response(request, conversation, wanted, before)
 
 
 @agent_required
@@ -194,6 +196,7 @@ def close(request: AgentRequest, pk: int) -> HttpResponse:
     """Close the conversation, unless the customer has written since the message `last`, the newest on the screen."""
     last_seen, then = parse_number(request.POST.get("last", "")), request.agent.preferences.after_closing
     conversation = _get_or_404(request, pk)
+    wanted, before = Change("status", Conversation.Status.CLOSED), value_of(conversation, "status")
     next_one = after_closing.find_next(request, conversation) if then == "next" else None
     try:
         conversation = actions.close(conversation=conversation, by=request.agent, last_seen=last_seen)
@@ -203,14 +206,20 @@ def close(request: AgentRequest, pk: int) -> HttpResponse:
         if request.htmx:
             response["HX-Trigger"] = "inbox, messages"
         return response
-    return _state_response(request, conversation) if then == "stay" else after_closing.leave(request, next_one)
+    if then == "stay":
+        return _changed_response(request, conversation, wanted, before)
+    if request.htmx:
+        return after_closing.leave(request, next_one)
+    return _changed_response(request, conversation, wanted, before, after_closing.next_url(request, next_one))
 
 
 @agent_required
 @require_POST
 def reopen(request: AgentRequest, pk: int) -> HttpResponse:
     """Reopen the conversation."""
-    return _state_response(request, actions.reopen(conversation=_get_or_404(request, pk), by=request.agent))
+    conversation = _get_or_404(request, pk)
+    wanted, before = Change("status", Conversation.Status.OPEN), value_of(conversation, "status")
+    return _changed_response(request, actions.reopen(conversation=conversation, by=request.agent), wanted, before)
 
 
 def _get_or_404(request: AgentRequest, pk: int, *related: str) -> Conversation:
@@ -355,13 +364,27 @@ def _refused(
 
 
 def _state_response(request: AgentRequest, conversation: Conversation, notice: str = "") -> HttpResponse:
-    """The response to a change: the new header for htmx, otherwise the page."""
+    """The state as it is now: the header for htmx, otherwise the page. `notice`: why it was not changed."""
     if request.htmx:
         conversation = _get_or_404(request, conversation.pk, "assignee")
         return HttpResponse(render_header(request, conversation, notice), headers={"HX-Trigger": "inbox"})
-    if notice:
-        return render_page(request, conversation, error=notice, status=409)
-    return redirect(_page_url(request, conversation))
+    return render_page(request, conversation, error=notice, status=409)
+
+
+def _changed_response(
+    request: AgentRequest, conversation: Conversation, wanted: Change, before: Value, url: str = ""
+) -> HttpResponse:
+    """The response to a change: the new header or, without scripts, a page that says what was done, and can undo it.
+
+    url: of that page, if it is another one.
+    """
+    if request.htmx:
+        return _state_response(request, conversation)
+    url, after = url or _page_url(request, conversation), value_of(conversation, wanted.field)
+    if before == after:
+        return redirect(url)
+    changed = [Changed(conversation.pk, wanted.field, before, after, conversation.last_message_id)]
+    return done.go(url, summary(wanted, changed), changed, conversation.pk)
 
 
 def _page_url(request: AgentRequest, conversation: Conversation) -> str:

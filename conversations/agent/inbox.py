@@ -13,12 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened
 from conversations.agent.chips import Chip, chips_by_id, render_chips
+from conversations.agent.done import notice_of
 from conversations.agent.filters import Filters
 from conversations.agent.search import Found, find
 from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
@@ -370,7 +372,7 @@ def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[st
     offered: dict[str, list[tuple[Any, str]]] = {
         "website": [(website.key, website.name) for website in websites] if len(websites) > 1 else [],
         "label": [(chip.pk, chip.name) for chip in chips_by_id().values()],
-        "priority": [(choice.value, str(choice.label)) for choice in reversed(Conversation.Priority)],
+        "priority": [(choice.value, capfirst(str(choice.label))) for choice in reversed(Conversation.Priority)],
         "whose": [(str(each.pk), str(each)) for each in Agent.objects.offered_to(agent) if each.pk != agent.pk],
     }
     chosen = {name: dict(choices).get(getattr(filters, name)) for name, choices in offered.items()}
@@ -395,7 +397,7 @@ def render_inbox(
     reload_query: the query string with which it does, if that is another one.
     notice: what has just been done. The page stays as long as it does.
     """
-    listing = find_rows(request, chosen)
+    listing, notice = find_rows(request, chosen), notice or notice_of(request)
     lists = render_lists(request, listing)
     preferences = request.agent.preferences
     values = {

@@ -223,7 +223,7 @@ def render_panel(
 
 
 def _header_values(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
-    query = Filters.from_request(request).query
+    query, pk = Filters.from_request(request).query, conversation.pk
     until = timezone.localtime(conversation.snoozed_until) if conversation.is_snoozed else None
     return {
         "here": reverse("agent:conversation", args=[conversation.pk]),
@@ -235,7 +235,7 @@ def _header_values(request: AgentRequest, conversation: Conversation, seen: Visi
         "assignee": assignee_name(conversation, request.agent),
         "assignee_id": conversation.assignee_id,
         "notice": "",
-        "menus": f"{reverse('agent:changes')}{query}{'&' if query else '?'}pk={conversation.pk}&menu=",
+        "menus": f"{reverse('agent:changes')}{query}{'&' if query else '?'}open={pk}&pk={pk}&menu=",
         "labels": render_chips(chips_of(conversation.labels), MAX_CHIPS),
         "snoozed_moment": until.isoformat() if until else "",
         "snoozed_time": f"{date_format(until, 'MONTH_DAY_FORMAT')} {until:%H:%M}" if until else "",

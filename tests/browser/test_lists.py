@@ -191,6 +191,13 @@ def test_without_scripts_rows_are_selected_by_boxes_and_changed_by_forms(people:
     expect(bob.row(name)).to_have_count(0)
     bob.page.get_by_role("button", name="Undo").click()
     expect(bob.row(name)).to_have_count(1)
+    bob.page.set_viewport_size({"width": 360, "height": 740})
+    bob.row(name).click()
+    bob.head.get_by_role("button", name="Snooze").click()
+    bob.page.get_by_role("button", name="In an hour").click()
+    expect(bob.head).to_contain_text("Snoozed until")
+    bob.page.get_by_role("button", name="Undo").click()
+    expect(bob.head).to_contain_text("Open")
 
 
 def test_every_command_has_a_name_and_the_keys_have_a_map(people: People, api: Api) -> None:
