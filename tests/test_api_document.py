@@ -80,7 +80,11 @@ def test_operation_ids_are_short_and_unique(document: Any) -> None:
 def test_every_call_documents_429_and_422_where_it_takes_input(document: Any) -> None:
     for method, path, operation in operations(document):
         schemas = {
-            status: details["content"].get("application/json", {}).get("schema", {}).get("$ref", "").rpartition("/")[2]
+            status: details.get("content", {})
+            .get("application/json", {})
+            .get("schema", {})
+            .get("$ref", "")
+            .rpartition("/")[2]
             for status, details in operation["responses"].items()
         }
         assert schemas["429"] == schemas["503"] == "ErrorOut", path

@@ -81,10 +81,12 @@ def test_every_call_is_in_the_schema_with_its_errors() -> None:
     assert set(paths) == {
         "/api/messages/",
         "/api/messages/{uuid}/",
+        "/api/messages/{uuid}/seen",
         "/api/messages/{uuid}/files/",
         "/api/messages/{uuid}/files/{file}/",
         "/api/conversation/",
         "/api/conversation/{id}/",
+        "/api/conversation/{id}/seen",
         "/api/conversation/{id}/messages/",
         "/api/conversation/{id}/messages/{message}/",
         "/api/conversation/{id}/files/",

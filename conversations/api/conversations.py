@@ -10,7 +10,7 @@ from ninja.errors import HttpError
 from ninja.files import UploadedFile
 
 from conversations import actions
-from conversations.actions import assign, close, post_message, prioritize, reopen, snooze, take, take_back
+from conversations.actions import assign, close, mark_read, post_message, prioritize, reopen, snooze, take, take_back
 from conversations.api import message_list
 from conversations.api.authentication import (
     MULTIPART,
@@ -47,6 +47,7 @@ from conversations.api.schemas import (
     Original,
     PriorityFilter,
     PriorityIn,
+    SeenIn,
     Since,
     Small,
     Snoozed,
@@ -251,6 +252,16 @@ def take_message_back(request: HttpRequest, id: int, message: int) -> HttpRespon
     except ObjectDoesNotExist:
         raise Http404 from None
     return message_list.only(found, id)
+
+
+@router.post("/{int:id}/seen", summary="Mark as read", response={204: None, 403: ErrorOut, **READ_ERRORS})
+def mark_conversation_read(request: HttpRequest, id: int, body: SeenIn) -> HttpResponse:
+    """You have read the messages up to this one. The customer learns it where the website shows that."""
+    agent = agent_of(request)
+    conversation = _get_conversation(agent, id)
+    catch_up(conversation)
+    mark_read(conversation=conversation, agent=agent, last=body.last)
+    return HttpResponse(status=204)
 
 
 def authenticate_upload(request: HttpRequest) -> Caller:

@@ -39,7 +39,7 @@ def oldest_first(key: Key, since: int, limit: int, offset: int, *, changes: bool
     news = _first_batch(key, since, min(limit, BATCH_SIZE), offset, changes)
     items, all_fit = _fitting(_read_forwards(key, news, limit, changes), key)
     if all_fit and len(items) < limit and not offset:
-        response = _response(items, len(items))
+        response = _response(items, len(items), news)
         if news and not items:
             mark_empty(response, news.conversation_id)
     else:
@@ -51,7 +51,7 @@ def oldest_first(key: Key, since: int, limit: int, offset: int, *, changes: bool
             if not items or offset:
                 raise
             count = len(items) + 1  # the log has these, and nobody knows how many more there are
-        response = _response(items, count, more=offset + len(items) < count)
+        response = _response(items, count, news, more=offset + len(items) < count)
     if news is None and offset:  # it skips all messages that there are
         news = News.after(key, since, 1)
     response[LAST_MESSAGE] = str(news.last_message_id if news else 0)
@@ -204,8 +204,10 @@ def _attachment(file: Attachment, url: str) -> dict[str, Any]:
     }
 
 
-def _response(items: list[bytes], count: int, *, more: bool = False) -> HttpResponse:
-    """MessagesOut. `more` is left out unless it is true."""
+def _response(items: list[bytes], count: int, news: News | None = None, *, more: bool = False) -> HttpResponse:
+    """MessagesOut. `more` is left out unless it is true, and `seen` unless `news` has a receipt."""
     end = b', "more": true}' if more else b"}"
+    if news and news.seen_at:
+        end = b', "seen": {"id": %d, "at": "%b"}%b' % (news.last_message_id, iso_utc(news.seen_at).encode(), end)
     content = b'{"items": [%b], "count": %d%b' % (b", ".join(items), count, end)
     return HttpResponse(content, content_type="application/json")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from ninja.decorators import decorate_view
 from ninja.errors import HttpError
 from ninja.files import UploadedFile
 
-from conversations.actions import post_message
+from conversations.actions import mark_read, mark_seen, post_message
 from conversations.api import message_list
 from conversations.api.authentication import MULTIPART, Caller, authenticate
 from conversations.api.document import OPTIONAL_AUTH
@@ -27,6 +27,7 @@ from conversations.api.schemas import (
     MessagesOut,
     Offset,
     Original,
+    SeenIn,
     Since,
     Small,
     ValidationErrorOut,
@@ -35,7 +36,9 @@ from conversations.api.schemas import (
 from conversations.models import Attachment, Contact, Conversation, Website
 from conversations.models.contact import Claim
 from conversations.models.conversation import identified_uuid, parse_uuid
+from conversations.models.optional_write import optional_write
 from conversations.models.recipients import recipients
+from conversations.models.settling import catch_up
 from conversations.screen.files import check_size, process_uploads, serve
 from conversations.threshold import identity, limits
 from conversations.threshold.customer_secret import find_identified
@@ -238,6 +241,28 @@ def list_messages(
     Where `more` is true, ask again with the last id as `since`.
     """
     return message_list.oldest_first(_readable_uuid(request, uuid), since, limit, offset, changes=changes)
+
+
+@router.post(
+    "{uuid}/seen",
+    summary="Say what was seen",
+    response={204: None, 401: ErrorOut, 403: ErrorOut, 422: ValidationErrorOut},
+    openapi_extra={"security": OPTIONAL_AUTH},
+)
+def report_seen(request: HttpRequest, uuid: str, body: SeenIn) -> HttpResponse:
+    """The customer has seen the messages up to this one, in a visible window. Agents learn it if the website shows it.
+
+    Say it whenever there is a new message on the screen; again changes nothing. An agent's call says that the agent has
+    read them.
+    """
+    caller = authenticate(request)
+    visible = caller.agent.visible_conversations() if caller.agent else Conversation.objects.all()
+    if conversation := visible.by_uuid(_readable_uuid(request, uuid), "website"):
+        catch_up(conversation)
+        seen = partial(mark_read, agent=caller.agent) if caller.agent else mark_seen
+        with suppress(Conversation.DoesNotExist):
+            optional_write("what was seen", partial(seen, conversation=conversation, last=body.last))
+    return HttpResponse(status=204)
 
 
 def _readable_uuid(request: HttpRequest, uuid: str) -> UUID | None:

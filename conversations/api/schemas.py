@@ -299,12 +299,37 @@ More = Annotated[
 ]
 
 
+class SeenOut(Schema):
+    """The conversation's last message, which the other side has seen."""
+
+    id: int
+    at: Timestamp
+
+
+Seen = Annotated[
+    SeenOut | None,
+    Field(
+        description="Your last message, if it is the conversation's last one and the other side has seen it. Left out "
+        "otherwise, and where the website shows no receipts."
+    ),
+]
+
+
+class SeenIn(Schema):
+    """What was seen."""
+
+    last: Id = Field(
+        description="`X-Last-Message` of the answer that has what is on the screen, or the id of its last message."
+    )
+
+
 class MessagesOut(Schema):
     """Messages, oldest first. `count` is the number of all that match."""
 
     items: list[MessageOut]
     count: int
     more: More = False
+    seen: Seen = None
 
 
 class AgentMessagesOut(Schema):
@@ -313,6 +338,7 @@ class AgentMessagesOut(Schema):
     items: list[AgentMessageOut]
     count: int
     more: More = False
+    seen: Seen = None
 
 
 class ConversationOut(Schema):

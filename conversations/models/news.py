@@ -5,6 +5,7 @@ import time
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -26,7 +27,7 @@ from conversations.models.settling import message_of, settle_number, settle_unkn
 # conversation by itself: from a join with its row, databases would read and sort all messages above the lowest.
 QUERY = """
     SELECT c.id, c.status, c.last_message_id, c.last_entry_id,
-           CASE WHEN c.last_author = 'CUS' AND c.seen_id = c.last_message_id THEN c.seen_id END,
+           CASE WHEN c.last_author = '{side}' AND c.seen_id = c.last_message_id{shown} THEN c.seen_id END, c.seen_at,
            c.website_id, c.contact_id,
            m.id, m.created_at, m.author, m.content, m.is_formatted, m.client_id, m.files, m.removed_id, m.agent_id,
            u.first_name, u.last_name, u.username, p.picture
@@ -41,20 +42,28 @@ QUERY = """
 """
 NUMBER = "(SELECT id FROM conversations_conversation WHERE uuid = %s)"
 WRITTEN = " AND (removed_id IS NULL OR removed_id = id)"  # without removals
-BY_UUID = QUERY.format(number=NUMBER, key="c.uuid", only="")
-BY_ID = QUERY.format(number="%s", key="c.id", only="")
-WRITTEN_BY_UUID = QUERY.format(number=NUMBER, key="c.uuid", only=WRITTEN)
-WRITTEN_BY_ID = QUERY.format(number="%s", key="c.id", only=WRITTEN)
+SHOWN = " AND (SELECT w.receipts FROM conversations_website w WHERE w.id = c.website_id)"  # pages ask that themselves
+OF_CUSTOMER = {"number": NUMBER, "key": "c.uuid", "side": Author.CUSTOMER.value, "shown": SHOWN}
+OF_AGENT = {"number": "%s", "key": "c.id", "side": Author.AGENT.value, "shown": SHOWN}
+BY_UUID = QUERY.format(**OF_CUSTOMER, only="")
+BY_ID = QUERY.format(**OF_AGENT, only="")
+WRITTEN_BY_UUID = QUERY.format(**OF_CUSTOMER, only=WRITTEN)
+WRITTEN_BY_ID = QUERY.format(**OF_AGENT, only=WRITTEN)
 ON_WEBSITE = QUERY.format(
-    number=NUMBER, key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid", only=""
+    number=NUMBER,
+    key="c.website_id = (SELECT w.id FROM conversations_website w WHERE w.key = %s) AND c.uuid",
+    side=Author.CUSTOMER.value,
+    shown="",
+    only="",
 )
 UUID = Conversation._meta.get_field("uuid")
 
-Found = tuple[int, str, int, int | None, int | None, int, int | None, list[Any]] | None
+Found = tuple[int, str, int, int | None, int | None, Any, int, int | None, list[Any]]
 """A conversation's primary key, status, last ids of messages and of what agents see, the last id again if the last
-message is the customer's and an agent has seen it, the website's and the contact's id, and the rows of its messages."""
+message is the reader's and the other side has seen it, when that was, the website's and the contact's id, and the rows
+of its messages."""
 
-FIRST = 7
+FIRST = 8
 """The number of a message's first column."""
 
 NO_TAIL = message_log.Tail(0, 0, [])
@@ -76,8 +85,10 @@ class News:
     is_restored: bool = False
     # The id of the newest note or activity: models/desk_news.py adds them for agents.
     last_entry_id: int = 0
-    # The last message's id if it is the customer's and an agent has seen it, otherwise 0; None if that is not known.
+    # The last message's id if the other side has seen it, otherwise 0; None if that is not known. What is asked for by
+    # its uuid is read for the customer, and by its primary key for an agent.
     receipt: int | None = None
+    seen_at: datetime | None = None  # when it was seen
 
     @classmethod
     def after(
@@ -130,7 +141,7 @@ class News:
         tail = _tail(found, lowest, limit) if settings.MESSAGE_LOG and not offset and reads_log else NO_TAIL
         if tail and tail.floor > found[2]:  # what has left the stream since SQL was read is in SQL by now
             found = cls._read(key, website, lowest, limit, offset, has_removals) or found
-        pk, status, last, last_entry, seen, website_id, contact_id, rows = found
+        pk, status, last, last_entry, seen, seen_at, website_id, contact_id, rows = found
         if isinstance(key, uuids.UUID):
             recipients.put_read(key, pk, website_id, contact_id, began)
         last_entry = last_entry or 0
@@ -139,19 +150,20 @@ class News:
         more = more if has_removals else [message for message in more if not message.is_removal]
         last = max(last, tail.last) if tail and tail.entries else last
         receipt = last if seen == last else 0
+        seen_at = _converted("created_at", seen_at) if receipt else None
         first_id, last_id = (rows[0][FIRST], rows[-1][FIRST]) if rows else (more[0].pk if more else None, None)
         is_restored = bool(previous_id) and first_id != previous_id and tail is not None
         if last_id in (None, previous_id) and not more:
-            return cls(pk, status, last, [], None, is_restored, last_entry, receipt)
+            return cls(pk, status, last, [], None, is_restored, last_entry, receipt, seen_at)
         messages = [_message(row) for row in rows]
         erase_removed([*messages, *more, *removals])
         messages = prefetch_files(messages) + more
         if more and any(message.author == Author.CUSTOMER for message in more):
             status = Conversation.Status.OPEN
         if previous_id is None:
-            return cls(pk, status, last, messages)
+            return cls(pk, status, last, messages, None, is_restored, last_entry, receipt, seen_at)
         previous = messages.pop(0) if first_id == previous_id else None
-        return cls(pk, status, last, messages[: limit - 1], previous, is_restored, last_entry, receipt)
+        return cls(pk, status, last, messages[: limit - 1], previous, is_restored, last_entry, receipt, seen_at)
 
     @classmethod
     def _without_sql(
@@ -196,7 +208,7 @@ class News:
     @classmethod
     def _read_settled(
         cls, key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int, has_removals: bool
-    ) -> Found:
+    ) -> Found | None:
         """As `_read`, after settling a conversation that SQL does not have, or of which some messages are skipped."""
         found = cls._read(key, website, lowest, limit, offset, has_removals)
         if found is None:
@@ -208,7 +220,7 @@ class News:
     @staticmethod
     def _read(
         key: uuids.UUID | int, website: str | None, lowest: int, limit: int, offset: int, has_removals: bool
-    ) -> Found:
+    ) -> Found | None:
         """The conversation as `Found`; None if SQL has it not."""
         value = key if isinstance(key, int) else UUID.get_db_prep_value(key, connection)
         if isinstance(key, int):
@@ -225,9 +237,7 @@ class News:
         return (*rows[0][:FIRST], rows if rows[0][FIRST] is not None else [])
 
 
-def _tail(
-    found: tuple[int, str, int, int | None, int | None, int, int | None, list[Any]], lowest: int, most: int
-) -> message_log.Tail | None:
+def _tail(found: Found, lowest: int, most: int) -> message_log.Tail | None:
     """What the log has from the id `lowest` on, and SQL, where the conversation was found, has not.
 
     None if Redis does not answer.
