@@ -189,3 +189,14 @@ def test_only_agents_who_see_it_change_it_and_no_customer_reads_it(bob: Agent, t
         assert not {
             word for word in ("labels", "Difficult", "priority", "snoozed") if word in response.content.decode()
         }
+
+
+@pytest.mark.parametrize("name", ["\x00", "a\ud800"])
+def test_a_label_whose_name_no_database_can_store_does_not_exist(
+    bobs_script: Client, talk: Conversation, name: str
+) -> None:
+    assert change(bobs_script, talk, "labels", add=[name]).status_code == 422
+    assert change(bobs_script, talk, "labels", remove=[name]).status_code == 200
+    response = bobs_script.post("/api/labels/", json.dumps({"name": name}), content_type=JSON)
+    assert response.status_code == 422
+    assert not Label.objects.exists()

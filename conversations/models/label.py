@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.models.prepared import prepared
 from conversations.models.remembered import CONTENT
+from conversations.models.website import is_storable
 
 if TYPE_CHECKING:
     from conversations.models.conversation import Conversation
@@ -39,7 +40,7 @@ class LabelQuerySet(models.QuerySet["Label"]):
 
     def by_names(self, names: "Iterable[str]") -> "list[Label]":
         """Those labels that have one of these names, in upper or lower case."""
-        return list(self.filter(folded__in={fold(name) for name in names}))
+        return list(self.filter(folded__in={fold(name) for name in names if is_storable(name)}))
 
     def by_name(self, name: str) -> "Label | None":
         """The label with this name, in upper or lower case; None if there is none."""

@@ -44,10 +44,12 @@ SHARED_SECRET = _(
 UNUSABLE_TIME_ZONES = {"Factory", "localtime"}
 """Names that zoneinfo accepts but that are no time zones: a placeholder, and the server's own setting."""
 
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
 
 def is_storable(text: str) -> bool:
-    """Return whether every database accepts this text in a query: PostgreSQL raises DataError for a NUL."""
-    return "\x00" not in text
+    """Return whether every database accepts this text in a query: none takes half of a character, PostgreSQL no NUL."""
+    return UNSTORABLE.search(text) is None
 
 
 def new_key() -> str:
