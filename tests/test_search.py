@@ -376,6 +376,13 @@ def test_the_index_is_made_anew_in_steps_which_may_be_interrupted(many: dict[int
     assert list(add_missing()) == []
 
 
+def test_a_common_word_beside_a_rare_one_must_be_there_too(many: dict[int, str], talk: Conversation) -> None:
+    post_message(content="Are there 77 lids?", conversation=talk)
+    assert contents(look_for("pots", "77")) == ["pots 77"]
+    assert contents(look_for("lids", "pots")) == []
+    assert contents(look_for("pots", "carol")) == ["pots carol"]
+
+
 def test_all_that_is_found_comes_page_by_page(many: dict[int, str], bobs: Page) -> None:
     seen: list[str] = []
     query = "q=pots"

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.functions import Substr
 from django.utils import timezone
 
 from conversations.models.conversation import AWAY, Conversation, ConversationQuerySet
@@ -21,8 +22,8 @@ from conversations.models.desk_entry import DeskEntry, Kind
 from conversations.models.label import ConversationLabel
 from conversations.models.message import MAX_ID, Author, Message, prefetch_files
 from conversations.models.prepared import prepared
-from conversations.models.search_words import Phrase, words
-from conversations.models.searchable import BATCH, Searchable, SearchState, stored, window_bits
+from conversations.models.search_words import Phrase
+from conversations.models.searchable import BATCH, WINDOW_BITS, Searchable, SearchState, stored, window_bits
 
 SECONDS = 0.25
 """How long one search goes on."""
@@ -30,11 +31,20 @@ SECONDS = 0.25
 STATEMENT_SECONDS = 0.2
 """How long one of its statements may take. They take a few milliseconds."""
 
-MOST_WINDOWS = 64
+MOST_WINDOWS = 256
 """Windows that one statement reads."""
 
-CANDIDATES = (40, 200)
-"""How many rows of the index are looked at in the first step, and in each of the following."""
+GROWTH = 4
+"""How many times as many windows the next statement reads while nothing is found; of smaller windows more."""
+
+CANDIDATES = (24, 200)
+"""How many rows of the index are looked at in one step, at least and at most."""
+
+SAMPLE = 100
+"""The newest rows, which tell which of the words are common."""
+
+COMMON = 10
+"""A word is common if one of so many messages has it."""
 
 MOST_NAMES = 5
 """Customers that are found by their names."""
@@ -98,29 +108,42 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
     if after is None and not question.is_about_messages:
         with _time_limit() as limits:
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
-    size = CANDIDATES[0]
+    rare, terms = _rarest_first(question.phrases, highest)
+    place = Place(highest, lowest, state.indexed)
+    size, looked_at = _first_size(question, rare, terms), 0
     while len(answer.found) <= most:
-        began = time.monotonic()
+        began, highest = time.monotonic(), place.highest
         try:
             with _time_limit() as limits:
-                pks, below = _candidates(question.phrases, highest, lowest, size, state.indexed, limits)
+                pks = _candidates(rare or terms, place, size, limits)
                 answer.found += _check(desk, question, pks)
         except AWAY:
             if time.monotonic() < began + STATEMENT_SECONDS:
                 raise
             answer.after = highest + 1  # it took too long
             break
-        highest = below
-        if highest < lowest or not highest:
+        if place.is_at_end:
             break
         if time.monotonic() > deadline:
-            answer.after = highest + 1
+            answer.after = place.highest + 1
             break
-        size = CANDIDATES[1]
+        looked_at += len(pks)
+        if COMMON * len(answer.found) < looked_at:
+            rare = []  # so most of what has them has not all
+        wanted = 1.2 * (most + 1 - len(answer.found)) * looked_at / max(len(answer.found), 0.01)
+        size = int(min(max(wanted, CANDIDATES[0]), CANDIDATES[1]))
     if len(answer.found) > most:
         del answer.found[most:]
         answer.after = answer.found[-1].entry.pk
     return answer
+
+
+def _first_size(question: Question, rare: Sequence[str], terms: Sequence[str]) -> int:
+    """How many rows of the index to look at first: more if fewer of them will be an answer."""
+    if len(terms) > len(question.phrases):  # many have the words, but not next to each other
+        return CANDIDATES[1]
+    size = CANDIDATES[0] * (2 if 0 < len(rare) < len(terms) else 1)
+    return size + (BATCH if question.until else 0)
 
 
 def find_customers(desk: ConversationQuerySet, phrases: Sequence[Phrase]) -> list[Conversation]:
@@ -196,32 +219,46 @@ def _time_limit() -> Iterator[Limits]:
             raw.set_progress_handler(None, 0)
 
 
-def _candidates(
-    phrases: Sequence[Phrase], highest: int, lowest: int, most: int, indexed: int, limits: Limits
-) -> tuple[list[int], int]:
-    """About `most` ids from `highest` down to `lowest` of rows that may have the phrases, the newest first.
+@dataclass
+class Place:
+    """Where in the index a search is, on its way down."""
 
-    Also returns the highest id that was not looked at.
-    """
-    if not phrases:
-        rows = Searchable.objects.filter(pk__lte=highest, pk__gte=lowest).order_by("-pk")
+    highest: int  # id that was not looked at
+    lowest: int  # id to look at
+    indexed: int  # SQLite: the highest id in the full-text index
+    step: int = 1  # windows for the next statement
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all was looked at."""
+        return self.highest < max(self.lowest, 1)
+
+
+def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -> list[int]:
+    """About `most` ids of the next rows that may have the terms, the newest first."""
+    if not terms:
+        rows = Searchable.objects.filter(pk__lte=place.highest, pk__gte=place.lowest).order_by("-pk")
         pks = list(rows.values_list("pk", flat=True)[:most])
-        return pks, pks[-1] - 1 if len(pks) == most else 0
+        place.highest = pks[-1] - 1 if len(pks) == most else 0
+        return pks
     pks = []
-    if connection.vendor == "sqlite" and highest > indexed:
-        pks = _pending(phrases, max(indexed + 1, lowest), highest)
-        highest = max(indexed, 0)
-    terms = _terms(phrases)
-    bits, step = window_bits(), 1
-    window, last = highest >> bits, lowest >> bits
-    while highest >= lowest and len(pks) < most:
-        below = max(window - step + 1, last)
+    if connection.vendor == "sqlite" and place.highest > place.indexed:
+        pks = _pending(terms, max(place.indexed + 1, place.lowest), place.highest)
+        place.highest = max(place.indexed, 0)
+    bits, read = window_bits(), 0
+    growth = GROWTH << WINDOW_BITS - bits
+    while not place.is_at_end and len(pks) < most:
+        window = place.highest >> bits
+        below = max(window - place.step + 1, place.lowest >> bits)
         names = [f"{number:x}_" for number in range(window, below - 1, -1)]
-        found = _ask_index(names, terms, max(below << bits, lowest), highest, most - len(pks), limits)
+        found = _ask_index(names, terms, max(below << bits, place.lowest), place.highest, most - len(pks), limits)
         pks += found
-        highest = found[-1] - 1 if len(pks) >= most else (below << bits) - 1
-        window, step = below - 1, min(2 * step, MOST_WINDOWS)
-    return pks, max(highest, 0)
+        place.highest = found[-1] - 1 if len(pks) >= most else (below << bits) - 1
+        read += len(names)
+        # As many windows as seem to be needed: each costs time, and each statement, too.
+        needed = (most - len(pks)) * read // len(pks) if pks else growth * place.step
+        place.step = min(max(needed, 1), MOST_WINDOWS)
+    return pks
 
 
 def _terms(phrases: Sequence[Phrase]) -> list[str]:
@@ -233,17 +270,30 @@ def _terms(phrases: Sequence[Phrase]) -> list[str]:
     ]
 
 
-def _pending(phrases: Sequence[Phrase], lowest: int, highest: int) -> list[int]:
-    """SQLite: the ids of rows that may have the phrases and are not in the full-text index yet, the newest first."""
-    rows = Searchable.objects.filter(pk__gte=lowest, pk__lte=highest)
-    found = []
-    for pk, text in rows.order_by("-pk").values_list("pk", "words"):
-        there = [word.partition("_")[2] for word in text.split(" ")]
-        if all(
-            word in there or any(each.startswith(word) for each in there) for each in phrases for word in each.words
-        ):
-            found.append(pk)
-    return found
+def _rarest_first(phrases: Sequence[Phrase], highest: int) -> tuple[list[str], list[str]]:
+    """The terms without the common ones, and all of them, both the rarest first.
+
+    What is found by a rare word is sooner read than all that have a common one, and MariaDB begins with the first.
+    """
+    terms = _terms(phrases)
+    if len(terms) < 2:
+        return terms, terms
+    rows = Searchable.objects.filter(pk__gte=1, pk__lte=highest).order_by("-pk")
+    sample = list(rows.values_list(Substr("words", 1, 500), flat=True)[:SAMPLE])
+    often = {term: sum(_has(row, term) for row in sample) for term in terms}
+    terms.sort(key=lambda term: (often[term], -len(term)))
+    return [term for term in terms if COMMON * often[term] <= len(sample)], terms
+
+
+def _has(row: str, term: str) -> bool:
+    """Whether the index has a term in a row, as far as it can be told without its window."""
+    return f"_{term[:-1]}" in row if term.endswith("*") else f"_{term} " in f"{row} "
+
+
+def _pending(terms: Sequence[str], lowest: int, highest: int) -> list[int]:
+    """SQLite: the ids of rows that may have the terms and are not in the full-text index yet, the newest first."""
+    rows = Searchable.objects.filter(pk__gte=lowest, pk__lte=highest).order_by("-pk").values_list("pk", "words")
+    return [pk for pk, row in rows if all(_has(row, term) for term in terms)]
 
 
 def _ask_index(
@@ -309,13 +359,16 @@ ASK: dict[str, Callable[[Sequence[str], Sequence[str]], tuple[str, str]]] = {
 
 def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -> list[Found]:
     """Those of the messages and notes with these ids that answer the question, the newest first."""
+    if len(pks) > CANDIDATES[0]:  # making objects of all of them would take longer
+        texts = dict(Message.objects.filter(pk__in=pks, files=0).values_list("pk", "content"))
+        pks = [pk for pk in pks if pk not in texts or has_all(question.phrases, [texts[pk]])]
     if not pks:
         return []
     entries: list[Message | DeskEntry] = []
     if "note" not in question.kinds:
         messages = Message.objects.filter(pk__in=pks).select_related("agent")
         if question.agents is not None:
-            messages = messages.by_agents().filter(agent_id__in=question.agents)
+            messages = _by(messages.by_agents(), question.agents)
         elif question.customer is not None:
             messages = messages.filter(author=Author.CUSTOMER)
         if "file" in question.kinds:
@@ -324,7 +377,7 @@ def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -
     if "file" not in question.kinds and question.customer is None:
         notes = DeskEntry.objects.filter(pk__in=pks, kind=Kind.NOTE).select_related("agent")
         if question.agents is not None:
-            notes = notes.filter(agent_id__in=question.agents)
+            notes = _by(notes, question.agents)
         entries += _in_time(notes, question)
     entries.sort(key=lambda entry: -entry.pk)
     entries = [entry for entry in entries if has_all(question.phrases, texts_of(entry))]
@@ -332,6 +385,11 @@ def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -
     numbers = {entry.conversation_id for entry in entries}
     known = {each.pk: each for each in _narrowed(desk, question).filter(pk__in=numbers)} if numbers else {}
     return [Found(entry, known[entry.conversation_id]) for entry in entries if entry.conversation_id in known]
+
+
+def _by(entries: Any, agents: Sequence[int]) -> Any:
+    """Those that these agents have written, by an expression: else MariaDB reads all that the index of agents has."""
+    return entries.annotate(by=F("agent_id") + 0).filter(by__in=agents)
 
 
 def texts_of(entry: Message | DeskEntry) -> list[str]:
@@ -342,10 +400,7 @@ def texts_of(entry: Message | DeskEntry) -> list[str]:
 
 def has_all(phrases: Sequence[Phrase], texts: Sequence[str]) -> bool:
     """Whether each phrase stands in one of the texts."""
-    if not phrases:
-        return True
-    there = [list(words(text)) for text in texts]
-    return all(any(next(phrase.places(each), None) for each in there) for phrase in phrases)
+    return all(any(phrase.stands_in(text) for text in texts) for phrase in phrases)
 
 
 def _narrowed(desk: ConversationQuerySet, question: Question) -> ConversationQuerySet:
@@ -388,7 +443,7 @@ def _find_names(
     highest = -(Searchable.objects.order_by("pk").values_list("pk", flat=True).first() or 0)
     terms = _terms(question.phrases)
     is_pending = connection.vendor == "sqlite" and indexed < -1
-    pending = _pending(question.phrases, indexed + 1, -1) if is_pending else []
+    pending = _pending(terms, indexed + 1, -1) if is_pending else []
     bits, step = window_bits(), 1
     window = highest >> bits
     while highest > 0 and window >= 0 and len(found) < MOST_NAMES and time.monotonic() < deadline:

@@ -97,6 +97,12 @@ class Phrase(NamedTuple):
     words: tuple[str, ...]
     is_prefix: bool  # whether the last word may go on
 
+    def stands_in(self, text: str) -> bool:
+        """Whether it stands in this text."""
+        if text.isascii() and (pattern := _ascii_pattern(self)):  # in a tenth of the time
+            return pattern.search(text.lower()) is not None
+        return next(self.places(list(words(text))), None) is not None
+
     def matches(self, found: Sequence[Word], at: int) -> bool:
         """Whether it stands at this place of a text."""
         for offset, word in enumerate(self.words, at):
@@ -110,6 +116,15 @@ class Phrase(NamedTuple):
         for at in range(len(found) - len(self.words) + 1):
             if self.matches(found, at):
                 yield found[at].start, found[at + len(self.words) - 1].end
+
+
+@lru_cache(maxsize=100)
+def _ascii_pattern(phrase: Phrase) -> re.Pattern[str] | None:
+    """What finds a phrase in a text without accents; None if one of its words is too long to tell."""
+    if any(len(word) >= LONGEST for word in phrase.words):
+        return None
+    between, end = "[^0-9a-z]+", "" if phrase.is_prefix else "(?![0-9a-z])"
+    return re.compile(f"(?<![0-9a-z]){between.join(map(re.escape, phrase.words))}{end}")
 
 
 def phrase(text: str, *, is_prefix: bool) -> Phrase | None:
