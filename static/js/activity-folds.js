@@ -53,6 +53,9 @@ class ActivityFolds extends HTMLElement {
     button.textContent = this.dataset.words.replace("{n}", run.length.toLocaleString(document.documentElement.lang));
     fold.querySelector(".what").textContent = run.at(-1).querySelector(".what").textContent;
     if (run[0].previousElementSibling !== fold) run[0].before(fold);
+    fold.querySelector(".day")?.remove(); // the first row may be another one by now
+    const day = run[0].querySelector(".day");
+    if (day) fold.prepend(day.cloneNode(true));
     button.onclick = () => {
       const isOpen = button.getAttribute("aria-expanded") === "false";
       button.setAttribute("aria-expanded", isOpen);

@@ -127,3 +127,25 @@ def test_changes_on_an_older_page_join_their_line(people: People, api: Api, serv
     expect(bob.bubble("Hello?")).to_be_visible()
     expect(bob.page.locator(".activity-fold button")).to_have_text("Changes: 60")
     expect(bob.page.locator("#messages > li:visible")).to_have_count(2)
+
+
+def test_the_day_stays_above_changes_that_are_folded(people: People, api: Api, server: Server) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    server.manage(
+        "shell",
+        "-c",
+        "from datetime import timedelta; from conversations import actions, models as m;"
+        f"alice = m.Conversation.objects.get(customer_name={name!r}); bob = m.Agent.objects.get(username='bob');"
+        "hello = m.Message.objects.filter(conversation=alice);"
+        "hello.update(created_at=hello.get().created_at - timedelta(days=1));"
+        "[(actions.close if number % 2 else actions.reopen)(conversation=alice, by=bob) for number in range(1, 5)]",
+    )
+    bob = people.agent("bob")
+    bob.opens(name)
+    fold = bob.page.get_by_role("button", name="Changes: 4")
+    days = bob.page.locator("#messages .day:visible")
+    expect(days).to_have_text(["Yesterday", "Today"])
+    fold.click()
+    expect(bob.page.locator("#messages .activity .what:visible")).to_have_count(4)
+    expect(days).to_have_text(["Yesterday", "Today"])
