@@ -60,11 +60,11 @@ FILES: dict[str, tuple[str, ...]] = {
         "message-link",
     ),
     "me.js": ("notice-settings",),
-    "inbox.css": ("chatsite", "inbox", "formatted"),
+    "inbox.css": ("chatsite", "select", "inbox", "formatted"),
     "formatted.css": ("formatted",),  # where a customer reads a list, a quote or code
     "card.css": ("chatsite", "card"),
-    "replies.css": ("chatsite", "card", "replies"),
-    "me.css": ("chatsite", "card", "replies", "me"),
+    "replies.css": ("chatsite", "select", "card", "replies"),
+    "me.css": ("chatsite", "select", "card", "replies", "me"),
     "shop.css": ("chatsite", "shop"),
 }
 """The bundles and the files in them. The chat's has its website's colour: see customer/assets.py."""
