@@ -410,6 +410,22 @@ def test_a_search_that_takes_long_stops_and_goes_on_when_asked(
     assert [text for answer in answers for text in contents(answer)] == ["pots note"]
 
 
+def test_where_ids_have_gaps_a_search_stops_too_and_goes_on(
+    many: dict[int, str], talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = max(many) + 10**7
+    Message.objects.create(pk=far, conversation=talk, author="CUS", content="carol")
+    Searchable.objects.add(far, talk.pk, "carol")
+    index_pending(far)
+    monkeypatch.setattr(searching, "SECONDS", 0)
+    first = look_for("carol")
+    assert contents(first) == ["carol"]
+    assert first.after
+    assert first.after > far // 2
+    monkeypatch.setattr(searching, "SECONDS", 60)
+    assert set(contents(look_for("carol", after=first.after))) == {"pots carol"}
+
+
 def test_a_statement_that_takes_too_long_ends_the_search_for_now(
     talk: Conversation, bobs: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

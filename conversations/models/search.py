@@ -109,7 +109,7 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
         with _time_limit() as limits:
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
     rare, terms = _rarest_first(question.phrases, highest)
-    place = Place(highest, lowest, state.indexed)
+    place = Place(highest, lowest, state.indexed, deadline)
     size, looked_at = _first_size(question, rare, terms), 0
     while len(answer.found) <= most:
         began, highest = time.monotonic(), place.highest
@@ -124,7 +124,7 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
             break
         if place.is_at_end:
             break
-        if time.monotonic() > deadline:
+        if place.is_late:
             answer.after = place.highest + 1
             break
         looked_at += len(pks)
@@ -162,7 +162,7 @@ def _bounds(question: Question, after: int | None) -> tuple[int, int]:
     """The highest and the lowest id to look at."""
     newest = Searchable.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     highest = min(newest, MAX_ID if after is None else after - 1)
-    lowest = 1
+    lowest = Searchable.objects.filter(pk__gte=1).order_by("pk").values_list("pk", flat=True).first() or 1
     # The order of ids may differ from that of the times by moments, and a day is a day: the rows are checked, too.
     if question.until:
         highest = min(highest, _first_id(question.until, newest) + BATCH)
@@ -226,12 +226,18 @@ class Place:
     highest: int  # id that was not looked at
     lowest: int  # id to look at
     indexed: int  # SQLite: the highest id in the full-text index
+    deadline: float
     step: int = 1  # windows for the next statement
 
     @property
     def is_at_end(self) -> bool:
         """Whether all was looked at."""
         return self.highest < max(self.lowest, 1)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the search has to end here for now."""
+        return time.monotonic() > self.deadline
 
 
 def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -> list[int]:
@@ -247,7 +253,7 @@ def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -
         place.highest = max(place.indexed, 0)
     bits, read = window_bits(), 0
     growth = GROWTH << WINDOW_BITS - bits
-    while not place.is_at_end and len(pks) < most:
+    while len(pks) < most and not place.is_at_end:
         window = place.highest >> bits
         below = max(window - place.step + 1, place.lowest >> bits)
         names = [f"{number:x}_" for number in range(window, below - 1, -1)]
@@ -258,6 +264,8 @@ def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -
         # As many windows as seem to be needed: each costs time, and each statement, too.
         needed = (most - len(pks)) * read // len(pks) if pks else growth * place.step
         place.step = min(max(needed, 1), MOST_WINDOWS)
+        if place.is_late:
+            break
     return pks
 
 
