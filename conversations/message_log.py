@@ -191,6 +191,7 @@ def append(
     is_locked: bool = False,
     removed: int | None = None,
     erased: Entry | None = None,
+    run: str = "",
 ) -> Appended:
     """Append a message to the log, once for each client_id, and return its id. After that it is acknowledged.
 
@@ -205,6 +206,7 @@ def append(
     is_locked: whether the conversation is locked in SQL, so that its uuid is certainly valid.
     removed: the id of an earlier message that this entry takes back. Of the stream of all entries it is deleted, and in
         that of its conversation `erased` takes its place.
+    run: in which Redis the conversation was read before, if it was not read now.
 
     Raises NotReady, SecretRenewed, and redis.RedisError if Redis does not answer or refuses it.
     """
@@ -215,7 +217,7 @@ def append(
     number = "" if conversation is None else conversation
     entry = encode({name: value for name, value in values.items() if name != "at"})
     arguments = [token, writer, number, last, values.get("at", "-"), entry, uuid.hex, website, contact or ""]
-    arguments += ["locked" if is_locked else "", seconds, SECONDS, Run.id]
+    arguments += ["locked" if is_locked else "", seconds, SECONDS, run or Run.id]
     arguments += [removed or "", erased.text if erased else "", REMOVED_SECONDS]
     kind, *found = _run_on_replicas(APPEND, arguments)
     if kind == 3:

@@ -4,16 +4,19 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from conversations import actions
+from conversations import message_log as log
 from conversations.live.doorbell import look_up
-from conversations.models import Contact, Conversation, Website
+from conversations.models import Agent, Contact, Conversation, News, Origin, Website
 from conversations.models.contact import Claim
 from conversations.models.recipients import recipients
 from conversations.redis_client import RedisClient
@@ -249,3 +252,111 @@ class Bell:
 
     def subscription(self, conversations: object) -> None:
         """What it may hear."""
+
+
+def lose_the_renewal(conversation: Conversation, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renew the secret; then a copy of Redis takes over that does not know of it, and this process connects to it."""
+    head = client.hgetall(f"{{log}}:h:{conversation.pk}")
+    actions.renew_secret(conversation=conversation)
+    client.hset(f"{{log}}:h:{conversation.pk}", mapping=head)
+    client.set(log.RUN, "another")
+    monkeypatch.setattr(log.Run, "id", "another")
+
+
+def test_a_failover_while_a_poll_reads_a_conversation(
+    alice: Page, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the poll is answered, the secret is renewed, and Redis loses that: the poll has read what does not hold."""
+    before = begun(alice)
+    recipients.clear()
+    read = News._read_settled
+
+    def slowly(*arguments: Any) -> Any:
+        found = read(*arguments)
+        lose_the_renewal(before, message_log.client(), monkeypatch)
+        return found
+
+    monkeypatch.setattr(News, "_read_settled", slowly)
+    alice.get(f"/api/messages/{before.uuid}/?since=0")
+    monkeypatch.setattr(News, "_read_settled", read)
+    send(alice, "for somebody new", before.uuid)
+    replicate()
+    assert stored(Conversation.objects.get(pk=before.pk)) == ["one"]
+
+
+def test_a_failover_while_a_message_is_posted(
+    alice: Page, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = begun(alice)
+    append = log.append
+
+    def late(**arguments: Any) -> Any:
+        monkeypatch.setattr(log, "append", append)
+        lose_the_renewal(before, message_log.client(), monkeypatch)
+        return append(**arguments)
+
+    monkeypatch.setattr(log, "append", late)
+    send(alice, "for somebody new", before.uuid)
+    replicate()
+    assert stored(Conversation.objects.get(pk=before.pk)) == ["one"]
+
+
+def test_an_origin_that_another_process_has_removed_may_not_post(alice: Page) -> None:
+    conversation = begun(alice)
+    shops = {"Origin": "https://shop.example"}
+    Website.objects.get().origins.create(origin="https://shop.example")
+    body = {"content": "two", "conversation": str(conversation.uuid)}
+    assert alice.post("/api/messages/", body, "application/json", headers=shops).status_code == 200
+    assert recipients.get(conversation.uuid)
+    Origin.objects.all()._raw_delete("default")  # no signal, as of another process
+    assert (
+        alice.post("/api/messages/", {**body, "content": "three"}, "application/json", headers=shops).status_code == 403
+    )
+    replicate()
+    assert stored(Conversation.objects.get()) == ["one", "two"]
+
+
+def test_a_message_to_what_another_process_has_closed_and_snoozed_opens_it(alice: Page, bob: Agent) -> None:
+    conversation = begun(alice)
+    later = timezone.now() + timedelta(hours=1)
+    Conversation.objects.update(status="CLOSED", assignee=bob, priority=3, snoozed_until=later)
+    send(alice, "two", conversation.uuid)
+    replicate()
+    found = Conversation.objects.get()
+    assert (found.status, found.snoozed_until, found.assignee_id, found.priority) == ("OPEN", None, bob.pk, 3)
+    assert (found.customer_messages, found.waiting_since is not None) == (2, True)
+
+
+def test_a_website_that_was_deleted_with_its_conversations_gets_no_message(alice: Page) -> None:
+    shop = Website.objects.create(key="shop", name="Shop")
+    response = alice.post("/api/messages/", {"content": "one", "website": "shop"}, "application/json")
+    replicate()
+    gone = Conversation.objects.get()
+    assert recipients.get(gone.uuid)
+    gone.delete()
+    Website.objects.filter(pk=shop.pk)._raw_delete("default")
+    response = alice.post(
+        "/api/messages/", {"content": "two", "website": "shop", "conversation": str(gone.uuid)}, "application/json"
+    )
+    assert response.status_code == 422, "as for any unknown website"
+    replicate()
+    assert not Conversation.objects.exists()
+
+
+def test_a_verified_customer_who_was_forgotten_meanwhile_stays_forgotten(alice: Page) -> None:
+    website = Website.objects.get()
+    claim = Claim("7", Contact.Proof.TOKEN, name="Vera", email="vera@shop.example")
+    uuid_ = actions.post_message(content="one", claim=claim, website=website).conversation.uuid
+    replicate()
+    send(alice, "two", uuid_)
+    replicate()
+    remembered = recipients.get(uuid_)
+    assert remembered
+    assert remembered.contact_id
+    Conversation.objects.update(contact=None)  # as another process does it
+    Contact.objects.all()._raw_delete("default")
+    send(alice, "three", uuid_)
+    replicate()
+    found = Conversation.objects.get()
+    assert stored(found) == ["one", "two", "three"]
+    assert found.contact_id is None

@@ -266,6 +266,7 @@ def _append_to(conversation: Conversation, message: Message, draft: Draft) -> me
         uuid=conversation.uuid,
         website=conversation.website_id,
         contact=conversation.contact_id,
+        run=conversation.remembered_in,
     )
     try:
         return append()

@@ -29,7 +29,7 @@ from conversations.metrics import numbers
 from conversations.models import Agent, Conversation, Token, Website
 from conversations.models.agent import public_name
 from conversations.models.conversation import KnownConversation, parse_uuid
-from conversations.models.recipients import recipients
+from conversations.models.recipients import Began, recipients
 from conversations.models.website import DEFAULT
 from conversations.presence import agents, typing
 from conversations.presence.looking import looking
@@ -97,7 +97,7 @@ class AsgiSocket:
 
 def look_up(bells: "Sequence[Doorbell]") -> list[Found]:
     """In a thread: what each of these doorbells may hear. All conversations are found by one query."""
-    began = time.monotonic()
+    began = Began.now()
     conversations = Conversation.objects.by_uuids({bell.secret for bell in bells if bell.secret})
     for secret, known in conversations.items():
         recipients.put_read(secret, known.pk, known.website_id, known.contact_id, began)

@@ -464,8 +464,8 @@ class Conversation(models.Model):
 
     objects = ConversationQuerySet.as_manager()
 
-    is_remembered = False
-    """Whether it was read for an earlier message: see models/recipients.py."""
+    remembered_in = ""
+    """In which run of Redis it was read for an earlier message, if it was: see models/recipients.py."""
 
     has_new_header = False
     """Whether settling has just changed its status, or the customer's name or e-mail address."""
@@ -586,6 +586,11 @@ class Conversation(models.Model):
     def secret_digest(self) -> str:
         """A hash of the uuid. A signature that contains it becomes invalid when the uuid is renewed."""
         return hashlib.sha256(self.uuid.bytes).hexdigest()
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether it was read for an earlier message."""
+        return bool(self.remembered_in)
 
     @property
     def is_open(self) -> bool:

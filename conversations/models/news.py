@@ -1,7 +1,6 @@
 """The new messages of a conversation: the query behind every poll, ring and reconnect."""
 
 import logging
-import time
 import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from conversations.models.agent_profile import with_picture
 from conversations.models.conversation import AWAY, Conversation
 from conversations.models.message import Author, Message, erase_removed, prefetch_files
 from conversations.models.prepared import prepared_cursor
-from conversations.models.recipients import recipients
+from conversations.models.recipients import Began, recipients
 from conversations.models.settling import message_of, settle_number, settle_unknown
 
 # Raw SQL: the ORM takes about ten times as long (docs/performance.md). A conversation without new messages
@@ -127,7 +126,7 @@ class News:
     ) -> "News | None":
         if key is None:
             return None
-        began = time.monotonic()
+        began = Began.now()
         try:
             found = cls._read_settled(key, website, lowest, limit, offset, has_removals)
         except AWAY:

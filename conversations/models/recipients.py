@@ -35,11 +35,22 @@ MOST = 10_000
 """Conversations that are remembered, about 5 MB."""
 
 
-class Recipient(NamedTuple):
-    """A conversation that is remembered."""
+class Began(NamedTuple):
+    """When a request began to read a conversation: what was renewed or lost since then does not count."""
 
     at: float  # time.monotonic()
     run: str  # of Redis
+
+    @classmethod
+    def now(cls) -> "Began":
+        """It begins now."""
+        return cls(time.monotonic(), Run.id)
+
+
+class Recipient(NamedTuple):
+    """A conversation that is remembered."""
+
+    began: Began
     pk: int
     website_id: int
     contact_id: int | None
@@ -58,7 +69,10 @@ class Recipients:
         if uuid is None:
             return None
         found, now = self.found.get(uuid), time.monotonic()
-        if found is None or now > found.at + SECONDS or found.at < RedisClient.failed_at or found.run != Run.id:
+        if found is None:
+            return None
+        at, run = found.began
+        if not run or run != Run.id or at < RedisClient.failed_at or now > at + SECONDS:
             return None
         website = self._website(found.website_id, now)
         if website is None:
@@ -66,7 +80,7 @@ class Recipients:
         conversation = Conversation(
             pk=found.pk, uuid=uuid, website=website, contact_id=found.contact_id, last_message_id=UNKNOWN_LAST
         )
-        conversation.is_remembered = True
+        conversation.remembered_in = run
         return conversation
 
     def _website(self, pk: int, now: float) -> Website | None:
@@ -89,15 +103,15 @@ class Recipients:
         was_read = settings.MESSAGE_LOG and conversation._meta.get_field("website").is_cached(conversation)
         if not was_read or conversation.is_remembered or claim:
             return
-        now = time.monotonic()
-        self.put_read(conversation.uuid, conversation.pk, conversation.website_id, conversation.contact_id, now)
-        self.websites[conversation.website_id] = now + WEBSITE_SECONDS, conversation.website
+        began = Began.now()
+        self.put_read(conversation.uuid, conversation.pk, conversation.website_id, conversation.contact_id, began)
+        self.websites[conversation.website_id] = began.at + WEBSITE_SECONDS, conversation.website
 
-    def put_read(self, uuid: UUID, pk: int, website_id: int, contact_id: int | None, at: float) -> None:
-        """Remember a conversation that a poll or a socket has begun to read at this time of `time.monotonic()`."""
+    def put_read(self, uuid: UUID, pk: int, website_id: int, contact_id: int | None, began: Began) -> None:
+        """Remember a conversation that a poll or a socket has read."""
         if not settings.MESSAGE_LOG:
             return
-        self.found[uuid] = Recipient(at, Run.id, pk, website_id, contact_id)
+        self.found[uuid] = Recipient(began, pk, website_id, contact_id)
         while len(self.found) > MOST:
             with suppress(KeyError):  # another thread has emptied it
                 self.found.popitem(last=False)
