@@ -51,7 +51,7 @@ LIST_KEYS = (
 OTHER_KEYS = (
     Key(("Ctrl K", "⌘ K"), gettext_lazy("All commands, and all conversations by name")),
     Key(("?",), gettext_lazy("This map")),
-    Key((pgettext_lazy("key", "Esc"),), gettext_lazy("Leave a menu, or clear the selection")),
+    Key((pgettext_lazy("key", "Esc"),), gettext_lazy("Leave a menu or the field, or clear the selection")),
 )
 WRITING_KEYS = (
     Key((pgettext_lazy("key", "Enter"),), gettext_lazy("Send")),

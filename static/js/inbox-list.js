@@ -21,11 +21,12 @@ class InboxList extends HTMLElement {
       if (detail.shouldSwap) {
         this.isOther = detail.requestConfig.elt !== this; // another list, or what was found: it begins at its top
         this.anchor = this.isOther ? null : this.topRow();
+        this.rememberFocus();
       }
       this.shown = detail.serverResponse;
     });
     // The response may mark another row as current, if the agent has opened another conversation meanwhile.
-    this.addEventListener("htmx:afterSwap", () => (this.restoreScroll(), this.updateTitle(), this.markCurrent()));
+    this.addEventListener("htmx:afterSwap", () => (this.restoreScroll(), this.updateTitle(), this.restoreFocus(), this.markCurrent()));
     this.addEventListener("keydown", (event) => this.moveFocus(event));
     this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
 
@@ -48,6 +49,8 @@ class InboxList extends HTMLElement {
     document.addEventListener("connected", () => this.retryNavigation());
     addEventListener("online", () => this.retryNavigation());
     addEventListener("dragover", (event) => this.refuseDrop(event));
+    document.addEventListener("pointerdown", ({ target }) => this.sheet?.contains(target) === false && (this.sheet.open = false));
+    document.addEventListener("keydown", (event) => this.onKey(event));
     const bell = document.querySelector("door-bell");
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
   }
@@ -177,6 +180,38 @@ class InboxList extends HTMLElement {
     this.isOther = false;
     const row = this.anchor && document.getElementById(this.anchor.id);
     if (row) this.scrollTop += row.getBoundingClientRect().top - this.getBoundingClientRect().top - this.anchor.distance;
+  }
+
+  // Which row has the focus, or whether it is in the sheet of views and filters, which is replaced too.
+  rememberFocus() {
+    const { activeElement } = document;
+    const item = this.contains(activeElement) && activeElement.closest(".item");
+    const at = [...this.querySelectorAll(".item")].indexOf(item);
+    this.focused = item ? { at, id: item.querySelector(".row").id, isBox: activeElement.matches("input") } : activeElement.closest(".choice");
+  }
+
+  // htmx keeps the focus where the element is still there. In the place of a row that has left the list is the next one.
+  restoreFocus() {
+    const { focused } = this;
+    this.focused = null;
+    if (!focused || document.activeElement !== document.body) return;
+    if (focused instanceof Element) return document.querySelector(".choice summary").focus();
+    const items = [...this.querySelectorAll(".item")];
+    const item = document.getElementById(focused.id)?.closest(".item") ?? items[Math.min(focused.at, items.length - 1)];
+    item?.querySelector(focused.isBox ? "input" : ".row").focus({ preventScroll: true });
+  }
+
+  // The sheet of views and filters, while it is open.
+  get sheet() {
+    return document.querySelector(".choice[open]");
+  }
+
+  onKey(event) {
+    const { sheet } = this;
+    if (event.key !== "Escape" || event.defaultPrevented || !sheet?.contains(document.activeElement)) return;
+    event.preventDefault();
+    sheet.open = false;
+    sheet.querySelector("summary").focus();
   }
 
   get chosen() {

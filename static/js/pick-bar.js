@@ -20,6 +20,7 @@ class PickBar extends HTMLElement {
     on("htmx:afterSettle", ({ detail }) => detail.target?.id === "menu" && this.openMenu());
     on("htmx:beforeRequest", ({ detail }) => detail.target.id === "menu" && (this.typed = ""));
     on("htmx:afterSettle", ({ target }) => target.closest?.("#list") && this.restore());
+    on("htmx:afterSettle", ({ detail }) => detail.target?.id === "done" && document.activeElement === document.body && this.focusRow());
     on("htmx:afterRequest", ({ detail }) => this.afterRequest(detail));
     this.menu.addEventListener("click", (event) => this.onCommand(event));
     document.addEventListener("keydown", (event) => this.onKey(event));
@@ -96,11 +97,12 @@ class PickBar extends HTMLElement {
 
   // After a change, the menu closes and nothing is selected any more.
   afterRequest({ elt, successful, target }) {
-    if (!successful) this.typed = null;
+    const isDone = elt.id === "picks" && target.id === "done"; // and no menu comes
+    if (!successful || isDone) this.typed = null;
     if (!successful) return;
     const isMenu = this.menu.contains(elt) && !elt.matches(".narrow");
     if (isMenu) this.closeMenu();
-    if (isMenu || (elt.id === "picks" && target.id === "done")) this.querySelector("form").reset();
+    if (isMenu || isDone) this.querySelector("form").reset();
   }
 
   // A command of the menu that is a key.
@@ -120,7 +122,9 @@ class PickBar extends HTMLElement {
       else document.getElementById("commands").click();
       return;
     }
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || this.isOpen || isTyping(event)) return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || this.isOpen) return;
+    if (event.key === "Escape" && event.target.id === "content") return event.target.closest(".talk").querySelector(".thread").focus();
+    if (isTyping(event)) return;
     if (this.typed != null) {
       if (event.key.length === 1) this.typed += event.key;
       return event.preventDefault();
@@ -151,6 +155,12 @@ class PickBar extends HTMLElement {
   // The row that has the focus, else that of the open conversation.
   get row() {
     return document.activeElement.closest(".item")?.querySelector(".row") ?? document.querySelector(".row[aria-current]");
+  }
+
+  // The button that had the focus is gone.
+  focusRow() {
+    const row = document.getElementById(`row-${this.last}`) ?? this.row ?? document.querySelector("#list .row");
+    (row?.offsetParent ? row : document.querySelector("#conversation h2"))?.focus({ preventScroll: true });
   }
 
   move(step) {

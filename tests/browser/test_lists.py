@@ -50,6 +50,60 @@ def test_keys_select_rows_snooze_them_and_undo_it(people: People, api: Api) -> N
     expect(bob.page.locator("pick-bar")).to_be_hidden()
 
 
+def test_keys_go_on_from_the_next_row_when_one_has_left_the_list(people: People, api: Api) -> None:
+    one, two, three = unique_name(), unique_name(), unique_name()
+    for name in (one, two, three):
+        api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    expect(bob.row(three)).to_be_visible()
+    bob.page.keyboard.press("j")
+    bob.page.keyboard.press("j")
+    expect(bob.row(two)).to_be_focused()
+    bob.page.keyboard.press("e")
+    expect(bob.row(two)).to_have_count(0)
+    expect(bob.row(one)).to_be_focused()
+    bob.page.keyboard.press("k")
+    expect(bob.row(three)).to_be_focused()
+    bob.page.get_by_role("button", name="Undo").press("Enter")
+    expect(bob.row(two)).to_have_count(1)
+    expect(bob.page.locator(".row:focus")).to_have_count(1)
+
+
+def test_escape_leaves_the_field_so_that_keys_work(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    expect(bob.field).to_be_focused()
+    bob.page.keyboard.press("Escape")
+    expect(bob.page.locator(".thread")).to_be_focused()
+    bob.page.keyboard.press("e")
+    expect(bob.head).to_contain_text("Closed")
+
+
+def test_the_sheet_of_filters_closes_and_keeps_the_focus(people: People) -> None:
+    bob = people.agent(query="?status=closed")
+    sheet, opener = bob.page.locator(".choice .sheet"), bob.page.locator(".choice summary")
+    opener.press("Enter")
+    bob.page.get_by_label("Priority").focus()
+    bob.page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    expect(opener).to_be_focused()
+    opener.click()
+    expect(sheet).to_be_visible()
+    bob.page.locator(".conversation-pane").click()
+    expect(sheet).to_be_hidden()
+    opener.click()
+    bob.page.get_by_label("Priority").select_option("Urgent")
+    bob.page.get_by_role("button", name="Show").press("Enter")
+    expect(opener).to_have_text("Urgent")
+    expect(sheet).to_be_hidden()
+    expect(opener).to_be_focused()
+    opener.click()
+    sheet.get_by_role("link", name="See all open conversations.").click()
+    expect(opener).to_have_text("Views and filters")
+
+
 def test_the_menu_of_the_open_conversation_snoozes_no_message_that_comes_meanwhile(people: People, api: Api) -> None:
     name = unique_name()
     uuid = api.start_conversation("Hello", name=name)
