@@ -212,6 +212,7 @@ def test_moments_are_in_the_time_zone_of_the_browser(bobs: Page, talk: Conversat
     assert [each.value[:16] for each in moments(sunday)][1:] == ["2026-11-30T09:00", "2026-12-07T09:00"]
     menu = bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=Asia/Tokyo").content.decode()
     assert "T09:00+09:00" in menu
+    assert re.search(r"Tomorrow, 9:00</span><time[^>]*>\w+ 09:00<", menu)
     assert "Asia/Tokyo" in menu
     assert "UTC" in bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=../../x").content.decode()
     at = (timezone.now() + timedelta(days=2)).strftime("%Y-%m-%dT12:00")

@@ -202,7 +202,7 @@ class InboxKind(NamedTuple):
 INBOX = PreparedTemplate(
     "agent/inbox.html",
     *("agent", "agent_pk", "reload_query", "csrf_token", "query", "unread", "lists", "list", "panel", "notice"),
-    *("search", "sound_when", "sound", "desktop"),
+    *("search", "sound_when", "sound", "desktop", "zone"),
 )
 
 
@@ -405,6 +405,7 @@ def render_inbox(
         "sound_when": preferences.sound_when,
         "sound": preferences.sound,
         "desktop": "yes" if preferences.desktop else "",
+        "zone": preferences.zone.key if preferences.zone else "",
         "agent_pk": request.agent.pk,
         "reload_query": reload_query,
         "csrf_token": get_token(request),

@@ -122,8 +122,9 @@ def render_header(request: AgentRequest, conversation: Conversation, notice: str
 
 def _receipt(conversation: Conversation, *, is_apart: bool = False) -> SafeString:
     """The line below the messages: when the customer has seen the last answer. `is_apart`: it replaces the page's."""
-    seen_at = conversation.receipt(Author.AGENT)
-    values = {"moment": seen_at.isoformat(), "time": f"{seen_at:%H:%M}"} if seen_at else {"moment": "", "time": ""}
+    moment = conversation.receipt(Author.AGENT)
+    seen_at = timezone.localtime(moment) if moment else None
+    values = {"moment": seen_at.isoformat(), "time": f"{seen_at:%H:%M %Z}"} if seen_at else {"moment": "", "time": ""}
     return RECEIPT.render(ReceiptKind(is_apart), values)
 
 

@@ -37,6 +37,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "inbox.js": (
         "composing-keys",
         "htmx-config",
+        "known-zone",
         "local-time",
         "writing-modes",
         "agent-answer",

@@ -1,4 +1,5 @@
-// <local-time data-as="time|day|full|back"> shows its <time> in the page's language and the reader's time zone.
+// <local-time data-as="time|day|full|back"> shows its <time> in the page's language and the reader's time zone: the browser's, or the
+// one that an agent has chosen.
 const pageLanguage = document.documentElement.lang;
 let language = pageLanguage;
 try {
@@ -6,7 +7,8 @@ try {
 } catch {
   // the browser has another language, or an invalid one such as en-US@posix
 }
-const formatter = (options) => new Intl.DateTimeFormat(language, options);
+const timeZone = document.documentElement.dataset.zone;
+const formatter = (options) => new Intl.DateTimeFormat(language, { timeZone, ...options });
 const time = formatter({ timeStyle: "short" });
 const weekday = formatter({ weekday: "long", day: "numeric", month: "long" });
 const year = formatter({ day: "numeric", month: "long", year: "numeric" });
@@ -14,13 +16,14 @@ const later = formatter({ weekday: "long", hour: "numeric", minute: "numeric" })
 const full = formatter({ dateStyle: "long", timeStyle: "short" });
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 
-const midnight = (moment) => new Date(moment).setHours(0, 0, 0, 0);
-const daysAgo = (moment) => Math.round((midnight(Date.now()) - midnight(moment)) / 86400000);
+const date = new Intl.DateTimeFormat("sv", { timeZone }); // as in 2026-11-28
+const midnight = (moment) => new Date(date.format(moment));
+const daysAgo = (moment) => (midnight() - midnight(moment)) / 86400000;
 
 const formatters = {
   time: time.format,
   full: full.format,
-  back: (moment) => (daysAgo(moment) === 0 ? time : daysAgo(moment) > -7 ? later : full).format(moment),
+  back: (moment) => (!daysAgo(moment) ? time : daysAgo(moment) > -7 ? later : full).format(moment),
   day(moment) {
     const days = daysAgo(moment);
     const name = relative.format(-days, "day");

@@ -2,7 +2,8 @@
 const NEAR = 120; // pixels; closer to the end counts as being at the end
 
 const timeOf = (row) => row.querySelector(".when time").dateTime;
-const dayOf = (row) => new Date(timeOf(row)).toDateString();
+const date = new Intl.DateTimeFormat("sv", { timeZone: document.documentElement.dataset.zone });
+const dayOf = (row) => date.format(new Date(timeOf(row)));
 
 class MessageList extends HTMLElement {
   connectedCallback() {

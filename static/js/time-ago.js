@@ -1,6 +1,8 @@
 // <time-ago> shows how long ago its <time> was. <time-there data-zone> shows the current time in another time zone.
 const LocalTime = customElements.get("local-time");
-const short = new Intl.DateTimeFormat(LocalTime.language, { day: "numeric", month: "short" });
+const timeZone = document.documentElement.dataset.zone;
+const short = new Intl.DateTimeFormat(LocalTime.language, { day: "numeric", month: "short", timeZone });
+const date = new Intl.DateTimeFormat("sv", { timeZone });
 const minute = new Intl.NumberFormat(LocalTime.language, { style: "unit", unit: "minute" });
 const relative = new Intl.RelativeTimeFormat(LocalTime.language, { numeric: "auto" });
 
@@ -9,7 +11,7 @@ class TimeAgo extends LocalTime {
     const minutes = Math.floor((Date.now() - moment) / 60000);
     if (minutes < 1) return relative.format(0, "second");
     if (minutes < 60) return minute.format(minutes);
-    return moment.toDateString() === new Date().toDateString() ? super.format(moment) : short.format(moment);
+    return date.format(moment) === date.format() ? super.format(moment) : short.format(moment);
   }
 }
 

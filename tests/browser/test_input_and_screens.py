@@ -2,13 +2,15 @@
 
 import re
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser.people import Api, Customer, People, eventually, exactly, unique_name
+from tests.browser.people import Agent, Api, Customer, People, eventually, exactly, unique_name
 from tests.browser.websites import Web
 from tests.conftest import Server
 
@@ -192,6 +194,72 @@ def test_times_and_days_are_in_the_readers_time_zone(people: People, api: Api) -
         shown[place] = alice.page.evaluate(clock)
         expect(alice.page.locator(".day")).to_have_text("Today")
     assert shown["Asia/Tokyo"] != shown["America/New_York"]
+
+
+def choose_zone(bob: Agent, zone: str) -> None:
+    """Save this time zone among the settings."""
+    bob.goes("/inbox/me/")
+    bob.page.get_by_label("Time zone").fill(zone)
+    bob.page.get_by_role("button", name="Save the settings").click()
+    expect(bob.page.get_by_text("Your settings are saved.")).to_be_visible()
+
+
+@pytest.fixture
+def traveller(people: People) -> Iterator[Agent]:
+    """Bob in Tokyo, who has chosen the time of New York, and is as before afterwards."""
+    bob = people.agent(locale="en-GB", timezone_id="Asia/Tokyo", viewport={"width": 1440, "height": 900})
+    choose_zone(bob, "America/New_York")
+    yield bob
+    choose_zone(bob, "")
+
+
+@pytest.mark.parametrize("browser", ["knows it", "does not know it"])
+def test_an_agents_times_are_in_the_zone_that_they_have_chosen(
+    traveller: Agent, api: Api, server: Server, browser: str
+) -> None:
+    """Everywhere on their pages, and days begin in it. A browser that does not know the zone shows its own."""
+    name, bob, knows_it = unique_name(), traveller, browser == "knows it"
+    uuid = api.start_conversation("What time is it?", name=name)
+    if not knows_it:
+        bob.page.add_init_script("""
+            const { DateTimeFormat } = Intl;
+            Intl.DateTimeFormat = function (language, options) {
+                if (options?.timeZone) throw new RangeError("unknown");
+                return new DateTimeFormat(language, options);
+            };
+        """)
+    zone = ZoneInfo("America/New_York" if knows_it else "Asia/Tokyo")
+    now = datetime.now(zone)
+    bob.comes()
+    bob.opens(name)
+    api.post("Is it still today?", uuid)
+    bob.sees("Is it still today?")
+    expect(bob.page.locator("#messages .day")).to_have_text("Today")
+    sent = datetime.fromisoformat(str(bob.page.locator("#messages .when time").first.get_attribute("datetime")))
+    clock = f"{sent.astimezone(zone):%H:%M}"
+    expect(bob.page.locator("#messages .when time").first).to_have_text(clock)
+    expect(bob.page.locator(".details dd").filter(has_text=f"{now.year} at {clock}")).to_have_count(1)
+    expect(bob.row(name).locator("time")).to_have_attribute("title", re.compile(f"{now.year} at {clock}$"))
+    bob.page.locator("#messages .sent-at").first.click()
+    expect(bob.page.locator("#menu .exact")).to_have_text(re.compile(f"{now.year} at {clock}$"))
+    bob.page.keyboard.press("Escape")
+    bob.page.locator("#menu-snooze").click()
+    expect(bob.page.locator("#menu .zone")).to_contain_text("America/New_York")
+    bob.page.get_by_role("button", name="Tomorrow, 9:00").click()
+    nine = datetime.now(ZoneInfo("America/New_York")).replace(hour=9, minute=0) + timedelta(days=1)
+    expect(bob.head).to_contain_text(re.compile(f"Snoozed until (\\w+ )?{nine.astimezone(zone):%H:%M}"))
+    if knows_it:  # from midnight on in the chosen zone it was yesterday
+        bob.page.clock.install(time=(now + timedelta(days=1)).replace(hour=0, minute=1))
+        bob.reloads()
+        expect(bob.page.locator("#messages .day")).to_have_text("Yesterday")
+    # Nine days before, one message on each side of midnight in New York; the snooze is of today.
+    midnight = datetime.now(ZoneInfo("America/New_York")).replace(hour=0, minute=0, second=0) - timedelta(days=9)
+    for number, (pk, _text) in enumerate(api.read(uuid)):
+        at = midnight + timedelta(minutes=number - 0.5)
+        change = f"Message.objects.filter(pk={pk}).update(created_at='{at.isoformat()}')"
+        server.manage("shell", "-c", f"from conversations.models import Message\n{change}")
+    bob.reloads()
+    expect(bob.page.locator("#messages .day")).to_have_count(3 if knows_it else 2)
 
 
 def test_the_customers_local_time_is_updated(people: People) -> None:
