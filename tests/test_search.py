@@ -1,6 +1,7 @@
 """Searching messages, notes, file names and names."""
 
 import re
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -495,3 +496,16 @@ def test_strangers_find_nothing(desk: dict[str, int], mallory: Page, alice: Page
         assert person.get("/inbox/", {"q": "pots"}, headers=SAME).status_code == 302
         assert person.htmx("/inbox/list/?q=pots").status_code == 401
     assert "pots note" not in alice.get("/chat/", {"q": "pots"}).content.decode()
+
+
+def test_texts_of_one_very_long_word_fill_no_memory(talk: Conversation) -> None:
+    tracemalloc.start()
+    before, _peak = tracemalloc.get_traced_memory()
+    for number in range(20):
+        for letter in "ﷺé日":
+            assert phrase(f"{number}{20_000 * letter}", is_prefix=True)
+    after, _peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 2_000_000
+    post_message(content="é" + 20_000 * "́" + "tude", conversation=talk)
+    assert len(look_for("é").found) == 1

@@ -14,6 +14,9 @@ from typing import NamedTuple
 LONGEST = 32
 """Characters of a word that count."""
 
+MOST_LETTERS = 3 * LONGEST
+"""Characters of a word that are looked at: some are taken out. A text may be one word, or one letter and its marks."""
+
 
 def _ranges(numbers: list[int]) -> str:
     """These code points as a part of a character class."""
@@ -62,13 +65,13 @@ def words(text: str) -> Iterator[Word]:
     for run in RUN.finditer(text):
         start, end = run.span()
         if not run["dense"]:
-            if folded := fold(run[0]):
-                yield Word(folded[:LONGEST], start, end)
+            if folded := _folded(run[0][:MOST_LETTERS]):
+                yield Word(folded, start, end)
             continue
         letters = [
             Word(folded, start + each.start(), start + each.end())
             for each in CLUSTER.finditer(run[0])
-            if (folded := fold(each[0]))
+            if (folded := _folded(each[0][:MOST_LETTERS]))
         ]
         for letter, following in pairwise(letters):
             yield Word(letter.text + following.text, letter.start, following.end)
@@ -77,6 +80,10 @@ def words(text: str) -> Iterator[Word]:
 
 
 @lru_cache(maxsize=20_000)
+def _folded(word: str) -> str:
+    return fold(word)[:LONGEST]
+
+
 def fold(word: str) -> str:
     """A word without case, accents, and vowel signs of Arabic and Hebrew."""
     if word.isascii():
