@@ -132,6 +132,14 @@ def test_one_index_counts_unread_mentions(bob: Agent) -> None:
     assert ("unread_mentions (agent_id=? AND unread=?)" if connection.vendor == "sqlite" else "unread_mentions") in plan
 
 
+def test_one_index_finds_conversations_by_email(bob: Agent) -> None:
+    fill(bob)
+    with transaction.atomic():
+        plan = plan_of(lambda: bob.visible_conversations().with_email("Alice@Shop.example", 10))
+    assert ("conversation_email" if connection.vendor == "mysql" else "conversation_email_any_case") in plan
+    assert not any(part in plan for part in WRONG[connection.vendor]), plan
+
+
 def test_a_list_without_an_index_is_found_out(bob: Agent) -> None:
     fill(bob)
     found = Conversation.objects.filter(status="OPEN").order_by("customer_name")[:51]

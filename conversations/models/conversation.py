@@ -13,7 +13,7 @@ from zlib import crc32
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Coalesce, Concat, Greatest, Trim
+from django.db.models.functions import Coalesce, Concat, Greatest, Lower, Trim
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -356,12 +356,17 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         return _without_removed_lines(entries) if is_old else entries
 
     def with_email(self, email: str, most: int) -> "list[Conversation]":
-        """The newest `most` conversations with this e-mail address, as customers have said it or agents corrected."""
+        """The newest `most` conversations with this e-mail address, as customers have said it or agents corrected.
+
+        In upper or lower case: MariaDB compares so anyway. SQLite knows upper and lower case only of A to Z.
+        """
         if not email:
             return []
 
         def build() -> "ConversationQuerySet":
-            return self.filter(customer_email="?").order_by("-id")[:most]
+            if not connection.features.supports_expression_indexes:
+                return self.filter(customer_email="?").order_by("-id")[:most]
+            return self.alias(lower=Lower("customer_email")).filter(lower=Lower(Value("?"))).order_by("-id")[:most]
 
         found = prepared(self, ("with email", most), build, {"?": email}, kind=CONTENT)
         # Some databases take letters with accents for the same.
@@ -483,7 +488,8 @@ class Conversation(models.Model):
             models.Index(fields=["contact", "-last_message_id"], name="contact_newest"),
             models.Index(fields=["status", "assignee", "-last_message_id"], name="inbox_assignee"),
             models.Index(fields=["updated_at"], name="conversation_updated"),
-            models.Index(fields=["customer_email", "-id"], name="conversation_email"),
+            models.Index(fields=["customer_email", "-id"], name="conversation_email"),  # for MariaDB
+            models.Index(Lower("customer_email"), F("id").desc(), name="conversation_email_any_case"),  # for the others
             models.Index(fields=["status", "waiting_since", "id"], name="inbox_waiting"),
             models.Index(fields=["snoozed_until", "id"], name="inbox_snoozed"),
             models.Index(fields=["priority", "status", "-last_message_id"], name="inbox_priority"),
