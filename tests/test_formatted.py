@@ -358,6 +358,10 @@ def menu(bobs: Page, talk: Conversation, number: int) -> str:
     return page.content.decode()
 
 
+def test_the_menu_of_a_message_shows_its_text_without_marks(talk: Conversation, bobs: Page) -> None:
+    assert "It is sent" in menu(bobs, talk, answer(talk, bobs, "It is **sent**"))
+
+
 def test_a_link_in_the_menu_of_a_message_fills_the_field_with_its_quote(talk: Conversation, bobs: Page) -> None:
     number = answer(talk, bobs, "**Hi**\n\n> you\n- a <b>")
     [link] = re.findall(r'href="([^"]*quote=[^"]*)"', menu(bobs, talk, number))

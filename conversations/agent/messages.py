@@ -16,6 +16,7 @@ from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import render_inbox
 from conversations.models import Author, Conversation, DeskEntry, Message
+from conversations.models.formatted import plain
 from conversations.models.settling import catch_up
 from conversations.screen.bubbles import agent_avatar
 
@@ -61,6 +62,7 @@ def _menu_context(
     address, quote_page = reverse("agent:conversation", args=[conversation.pk]), f"{page}{'&' if '?' in page else '?'}"
     return {
         "message": found,
+        "text": plain(found.content) if found.is_formatted else found.content,
         "here": request.get_full_path(),
         "csrf_token": get_token(request),
         "is_page": not request.htmx,
