@@ -113,8 +113,7 @@ def test_mentions_are_listed_whatever_the_status_the_newest_first(
     assert 'id="tab-closed" href="/inbox/?status=closed"' in html
     assert 'id="tab-all" href="/inbox/"' in html
     carols.post("/inbox/after-closing/", {"then": "next"})
-    closed = carols.post(f"/inbox/{talks[2].pk}/close/?whose=mentions", {"last": talks[2].last_message_id})
-    assert closed["Location"] == f"/inbox/{talks[0].pk}/?whose=mentions"
+    assert carols.closes(talks[2], "?whose=mentions") == f"/inbox/{talks[0].pk}/?whose=mentions"
     monkeypatch.setattr("conversations.agent.inbox.ROWS", 2)
     first = carols.get("/inbox/list/?whose=mentions").content.decode()
     after = re.search(r"whose=mentions&amp;after=(\d+)", first)
