@@ -32,11 +32,15 @@ from django.db.migrations.loader import MigrationLoader
 from django.test import override_settings
 from django.utils import timezone
 
+from conversations.actions import post_message, write_note
+from conversations.actions.reindex import add_missing
 from conversations.management.archive import SUMS, ArchiveReader, ArchiveWriter, BrokenArchive, written_whole
 from conversations.management.commands import backup, restore
 from conversations.management.restoring import CannotRestore, locked, next_id
-from conversations.models import Message
-from tests.conftest import PASSWORD, ROOT, Server, default_database, free_port, server_database
+from conversations.models import Conversation, Mention, Message, SearchState
+from conversations.models.search import Question, search
+from conversations.models.search_words import phrase
+from tests.conftest import PASSWORD, ROOT, Server, default_database, free_port, promote, server_database
 from tests.services import Service
 
 TEXT = "Größe 漢字 ✨ \u2028 \x85 “quoted” \\n\nsecond line"
@@ -554,6 +558,34 @@ def test_a_backup_of_an_older_version_is_restored_and_migrated(shops: Shops, tmp
         "one",
         "two",
     ]
+
+
+def test_after_a_restore_all_is_found_once_it_is_indexed_and_mentions_are_there(shops: Shops, tmp_path: Path) -> None:
+    old, new, archive = shops.new(), shops.new(), tmp_path / "backup.tar"
+    old.prepare("migrate", "--verbosity", "0")
+
+    def look_for(text: str) -> list[str]:
+        return [found.entry.content for found in search(Conversation.objects.all(), wanted(text), 20).found]
+
+    def wanted(text: str) -> Question:
+        return Question(tuple(filter(None, [phrase(text, is_prefix=True)])))
+
+    with default_database(old.environment["DATABASE_URL"]):
+        bob, carol = promote("bob", "Bob"), promote("carol", "Carol")
+        talk = post_message(content="Is there an answer?", name="Alice").conversation
+        post_message(content="An answer", conversation=talk, agent=bob)
+        note = write_note(content="@bob, is this an answer?", conversation=talk, agent=carol)
+    assert old.run_here("backup", str(archive))[0] == 0
+    assert new.run_here("restore", str(archive))[0] == 0
+    with default_database(new.environment["DATABASE_URL"]):
+        assert not SearchState.now().is_complete
+        assert look_for("answer") == []
+        assert sum(add_missing()) == 3
+        assert SearchState.now().is_complete
+        assert look_for("answer") == [note.content, "An answer", "Is there an answer?"]
+        assert search(Conversation.objects.all(), wanted("alice"), 20).names == [talk]
+        assert Mention.objects.newest(bob, talk.pk) == note.pk
+        assert Mention.objects.filter(agent=bob.pk, unread=True).count() == 1
 
 
 def agent(shop: Shop) -> str:
