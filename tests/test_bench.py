@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import log, sockets
+from tests.bench import log, search_server, sockets
 from tests.bench.client import Unexpected, ask_all, get
 from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
 from tests.bench.processes import compare
@@ -47,6 +47,11 @@ def test_each_scenario_is_answered_as_expected(database: Database, servers: dict
 def test_servers_are_compared_with_one(database: Database, servers: dict[str, Server]) -> None:
     asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE], database))[:2]
     assert len(list(compare(asked, [servers[MAIN]] * 2, 1, 5))) == 2
+
+
+def test_polls_are_measured_beside_searches(database: Database, servers: dict[str, Server]) -> None:
+    talks = [search_server.Talk(str(talk.uuid), talk.last) for talk in database.talks[:20]]
+    assert len(list(search_server.polls(servers[MAIN], talks, database.session, ["customer"], 0.05))) == 4
 
 
 def test_an_unexpected_answer_ends_the_benchmark(servers: dict[str, Server]) -> None:

@@ -1,8 +1,9 @@
 """The search among many messages, and what its index costs: `DATABASE_URL=... python -m tests.bench.search`.
 
 It fills an empty database with messages of words as frequent as in a language (Zipf), searches with the function that
-the page uses, and posts with the index and without it in turns. Prints the best and the middle of several runs, in
-milliseconds. `--messages 0` takes the database as an earlier run has left it.
+the page uses, and posts with the index and without it in turns; through a server, too, where it also measures polls
+beside searches. Prints the best and the middle of several runs, in milliseconds. `--messages 0` takes the database as
+an earlier run has left it.
 """
 
 import argparse
@@ -12,10 +13,11 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from contextlib import nullcontext
+
+from tests.bench import search_server
+from tests.bench.search_server import milliseconds, paths_of_database
+from tests.bench.server import Server, collect_static_files, environment
 
 SYLLABLES = ["ka", "lo", "mi", "ten", "ra", "su", "ver", "ing", "order", "pay", "del", "con", "pro", "re", "un", "est"]
 SYLLABLES += ["al", "or", "ti", "na", "shi", "p", "ment"]
@@ -106,78 +108,70 @@ def searches() -> None:
     from conversations.models import Agent
     from conversations.models.search import search
 
-    agent = Agent.objects.get(username="bench")
+    agent, paths = Agent.objects.get(username="bench"), paths_of_database()
     for name, query in QUERIES.items():
         walls, cpus, answer = [], [], None
-        for _ in range(7):
-            wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(9):
+            wall, cpu, others = time.perf_counter(), time.process_time(), milliseconds(paths)
             answer = search(agent.visible_conversations(), ask(query, agent).question, 20)
             walls.append(1000 * (time.perf_counter() - wall))
-            cpus.append(1000 * (time.process_time() - cpu))
+            spent = sum(milliseconds(paths).values()) - sum(others.values())
+            cpus.append((1000 * (time.process_time() - cpu), spent))
         assert answer
+        own, database = min(cpus, key=sum)
         more = ", cut off" if answer.after and len(answer.found) < 20 else ""
         print(
             f"{name:36} {len(answer.found):3} found: {min(walls):6.1f} (middle {statistics.median(walls):6.1f}),"
-            f" CPU of the process {min(cpus):5.1f}{more}"
+            f" CPU {own + database:5.1f} = {own:4.1f} + the database's {database:4.1f}{more}"
         )
 
 
 def posts(number: int) -> None:
     """Post with the index and without it, in turns, and print the CPU time of both."""
     from conversations.actions import post_message
-    from conversations.models import Conversation
+    from conversations.models import Agent, Conversation
+    from tests.bench.without_index import no_words
 
     talks = list(Conversation.objects.order_by("pk")[:50])
-    lines = list(texts(number))
+    lines, agent, paths = list(texts(number)), Agent.objects.get(username="bench"), paths_of_database()
     costs: dict[str, list[float]] = {"with": [], "without": []}
     for turn in range(8):
         for name in sorted(costs, reverse=bool(turn % 2)):
-            with index_or_not(name == "without"):
-                began = cpu()
+            with no_words() if name == "without" else nullcontext():
+                began, others = time.process_time(), milliseconds(paths)
                 for each, text in enumerate(lines):
-                    talks[each % len(talks)] = post_message(
-                        content=text, conversation=talks[each % len(talks)]
-                    ).conversation
-                costs[name].append(1e6 * (cpu() - began) / number)
+                    by, talk = agent if each % 3 == 0 else None, talks[each % len(talks)]
+                    talks[each % len(talks)] = post_message(content=text, conversation=talk, agent=by).conversation
+                spent = sum(milliseconds(paths).values()) - sum(others.values())
+                costs[name].append((1e6 * (time.process_time() - began) + 1000 * spent) / number)
     best = {name: min(values) for name, values in costs.items()}
     print(f"a post, CPU with the database's: {best['with']:.0f} µs with the index, {best['without']:.0f} µs without")
     print(f"the factor: {best['with'] / best['without']:.2f} (of the actions alone, without HTTP)")
 
 
-@contextmanager
-def index_or_not(is_without: bool) -> Iterator[None]:
-    """Write no words."""
-    if not is_without:
-        yield
-        return
+def at_a_server(number: int, seconds: float) -> Iterator[str]:
+    """Polls beside searches, and posts with the index and without it."""
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.sessions.backends.db import SessionStore
 
-    def nothing(*_values: Any) -> Any:
-        return []
+    from conversations.models import Agent, Conversation
 
-    with (
-        patch("conversations.models.searchable.SearchableQuerySet.add", nothing),
-        patch("conversations.models.one_statement.different_words", nothing),
-    ):
-        yield
+    url, agent, session = os.environ["DATABASE_URL"], Agent.objects.get(username="bench"), SessionStore()
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(agent.pk), settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = agent.get_session_auth_hash()
+    session.create()
+    found = Conversation.objects.order_by("pk").values_list("uuid", "last_message_id")[:5_000]
+    talks = [search_server.Talk(str(uuid), last) for uuid, last in found]
+    collect_static_files(url)
+    with Server(url) as server:
+        common = [QUERIES[name] for name in ("two common words", "a common word", "a phrase", "two words of 1 %")]
+        yield from search_server.polls(server, talks[100:], session.session_key or "", common, seconds)
 
+    def start(has_index: bool) -> Server:
+        return Server(url) if has_index else Server(url, DJANGO_SETTINGS_MODULE="tests.bench.without_index")
 
-def cpu() -> float:
-    """Seconds of CPU time of this process, and of the database's process or thread for its connection."""
-    from django.db import connection
-
-    own = time.process_time()
-    if connection.vendor == "sqlite":
-        return own
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_backend_pid()")
-            path = f"/proc/{cursor.fetchone()[0]}/stat"
-        else:
-            cursor.execute("SELECT tid FROM information_schema.processlist WHERE id = CONNECTION_ID()")
-            tid = cursor.fetchone()[0]
-            path = next(str(each) for each in Path("/proc").glob(f"[0-9]*/task/{tid}/stat"))
-    fields = Path(path).read_text().rpartition(")")[2].split()
-    return own + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    yield from search_server.posts(start, talks[:50], list(texts(number)))
 
 
 def main() -> None:
@@ -185,8 +179,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.search", description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--posts", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
+    os.environ.update(environment(os.environ["DATABASE_URL"]), DJANGO_SETTINGS_MODULE="chatsite.settings")
     import django
     from django.core.management import call_command
 
@@ -195,6 +190,8 @@ def main() -> None:
         call_command("migrate", verbosity=0)
         fill(options.messages)
     searches()
+    for line in at_a_server(options.posts, options.seconds):
+        print(line, flush=True)
     posts(options.posts)
 
 
