@@ -185,13 +185,15 @@ def test_a_view_with_a_long_name_stays_within_its_sheet(people: People) -> None:
     long = "Wolfeschlegelsteinhausenbergerdorff and all of the others"
     bob = people.agent("bob", "?priority=4", **TOUCH)
     sheet = bob.page.locator(".choice")
-    sheet.locator("summary").click()
+    sheet.locator("summary").first.click()
     sheet.get_by_label("Name").fill(long)
     sheet.get_by_role("button", name="Save view").click()
-    sheet.locator("summary").click()
+    sheet.locator("summary").first.click()
     expect(sheet.get_by_role("link", name=long)).to_be_visible()
     check(bob.page)
-    sheet.get_by_role("button", name=f"Delete the view “{long}”").click()
+    sheet.get_by_text(f"Delete the view “{long}”").click()
+    check(bob.page)
+    sheet.get_by_role("button", name="Delete").click()
     expect(sheet.get_by_role("link", name=long)).to_have_count(0)
 
 
