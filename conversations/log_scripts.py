@@ -15,6 +15,7 @@ APPEND = (
         return {1, sent}
     end
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
+    if redis.call('EXISTS', '{log}:unchecked') == 1 then return {2} end
     if number == '' then
         number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
     end
@@ -57,6 +58,7 @@ APPEND = (
 
 NEXT_ID = """
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return 0 end
+    if redis.call('EXISTS', '{log}:unchecked') == 1 then return 0 end
     return redis.call('INCR', '{log}:messages')
 """
 
@@ -169,10 +171,15 @@ PREPARE = """
             redis.call('SET', '{log}:found', found)
             redis.call('INCRBY', '{log}:messages', margin)
             redis.call('INCRBY', '{log}:conversations', conversations_margin)
+            redis.call('SET', '{log}:unchecked', 1)
         end
         found, seen = tonumber(redis.call('GET', '{log}:found') or found), tonumber(seen)
         local lost = tonumber(redis.call('GET', '{log}:lost') or 0)
-        if seen > math.max(found, lost) and seen <= found + margin then  -- above that are its own
+        if seen > found + margin then seen = 0 end  -- it is its own
+        if messages ~= '' and redis.call('DEL', '{log}:unchecked') == 1 then  -- nothing of it can be its own yet
+            seen = math.max(seen, tonumber(messages))
+        end
+        if seen > math.max(found, lost) then
             redis.call('SET', '{log}:lost', string.format('%.0f', seen), 'EX', seconds)
         end
     elseif messages == '' then

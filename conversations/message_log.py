@@ -16,6 +16,7 @@ Keys, all with the same hash tag, so that a cluster keeps them together:
     {log}:messages, {log}:conversations, {log}:run    the last ids, and which Redis they are from
     {log}:found, {log}:lost  the last id that this Redis had when it was started or took over, and the last one that
                              another had given before that
+    {log}:unchecked          this Redis was started or took over: nobody has asked SQL yet for the last ids that it has
     {log}:dead               entries that SQL has refused, with the reason
     {log}:running:NAME       a replicator runs
     {log}:drained            the log was emptied and switched off: nobody may write to it
@@ -60,6 +61,7 @@ MESSAGES = "{log}:messages"
 CONVERSATIONS = "{log}:conversations"
 RUN = "{log}:run"
 DRAINED = "{log}:drained"
+UNCHECKED = "{log}:unchecked"
 
 KEPT = 50
 """Messages of a conversation that stay in its stream after SQL has them, for polls while SQL is away."""
@@ -127,7 +129,7 @@ UNKNOWN_LAST = -1
 
 
 class NotReady(Exception):
-    """Redis has no counters: it is used as a log for the first time, or has lost its data."""
+    """Nobody has compared Redis' counters with SQL: it is new, was started anew, took over, or has lost its data."""
 
 
 class SecretRenewed(Exception):
@@ -413,6 +415,15 @@ def prepare(last_message: int, last_conversation: int) -> None:
     if client().eval(PREPARE, 1, MESSAGES, *values) == "drained":
         raise Drained("The message log was emptied and switched off. Restart this process.")
     Opening.is_due = False
+
+
+def prepare_without_sql() -> bool:
+    """Go on with the counters that Redis has, although SQL cannot be asked, and return whether it has any.
+
+    It has skipped some ids: it has given those of SQL only if it lacks more than MARGIN. Raises redis.RedisError.
+    """
+    client().delete(UNCHECKED)
+    return int(client().exists(MESSAGES, CONVERSATIONS)) == 2
 
 
 def _connected(connection: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from conversations import actions
+from conversations import message_log as log
 from conversations.actions.replicate import Replicator
 from conversations.models import Agent, Conversation, Message
 from conversations.models.recipients import recipients
@@ -202,6 +203,73 @@ def test_nobody_skips_what_a_copy_of_redis_lacks_and_only_sql_has(
         assert new_on(alice, "/chat/messages/", lost) == ["c"]
         assert texts(alice.get("/chat/")) == ["c"]
     assert new_on(alice, "/chat/messages/", since) == ["a", "b", "c"]
+
+
+def take_over(client: Any, lost: list[Conversation], messages: int, conversations: int) -> None:
+    """A copy of Redis takes over that has given only these ids, and knows nothing of the lost conversations."""
+    for each in lost:
+        client.delete(f"{{log}}:c:{each.pk}", f"{{log}}:h:{each.pk}", f"{{log}}:u:{each.uuid.hex}")
+    client.delete(log.ENTRIES)
+    client.mset({log.MESSAGES: messages, log.CONVERSATIONS: conversations})
+    client.set(log.RUN, "that of the copy")
+    log.Run.seen = 0  # this process has written none of them
+    client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("writes", ["a message", "a note"])
+def test_no_id_that_sql_has_is_given_again_by_a_copy_of_redis(
+    message_log: ModuleType, talk: Conversation, bob: Agent, writes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many the copy lacks, also more than are skipped: whoever writes first asks SQL."""
+    monkeypatch.setattr(message_log, "MARGIN", 5)
+    begun = [actions.post_message(content=f"I am number {number}").conversation for number in range(30)]
+    Replicator(lambda: False).step()
+    before = {each.pk: each.last_message_id for each in Conversation.objects.all()}
+    take_over(message_log.client(), begun, before[talk.pk], talk.pk)
+    if writes == "a note":
+        note = actions.write_note(conversation=Conversation.objects.get(pk=talk.pk), agent=bob, content="Hm")
+        assert note.pk > max(before.values())
+    newcomer = actions.post_message(content="I am new here")
+    Replicator(lambda: False).step()
+    assert newcomer.pk > max(before.values())
+    assert newcomer.conversation.pk not in before
+    found = Conversation.objects.get(pk=newcomer.conversation.pk)
+    assert [found.uuid, found.last_message_id] == [newcomer.conversation.uuid, newcomer.pk]
+    after = {each.pk: each.last_message_id for each in Conversation.objects.exclude(pk=found.pk)}
+    assert after == before, "nothing of it is in conversations of others"
+
+
+def test_nobody_skips_what_only_sql_has_if_the_process_that_wrote_it_is_away(
+    message_log: ModuleType, talk: Conversation, alice: Page
+) -> None:
+    """The first message in the copy is written by a process that knows of nothing which the copy lacks."""
+    since = talk.messages.latest("pk").pk
+    lost = actions.post_message(content="a", conversation=Conversation.objects.get())
+    Replicator(lambda: False).step()
+    client = message_log.client()
+    client.xdel(f"{{log}}:c:{talk.pk}", f"{lost.pk}-0")
+    client.hset(f"{{log}}:h:{talk.pk}", "last", since)
+    alice.get("/chat/")
+    take_over(client, [], since, talk.pk)
+    actions.post_message(content="I am somebody else")
+    for key in [key for key in memory.results if "conversations_conversation" in str(key)]:
+        del memory.results[key]
+    recipients.clear()
+    with database_away():
+        alice.says("b")
+        assert alice.htmx(f"/chat/messages/?since={since}").status_code == 503
+    assert new_on(alice, "/chat/messages/", since) == ["a", "b"]
+
+
+def test_a_copy_of_redis_takes_over_while_sql_is_away(message_log: ModuleType, talk: Conversation, alice: Page) -> None:
+    """People go on: nobody can ask SQL, and the ids that are skipped must do."""
+    counter = message_log.client().mget(message_log.MESSAGES, message_log.CONVERSATIONS)
+    take_over(message_log.client(), [], *map(int, counter))
+    with database_away():
+        alice.says("Are you still there?")
+        assert int(message_log.client().get(message_log.MESSAGES)) > int(counter[0]) + message_log.MARGIN
+    Replicator(lambda: False).step()
+    assert Message.objects.latest("pk").content == "Are you still there?"
 
 
 def test_what_was_taken_back_is_shown_to_nobody_without_the_database(

@@ -326,7 +326,7 @@ def test_the_first_conversation_of_all_has_the_number_one(
     message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        import_module("conversations.actions.post_message"), "given_ids", lambda: (0, 0)
+        import_module("conversations.models.desk_entry"), "given_ids", lambda: (0, 0)
     )  # by this database before
     assert actions.post_message(content="Hello").conversation.pk == 1
 

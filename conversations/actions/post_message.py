@@ -18,7 +18,7 @@ from conversations.actions.identify import assign_to_contact
 from conversations.announce import announce, announce_appended
 from conversations.models import Attachment, Author, Contact, Conversation, Message, Website, one_statement
 from conversations.models.conversation import CHANGED_BY_MESSAGE, identified_uuid
-from conversations.models.desk_entry import given_ids
+from conversations.models.desk_entry import prepare_log
 from conversations.models.formatted import plain
 from conversations.models.prepared import insert, update
 from conversations.models.searchable import Searchable
@@ -283,7 +283,7 @@ def append_when_ready(**arguments: Any) -> message_log.Appended:
     try:
         return message_log.append(**arguments)
     except message_log.NotReady:
-        message_log.prepare(*given_ids())
+        prepare_log()
         return message_log.append(**arguments)
 
 

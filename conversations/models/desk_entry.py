@@ -152,7 +152,7 @@ def next_id(conversation_id: int) -> int:
         try:
             return message_log.next_id()
         except message_log.NotReady:
-            message_log.prepare(*given_ids())
+            prepare_log()
             return message_log.next_id()
     row = Message(conversation_id=conversation_id, author=Author.AGENT, content="")
     insert(row)
@@ -168,6 +168,22 @@ GIVEN = {
     "WHERE table_schema = DATABASE() AND table_name = '{table}'",
 }
 """The last id that SQL has given by itself, or is to begin above: after a restore that is far above all rows."""
+
+
+def prepare_log() -> None:
+    """Let the log give ids above those that SQL has. While SQL is away, its own counters must do.
+
+    Raises redis.RedisError, and the database's error if Redis has no counters either.
+    """
+    from conversations.models.conversation import AWAY
+
+    try:
+        given = given_ids()
+    except AWAY:
+        if not message_log.prepare_without_sql():
+            raise
+    else:
+        message_log.prepare(*given)
 
 
 def given_ids() -> tuple[int, int]:
