@@ -587,6 +587,32 @@ def test_a_copy_of_redis_takes_over(sql: Service, chat: Chat, tmp_path: Path) ->
             line.close()
 
 
+def test_a_copy_of_redis_takes_over_that_lacks_what_sql_has(chat: Chat, tmp_path: Path) -> None:
+    """It gives no number of a conversation that it does not know again: a newcomer would write into it."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with redis_server(tmp_path / "old") as old, redis_server(tmp_path / "new") as new:
+        line = Line(old.port)
+        follow(new, old)
+        more = {"REDIS_URL": f"redis://127.0.0.1:{line.port}{LIMITS}"}
+        other = Chat(tmp_path, {**{name: chat.environment[name] for name in OWN}, **more})
+        other.start()
+        try:
+            talk = Talk(other)
+            follow_nobody(new)  # from now on, it lacks everything
+            before = {number_of(other, other.begin()) for _ in range(15)}
+            line.to = new.port
+            kill(old)
+            until_well(lambda: [talk.writes()], 10)
+            newcomers = [number_of(other, other.begin()) for _ in range(15)]
+            assert min(newcomers) > max(before)
+            assert all(len(stored(other, number)) == 1 for number in (*before, *newcomers))
+            talk.assert_whole()
+        finally:
+            other.kill()
+            line.close()
+
+
 OWN = ("DATABASE_URL", "MESSAGE_LOG", "RATE_LIMITS")
 """The settings of another server for the same installation."""
 
