@@ -108,14 +108,15 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
     if after is None and not question.is_about_messages:
         with _time_limit() as limits:
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
-    rare, terms = _rarest_first(question.phrases, highest)
+    rare, terms = _rarest_first(question, highest)
+    agents = question.agents if not rare else None
     place = Place(highest, lowest, state.indexed, deadline)
     size, looked_at = _first_size(question, rare, terms), 0
     while len(answer.found) <= most:
         began, highest = time.monotonic(), place.highest
         try:
             with _time_limit() as limits:
-                pks = _candidates(rare or terms, place, size, limits)
+                pks = _written_by(agents, place, size) if agents else _candidates(rare or terms, place, size, limits)
                 answer.found += _check(desk, question, pks)
         except AWAY:
             if time.monotonic() < began + STATEMENT_SECONDS:
@@ -269,6 +270,17 @@ def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -
     return pks
 
 
+def _written_by(agents: Sequence[int], place: Place, most: int) -> list[int]:
+    """The next ids of what these agents have written, the newest first: for words that are in most of it."""
+    pks: list[int] = []
+    for rows in (Message.objects.all(), DeskEntry.objects.filter(kind=Kind.NOTE)):
+        found = rows.filter(agent_id__in=agents, pk__lte=place.highest, pk__gte=place.lowest).order_by("-pk")
+        pks += found.values_list("pk", flat=True)[:most]
+    pks = sorted(pks, reverse=True)[:most]
+    place.highest = pks[-1] - 1 if len(pks) == most else 0
+    return pks
+
+
 def _terms(phrases: Sequence[Phrase]) -> list[str]:
     """The words of the phrases as the index has them; the beginning of one has a star."""
     return [
@@ -278,13 +290,13 @@ def _terms(phrases: Sequence[Phrase]) -> list[str]:
     ]
 
 
-def _rarest_first(phrases: Sequence[Phrase], highest: int) -> tuple[list[str], list[str]]:
+def _rarest_first(question: Question, highest: int) -> tuple[list[str], list[str]]:
     """The terms without the common ones, and all of them, both the rarest first.
 
     What is found by a rare word is sooner read than all that have a common one, and MariaDB begins with the first.
     """
-    terms = _terms(phrases)
-    if len(terms) < 2:
+    terms = _terms(question.phrases)
+    if not terms or (len(terms) == 1 and question.agents is None):
         return terms, terms
     rows = Searchable.objects.filter(pk__gte=1, pk__lte=highest).order_by("-pk")
     sample = list(rows.values_list(Substr("words", 1, 500), flat=True)[:SAMPLE])
