@@ -9,7 +9,8 @@ from django.contrib.auth.models import User
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.safestring import SafeString
+from django.utils.html import conditional_escape, escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from conversations.models import Agent, Conversation, DeskEntry
@@ -77,8 +78,8 @@ def render_row(row: DeskRow, day: str) -> SafeString:
     return NOTE.render(NoteKind(from_reader), values)
 
 
-def what_happened(entry: DeskEntry, reader: Agent) -> str:
-    """A sentence about an activity, as this agent reads it."""
+def what_happened(entry: DeskEntry, reader: Agent) -> SafeString:
+    """A sentence about an activity, as this agent reads it, as HTML."""
     who, whom = entry.agent, entry.about
     names = {"who": _name(who), "whom": _name(whom), "what": _detail(entry)}
     by_reader, to_reader = entry.agent_id == reader.pk, entry.about_id == reader.pk
@@ -103,7 +104,8 @@ def what_happened(entry: DeskEntry, reader: Agent) -> str:
     else:
         mine, others = sentences[Kind(entry.kind)]
         sentence = mine if by_reader else others
-    return sentence % names
+    texts = {name: conditional_escape(text) for name, text in names.items()}
+    return mark_safe(escape(sentence) % texts)  # noqa: S308 (all of it is escaped)
 
 
 def _corrections(what: str) -> tuple[str, str]:
@@ -122,7 +124,9 @@ def _detail(entry: DeskEntry) -> str:
         return str(Conversation.Priority(int(entry.content)).label)
     if entry.kind == Kind.SNOOZED:
         until = timezone.localtime(datetime.fromisoformat(entry.content))
-        return f"{date_format(until, 'MONTH_DAY_FORMAT')} {until:%H:%M %Z}"
+        shown = f"{date_format(until, 'MONTH_DAY_FORMAT')} {until:%H:%M %Z}"
+        html = '<local-time data-as="full"><time datetime="{}">{}</time></local-time>'
+        return format_html(html, until.isoformat(), shown)
     return entry.content
 
 
