@@ -143,7 +143,7 @@ def _first_size(question: Question, rare: Sequence[str], terms: Sequence[str]) -
     """How many rows of the index to look at first: more if fewer of them will be an answer."""
     if len(terms) > len(question.phrases):  # many have the words, but not next to each other
         return CANDIDATES[1]
-    size = CANDIDATES[0] * (2 if 0 < len(rare) < len(terms) else 1)
+    size = CANDIDATES[0] * (3 if 0 < len(rare) < len(terms) else 1)
     return size + (BATCH if question.until else 0)
 
 
