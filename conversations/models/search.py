@@ -354,11 +354,11 @@ def _ask_postgresql(windows: Sequence[str], terms: Sequence[str]) -> tuple[str, 
         return f"'{window}{term[:-1]}':*" if term.endswith("*") else f"'{window}{term}'"
 
     query = " | ".join(f"({' & '.join(quote(window, term) for term in terms)})" for window in windows)
-    # Ordered by an expression: else the planner may read all rows in the order of the primary key.
+    # Expressions: else the planner may read all rows in the order of the primary key, or all in the range of ids.
     return query, (
         "SELECT id FROM conversations_searchable"
         " WHERE array_to_tsvector(string_to_array(words, ' ')) @@ %s::tsquery"
-        " AND id >= %s AND id <= %s ORDER BY id + 0 DESC LIMIT %s"
+        " AND id + 0 >= %s AND id + 0 <= %s ORDER BY id + 0 DESC LIMIT %s"
     )
 
 
