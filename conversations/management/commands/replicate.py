@@ -76,7 +76,10 @@ class Command(BaseCommand):
             raise CommandError(
                 "`manage.py serve`, `replicate` or `restore` is running. Stop all processes of Chatsite, and try again."
             ) from error
-        self.stdout.write("The message log is empty and switched off. Set MESSAGE_LOG=sql, and start Chatsite.")
+        self.stdout.write(
+            "The message log is empty and switched off. Set MESSAGE_LOG=sql, and start Chatsite. "
+            "If it starts with MESSAGE_LOG=redis, after a restore for example, the log is switched on again."
+        )
 
     def list_dead(self) -> None:
         """Print a line for each dead letter, to stdout; that there is none, to stderr."""
