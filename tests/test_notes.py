@@ -182,3 +182,37 @@ def test_what_happened_stands_in_the_thread(talk: Conversation, bobs: Page, caro
         assert sentence in mine
     assert "closed the conversation" in hers
     assert "You closed" not in hers
+
+
+def test_without_scripts_changes_in_a_row_are_folded_and_the_rows_stay_as_they_are(
+    bobs: Page, bob: Any, talk: Conversation
+) -> None:
+    """A day begins another line, a note or a message ends one, and the hidden row of a removal does neither."""
+    start = timezone.now() - timedelta(days=3)
+    answer = actions.post_message(content="Hm", agent=bob, conversation=talk)
+
+    def change(times: int) -> None:
+        for number in range(times):
+            actions.prioritize(conversation=talk, priority=number % 4 + 1, by=bob)
+
+    change(2)
+    actions.write_note(conversation=talk, agent=bob, content="A note")
+    change(2)
+    actions.take_back(conversation=talk, pk=answer.pk, by=bob)
+    change(2)
+    actions.post_message(content="And?", conversation=talk)
+    change(4)
+    entries = list(DeskEntry.objects.filter(conversation=talk).order_by("pk"))
+    for number, entry in enumerate(entries):  # the last one is on the next day
+        later = timedelta(days=1) if number == len(entries) - 1 else timedelta()
+        DeskEntry.objects.filter(pk=entry.pk).update(created_at=start + later)
+    Message.objects.filter(conversation=talk).update(created_at=start)
+    flat = bobs.htmx(f"/inbox/{talk.pk}/").content.decode()
+    folded = bobs.get(f"/inbox/{talk.pk}/").content.decode()
+    row = re.compile(r'<li [^>]*data-id="\d+".*?</li>', re.DOTALL)
+    assert row.findall(folded) == row.findall(flat)
+    lines = re.findall(r"<details><summary><b>.*?</details>", folded, re.DOTALL)
+    assert [line.count('class="message activity"') for line in lines] == [4, 3]
+    assert "Changes: 4" in lines[0]
+    assert 'class="activity-fold"><button' in flat  # the script's own template
+    assert "<details><summary><b>Changes" not in flat

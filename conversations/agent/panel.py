@@ -22,7 +22,7 @@ from conversations.models import Author, Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
 from conversations.screen.bubbles import Bubble, ShownRow
-from conversations.screen.message_rows import render_messages
+from conversations.screen.message_rows import render_folded, render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
 
 MAX_CHIPS = 8
@@ -187,8 +187,9 @@ def render_panel(
         is_note=is_note,
         has_other_draft=has_other_draft,
     )
+    folded = "" if request.htmx else render_folded(shown, unread.first, at)
     thread = {
-        "thread": render_messages(shown, unread.first),
+        "thread": folded or render_messages(shown, unread.first),
         "older": older,
         "newer": newer,
         "news": f"{here}messages/",

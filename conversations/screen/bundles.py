@@ -38,6 +38,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "composing-keys",
         "htmx-config",
         "known-zone",
+        "unfolded",
         "local-time",
         "writing-modes",
         "agent-answer",

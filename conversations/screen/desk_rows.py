@@ -52,6 +52,11 @@ class DeskRow:
         return self.entry.pk
 
     @property
+    def is_activity(self) -> bool:
+        """Whether it is no note."""
+        return self.entry.kind != Kind.NOTE
+
+    @property
     def client_id(self) -> uuid.UUID | None:
         """None unless it is the reader's own note."""
         return self.entry.client_id if self.entry.agent_id == self.reader.pk else None
@@ -61,7 +66,7 @@ def render_row(row: DeskRow, day: str) -> SafeString:
     """The HTML of a row; `day` is printed above it, unless it is empty."""
     entry, from_reader = row.entry, row.entry.agent_id == row.reader.pk
     values = {"pk": row.pk, "day": day, "moment": row.moment.isoformat(), "time": f"{row.moment:%H:%M %Z}"}
-    if entry.kind != Kind.NOTE:
+    if row.is_activity:
         return ACTIVITY.render(ActivityKind(), values | {"what": what_happened(entry, row.reader)})
     avatar = Avatar.of(_name(entry.agent), picture_of(entry.agent))
     shown = show_note(entry, row.reader.pk)

@@ -1,17 +1,18 @@
 """The messages of a conversation as HTML, for the customer's and the agents' pages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
 from django.template.loader import render_to_string
-from django.utils.formats import date_format
+from django.utils.formats import date_format, localize
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 
 from conversations.screen.bubbles import Bubble, ChangedRow, MessageFile, RemovalRow, ShownRow
-from conversations.screen.desk_rows import DeskRow, render_row
+from conversations.screen.desk_rows import DeskRow, render_row, what_happened
 from conversations.screen.prepared_templates import PreparedTemplate
 
 MESSAGE = PreparedTemplate(
@@ -33,6 +34,10 @@ MESSAGE = PreparedTemplate(
     ),
 )
 REMOVAL = PreparedTemplate("conversations/_removal.html", "pk", "moment")
+
+
+LEAST_FOLDED = 3
+"""The fewest activities in a row that are folded, as in static/js/activity-folds.js."""
 
 
 class Kind(NamedTuple):
@@ -58,6 +63,45 @@ def render_messages(rows: Iterable[ShownRow], first_unread: int | None = None) -
     """
     html = [_render(row) if row.pk != first_unread else _new_line() + _render(row) for row in rows]
     return mark_safe("".join(html))  # noqa: S308 (each is made by a template)
+
+
+def render_folded(rows: Sequence[ShownRow], first_unread: int | None = None, opened: int | None = None) -> SafeString:
+    """As above, with three and more activities in a row folded into one line, for browsers without scripts.
+
+    Scripts unfold it at first (unfolded.js), and fold by themselves what is on the page and what comes
+    (activity-folds.js): the rules are the same. opened: the id of a row that the page was opened for.
+    """
+    html, run = list[str](), list[ShownRow]()
+    for row in rows:
+        if isinstance(row, DeskRow) and row.is_activity:
+            if row.starts_day:
+                html.append(_fold(run, opened))
+                run = []
+            run.append(row)
+        elif isinstance(row, RemovalRow):  # it is not shown
+            run.append(row)
+        else:
+            html += [_fold(run, opened), render_messages([row], first_unread)]
+            run = []
+    html.append(_fold(run, opened))
+    return mark_safe("".join(html))  # noqa: S308 (each is made by a template)
+
+
+def _fold(run: Sequence[ShownRow], opened: int | None) -> str:
+    """The rows of one line, or as they are if they are too few."""
+    rows, activities = render_messages(run), [row for row in run if isinstance(row, DeskRow)]
+    if len(activities) < LEAST_FOLDED:
+        return rows
+    first, last = activities[0], activities[-1]
+    context = {
+        "rows": rows,
+        "changes": _("Changes: {n}").format(n=localize(len(activities))),
+        "what": what_happened(last.entry, last.reader),
+        "moment": first.moment.isoformat(),
+        "day": _day(first.moment.date(), get_language()) if first.starts_day else "",
+        "is_open": any(row.pk == opened for row in run),
+    }
+    return render_to_string("agent/_fold.html", context)
 
 
 def _new_line() -> str:

@@ -1,5 +1,5 @@
 // <activity-folds> in an agent's <message-list> folds three and more activities in a row into one line. The rows stay in the list,
-// hidden, so that the page is the same whether they came with it or one by one, and without scripts all are shown.
+// hidden, so that the page is the same whether they came with it or one by one. Without scripts the server folds them.
 const LEAST = 3;
 
 class ActivityFolds extends HTMLElement {

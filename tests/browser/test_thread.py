@@ -83,14 +83,30 @@ def test_three_changes_in_a_row_are_one_line(people: People, api: Api) -> None:
     assert found_by_axe(bob.page) == []
 
 
-def test_without_scripts_every_change_is_shown(people: People, api: Api) -> None:
+def test_without_scripts_three_changes_in_a_row_are_one_line_too(people: People, api: Api) -> None:
     name = unique_name()
-    api.start_conversation("Hello?", name=name)
+    uuid = api.start_conversation("Hello?", name=name)
     bob = people.agent("bob", java_script_enabled=False)
     bob.row(name).click()
-    for button in ("Assign to me", "Close", "Reopen"):
+    shown, fold = bob.page.locator(".activity:visible"), bob.page.locator(".activity-fold summary")
+    for button in ("Assign to me", "Close"):
         bob.page.get_by_role("button", name=button, exact=True).click()
-    expect(bob.page.locator(".activity:visible")).to_have_count(3)
+    expect(shown).to_have_count(2)
+    expect(fold).to_have_count(0)
+    bob.page.get_by_role("button", name="Reopen", exact=True).click()
+    expect(shown).to_have_count(0)
+    expect(fold).to_have_text("Changes: 3 You reopened the conversation")
+    fold.click()
+    expect(shown).to_have_count(3)
+    expect(fold.locator(".what")).to_be_hidden()
+    api.post("Thanks", uuid)
+    middle = bob.page.locator(".activity").nth(1).get_attribute("data-id")
+    pk = bob.page.locator("[data-conversation]").get_attribute("data-conversation")
+    bob.goes(f"/inbox/{pk}/?at={middle}")
+    expect(shown).to_have_count(3)
+    bob.goes(f"/inbox/{pk}/")
+    expect(shown).to_have_count(0)
+    expect(bob.bubble("Thanks")).to_have_count(1)
 
 
 def test_a_change_that_is_opened_by_its_address_is_not_folded(people: People, api: Api) -> None:
