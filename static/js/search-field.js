@@ -66,7 +66,9 @@ class SearchField extends HTMLElement {
       this.leave();
     } else if (event.key === "ArrowDown" || (event.key === "Enter" && this.results && !this.timer && this.searched !== undefined)) {
       event.preventDefault();
-      this.list.querySelector(".row")?.focus();
+      const row = this.list.querySelector(".row");
+      row?.focus();
+      if (event.key === "Enter") row?.click();
     }
   }
 
