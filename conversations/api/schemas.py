@@ -319,7 +319,8 @@ class SeenIn(Schema):
     """What was seen."""
 
     last: Id = Field(
-        description="`X-Last-Message` of the answer that has what is on the screen, or the id of its last message."
+        strict=True,
+        description="`X-Last-Message` of the answer that has what is on the screen, or the id of its last message.",
     )
 
 
