@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench import log, search_server, sockets
 from tests.bench.client import Unexpected, ask_all, get
-from tests.bench.databases import LARGE, MAIN, SMALL, Database, fill
+from tests.bench.databases import LARGE, LONG, MAIN, SMALL, Database, fill
 from tests.bench.processes import compare
 from tests.bench.rounds import measure, table
 from tests.bench.scenarios import PLAIN, scenarios
@@ -32,11 +32,11 @@ def servers(database: Database) -> Iterator[dict[str, Server]]:
     """Chatsite and the plain design. With DEBUG they need no collected static files."""
     with ExitStack() as stack:
         ours, plain = (stack.enter_context(Server(database.url, plain=plain, DEBUG="on")) for plain in (False, True))
-        yield {SMALL: ours, MAIN: ours, LARGE: ours, PLAIN: plain}
+        yield {SMALL: ours, MAIN: ours, LARGE: ours, LONG: ours, PLAIN: plain}
 
 
 def test_each_scenario_is_answered_as_expected(database: Database, servers: dict[str, Server]) -> None:
-    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE], database))
+    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE, LONG], database))
     figures = measure(asked, servers, 1, 10)
     assert all(
         figure.cost > 0 and 0 < figure.p50 <= figure.p99 <= figure.worst for each in figures.values() for figure in each
@@ -45,7 +45,7 @@ def test_each_scenario_is_answered_as_expected(database: Database, servers: dict
 
 
 def test_servers_are_compared_with_one(database: Database, servers: dict[str, Server]) -> None:
-    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE], database))[:2]
+    asked = scenarios(dict.fromkeys([SMALL, MAIN, LARGE, LONG], database))[:2]
     assert len(list(compare(asked, [servers[MAIN]] * 2, 1, 5))) == 2
 
 

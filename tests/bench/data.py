@@ -41,7 +41,11 @@ class Talk:
     @property
     def last(self) -> int:
         """The id of its last message."""
-        return self.number + (self.each - 1) * self.total
+        return self.message(self.each - 1)
+
+    def message(self, turn: int) -> int:
+        """The id of its message of this turn."""
+        return self.number + turn * self.total
 
     @property
     def status(self) -> str:

@@ -13,8 +13,8 @@ from tests.bench.data import Talk
 from tests.bench.server import ROOT, run
 from tests.bench.services import Service
 
-SMALL, MAIN, LARGE = "1,000", "10,000", "100,000"
-SIZES = {LARGE: (100_000, 1), MAIN: (10_000, 20), SMALL: (1_000, 50)}
+SMALL, MAIN, LARGE, LONG = "1,000", "10,000", "100,000", "20 long ones"
+SIZES = {LARGE: (100_000, 1), MAIN: (10_000, 20), SMALL: (1_000, 50), LONG: (20, 5_000)}
 """Numbers of conversations, and of messages in each. The inbox reads no messages, so LARGE has only one in each."""
 
 KEPT = ROOT / "build" / "bench"

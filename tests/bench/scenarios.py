@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from tests.bench.client import CONNECTIONS, Answer, get, post, post_json
 from tests.bench.data import Talk
-from tests.bench.databases import LARGE, MAIN, SMALL, Database
+from tests.bench.databases import LARGE, LONG, MAIN, SMALL, Database
 
 NOTHING = b'{"items": [], "count": 0}'
 PLAIN = "plain"
@@ -64,6 +64,7 @@ def scenarios(databases: dict[str, Database]) -> list[Scenario]:
         *openings("panel", 20, panel, session, Goal(7), Goal(4)),
         *openings("panel", 50, databases[SMALL].talks, databases[SMALL].session, Goal(12), Goal(6)),
         *openings("page", 20, page, session, Goal(10), Goal(7)),
+        *long_openings(databases[LONG]),
         *inboxes(databases),
     ]
 
@@ -120,6 +121,21 @@ def openings(what: str, messages: int, talks: list[Talk], session: str, first: G
     return [
         Scenario(f"{name}: first look", new, status(200), 0.06, server, first, plain),
         Scenario(f"{name}: seen before", seen, status(200), 0.06, server, again, plain),
+    ]
+
+
+def long_openings(database: Database) -> list[Scenario]:
+    """Agents open long conversations, which they have read: at the end, and at a message that a search has found."""
+
+    def look_at(talk: Talk) -> bytes:
+        path = f"/inbox/{talk.number}/?at={talk.message(talk.each // 2)}"
+        return get(path, cookie=f"sessionid={database.session}", headers=HTMX)
+
+    name, goal = "opening, panel of 5,000:", Goal(8)
+    at_end, at_middle = map(look("panel", database.session), cycle(database.talks)), map(look_at, cycle(database.talks))
+    return [
+        Scenario(f"{name} at its end", at_end, status(200), 0.06, LONG, goal, repeated=database.total),
+        Scenario(f"{name} at a message in its middle", at_middle, status(200), 0.06, LONG, goal),
     ]
 
 
