@@ -15,6 +15,7 @@ from conversations.actions import assign, close, create_label, label, post_messa
 from conversations.agent.changes import moments
 from conversations.agent.inbox import MAX_ROWS
 from conversations.models import Agent, Conversation, Label, SavedView, Website
+from conversations.models import conversation as conversation_model
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -280,6 +281,10 @@ def test_what_is_chosen_in_the_filters_is_said_in_words(bobs: Page) -> None:
     assert 'title="Priority: urgent"' in page
 
 
+def tab_counts(page: Any) -> dict[str, str]:
+    return dict(re.findall(r'id="tab-(\w+)".*?<span class="n">([\d+]*)</span>', page.content.decode()))
+
+
 def test_tabs_have_counts_up_to_99(bobs: Page, bob: Agent) -> None:
     talk = begin()
     assign(conversation=begin(), to=bob)
@@ -287,10 +292,18 @@ def test_tabs_have_counts_up_to_99(bobs: Page, bob: Agent) -> None:
     Conversation.objects.bulk_create(
         Conversation(website=talk.website, assignee=bob, last_message_id=n) for n in range(99)
     )
-    page = bobs.get("/inbox/list/?whose=mine").content.decode()
-    counts = dict(re.findall(r'id="tab-(\w+)".*?<span class="n">([\d+]*)</span>', page))
     others = {"snoozed": "0", "closed": "0", "mentions": "0"}
-    assert counts == {"open": "99+", "all": "99+", "mine": "99+", "nobody": "1"} | others
+    shown = tab_counts(bobs.get("/inbox/list/?whose=mine"))
+    assert shown == {"open": "99+", "all": "99+", "mine": "99+", "nobody": "1"} | others
+
+
+def test_a_count_that_has_not_read_all_has_a_plus(bobs: Page, bob: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(5):
+        begin()
+    snooze(conversation=begin(), until=timezone.now() + timedelta(days=1), by=bob)
+    monkeypatch.setattr(conversation_model, "MAX_READ", 4)
+    shown = tab_counts(bobs.get("/inbox/list/"))
+    assert (shown["open"], shown["nobody"], shown["snoozed"]) == ("4+", "4+", "1")
 
 
 def test_another_list_is_told_from_the_same_one_again(bobs: Page, talk: Conversation) -> None:

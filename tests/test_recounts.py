@@ -419,7 +419,7 @@ class Desk(RuleBasedStateMachine):
                 view = View(status, label_id=some.pk)
                 expected[view] = [pk for pk in expected[View(status)] if some.pk in self.labels_of(pk)]
         visible = agent.visible_conversations()
-        counts = visible.counts(list(expected), 100)
+        counts = visible.counts(list(expected))
         assert counts == [len(pks) for pks in expected.values()], dict(zip(expected, counts, strict=True))
 
     def is_waiting(self, talk: Conversation) -> bool:

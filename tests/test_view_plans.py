@@ -2,6 +2,8 @@
 
 import json
 from datetime import timedelta
+from itertools import product
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,28 +11,43 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
-from conversations.models import Agent, Conversation, ConversationLabel, Cursor, Label, Mention, View, Website
+from conversations.models import (
+    Agent,
+    Conversation,
+    ConversationLabel,
+    Cursor,
+    Label,
+    Mention,
+    View,
+    Website,
+    conversation,
+    leads,
+)
+from conversations.models.leads import best_leads
+from conversations.models.prepared import AtLeast
 
 pytestmark = pytest.mark.django_db(transaction=True)  # MariaDB commits before ANALYZE
 
 TOTAL = 4000
 
 
-def fill(bob: Agent) -> Label:
-    """Many conversations, of which few are open, and some colleagues."""
+def fill(bob: Agent, mostly: str = "CLOSED") -> Label:
+    """Many conversations, of which few are open or few are closed, and some colleagues."""
+    leads.forget()
+    by_chance = Random(1)
     User.objects.bulk_create(User(username=f"colleague{n}") for n in range(50))
     label, website, now = Label.objects.create(name="Billing"), Website.objects.default(), timezone.now()
     made = Conversation.objects.bulk_create(
         Conversation(
             website=website,
-            status="CLOSED" if n % 20 else "OPEN",
-            assignee=bob if n % 5 == 0 else None,
+            status=mostly if n % 20 else "OPEN" if mostly == "CLOSED" else "CLOSED",
+            assignee=bob if by_chance.random() < 0.2 else None,
             last_message_id=n + 1,
             waiting_since=now + timedelta(seconds=n),
             customer_messages=1,
             snoozed_until=now + timedelta(days=1) if n % 300 == 0 else None,
-            priority=n % 4 or None if n % 7 == 0 else None,
-            label_ids=f"{label.pk}" if n % 4 == 0 else None,
+            priority=by_chance.randrange(1, 5) if by_chance.random() < 0.2 else None,
+            label_ids=f"{label.pk}" if by_chance.random() < 0.25 else None,
         )
         for n in range(TOTAL)
     )
@@ -115,6 +132,7 @@ def test_one_index_serves_each_list(bob: Agent, is_later: bool) -> None:
         last = talk.mentions.get(agent=bob.pk).entry_id if name == "mentions" else talk.last_message_id
         after = Cursor(talk.pk if moment else last, moment) if is_later else None
         with transaction.atomic():
+            best_leads([view])  # which asks the database
             plan = plan_of(lambda view=view, after=after: everything.inbox(bob, view, 51, after))
         # Which index PostgreSQL chooses depends on how many rows there are: see tests/test_plans.py.
         if (connection.vendor != "postgresql" and index not in plan) or any(
@@ -128,7 +146,7 @@ def test_one_index_counts_unread_mentions(bob: Agent) -> None:
     fill(bob)
     view = View("any", mentioned=bob.pk, is_unread=True)
     with transaction.atomic():
-        plan = plan_of(lambda: bob.visible_conversations().counts([view], 100))
+        plan = plan_of(lambda: bob.visible_conversations().counts([view]))
     assert ("unread_mentions (agent_id=? AND unread=?)" if connection.vendor == "sqlite" else "unread_mentions") in plan
 
 
@@ -152,7 +170,79 @@ def test_a_list_without_an_index_is_found_out(bob: Agent) -> None:
 def test_drafts_are_counted_from_the_agents_drafts(bob: Agent, view: View) -> None:
     fill(bob)
     with transaction.atomic():
-        plan = plan_of(lambda: bob.visible_conversations().counts([view._replace(writer=bob.pk)], 100))
+        plan = plan_of(lambda: bob.visible_conversations().counts([view._replace(writer=bob.pk)]))
     index = '"key": "inbox_' if connection.vendor == "mysql" else "inbox_"
     assert "conversations_draft" in plan
     assert index not in plan
+
+
+def every_view(bob: Agent, label: Label) -> list[View]:
+    """Every list with every filter, in every order."""
+    sites, labels, priorities = (None, Website.objects.default().pk), (None, label.pk), (None, 3)
+    narrowed = [
+        View(website_id=site, label_id=label_id, priority=priority)
+        for site, label_id, priority in product(sites, labels, priorities)
+    ]
+    found: list[View] = []
+    for view in narrowed:
+        found += [view._replace(assignee=whose) for whose in (..., bob.pk, None)]
+        found += [view._replace(assignee=whose, order="waiting") for whose in (..., bob.pk, None)]
+        found += [view._replace(assignee=whose, status="snoozed") for whose in (..., bob.pk, None)]
+        found += [view._replace(assignee=whose, status="closed") for whose in (..., bob.pk, None)]
+        found += [view._replace(writer=bob.pk), view._replace(status="any", mentioned=bob.pk, is_unread=True)]
+    return found
+
+
+def work(request: Any) -> int:
+    """How many steps SQLite takes for a request, or how many rows MariaDB reads, 8 steps each."""
+    if connection.vendor == "mysql":
+
+        def rows_read() -> int:
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%%'")
+                return sum(int(value) for _, value in cursor.fetchall())
+
+        before = rows_read()
+        request()
+        return 8 * (rows_read() - before)
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 100
+        return 0
+
+    connection.connection.set_progress_handler(step, 100)
+    try:
+        request()
+    finally:
+        connection.connection.set_progress_handler(None, 0)
+    return steps
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="it reads small tables whole: see tests/test_plans.py")
+@pytest.mark.parametrize("mostly", ["OPEN", "CLOSED"])
+def test_no_list_and_no_count_reads_all_conversations(bob: Agent, monkeypatch: pytest.MonkeyPatch, mostly: str) -> None:
+    label = fill(bob, mostly)
+    for module, name in ((conversation, "MAX_READ"), (leads, "FEW"), (leads, "MANY")):
+        monkeypatch.setattr(module, name, getattr(module, name) // 10)  # as there are only 4,000 conversations
+    views, everything = every_view(bob, label), bob.visible_conversations()
+    best_leads(views)
+    # A list of mentions may read all mentions of its agent.
+    lists = {view: work(lambda view=view: everything.inbox(bob, view, 51)) for view in views if not view.mentioned}
+    counts = {view: work(lambda view=view: everything.counts([view])) for view in views}
+    assert {view: steps for view, steps in lists.items() if steps > 25_000} == {}
+    assert {view: steps for view, steps in counts.items() if steps > 2_000} == {}
+
+
+def test_a_count_that_has_not_read_all_says_so(bob: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = fill(bob, "OPEN")
+    everything, views = bob.visible_conversations(), every_view(bob, label)
+    counts = everything.counts(views)
+    monkeypatch.setattr(conversation, "MAX_READ", TOTAL)
+    recounts = everything.counts(views)
+    assert not any(isinstance(count, AtLeast) for count in recounts)
+    assert recounts == [len(everything.inbox(bob, view, TOTAL)) for view in views]
+    for view, count, recount in zip(views, counts, recounts, strict=True):
+        assert count <= recount if isinstance(count, AtLeast) else count == recount, view
+    assert any(isinstance(count, AtLeast) and count < 99 for count in counts)

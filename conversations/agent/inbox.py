@@ -24,6 +24,7 @@ from conversations.agent.done import notice_of
 from conversations.agent.filters import Filters
 from conversations.agent.search import Found, find
 from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
+from conversations.models.prepared import AtLeast
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -332,7 +333,7 @@ def render_lists(
     filters, websites, agent = listing.filters, listing.websites, request.agent
     groups = [tabs(filters, agent, websites) for tabs in (status_tabs, assignee_tabs, saved_tabs)]
     views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
-    counts = dict(zip(views, agent.visible_conversations().counts(views, MOST + 1), strict=True))
+    counts = dict(zip(views, agent.visible_conversations().counts(views), strict=True))
     groups[1] = [tab for tab in groups[1] if tab.id != "tab-drafts" or tab.is_chosen or counts[tab.view]]
     status, whose, saved = ([_render_tab(tab, counts[tab.view]) for tab in tabs] for tabs in groups)
     context: dict[str, Any] = {
@@ -362,7 +363,7 @@ def _render_tab(tab: Tab, count: int) -> SafeString:
         "url": reverse("agent:inbox") + tab.query,
         "list_url": reverse("agent:list") + tab.query,
         "name": tab.name,
-        "count": f"{MOST}+" if count > MOST else count,
+        "count": f"{min(count, MOST)}+" if count > MOST or isinstance(count, AtLeast) else count,
     }
     return TAB.render(TabKind(tab.is_chosen, tab.is_unread and count > 0), values)
 

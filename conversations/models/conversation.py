@@ -12,7 +12,7 @@ from zlib import crc32
 
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
-from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce, Concat, Greatest, Lower, Trim
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
@@ -24,7 +24,8 @@ from redis import RedisError
 
 from conversations import message_log
 from conversations.models.formatted import plain
-from conversations.models.prepared import current_connection, prepared, prepared_counts, update
+from conversations.models.leads import best_leads
+from conversations.models.prepared import bounded_counts, current_connection, prepared, update
 from conversations.models.remembered import CONTENT, SECRET, memory
 from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
 
@@ -38,6 +39,9 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
+
+MAX_READ = 200
+"""How many rows are read to count a view."""
 
 QUOTE = re.compile(r"(?:>[^\n]*\n+)+(?=\S)")
 """A quote at the beginning of a formatted message that goes on after it. The inbox shows what goes on."""
@@ -338,9 +342,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def inbox(self, agent: "Agent", view: View, most: int, after: Cursor | None = None) -> list[InboxEntry]:
         """The first `most` conversations of a view, for an agent's list; those after a row, if it is given."""
+        [lead] = best_leads([view])
+        # PostgreSQL has statistics of all columns.
+        served = view.leads if connection.vendor == "postgresql" else [lead]
 
         def build() -> "models.QuerySet[Conversation, tuple[Any, ...]]":
-            found = self.filter(view.condition() & (view.after() if after else Q())).order_by(*view.ordering)
+            condition = view.found_by(served) & view.fitting(served) & (view.after(served) if after else Q())
+            found = self.filter(condition).order_by(*view.ordering(served))
             mention_id = F("mentions__entry_id") if view.mentioned else Value(0)
             annotated = found.with_unread(AGENT).with_assignee().with_mention(AGENT).annotate(mention_id=mention_id)
             return annotated.values_list(*InboxEntry._fields)[:most]
@@ -349,7 +357,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         if after and after.moment:
             prepare, database = Conversation._meta.get_field("waiting_since").get_db_prep_value, current_connection()
             values[prepare(MOMENT, database)] = prepare(after.moment, database)
-        key = ("inbox", most, view.shape, after is not None)
+        key = ("inbox", most, view.shape, *served, after is not None)
         rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
         entries = [InboxEntry._make(row) for row in rows]
         is_old = settings.MESSAGE_LOG and memory.away_since is not None
@@ -376,14 +384,24 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Which of these conversations are among them, in the order of their ids."""
         return sorted(self.filter(pk__in=pks).values_list("pk", flat=True))
 
-    def counts(self, views: Sequence[View], most: int) -> list[int]:
-        """How many conversations each view has, at most `most`, by one query."""
+    def counts(self, views: Sequence[View]) -> list[int]:
+        """How many conversations each view has, by one query.
+
+        For each, one index finds rows, and at most MAX_READ are read. If there are more, the count is an AtLeast.
+        """
+        leads = dict(zip(views, best_leads(views), strict=True))
 
         def build(view: View) -> "models.QuerySet[Conversation, tuple[int]]":
-            return self.filter(view.condition()).order_by().values_list("pk")[:most]
+            lead = leads[view]
+            fits = view.fitting([lead])
+            if self.query.where:  # here, because it may drop nearly all rows that the index finds
+                fits &= Q(Exists(self.filter(pk=OuterRef("pk"))))
+            each = Case(When(fits, then=1), default=0) if fits else Value(1)
+            scanned = Conversation.objects.filter(view.found_by([lead])).order_by(*view.scanning(lead))
+            return scanned.annotate(fits=each).values_list("fits")[: MAX_READ + 1]
 
-        asked = [(("count", most, view.shape), partial(build, view), view.values) for view in views]
-        return prepared_counts(self, asked, kind=CONTENT)
+        asked = [(("count", MAX_READ, view.shape, leads[view]), partial(build, view), view.values) for view in views]
+        return bounded_counts(self, asked, MAX_READ, kind=CONTENT)
 
     def with_assignee(self) -> "ConversationQuerySet":
         """Annotate the assignee's names."""

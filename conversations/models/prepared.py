@@ -59,10 +59,37 @@ def prepared_counts(queryset: QuerySet[Any], asked: Sequence[Asked], kind: Kind 
         query = _compile(queryset, key, build)
         parts.append(f"(SELECT COUNT(*) FROM ({query.sql}) AS counted)")
         parameters += query.filled(values)
-    if queryset.query.where:
-        kind = kind and ACCESS
     [counts] = _fetch(f"SELECT {', '.join(parts)}", parameters, False, kind)
     return list(counts)
+
+
+BASE = 10_000
+"""`bounded_counts` gets two numbers as one: a subquery has one column, and two would read all rows twice."""
+
+
+class AtLeast(int):
+    """A count that may be higher: not all rows were read."""
+
+
+def bounded_counts(queryset: QuerySet[Any], asked: Sequence[Asked], read: int, kind: Kind | None = None) -> list[int]:
+    """How many of the first `read` rows of each query have a 1 in their only column, `fits`, by one query.
+
+    Each query has a LIMIT of one more than `read`. If it has more rows, its count is an AtLeast.
+    The other arguments are as in `prepared`.
+    """
+    if not asked:
+        return []
+    parts: list[str] = []
+    parameters: list[Any] = []
+    for key, build, values in asked:
+        query = _compile(queryset, key, build)
+        parts.append(f"(SELECT {BASE} * COUNT(*) + COALESCE(SUM(fits), 0) FROM ({query.sql}) AS scanned)")
+        parameters += query.filled(values)
+    if queryset.query.where:
+        kind = kind and ACCESS
+    [row] = _fetch(f"SELECT {', '.join(parts)}", parameters, False, kind)
+    found = [divmod(int(number), BASE) for number in row]
+    return [AtLeast(fitting) if rows > read else fitting for rows, fitting in found]
 
 
 def _compile(queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Any]]) -> "PreparedQuery[Any]":

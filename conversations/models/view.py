@@ -1,14 +1,18 @@
 """Views: which conversations a list shows, and in which order. Agents save some of them under a name."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import reduce
+from operator import and_
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models.prepared import prepared
@@ -30,12 +34,24 @@ MOMENT = datetime.fromisoformat("1970-01-01T00:00:00.000001+00:00")
 """Placeholders of prepared queries: see `prepared`."""
 
 
+Lead = Literal[
+    "snoozed", "label", "assignee", "priority", "website", "waiting", "unassigned", "status", "writer", "mentioned"
+]
+"""A condition of a view for which there is an index."""
+
+
 class UtcNow(Now):
     """The database's current time, as the columns have it. A parameter would make each query another one."""
 
     def as_mysql(self, compiler: "SQLCompiler", connection: Any, **more: Any) -> tuple[str, Any]:
         """The time in UTC: Django stores UTC, while CURRENT_TIMESTAMP is in the time zone of the server."""
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **more)
+
+
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+WAITING = Coalesce(F("waiting_since"), F("created_at"))
+"""`waiting_since`, where it is not NULL. SQLite would take the index of the column, and read all who wait."""
 
 
 class Cursor(NamedTuple):
@@ -84,74 +100,113 @@ class View(NamedTuple):
         return values | {WRITER: self.writer, MENTIONED: self.mentioned}
 
     @property
-    def ordering(self) -> tuple[str, ...]:
+    def leads(self) -> "list[Lead]":
+        """By which of its conditions an index may find its conversations. The first one mostly leaves the fewest."""
+        if self.writer or self.mentioned:
+            return ["writer" if self.writer else "mentioned"]
+        if self.status == "snoozed":
+            return ["snoozed"]  # few are
+        chosen: dict[Lead, bool] = {
+            "label": bool(self.label_id),
+            "assignee": self.assignee not in {None, ...},
+            "priority": bool(self.priority),
+            "website": bool(self.website_id),
+            "waiting": self.order == "waiting",
+            "unassigned": self.assignee is None,
+        }
+        return [lead for lead, is_chosen in chosen.items() if is_chosen] or ["status"]
+
+    def only(self, lead: "Lead") -> "View":
+        """The view of all that the index of `lead` finds."""
+        field = {"label": "label_id", "website": "website_id", "unassigned": "assignee"}.get(lead, lead)
+        if field in {"assignee", "label_id", "priority", "website_id"}:
+            return View(self.status, **{field: getattr(self, field)})
+        return View(self.status, order="waiting" if lead == "waiting" else "newest")
+
+    def ordering(self, served: "Sequence[Lead]") -> "tuple[str | Combinable, ...]":
         """The order of its rows. Snoozed ones are in the order in which they come back."""
         if self.mentioned:
             return ("-mentions__entry_id",)
         if self.status == "snoozed":
             return "snoozed_until", "pk"
         if self.order == "waiting":
-            return "waiting_since", "pk"
-        return ("-labelled__last_message_id" if self.label_id else "-last_message_id",)
+            return "waiting_since" if "waiting" in served else WAITING, "pk"
+        return ("-labelled__last_message_id" if "label" in served else "-last_message_id",)
 
-    def condition(self) -> Q:
-        """Its filter, with placeholders. One index serves it: the conditions on what this index lacks drop few rows."""
-        condition = self._status_condition()
-        if self.order == "waiting" and self.status != "snoozed":
-            # A server of an earlier version does not reset `waiting_since`.
-            condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
-        if self.writer:
-            condition &= Q(pk__in=_with_draft())  # no join: an agent may have an answer and a note there
-        if self.mentioned:
-            condition &= Q(mentions__agent_id=MENTIONED)
-        if self.is_unread:
-            condition &= Q(mentions__unread__in=[True])  # for `unread` alone, SQLite does not use the index
-        return condition & self._narrowing()
+    def scanning(self, lead: "Lead") -> tuple[str, ...]:
+        """An order in which the index of `lead` has what it finds, to count it."""
+        if lead == "label":
+            return ("-labelled__last_message_id",)
+        orders: dict[Lead, tuple[str, ...]] = {
+            "snoozed": ("snoozed_until", "pk"),
+            "waiting": ("-waiting_since", "-pk"),  # MariaDB would begin with those who do not wait
+            "mentioned": () if self.is_unread else ("-mentions__entry_id",),
+            "writer": (),
+        }
+        return orders.get(lead, ("-last_message_id",))
 
-    def _status_condition(self) -> Q:
-        """The status and the label, which one index has together."""
-        condition = Q(labelled__label_id=LABEL) if self.label_id else Q()
-        if self.status == "any":
-            return condition
-        stored, other = ("CLOSED", "OPEN") if self.status == "closed" else ("OPEN", "CLOSED")
-        if self.label_id:
-            condition &= Q(labelled__status=stored)
-        if self.status == "snoozed":
-            condition &= Q(snoozed_until__gt=UtcNow())
-        if self.status == "snoozed" or self.writer:
-            condition &= ~Q(status=other)  # no index serves this: see _by
-        elif not self.label_id or self.order == "waiting":
-            condition &= Q(status=stored)
-        if self.status == "open":
-            condition &= Q(snoozed_until=None) | Q(snoozed_until__lte=UtcNow())
-        return condition
+    def found_by(self, served: "Sequence[Lead]") -> Q:
+        """Those of its conditions that indexes serve, with placeholders."""
+        stored, of_label = Q(), Q(labelled__label_id=LABEL)
+        if self.status != "any":
+            stored = Q(status="CLOSED" if self.status == "closed" else "OPEN")
+            of_label &= Q(labelled__status="CLOSED" if self.status == "closed" else "OPEN")
+        conditions: dict[Lead, Q] = {
+            "writer": Q(pk__in=_with_draft()),  # no join: an agent may have an answer and a note there
+            # For `unread` alone, SQLite does not use the index.
+            "mentioned": Q(mentions__agent_id=MENTIONED) & (Q(mentions__unread__in=[True]) if self.is_unread else Q()),
+            "snoozed": Q(snoozed_until__gt=UtcNow()),
+            "label": of_label,
+            "assignee": stored & Q(assignee_id=ASSIGNEE),
+            "priority": stored & Q(priority=PRIORITY),
+            "website": stored & Q(website_id=WEBSITE),
+            "waiting": stored & Q(waiting_since__gt=EPOCH),  # not NULL: for that, MariaDB reads all who do not wait
+            "unassigned": stored & Q(assignee_id=None),
+            "status": stored,
+        }
+        return reduce(and_, (conditions[lead] for lead in served))
 
-    def _narrowing(self) -> Q:
-        """The assignee, the website and the priority."""
-        condition = Q()
-        if self.assignee is not ...:
-            condition &= self._by("assignee_id", None if self.assignee is None else ASSIGNEE)
-        if self.website_id:
-            condition &= self._by("website_id", WEBSITE)
-        if self.priority:
-            condition &= self._by("priority", PRIORITY)
-        return condition
-
-    def _by(self, column: str, value: int | None) -> Q:
-        """A column's value; for snoozed ones, drafts and mentions, which are few, as no index of the column has it.
+    def fitting(self, served: "Sequence[Lead]") -> Q:
+        """Its other conditions, written so that no index serves them.
 
         SQLite would take that index, as it has no statistics, and read all open conversations of an agent.
         """
-        if self.status == "snoozed" or self.writer or self.mentioned:
-            return Q(Exact(Coalesce(F(column), 0), value or 0))
-        return Q(**{column: value})
+        condition = Q()
+        if self.status != "any" and served[0] in {"writer", "label", "snoozed"}:
+            condition &= ~Q(status="OPEN" if self.status == "closed" else "CLOSED")
+        if self.status == "snoozed" and self.writer:
+            condition &= Q(snoozed_until__gt=UtcNow())
+        if self.status == "open":
+            condition &= Q(snoozed_until=None) | Q(snoozed_until__lte=UtcNow())
+        if self.order == "waiting" and self.status != "snoozed":
+            # A server of an earlier version does not reset `waiting_since`.
+            condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
+        if self.label_id and "label" not in served:
+            condition &= _has_label()
+        if self.assignee is not ... and not {"assignee", "unassigned"} & set(served):
+            condition &= Q(Exact(Coalesce(F("assignee_id"), 0), 0 if self.assignee is None else ASSIGNEE))
+        if self.website_id and "website" not in served:
+            condition &= Q(Exact(Coalesce(F("website_id"), 0), WEBSITE))
+        if self.priority and "priority" not in served:
+            condition &= Q(Exact(Coalesce(F("priority"), 0), PRIORITY))
+        return condition
 
-    def after(self) -> Q:
+    def after(self, served: "Sequence[Lead]") -> Q:
         """The filter for the rows after a cursor, with placeholders."""
-        first, *others = self.ordering
+        first, *others = self.ordering(served)
+        if isinstance(first, Combinable):
+            return Q(GreaterThanOrEqual(first, MOMENT)) & (Q(GreaterThan(first, MOMENT)) | Q(pk__gt=LAST))
         if not others:
             return Q(**{f"{first.removeprefix('-')}__lt": LAST})
         return Q(**{f"{first}__gte": MOMENT}) & (Q(**{f"{first}__gt": MOMENT}) | Q(pk__gt=LAST))
+
+
+def _has_label() -> Q:
+    """Whether a conversation has LABEL. For EXISTS, PostgreSQL might read all conversations with the label."""
+    from conversations.models.label import ConversationLabel
+
+    found = ConversationLabel.objects.filter(conversation=OuterRef("pk"), label_id=LABEL).values("label_id")[:1]
+    return Q(Exact(Subquery(found, output_field=models.BigIntegerField()), LABEL))
 
 
 def _with_draft() -> "models.QuerySet[Any, Any]":
