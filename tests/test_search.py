@@ -502,8 +502,7 @@ def test_texts_of_one_very_long_word_fill_no_memory(talk: Conversation) -> None:
     tracemalloc.start()
     before, _peak = tracemalloc.get_traced_memory()
     for number in range(20):
-        for letter in "ﷺé日":
-            assert phrase(f"{number}{20_000 * letter}", is_prefix=True)
+        assert phrase(f"{number}{20_000 * 'ﷺ'}", is_prefix=True)
     after, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert after - before < 2_000_000
