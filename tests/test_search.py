@@ -3,6 +3,8 @@
 import re
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -508,3 +510,21 @@ def test_texts_of_one_very_long_word_fill_no_memory(talk: Conversation) -> None:
     assert after - before < 2_000_000
     post_message(content="é" + 20_000 * "́" + "tude", conversation=talk)
     assert len(look_for("é").found) == 1
+
+
+@pytest.mark.parametrize("first", [1, 40])
+def test_a_search_in_long_texts_ends_in_time_and_goes_on_when_asked(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    for number in range(12):
+        post_message(content=f"maker {number} お客様", conversation=talk)
+    monkeypatch.setattr(searching, "CANDIDATES", (first, 40))
+    monkeypatch.setattr(searching, "AT_LEAST", 0)
+    clock = count()
+    monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: next(clock) * searching.SECONDS / 6))
+    found, after, searches = list[str](), None, 0
+    while after is not None or not searches:
+        answer = look_for("maker", after=after)
+        found, after, searches = found + contents(answer), answer.after, searches + 1
+    assert found == [f"maker {number} お客様" for number in reversed(range(12))]
+    assert 2 < searches < 12

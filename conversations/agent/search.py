@@ -24,7 +24,7 @@ from conversations.models import Author, DeskEntry, Message, Website
 from conversations.models.conversation import AWAY, Conversation
 from conversations.models.formatted import plain
 from conversations.models.search import Answer, search, texts_of
-from conversations.models.search_words import Phrase, words
+from conversations.models.search_words import Phrase, all_words
 from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -224,7 +224,7 @@ def mark(text: str, phrases: Sequence[Phrase]) -> SafeString:
 
 def _places(text: str, phrases: Sequence[Phrase]) -> list[tuple[int, int]]:
     """From where to where the phrases stand in a text, in order. Those that overlap are one."""
-    there = list(words(text))
+    there = all_words(text)
     merged: list[tuple[int, int]] = []
     for start, end in sorted(place for phrase in phrases for place in phrase.places(there)):
         if merged and start <= merged[-1][1]:

@@ -6,7 +6,7 @@ the text itself: it only narrows what is read.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +45,9 @@ SAMPLE = 100
 
 COMMON = 10
 """A word is common if one of so many messages has it."""
+
+AT_LEAST = 20_000
+"""Characters of texts that one step reads, however late it is: of texts of usual length, all."""
 
 MOST_NAMES = 5
 """Customers that are found by their names."""
@@ -117,7 +120,7 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
         try:
             with _time_limit() as limits:
                 pks = _written_by(agents, place, size) if agents else _candidates(rare or terms, place, size, limits)
-                answer.found += _check(desk, question, pks)
+                answer.found += _check(desk, question, pks, place)
         except AWAY:
             if time.monotonic() < began + STATEMENT_SECONDS:
                 raise
@@ -239,6 +242,19 @@ class Place:
     def is_late(self) -> bool:
         """Whether the search has to end here for now."""
         return time.monotonic() > self.deadline
+
+    def in_time(self, sizes: Mapping[int, int]) -> Iterator[int]:
+        """Those of these rows, the newest first, whose texts are reached in time: AT_LEAST characters in any case.
+
+        sizes: how many characters there are to read of each. The next time it goes on with what was not reached.
+        """
+        read = 0
+        for pk, size in sizes.items():
+            if size and read > AT_LEAST and self.is_late:
+                self.highest = max(self.highest, pk)
+                return
+            read += size
+            yield pk
 
 
 def _candidates(terms: Sequence[str], place: Place, most: int, limits: Limits) -> list[int]:
@@ -377,11 +393,16 @@ ASK: dict[str, Callable[[Sequence[str], Sequence[str]], tuple[str, str]]] = {
 }
 
 
-def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -> list[Found]:
-    """Those of the messages and notes with these ids that answer the question, the newest first."""
+def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int], place: Place) -> list[Found]:
+    """Those of the messages and notes with these ids that answer the question, the newest first.
+
+    Reading long texts may take longer than the search may. Then the rest of them is left for the next time.
+    """
+    texts: dict[int, str] = {}
     if len(pks) > CANDIDATES[0]:  # making objects of all of them would take longer
         texts = dict(Message.objects.filter(pk__in=pks, files=0).values_list("pk", "content"))
-        pks = [pk for pk in pks if pk not in texts or has_all(question.phrases, [texts[pk]])]
+        reached = place.in_time({pk: len(texts.get(pk, "")) for pk in pks})
+        pks = [pk for pk in reached if pk not in texts or has_all(question.phrases, [texts[pk]])]
     if not pks:
         return []
     entries: list[Message | DeskEntry] = []
@@ -400,7 +421,10 @@ def _check(desk: ConversationQuerySet, question: Question, pks: Sequence[int]) -
             notes = _by(notes, question.agents)
         entries += _in_time(notes, question)
     entries.sort(key=lambda entry: -entry.pk)
-    entries = [entry for entry in entries if has_all(question.phrases, texts_of(entry))]
+    by_pk = {entry.pk: entry for entry in entries}
+    sizes = {pk: 0 if pk in texts else sum(map(len, texts_of(entry))) for pk, entry in by_pk.items()}
+    reached = place.in_time(sizes)
+    entries = [by_pk[pk] for pk in reached if pk in texts or has_all(question.phrases, texts_of(by_pk[pk]))]
     # Not by a join, for which databases may begin with all conversations.
     numbers = {entry.conversation_id for entry in entries}
     known = {each.pk: each for each in _narrowed(desk, question).filter(pk__in=numbers)} if numbers else {}

@@ -79,6 +79,12 @@ def words(text: str) -> Iterator[Word]:
             yield letters[-1]
 
 
+@lru_cache(maxsize=2)
+def all_words(text: str) -> list[Word]:
+    """The words of a text. Of a long one that takes tens of milliseconds, and several phrases are looked for in it."""
+    return list(words(text))
+
+
 @lru_cache(maxsize=20_000)
 def _folded(word: str) -> str:
     return fold(word)[:LONGEST]
@@ -108,7 +114,7 @@ class Phrase(NamedTuple):
         """Whether it stands in this text."""
         if text.isascii() and (pattern := _ascii_pattern(self)):  # in a tenth of the time
             return pattern.search(text.lower()) is not None
-        return next(self.places(list(words(text))), None) is not None
+        return next(self.places(all_words(text)), None) is not None
 
     def matches(self, found: Sequence[Word], at: int) -> bool:
         """Whether it stands at this place of a text."""
