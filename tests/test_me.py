@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
@@ -112,6 +113,18 @@ def test_the_picture_goes_with_its_agent(bob: Agent, bobs: Page, django_capture_
     assert not stored(name)
     assert not AgentProfile.objects.exists()
     assert not SignIn.objects.exists()
+
+
+def test_of_two_pictures_at_once_the_file_of_one_is_kept(bobs: Page, bob: Agent) -> None:
+    uploads(bobs, picture())
+    one, other = AgentProfile.objects.get(agent=bob), AgentProfile.objects.get(agent=bob)
+    names = [str(one.picture.name)]
+    for profile in (one, other):
+        profile.replace_picture(ContentFile(b"a picture"))
+        names.append(str(profile.picture.name))
+    storage = one.picture.storage
+    assert [storage.exists(name) for name in names] == [False, False, True]
+    assert AgentProfile.objects.get(agent=bob).picture.name == names[-1]
 
 
 def test_the_cleaning_keeps_pictures(bobs: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,18 +98,19 @@ class AgentProfile(models.Model):
 
     def replace_picture(self, content: Any) -> None:
         """Store a picture, an open file, or none for None; the one before is deleted. Raises OSError."""
-        before, name = self.picture.name, ""
-        storage = self.picture.storage
-        if content is not None:
-            name = random_name(self, "")
-            try:
+        name, storage = random_name(self, "") if content is not None else "", self.picture.storage
+        try:
+            if name:
                 storage.save(name, content)
-                AgentProfile.objects.filter(pk=self.pk).update(picture=name)
-            except BaseException:
+            with transaction.atomic():
+                stored = AgentProfile.objects.filter(pk=self.pk)
+                # Not the one that this object has: another request may have replaced it since.
+                before = stored.select_for_update().values_list("picture", flat=True).first()
+                stored.update(picture=name)
+        except BaseException:
+            if name:
                 delete_stored(storage, name)
-                raise
-        else:
-            AgentProfile.objects.filter(pk=self.pk).update(picture="")
+            raise
         self.picture = name
         if before:
             delete_stored(storage, before)
