@@ -57,6 +57,11 @@ class Talk:
         """The first agent has taken every third conversation."""
         return 1 if self.number % 3 == 0 else None
 
+    @property
+    def has_label(self) -> bool:
+        """Whether it has the label. Those whose polls are measured have none, as it changes their polls."""
+        return self.number % 28 == 1
+
     def by_agent(self, turn: int) -> bool:
         """Whether an agent writes the message of this turn: every third message is an answer."""
         return (self.number + turn) % 3 == 0
@@ -76,7 +81,7 @@ def fill(total: int, each: int) -> str:
     from django.db import connection, transaction
     from django.utils import timezone
 
-    from conversations.models import Agent, Author, Conversation, Message, Reading, Website
+    from conversations.models import Agent, Author, Conversation, ConversationLabel, Label, Message, Reading, Website
 
     began = timezone.now() - timedelta(days=30)
     rate = timedelta(days=30) / (total * each)
@@ -84,7 +89,7 @@ def fill(total: int, each: int) -> str:
     def moment(message: int) -> datetime:
         return began + message * rate
 
-    website = Website.objects.default()
+    website, label = Website.objects.default(), Label(pk=1, name="Billing")
 
     def conversation(talk: Talk) -> Conversation:
         last = talk.each - 1
@@ -104,6 +109,9 @@ def fill(total: int, each: int) -> str:
             last_author=Author.AGENT if talk.by_agent(last) else Author.CUSTOMER,
             customer_messages=talk.from_customer(talk.each),
             answered_messages=talk.from_customer(answered),
+            waiting_since=None if talk.by_agent(last) else moment(talk.last),
+            label_ids="1" if talk.has_label else None,
+            priority=Conversation.Priority.URGENT if talk.number % 44 == 1 else None,
         )
 
     def message(pk: int) -> Message:
@@ -126,10 +134,18 @@ def fill(total: int, each: int) -> str:
         return Reading(conversation_id=talk.number, agent_id=1, last_message_id=read, customer_messages=seen)
 
     with transaction.atomic():
+        label.save()
         agents = [Agent.objects.promote(User.objects.create_user(name, first_name=name)) for name in ("Bob", "Carol")]
         for numbers in pieces(total):
             talks = [Talk(number, total, each) for number in numbers]
             Conversation.objects.bulk_create(conversation(talk) for talk in talks)
+            ConversationLabel.objects.bulk_create(
+                ConversationLabel(
+                    conversation_id=talk.number, label=label, status=talk.status, last_message_id=talk.last
+                )
+                for talk in talks
+                if talk.has_label
+            )
             Reading.objects.bulk_create(reading(talk) for talk in talks if talk.number % 2)
         for numbers in pieces(total * each):
             Message.objects.bulk_create(message(number) for number in numbers)
@@ -139,7 +155,7 @@ def fill(total: int, each: int) -> str:
         session[HASH_SESSION_KEY] = agents[0].get_session_auth_hash()
         session.create()
         with connection.cursor() as cursor:
-            for sql in connection.ops.sequence_reset_sql(no_style(), [Conversation, Message]):
+            for sql in connection.ops.sequence_reset_sql(no_style(), [Conversation, Message, Label]):
                 cursor.execute(sql)
     if connection.vendor == "postgresql":  # now, and not while something is measured
         with connection.cursor() as cursor:

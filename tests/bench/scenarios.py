@@ -26,6 +26,10 @@ LOOP = 15.3
 """Milliseconds of the fixed loop on the machine for which the goals were set."""
 
 
+LISTS = {"one label": "label=1", "label and priority": "label=1&priority=4", "waiting": "whose=mine&order=waiting"}
+"""Lists with filters, by their names."""
+
+
 @dataclass(frozen=True)
 class Goal:
     """What a scenario may cost on a machine where the fixed loop takes LOOP."""
@@ -153,6 +157,13 @@ def inboxes(databases: dict[str, Database]) -> list[Scenario]:
                 f"inbox of 50 among {name}", requests(name, "/inbox/list/"), status(200), 0.2, name, Goal(3, 4), plain
             )
             for name in (SMALL, MAIN, LARGE)
+        ],
+        *[
+            Scenario(
+                f"inbox, {what}, among {name}", requests(name, f"/inbox/list/?{query}"), status(200), 0.1, name, Goal(3)
+            )
+            for what, query in LISTS.items()
+            for name in (SMALL, LARGE)
         ],
     ]
 
