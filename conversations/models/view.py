@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import Exact, GreaterThan, GreaterThanOrEqual
@@ -180,7 +180,10 @@ class View(NamedTuple):
             condition &= Q(snoozed_until=None) | Q(snoozed_until__lte=UtcNow())
         if self.order == "waiting" and self.status != "snoozed":
             # A server of an earlier version does not reset `waiting_since`.
-            condition &= Q(waiting_since__isnull=False, customer_messages__gt=F("answered_messages"))
+            condition &= Q(customer_messages__gt=F("answered_messages"))
+            if "waiting" not in served:  # for IS NOT NULL, SQLite would take the index
+                since = Coalesce(F("waiting_since"), Value(EPOCH, models.DateTimeField()))
+                condition &= Q(GreaterThan(since, EPOCH))
         if self.label_id and "label" not in served:
             condition &= _has_label()
         if self.assignee is not ... and not {"assignee", "unassigned"} & set(served):
