@@ -26,9 +26,9 @@ from conversations.redis_client import is_full
 BATCH = 500
 """Entries that are copied in one transaction."""
 
-FEW, GATHER = 50, 0.025
-"""After a batch of fewer entries, the next one begins at least so many seconds after it. A transaction costs more than
-the messages in it, so under load this leaves more of the machine to those who write."""
+GATHER = ((10, 0.025), (200, 0.1))
+"""After a batch of fewer entries than the first number, the next one begins at least so many seconds after it. A
+transaction costs more than the messages in it, so under load this leaves more of the machine to those who write."""
 
 BLOCK = 1.0
 """Seconds to wait for entries, and so at most until a stop is noticed."""
@@ -109,8 +109,9 @@ class Replicator:
         rows = (self.has_failed and self.read("0")) or self.read(">")
         began = time.monotonic()
         copied = self.copy(rows) if rows else 0
-        if 0 < copied < FEW:
-            time.sleep(max(0.0, began + GATHER - time.monotonic()))
+        seconds = next((each for few, each in GATHER if copied < few), 0.0) if copied else 0.0
+        if seconds:
+            time.sleep(max(0.0, began + seconds - time.monotonic()))
         return copied
 
     def read(self, since: str) -> list[Any]:
