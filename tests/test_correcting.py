@@ -47,6 +47,16 @@ def test_bob_corrects_the_customers_name_and_address(
     assert "Alice Smith" in carols.get("/inbox/list/?q=smith").content.decode(), "the search finds it"
 
 
+def test_the_header_says_how_the_messages_name_the_customer(talk: Conversation, bob: Agent, bobs: Page) -> None:
+    path = f"/inbox/{talk.pk}/"
+    for name in ("Zoë <b>", "100 % Alice", "", talk.customer_name):
+        actions.correct(conversation=talk, name=name, email="", by=bob)
+        says(talk)
+        header = bobs.get(f"{path}state/", headers=HTMX).content.decode()
+        called = header.partition("<customer-name hidden>")[2].partition("</customer-name>")[0]
+        assert f'<p class="by">{called}</p>' in bobs.get(path).content.decode()
+
+
 def test_only_what_has_changed_is_an_activity(talk: Conversation, bob: Agent) -> None:
     for name, email in (("Alice", ""), ("Alison", ""), ("Alison", "a@b.example"), ("Alison", "a@b.example")):
         actions.correct(conversation=talk, name=name, email=email, by=bob)

@@ -21,6 +21,7 @@ from conversations.agent.inbox import assignee_name
 from conversations.models import Author, Conversation
 from conversations.presence import visitor
 from conversations.presence.visitor import Visitor
+from conversations.screen.avatars import Avatar
 from conversations.screen.bubbles import Bubble, ShownRow
 from conversations.screen.message_rows import render_folded, render_messages
 from conversations.screen.prepared_templates import PreparedTemplate
@@ -34,6 +35,8 @@ HEADER_VALUES = (
     "list_url",
     "csrf_token",
     "name",  # the customer's
+    "hue",  # of their avatar
+    "initials",
     "state",  # its version: see customer_details.state_version
     "assignee",  # their name
     "assignee_id",
@@ -226,13 +229,16 @@ def render_panel(
 
 def _header_values(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> dict[str, Any]:
     query, pk = Filters.from_request(request).query, conversation.pk
+    avatar = Avatar.of(str(conversation))
     until = timezone.localtime(conversation.snoozed_until) if conversation.is_snoozed else None
     return {
         "here": reverse("agent:conversation", args=[conversation.pk]),
         "query": query,
         "list_url": reverse("agent:inbox") + query,
         "csrf_token": get_token(request),
-        "name": str(conversation),
+        "name": avatar.name,
+        "hue": avatar.hue,
+        "initials": avatar.initials,
         "state": customer_details.state_version(conversation, seen),
         "assignee": assignee_name(conversation, request.agent),
         "assignee_id": conversation.assignee_id,

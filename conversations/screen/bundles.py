@@ -47,6 +47,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "seen-line",
         "typing-line",
         "who-is-here",
+        "customer-name",
         "details-form",
         "time-ago",
         "read-mark",

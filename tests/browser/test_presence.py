@@ -202,3 +202,37 @@ def test_what_is_typed_beside_a_conversation_survives_what_others_change(people:
             "corrected the customer's name and e-mail"
         )
     expect(form.locator("summary")).to_be_focused()
+
+
+def test_a_corrected_name_stands_everywhere_without_a_reload(people: People, api: Api) -> None:
+    name = unique_name()
+    talk = api.start_conversation("Hello?", name=name)
+    bob, carol, polling = people.agent("bob"), people.agent("carol"), people.agent("carol")
+    polling.page.context.add_init_script("window.WebSocket = class { constructor() { throw new Error('not here'); } }")
+    polling.reloads()
+    bob.opens(name)
+    bob.answers("Hi!")
+    api.post("Who are you?", talk)
+    for agent in (carol, polling):
+        agent.opens(name)
+    for agent in (bob, carol, polling):
+        expect(agent.page.locator(".theirs .name")).to_have_text([name, name])
+    form, corrected = bob.page.locator("details-form"), f"Zoë {name[::-1]}"
+    form.locator("summary").click()
+    form.get_by_label("Name").fill(corrected)
+    form.get_by_role("button", name="Save").click()
+    for agent in (bob, carol, polling):
+        main = agent.page.locator("main")
+        expect(main.locator("#messages .activity").last).to_contain_text("corrected the customer's name")
+        expect(main.locator(".theirs .name")).to_have_text([corrected] * 2)
+        expect(main.locator("typing-line")).to_have_attribute("data-name", corrected)
+        expect(main.locator("#about h2")).to_have_text(corrected)
+        expect(main.locator("#list [aria-current]")).to_contain_text(corrected)
+        names = main.locator(".theirs .by").evaluate_all("all => all.map((each) => each.innerHTML)")
+        shown = main.aria_snapshot()
+        assert name not in shown
+        assert f'region "Conversation with {corrected}"' in shown
+        agent.reloads()
+        expect(main.locator(".theirs .name")).to_have_text([corrected] * 2)
+        assert main.locator(".theirs .by").evaluate_all("all => all.map((each) => each.innerHTML)") == names
+        assert main.aria_snapshot().count(corrected) == shown.count(corrected)
