@@ -262,6 +262,9 @@ def test_views_are_saved_for_oneself_and_for_the_team(bobs: Page, carols: Page, 
     assert "Delete the view “Billing first”" in page
     theirs = carols.get("/inbox/").content.decode()
     assert "Ours" in theirs
+    shown = [bobs.get(f"/inbox/{saved}").content.decode() for saved in (query, "?whose=mine", "?status=closed")]
+    assert ['name="team" checked' in each for each in shown] == [False, True, False]
+    assert ['value="Ours"' in each for each in shown] == [False, True, False]
     assert "Billing first" not in theirs
     own = SavedView.objects.get(owner=bob)
     assert carols.post(f"/inbox/views/{own.pk}/delete/").status_code == 404

@@ -89,6 +89,7 @@ class Tab(NamedTuple):
     is_chosen: bool
     view: View
     delete_url: str = ""  # of a saved view
+    is_team: bool = False  # whether the team has saved it
     is_unread: bool = False  # whether it counts only what is new for the agent
 
 
@@ -133,7 +134,8 @@ def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[
         is_chosen = not filters.q and its.query == filters.first_page
         delete_url = reverse("agent:delete-view", args=[saved.pk])
         view = its.view(agent, websites)
-        tabs.append(Tab(f"view-{saved.pk}", saved.name, its.query, is_chosen, view, delete_url))
+        is_team = saved.owner_id is None
+        tabs.append(Tab(f"view-{saved.pk}", saved.name, its.query, is_chosen, view, delete_url, is_team))
     return tabs
 
 
@@ -345,7 +347,7 @@ def render_lists(
         "is_update": is_update,
     }
     if not counts_only:
-        chosen = next((tab.name for tab in groups[2] if tab.is_chosen), "")
+        chosen = next((tab for tab in groups[2] if tab.is_chosen), None)
         context |= _choices(filters, agent, websites) | {"chosen": chosen, "views": groups[2]}
         context["csrf_token"] = get_token(request)
         context |= {
