@@ -11,6 +11,7 @@ from django.contrib.auth.forms import PasswordChangeForm
 from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -235,7 +236,7 @@ def _render(request: AgentRequest, status: int = 200, **context: Any) -> HttpRes
             {
                 "id": each.pk,
                 "browser": browser_and_system(each.user_agent),
-                "since": each.created_at,
+                "since": timezone.localtime(each.created_at, agent.preferences.zone),
                 "seen_on": each.seen_on,
                 "is_own": each.session_key == own,
             }
