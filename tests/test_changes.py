@@ -73,6 +73,31 @@ def test_several_conversations_are_changed_at_once_and_changed_back(
     assert (untouched.assignee_id, untouched.priority, untouched.labels, untouched.is_open) == (None, None, [], True)
 
 
+def test_the_answer_to_a_change_and_its_undo_has_the_new_header_of_the_page(
+    bobs: Page, carol: Agent, talk: Conversation
+) -> None:
+    there = {"HX-Request": "true", "HX-Current-URL": f"http://testserver/inbox/{talk.pk}/?status=all"}
+    changed = bobs.post("/inbox/changes/?status=all", {"pk": talk.pk, "assignee": carol.pk}, headers=there)
+    undone = undo(bobs, changed, headers=there)
+    for response, words in ((changed, "assigned to Carol"), (undone, "unassigned")):
+        text = response.content.decode()
+        assert f"innerHTML:[data-conversation='{talk.pk}'] #state" in html.unescape(text)
+        assert words in text
+        assert response.headers["HX-Trigger"] == "inbox, about"
+
+
+@pytest.mark.parametrize("shown", ["", "{hers}/", "999999999/", f"{'9' * 40}/", "search/?q=["])
+def test_a_page_without_a_conversation_of_the_agent_gets_no_header(
+    bobs: Page, bob: Agent, talk: Conversation, shown: str
+) -> None:
+    talk.website.agents.add(bob)
+    hers = begin(website=Website.objects.create(key="shop", name="Shop"))
+    there = {"HX-Request": "true", "HX-Current-URL": f"http://testserver/inbox/{shown.format(hers=hers.pk)}"}
+    response = bobs.post("/inbox/changes/", {"pk": talk.pk, "priority": "4"}, headers=there)
+    assert "#state" not in response.content.decode()
+    assert response.headers["HX-Trigger"] == "inbox, state"
+
+
 def test_the_thread_says_who_changed_what(bobs: Page, carols: Page, talk: Conversation) -> None:
     billing = create_label(name="Billing <b>")
     for form in (

@@ -1,5 +1,6 @@
 """Changes of one conversation or of several that are selected in the list: the menus for them, and undoing them."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from conversations.agent.access import AgentRequest, agent_required
 from conversations.agent.chips import chips_by_id
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import MAX_ROWS, render_inbox
+from conversations.agent.panel import render_header_apart
 from conversations.agent.time_zone import zone_of
 from conversations.models import Agent, Conversation, Label
 from conversations.models.agent_profile import picture_of
@@ -264,13 +266,23 @@ def _agent_name(pk: Any) -> str:
 
 
 def _done(request: AgentRequest, sentence: str, changed: list[Changed]) -> HttpResponse:
-    """What was done, with a form that undoes it: alone for htmx, else on a page of the inbox."""
+    """What was done, with a form that undoes it: for htmx with the header of the shown conversation, else a page."""
     if opened := _opened(request):
         return _go_back(request, opened, sentence, changed)
     notice = done.render_notice(request, sentence, changed)
     if request.htmx:
-        return HttpResponse(notice, headers={"HX-Trigger": "inbox, state", "HX-Retarget": "#done"})
+        header = _shown_header(request)  # here, because the page would wait longer for another request
+        triggers = "inbox, about" if header else "inbox, state"
+        return HttpResponse(notice + header, headers={"HX-Trigger": triggers, "HX-Retarget": "#done"})
     return HttpResponse(render_inbox(request, notice=notice))
+
+
+def _shown_header(request: AgentRequest) -> SafeString:
+    """The header of the conversation whose page sends this request; empty if there is none, or it was deleted."""
+    found = re.search(r"/inbox/(\d+)/", request.htmx.current_url or "")
+    pk = parse_number(found[1]) if found else None
+    conversation = request.agent.visible_conversations().by_id(pk, "assignee") if pk else None
+    return render_header_apart(request, conversation) if conversation else SafeString()
 
 
 def _refused(request: AgentRequest, sentence: str) -> HttpResponse:

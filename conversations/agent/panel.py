@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from conversations.agent import customer_details
@@ -57,7 +58,7 @@ PANEL = PreparedTemplate(
     *("at", "newer", "newest"),
     "receipt",  # as HTML
 )
-RECEIPT = PreparedTemplate("agent/_receipt.html", "moment", "time")
+RECEIPT = PreparedTemplate("agent/_receipt.html", "pk", "moment", "time")
 
 
 class ReceiptKind(NamedTuple):
@@ -118,9 +119,19 @@ class Unread(NamedTuple):
 
 def render_header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
     """The header: assignee and status, with the buttons that change them, and a notice below."""
+    return _header(request, conversation, notice) + _receipt(conversation, is_apart=True)
+
+
+def render_header_apart(request: AgentRequest, conversation: Conversation) -> SafeString:
+    """The same, for a response with something else in it. Only a page that shows this conversation takes it."""
+    header = "<div hx-swap-oob=\"innerHTML:[data-conversation='{}'] #state\">{}</div>{}"
+    return format_html(header, conversation.pk, _header(request, conversation), _receipt(conversation, is_apart=True))
+
+
+def _header(request: AgentRequest, conversation: Conversation, notice: str = "") -> SafeString:
     values = _header_values(request, conversation, visitor.get(conversation.pk))
     kind = HeaderKind(conversation.is_open, _is_mine(request, conversation), conversation.priority)
-    return HEADER.render(kind, values | {"notice": notice}) + _receipt(conversation, is_apart=True)
+    return HEADER.render(kind, values | {"notice": notice})
 
 
 def _receipt(conversation: Conversation, *, is_apart: bool = False) -> SafeString:
@@ -128,7 +139,7 @@ def _receipt(conversation: Conversation, *, is_apart: bool = False) -> SafeStrin
     moment = conversation.receipt(Author.AGENT)
     seen_at = timezone.localtime(moment) if moment else None
     values = {"moment": seen_at.isoformat(), "time": f"{seen_at:%H:%M %Z}"} if seen_at else {"moment": "", "time": ""}
-    return RECEIPT.render(ReceiptKind(is_apart), values)
+    return RECEIPT.render(ReceiptKind(is_apart), values | {"pk": conversation.pk})
 
 
 def render_details(request: AgentRequest, conversation: Conversation, seen: Visitor | None) -> SafeString:

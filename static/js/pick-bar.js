@@ -21,6 +21,8 @@ class PickBar extends HTMLElement {
     on("htmx:beforeRequest", ({ detail }) => detail.target.id === "menu" && (this.typed = ""));
     on("htmx:afterSettle", ({ target }) => target.closest?.("#list") && this.restore());
     on("htmx:afterSettle", ({ detail }) => detail.target?.id === "done" && document.activeElement === document.body && this.focusRow());
+    // Before the header is replaced, so that its button gets the focus back, and htmx gives it to the new button.
+    on("htmx:beforeSwap", ({ detail: { requestConfig, shouldSwap } }) => shouldSwap && this.isOpen && this.isChange(requestConfig.elt) && this.menu.hidePopover());
     on("htmx:afterRequest", ({ detail }) => this.afterRequest(detail));
     this.menu.addEventListener("click", (event) => this.onCommand(event));
     document.addEventListener("keydown", (event) => this.onKey(event));
@@ -90,6 +92,11 @@ class PickBar extends HTMLElement {
     return hasPopovers && this.menu.matches(":popover-open");
   }
 
+  // Whether this is a form or link of the menu, which closes it.
+  isChange(elt) {
+    return this.menu.contains(elt) && !elt.matches(".narrow");
+  }
+
   closeMenu() {
     if (this.isOpen) this.menu.hidePopover();
     this.menu.replaceChildren();
@@ -100,7 +107,7 @@ class PickBar extends HTMLElement {
     const isDone = elt.id === "picks" && target.id === "done"; // and no menu comes
     if (!successful || isDone) this.typed = null;
     if (!successful) return;
-    const isMenu = this.menu.contains(elt) && !elt.matches(".narrow");
+    const isMenu = this.isChange(elt);
     if (isMenu) this.closeMenu();
     if (isMenu || isDone) this.querySelector("form").reset();
   }

@@ -144,6 +144,22 @@ def test_a_label_is_made_while_typing_and_shown_at_once(people: People, api: Api
     expect(bob.head).to_contain_text(re.compile("assigned to carol", re.IGNORECASE))
 
 
+def test_after_a_change_the_button_of_its_menu_has_the_focus(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello", name=name)
+    bob = people.agent()
+    bob.opens(name)
+    bob.page.route("**/state/**", lambda route: route.abort())  # the header comes with the answer
+    for words, change in (("to you", "Me"), ("unassigned", "Nobody")):
+        bob.page.locator("#menu-assign").press("Enter")
+        choose(bob, change)
+        expect(bob.head).to_contain_text(words)
+        expect(bob.page.locator("#menu")).to_be_hidden()
+        expect(bob.page.locator("#menu-assign")).to_be_focused()
+    bob.page.locator("#done").get_by_role("button").click()
+    expect(bob.head).to_contain_text("to you")
+
+
 def test_more_rows_come_while_scrolling_and_stay_when_the_list_updates(people: People, api: Api) -> None:
     names = [unique_name() for _ in range(60)]
     for name in names:
