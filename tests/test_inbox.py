@@ -16,7 +16,9 @@ from django.utils import timezone
 from conversations.actions import close, create_label, label, mark_read, post_message, take
 from conversations.actions.save_view import save_view
 from conversations.agent.customer_details import state_version
+from conversations.agent.inbox import shown_count
 from conversations.models import Agent, Conversation, Reading
+from conversations.models.prepared import AtLeast
 from conversations.presence import agents
 from conversations.screen import bundles
 from tests.conftest import Page, texts
@@ -406,3 +408,11 @@ def test_a_list_that_has_not_changed_is_not_sent_again(bobs: Page, talk: Convers
     [known] = re.findall(r'data-digest="(\w+)"', changed.content.decode())
     Conversation.objects.filter(pk=talk.pk).update(assignee=bobs.session["_auth_user_id"])  # a count changes
     assert bobs.htmx(f"/inbox/list/?shown=&known={known}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (99, "99"), (100, "99+"), (AtLeast(3), "3+"), (AtLeast(0), ""), (AtLeast(200), "99+")],
+)
+def test_a_tab_says_that_a_count_may_be_higher(count: int, shown: str) -> None:
+    assert shown_count(count) == shown

@@ -365,9 +365,16 @@ def _render_tab(tab: Tab, count: int) -> SafeString:
         "url": reverse("agent:inbox") + tab.query,
         "list_url": reverse("agent:list") + tab.query,
         "name": tab.name,
-        "count": f"{min(count, MOST)}+" if count > MOST or isinstance(count, AtLeast) else count,
+        "count": shown_count(count),
     }
     return TAB.render(TabKind(tab.is_chosen, tab.is_unread and count > 0), values)
+
+
+def shown_count(count: int) -> str:
+    """A count as a tab shows it: nothing where it is not known whether there are any."""
+    if isinstance(count, AtLeast) and not count:
+        return ""
+    return f"{min(count, MOST)}+" if count > MOST or isinstance(count, AtLeast) else str(count)
 
 
 def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[str, Any]:

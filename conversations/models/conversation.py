@@ -40,7 +40,7 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
 
-MAX_READ = 200
+MAX_READ = 500
 """How many rows are read to count a view."""
 
 QUOTE = re.compile(r"(?:>[^\n]*\n+)+(?=\S)")
