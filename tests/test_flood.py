@@ -1,9 +1,14 @@
 """`make flood` in small: processes are replaced while widgets listen, poll and write. And it notices what is wrong."""
 
+import re
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 
 from tests.flood.__main__ import Plan, run_flood
 from tests.flood.client import Client
+from tests.flood.typing import LOOKS, TYPES
 from tests.flood.widgets import Talk, Widget
 
 
@@ -28,3 +33,11 @@ def test_what_a_widget_shows_wrong_is_counted(seen: list[tuple[int, str]], fault
     assert widget.faults()[fault], widget.faults()
     widget.seen = [(1, "anna 1"), (2, "anna 2")]
     assert not widget.faults().total()
+
+
+@pytest.mark.parametrize(("script", "seconds"), [("typing-line.js", TYPES), ("who-is-here.js", LOOKS)])
+def test_it_types_and_looks_as_often_as_pages_do(script: str, seconds: int) -> None:
+    text = (Path(settings.BASE_DIR) / "static" / "js" / script).read_text()
+    [again], [end] = (re.findall(rf"const {name} = (\d+);", text) for name in ("AGAIN", "END"))
+    assert int(again) == 1000 * seconds
+    assert int(again) + 2000 < int(end), "what is said late still comes before the end"

@@ -134,10 +134,11 @@ def uuid(observed: ObservedServer) -> str:
     return start_conversation(observed)
 
 
-def frame(opcode: int, payload: bytes = b"", fin: bool = True) -> bytes:
+def frame(opcode: int, payload: bytes = b"", fin: bool = True, key: bytes = bytes(4)) -> bytes:
     """A masked frame as clients send it, of at most 64 kB."""
+    payload = bytes(byte ^ key[number % 4] for number, byte in enumerate(payload))
     size = struct.pack("!B", 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BH", 0xFE, len(payload))
-    return bytes([(0x80 if fin else 0) | opcode]) + size + bytes(4) + payload
+    return bytes([(0x80 if fin else 0) | opcode]) + size + key + payload
 
 
 def handshake(port: int, path: str, *headers: bytes) -> socket.socket:
@@ -302,7 +303,8 @@ def test_an_address_and_a_conversation_have_a_limit_of_open_sockets(observed: Ob
 
 
 @pytest.mark.parametrize(
-    ("opcode", "payload"), [(PING, b""), (PING, b"x" * 125), (PONG, b"x"), (TEXT, b""), (BINARY, b"x")]
+    ("opcode", "payload"),
+    [(PING, b""), (PING, b"x" * 125), (PONG, b"x"), (TEXT, b""), (TEXT, b"{}"), (BINARY, b"x")],
 )
 def test_too_many_frames_close_the_socket(observed: ObservedServer, uuid: str, opcode: int, payload: bytes) -> None:
     with handshake(observed.port, f"/ws/messages/{uuid}/") as client:
@@ -397,6 +399,34 @@ def test_an_open_connection_keeps_little_and_still_does_all_that_clients_may_ask
     invalid = struct.pack("!H", 1007)
     assert connection.transport.value().startswith(pong + message + b"\x89\x0c" + ping + b"\x88")
     assert invalid in connection.transport.value()
+
+
+def test_short_texts_are_taken_without_autobahn_and_the_others_with_it(
+    connection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.state, connection.application_queue = connection.STATE_OPEN, Messages()
+    texts = ["x", '{"type": "peek", "text": "é"}', "x" * 125, "", "x" * 126, "x" * 300]
+    by_autobahn: list[bytes] = []
+    process = connection.processData
+
+    def process_data() -> bool:
+        by_autobahn.append(connection.data)
+        return bool(process())
+
+    monkeypatch.setattr(connection, "processData", process_data)
+    for text in texts:
+        by_autobahn.clear()
+        connection.dataReceived(frame(TEXT, text.encode(), key=os.urandom(4)))
+        assert bool(by_autobahn) is (text in texts[3:])
+    assert [message["text"] for message in connection.application_queue.waiting] == texts
+    assert connection.frames == len(texts)
+    half = frame(TEXT, b"whole")
+    connection.dataReceived(half[:3])
+    connection.dataReceived(half[3:])
+    connection.dataReceived(frame(TEXT, b"begun", fin=False))
+    connection.dataReceived(frame(TEXT, b"not yet"))
+    assert connection.application_queue.waiting[len(texts) :] == [{"type": "websocket.receive", "text": "whole"}]
+    assert struct.pack("!H", 1002) in connection.transport.value()
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

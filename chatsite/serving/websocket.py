@@ -41,6 +41,9 @@ SUBPROTOCOLS = re.compile(r"[\w!#$&'*+.^`|~-]+(\s*,\s*[\w!#$&'*+.^`|~-]+){0,9}",
 PING_HEAD, PONG_HEAD = b"\x89\x0c", b"\x8a\x8c"
 """How a ping with 12 bytes begins, and the masked pong that answers it."""
 
+TEXT_HEAD, MAX_SHORT = 0x81, 125
+"""How a text of one frame begins, and how many bytes it may have if its length takes no further bytes."""
+
 HANDSHAKE = {
     *("_raw_query_string", "_transport_details", "_valid_events", "_results", "_wskey", "application_deferred"),
     *("clean_headers", "client_addr", "http_headers", "http_request_data", "http_request_host", "http_request_params"),
@@ -85,6 +88,13 @@ class Messages:
             self.getter = asyncio.get_running_loop().create_future()
             await self.getter
         return self.waiting.pop(0)
+
+
+def unmask(key: bytes, masked: bytes) -> bytes:
+    """What a client has masked with a key of four bytes (RFC 6455, 5.3)."""
+    size = len(masked)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(masked) ^ int.from_bytes(keys)).to_bytes(size)
 
 
 @lru_cache(100)
@@ -185,17 +195,35 @@ class WebSocketConnection(WebSocketProtocol):
     # Frames
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what a client sends: mostly the answer to a ping, which autobahn needs a long time for."""
+        """Take what a client sends: mostly a pong or a short text, for which autobahn needs long."""
+        if self.data or self.current_frame is not None or not (self.take_pong(data) or self.take_short_text(data)):
+            super().dataReceived(data)
+
+    def take_pong(self, data: bytes) -> bool:
+        """Take the answer to a ping, if it is one."""
         pending = self.autoPingPending
-        if pending is None or len(data) != 18 or data[:2] != PONG_HEAD or self.data or self.current_frame is not None:
-            super().dataReceived(data)
-            return
-        key, *words = struct.unpack("!4I", data[2:])
-        if struct.pack("!3I", *(word ^ key for word in words)) == pending:
-            self.autoPingPending = None
-            self.due = self.pinged_at + self.server.ping_interval
-        else:
-            super().dataReceived(data)
+        if pending is None or len(data) != 18 or data[:2] != PONG_HEAD or unmask(data[2:6], data[6:]) != pending:
+            return False
+        self.autoPingPending = None
+        self.due = self.pinged_at + self.server.ping_interval
+        return True
+
+    def take_short_text(self, data: bytes) -> bool:
+        """Take a text that is one whole frame, if it is one: somebody types. Whatever is wrong is left to autobahn."""
+        size = len(data) - 6
+        if not 0 < size <= MAX_SHORT or data[0] != TEXT_HEAD or data[1] != 0x80 | size:
+            return False
+        if self.state != self.STATE_OPEN or self.inside_message or self.frames >= MAX_FRAMES:
+            return False
+        payload = unmask(data[2:6], data[6:])
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return False
+        self.frames += 1
+        self.due = 0.0
+        self.onMessage(payload, isBinary=False)
+        return True
 
     def onFrameBegin(self) -> None:
         """Count a frame; close the socket, and disconnect a client that goes on, if there are too many."""

@@ -1,7 +1,7 @@
 // <typing-line> below the messages shows who is typing, and says over the doorbell's socket that the reader of this page is. Nothing
 // of it is stored: it ends after END unless it is said again, when the socket closes, and at once when the message arrives.
 const PAUSE = 1100; // milliseconds between two messages on a socket; the server ignores what comes within 900
-const AGAIN = 4000; // milliseconds until it is said again, while somebody goes on typing
+const AGAIN = 7000; // milliseconds until it is said again, while somebody goes on typing
 const END = 10000; // as in conversations/presence/looking.py
 const IDLE = 5000; // milliseconds without a key after which nobody is typing, though the text is not sent
 const MOST = 2000; // characters, MAX_PEEK in conversations/presence/typing.py

@@ -26,7 +26,7 @@ print(",".join(str(pk) for pk in Conversation.objects.order_by("pk").values_list
 """
 """Makes agents. Prints their tokens, and the numbers of all conversations."""
 
-TYPES, LOOKS = 4, 7
+TYPES = LOOKS = 7
 """Seconds after which a page says again that somebody types, or looks: static/js/typing-line.js, who-is-here.js."""
 
 ADDED = 0.2
@@ -111,7 +111,7 @@ async def compare(server: Server, url: str, customers: int, agents: int, each_se
         typing = [asyncio.create_task(repeat(socket, TYPES, type="typing", on=True)) for _, socket in house.customers]
         for number, socket in house.agents:
             typing.append(asyncio.create_task(repeat(socket, LOOKS, type="looking", conversation=number)))
-            typing.append(asyncio.create_task(repeat(socket, TYPES + 1, type="typing", on=True)))
+            typing.append(asyncio.create_task(repeat(socket, TYPES, type="typing", on=True)))
         await asyncio.sleep(min(LOOKS, 2 * seconds))
         busy.append(await measure(server, seconds))
         for task in typing:
