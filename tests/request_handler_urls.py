@@ -275,6 +275,8 @@ urlpatterns = [
     path("crash/", crash),
     path("hold/", hold),
     path("hold/stream/", hold_stream),
+    path("inbox/list/", hold),
+    path("inbox/commands/", crash),
     path("release/", release),
     path("together/", together),
     path("database/", database),

@@ -14,8 +14,16 @@ from django.core import signals
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from django.urls import reverse
 
-from chatsite.serving.request_handler import MAX_UPLOADS, MAX_UPLOADS_OF_ADDRESS, UPLOAD_THREADS, RequestHandler, Scope
+from chatsite.serving.request_handler import (
+    MAX_UPLOADS,
+    MAX_UPLOADS_OF_ADDRESS,
+    UPLOAD_THREADS,
+    RequestHandler,
+    Scope,
+    is_search,
+)
 from tests.request_handler_urls import Shared
 
 FORM = "application/x-www-form-urlencoded"
@@ -127,6 +135,7 @@ def shut_down(handler: RequestHandler, threads: int) -> None:
     for _ in range(threads):
         handler.pool.executor.submit(last)
     handler.pool.executor.shutdown()
+    handler.search_pool.executor.shutdown()
     handler.upload_pool.executor.shutdown()
     handler.files.shutdown()
 
@@ -479,6 +488,45 @@ async def test_an_error_while_closing_does_not_lose_the_response(
     finally:
         signals.request_finished.disconnect(fail)
     assert "This receiver fails." in caplog.text
+
+
+# Searches -------------------------------------------------------------------------------------------------------------
+
+
+async def test_searches_wait_for_each_other_and_nothing_else_waits_for_them(one_thread: RequestHandler) -> None:
+    query = {"query_string": b"q=parcel"}
+    assert (await Exchange(one_thread, "/inbox/commands/", **query).run()).status == 500
+    searches = [Exchange(one_thread, "/inbox/list/", **query) for _ in range(3)]
+    for search in searches:
+        search.send()
+    await until(entered)
+    pages = await asyncio.gather(*(Exchange(one_thread, "/hello/").run() for _ in range(20)))
+    assert {page.status for page in pages} == {200}
+    assert not entered()
+    assert not any(search.task.done() for search in searches)
+    Shared.gate.set()
+    for search in searches:
+        await search.head()
+        assert search.status == 200
+    assert [len(pool.executor._threads) for pool in (one_thread.search_pool, one_thread.pool)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("view", "args", "query", "headers", "searches"),
+    [
+        ("inbox", [], "q=parcel", {}, True),
+        ("list", [], "status=closed&q=parcel", {"HX-Request": "true"}, True),
+        ("commands", [], "q=alice", {}, True),
+        ("conversation", [12], "q=parcel", {}, True),  # the whole page has the list in it
+        ("conversation", [12], "q=parcel&at=7", {"HX-Request": "true"}, False),
+        ("list", [], "q=&status=closed", {}, False),
+        ("list", [], "shown=q=parcel", {}, False),
+        ("colleagues", [12], "q=bob", {}, False),
+    ],
+)
+def test_which_pages_search(view: str, args: list[int], query: str, headers: dict[str, str], searches: bool) -> None:
+    path = reverse(f"agent:{view}", urlconf="chatsite.urls", args=args)
+    assert is_search(scope(path, headers=headers, query_string=query.encode())) is searches
 
 
 # Uploads --------------------------------------------------------------------------------------------------------------

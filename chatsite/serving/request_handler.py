@@ -49,6 +49,11 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 POSTS = re.compile(r"/api/messages/?|/chat/([^/]+/)?messages/?")
 """The paths of customers' messages."""
 
+SEARCHES = re.compile(r"/inbox/(list/|commands/|(\d+/))?")
+"""The paths of agents' pages that search, if they have `?q=`: a conversation's page only beside the list."""
+
+HAS_QUERY = re.compile(rb"(^|&)q=[^&]")
+
 UPLOAD_THREADS = 4
 """Requests with files that are handled at the same time, in separate threads: they may take long."""
 
@@ -77,6 +82,8 @@ class RequestHandler(ASGIHandler):
         self.load_middleware(is_async=False)
         can_share = hasattr(connections[DEFAULT_DB_ALIAS], "hold_commits")  # SQLite; servers do it by themselves
         self.pool = ThreadPool(threads, initializer, after_results, database if can_share else None)
+        # Searches may take long. They wait for each other in a thread of their own, and nothing else waits for them.
+        self.search_pool = ThreadPool(1, initializer, after_results)
         self.upload_pool = ThreadPool(UPLOAD_THREADS, initializer, after_results)
         self.uploads = Usage(MAX_UPLOADS_OF_ADDRESS, MAX_UPLOADS)
         self.files = ThreadPoolExecutor(2, thread_name_prefix="file")
@@ -115,7 +122,8 @@ class RequestHandler(ASGIHandler):
         # Django refuses a larger body without reading it.
         is_post = posts_message(scope) and body.seek(0, SEEK_END) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         respond = self.repeatable(scope, body) if is_post else partial(self.respond, scope, body)
-        result: Result = await self.pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
+        pool = self.search_pool if is_search(scope) else self.pool
+        result: Result = await pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
         return result
 
     def repeatable(self, scope: Scope, body: IO[bytes]) -> Callable[[], Result]:
@@ -250,6 +258,15 @@ def database() -> Any:
 def posts_message(scope: Scope) -> bool:
     """Whether a customer's page or widget posts a message without files."""
     return scope["method"] == "POST" and POSTS.fullmatch(scope["path"]) is not None and not is_upload(scope)
+
+
+def is_search(scope: Scope) -> bool:
+    """Whether an agent's page searches for something."""
+    if scope["method"] not in SAFE_METHODS or not HAS_QUERY.search(scope["query_string"]):
+        return False
+    found = SEARCHES.fullmatch(scope["path"])
+    # htmx opens a conversation without the list, although its address has the search in it.
+    return found is not None and not (found[2] and (b"hx-request", b"true") in scope["headers"])
 
 
 def is_upload(scope: Scope) -> bool:
