@@ -268,7 +268,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
     more = filters.query_string(after=filters.cursor_of(found[most - 1])) if len(found) > most else ""
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
     now, language, you = timezone.now(), get_language(), _("You")
-    zone = timezone.get_current_timezone_name()
+    zone, own_id = timezone.get_current_timezone_name(), agent.pk
     shown = [
         Row(
             pk=entry.pk,
@@ -277,7 +277,7 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
             line=entry.last_line or (_("Message removed") if entry.last_author else ""),
             answered=entry.last_author == Author.AGENT,
             urgency="" if entry.snoozed_until and entry.snoozed_until > now else entry.urgency(now),
-            assignee=you if entry.assignee_id == agent.pk else entry.assignee_name or entry.assignee_username or "",
+            assignee=you if entry.assignee_id == own_id else entry.assignee_name or entry.assignee_username or "",
             unread=entry.unread,
             chosen=entry.pk == chosen_id,
             query=filters.query,
@@ -337,7 +337,8 @@ def render_lists(
     views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
     counts = dict(zip(views, agent.visible_conversations().counts(views), strict=True))
     groups[1] = [tab for tab in groups[1] if tab.id != "tab-drafts" or tab.is_chosen or counts[tab.view]]
-    status, whose, saved = ([_render_tab(tab, counts[tab.view]) for tab in tabs] for tabs in groups)
+    urls = reverse("agent:inbox"), reverse("agent:list")
+    status, whose, saved = ([_render_tab(tab, counts[tab.view], *urls) for tab in tabs] for tabs in groups)
     context: dict[str, Any] = {
         "filters": filters,
         "status_tabs": mark_safe("".join(status)),  # noqa: S308 (each is rendered by its template)
@@ -359,11 +360,11 @@ def render_lists(
     return Lists(render_to_string("agent/_lists.html", context), digest)
 
 
-def _render_tab(tab: Tab, count: int) -> SafeString:
+def _render_tab(tab: Tab, count: int, page: str, rows: str) -> SafeString:
     values = {
         "id": tab.id,
-        "url": reverse("agent:inbox") + tab.query,
-        "list_url": reverse("agent:list") + tab.query,
+        "url": page + tab.query,
+        "list_url": rows + tab.query,
         "name": tab.name,
         "count": shown_count(count),
     }
