@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
+from itertools import cycle, islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -304,11 +305,25 @@ def texts(response: Any) -> list[str]:
 # A real server -------------------------------------------------------------------------------------------------------
 
 
+PORTS = 1000
+"""How many ports each worker of pytest-xdist has for its servers."""
+
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+_ports = cycle(sorted(range(PORTS), key=lambda number: (number - os.getpid()) % PORTS))
+
+
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nothing listens on, and that no other worker takes while its server is killed and started again.
+
+    It is below those that systems give to clients (from 32768 on Linux), which may be in use at any moment.
+    """
+    for number in islice(_ports, PORTS):
+        port = 12_000 + WORKER * PORTS + number
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("All ports are in use.")
 
 
 _logs: dict[str, int] = {}
