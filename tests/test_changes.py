@@ -482,8 +482,11 @@ def test_without_scripts_taking_closing_and_reopening_are_undone_where_they_end(
         bobs.post(f"/inbox/{talk.pk}/{verb}/")
 
 
-def test_what_was_done_is_not_said_by_others(bobs: Page, talk: Conversation) -> None:
-    """The address cannot be made up, nor one of the undo's own texts be used for it."""
+def test_what_was_done_is_not_said_by_others(bobs: Page, carols: Page, talk: Conversation) -> None:
+    """The address cannot be made up, nor one of the undo's own texts be used for it, nor another agent's address."""
+    done = bobs.post(f"/inbox/changes/?open={talk.pk}", {"pk": pks(talk), "priority": "2"})["Location"]
+    assert 'class="done"' in read(bobs, done)
+    assert 'class="done"' not in read(carols, done)
     response = bobs.post("/inbox/changes/", {"pk": pks(talk), "priority": "4"})
     changed = re.search(r'name="changed" value="([^"]*)"', response.content.decode())
     assert changed

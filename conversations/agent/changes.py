@@ -301,4 +301,4 @@ def _opened(request: AgentRequest) -> int | None:
 
 def _go_back(request: AgentRequest, opened: int, sentence: str, changed: list[Changed]) -> HttpResponse:
     url = reverse("agent:conversation", args=[opened]) + Filters.from_request(request).query
-    return done.go(url, sentence, changed, opened)
+    return done.go(request, url, sentence, changed, opened)

@@ -384,7 +384,7 @@ def _changed_response(
     if before == after:
         return redirect(url)
     changed = [Changed(conversation.pk, wanted.field, before, after, conversation.last_message_id)]
-    return done.go(url, summary(wanted, changed), changed, conversation.pk)
+    return done.go(request, url, summary(wanted, changed), changed, conversation.pk)
 
 
 def _page_url(request: AgentRequest, conversation: Conversation) -> str:

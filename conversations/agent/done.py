@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from conversations.actions.change import Changed
+from conversations.agent.access import AgentRequest
 from conversations.agent.filters import Filters
 
 UNDO_SECONDS = 3600
@@ -41,19 +42,23 @@ def read_changed(text: str) -> list[Changed]:
     return [Changed(*row) for row in signing.loads(text, salt=SALT, max_age=UNDO_SECONDS)]
 
 
-def go(url: str, sentence: str, changed: list[Changed], opened: int) -> HttpResponse:
+def go(request: AgentRequest, url: str, sentence: str, changed: list[Changed], opened: int) -> HttpResponse:
     """Go to a page of the inbox, which then says what was done with the conversation `opened`."""
     notice = [sentence, [list(each) for each in changed], opened]
-    return redirect(with_parameters(url, {"done": signing.dumps(notice, salt=NOTICE_SALT, compress=True)}))
+    return redirect(with_parameters(url, {"done": signing.dumps(notice, salt=_notice_salt(request), compress=True)}))
 
 
-def notice_of(request: HttpRequest) -> SafeString | None:
-    """What the address of this page says that was done."""
+def notice_of(request: AgentRequest) -> SafeString | None:
+    """What the address of this page says that the agent has done. It says nothing to others."""
     try:
-        sentence, rows, opened = signing.loads(request.GET["done"], salt=NOTICE_SALT, max_age=UNDO_SECONDS)
+        sentence, rows, opened = signing.loads(request.GET["done"], salt=_notice_salt(request), max_age=UNDO_SECONDS)
     except (KeyError, signing.BadSignature):
         return None
     return render_notice(request, sentence, [Changed(*row) for row in rows], opened)
+
+
+def _notice_salt(request: AgentRequest) -> str:
+    return f"{NOTICE_SALT}.{request.agent.pk}"
 
 
 def with_parameters(url: str, parameters: dict[str, int | str]) -> str:
