@@ -13,6 +13,7 @@ from zlib import crc32
 from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, connection, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Concat, Greatest, Lower, Trim
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
@@ -42,6 +43,9 @@ LAST_LINE_LENGTH = 120
 
 MAX_READ = 500
 """How many rows are read to count a view."""
+
+YES, NO = RawSQL("1", []), RawSQL("0", [])
+"""Numbers that are no parameters: where one is only selected, PostgreSQL may take it for text."""
 
 QUOTE = re.compile(r"(?:>[^\n]*\n+)+(?=\S)")
 """A quote at the beginning of a formatted message that goes on after it. The inbox shows what goes on."""
@@ -396,7 +400,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             fits = view.fitting([lead])
             if self.query.where:  # here, because it may drop nearly all rows that the index finds
                 fits &= Q(Exists(self.filter(pk=OuterRef("pk"))))
-            each = Case(When(fits, then=1), default=0) if fits else Value(1)
+            each = Case(When(fits, then=YES), default=NO) if fits else YES
             scanned = Conversation.objects.filter(view.found_by([lead])).order_by(*view.scanning(lead))
             return scanned.annotate(fits=each).values_list("fits")[: MAX_READ + 1]
 
