@@ -123,8 +123,9 @@ def test_a_new_message_makes_the_page_look_only_at_new_rows(people: People, api:
             const look = { get() { window.read.add(this); return get.call(this); } };
             Object.defineProperty(HTMLLIElement.prototype, "dataset", look);
             window.days = 0;
-            const { toDateString } = Date.prototype;
-            Date.prototype.toDateString = function () { window.days++; return toDateString.call(this); };
+            const { get: format } = Object.getOwnPropertyDescriptor(Intl.DateTimeFormat.prototype, "format");
+            const read = function () { window.days += this.resolvedOptions().locale === "sv"; return format.call(this); };
+            Object.defineProperty(Intl.DateTimeFormat.prototype, "format", { get: read });  // "sv": the day of a time
         }"""
     )
     api.post("News", uuid)
