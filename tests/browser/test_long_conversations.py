@@ -124,7 +124,10 @@ def test_a_new_message_makes_the_page_look_only_at_new_rows(people: People, api:
             Object.defineProperty(HTMLLIElement.prototype, "dataset", look);
             window.days = 0;
             const { get: format } = Object.getOwnPropertyDescriptor(Intl.DateTimeFormat.prototype, "format");
-            const read = function () { window.days += this.resolvedOptions().locale === "sv"; return format.call(this); };
+            const read = function () {
+                window.days += this.resolvedOptions().locale === "sv";
+                return format.call(this);
+            };
             Object.defineProperty(Intl.DateTimeFormat.prototype, "format", { get: read });  // "sv": the day of a time
         }"""
     )
