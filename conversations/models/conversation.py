@@ -41,7 +41,7 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
 
-MAX_READ = 500
+MAX_READ = 200
 """How many rows are read to count a view."""
 
 YES, NO = RawSQL("1", []), RawSQL("0", [])
