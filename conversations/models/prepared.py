@@ -51,16 +51,7 @@ Asked = tuple[Hashable, Callable[[], QuerySet[Any, Any]], Mapping[Any, Any]]
 
 def prepared_counts(queryset: QuerySet[Any], asked: Sequence[Asked], kind: Kind | None = None) -> list[int]:
     """How many rows each of these queries finds, by one query. The other arguments are as in `prepared`."""
-    if not asked:
-        return []
-    parts: list[str] = []
-    parameters: list[Any] = []
-    for key, build, values in asked:
-        query = _compile(queryset, key, build)
-        parts.append(f"(SELECT COUNT(*) FROM ({query.sql}) AS counted)")
-        parameters += query.filled(values)
-    [counts] = _fetch(f"SELECT {', '.join(parts)}", parameters, False, kind)
-    return list(counts)
+    return _numbers("COUNT(*)", queryset, asked, kind)
 
 
 BASE = 10_000
@@ -77,19 +68,25 @@ def bounded_counts(queryset: QuerySet[Any], asked: Sequence[Asked], read: int, k
     Each query has a LIMIT of one more than `read`. If it has more rows, its count is an AtLeast.
     The other arguments are as in `prepared`.
     """
+    numbers = _numbers(f"{BASE} * COUNT(*) + COALESCE(SUM(fits), 0)", queryset, asked, kind)
+    found = [divmod(int(number), BASE) for number in numbers]
+    return [AtLeast(fitting) if rows > read else fitting for rows, fitting in found]
+
+
+def _numbers(number: str, queryset: QuerySet[Any], asked: Sequence[Asked], kind: Kind | None) -> list[int]:
+    """This SQL expression over the rows of each query, by one query."""
     if not asked:
         return []
     parts: list[str] = []
     parameters: list[Any] = []
     for key, build, values in asked:
         query = _compile(queryset, key, build)
-        parts.append(f"(SELECT {BASE} * COUNT(*) + COALESCE(SUM(fits), 0) FROM ({query.sql}) AS scanned)")
+        parts.append(f"(SELECT {number} FROM ({query.sql}) AS counted)")
         parameters += query.filled(values)
-    if queryset.query.where:
+    if queryset.query.where:  # as in `prepared`
         kind = kind and ACCESS
     [row] = _fetch(f"SELECT {', '.join(parts)}", parameters, False, kind)
-    found = [divmod(int(number), BASE) for number in row]
-    return [AtLeast(fitting) if rows > read else fitting for rows, fitting in found]
+    return list(row)
 
 
 def _compile(queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Any]]) -> "PreparedQuery[Any]":
