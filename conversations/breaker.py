@@ -17,6 +17,7 @@ class Breaker:
         self.lock = threading.Lock()
         self.is_open = False
         self.until = 0.0
+        self.answered_at = float("-inf")  # time.monotonic() of the answer that has ended the last outage
 
     def allows(self) -> bool:
         """Whether the caller may call the service. If so, it must call `succeeded` or `failed` afterwards."""
@@ -34,11 +35,17 @@ class Breaker:
         """Whether nobody may call the service now. Asking that is no try."""
         return self.is_open and time.monotonic() < self.until
 
-    def failed(self) -> None:
-        """Record that the service has not answered."""
+    def failed(self, since: float) -> None:
+        """Record that the service has not answered a caller who has waited since then (time.monotonic()).
+
+        Not if another one has ended the outage in the meantime: who has waited longer learns late what is over.
+        """
         with self.lock:
-            self.is_open, self.until = True, time.monotonic() + self.pause
+            if since >= self.answered_at:
+                self.is_open, self.until = True, time.monotonic() + self.pause
 
     def succeeded(self) -> None:
         """Record that the service has answered."""
-        self.is_open = False
+        if self.is_open:
+            with self.lock:
+                self.is_open, self.answered_at = False, time.monotonic()

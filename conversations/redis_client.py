@@ -56,12 +56,13 @@ class RedisClient(redis.Redis):
         """What this returns, which asks Redis. Pipelines need it. Raises as `execute_command`."""
         if not breaker.allows():
             raise redis.ConnectionError(f"Redis is not asked again yet after this error: {RedisClient.failure}")
+        started = time.monotonic()
         try:
             with timed(redis_seconds):
                 answer = execute()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             RedisClient.failure, RedisClient.failed_at = error, time.monotonic()
-            breaker.failed()
+            breaker.failed(started)
             raise
         except redis.ResponseError as error:
             self.answered()

@@ -140,8 +140,8 @@ class SharedChanges:
         except Exception as error:  # any error of the library: polls are then answered by the database
             if not self.breaker.is_open:
                 logger.error("Redis does not answer: the database answers every poll. %r", error)
-            self.breaker.failed()
-            redis_client.breaker.failed()  # this request waits no second time, in its thread
+            self.breaker.failed(asked)
+            redis_client.breaker.failed(asked)  # this request waits no second time, in its thread
             return None
         self.breaker.succeeded()
         # Redis' clock was set back if less time has passed on it than here, even if it is ahead of `latest` again.

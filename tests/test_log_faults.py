@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -413,6 +414,9 @@ def test_a_request_that_waits_when_postgresql_begins_to_hang_gives_up_soon(talk:
     print("it has waited", answers[0][1])
     assert answers[0][1] < 3 + 2 * SLACK  # PATIENCE, and as long as a new connection may take
     until_well(talk.actions, HEALED)
+    # Then all is well for everybody, also in threads of the server that have to connect first.
+    with ThreadPoolExecutor(16) as people:
+        assert {answer[0] for done in people.map(lambda _: talk.actions(), range(16)) for answer in done} <= {200, 204}
 
 
 def test_a_request_that_waits_for_a_lock_of_a_postgresql_that_works_does_not_give_up(talk: Talk) -> None:

@@ -17,7 +17,7 @@ from sqlite3 import SQLITE_ERROR
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from conversations.breaker import Breaker
@@ -52,6 +52,7 @@ class Trust:
     is_serving = False
     lost_at = float("-inf")  # time.monotonic(): connections that were opened before it are replaced
     failure = ""
+    hung_at = float("-inf")  # time.monotonic() of that failure
     is_probed = False  # whether a thread tries to connect
     suspected_at = float("-inf")  # time.monotonic() of the last look whether a database hangs that is slow to answer
     lock = threading.Lock()  # for starting and ending it
@@ -68,11 +69,14 @@ def distrust(what: str) -> None:
     logger.warning("%s. All of them are replaced before their next use.", what)
 
 
-def hangs(why: str) -> None:
-    """The database hangs. Until a thread has connected to it, requests fail at once; commands try it now and then."""
-    Trust.failure = why
-    breaker.failed()
-    if Trust.is_serving:
+def hangs(why: str, since: float) -> None:
+    """The database has not answered since then (time.monotonic()).
+
+    Until it answers a thread, requests that have to connect fail at once; commands try it now and then.
+    """
+    Trust.failure, Trust.hung_at = why, time.monotonic()
+    breaker.failed(since)
+    if breaker.is_open and Trust.is_serving:
         start_probe(PAUSE)
 
 
@@ -196,6 +200,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
 
     def execute_watched(self, execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
         """What `watch` does, without measuring how long it takes."""
+        started = time.monotonic()
         is_check = not self.health_check_done and sql.lstrip()[:6].upper() == "SELECT"
         if not self.health_check_done and not is_check:
             self.check_health()
@@ -212,6 +217,8 @@ class LimitedDatabase(BaseDatabaseWrapper):
             self.replace(context)
             result = self.answer(execute, sql, parameters, many, context)
         self.health_check_done = True
+        if breaker.is_open and self.alias == DEFAULT_DB_ALIAS and started > Trust.hung_at:
+            self.answers_again()
         return result
 
     def answer(self, execute: Any, *arguments: Any) -> Any:
@@ -228,7 +235,7 @@ class LimitedDatabase(BaseDatabaseWrapper):
         left = self.seconds_left()
         if left is not None and left <= 0:
             if self.is_impatient():
-                hangs(str(self.timed_out()))
+                hangs(str(self.timed_out()), self.begun_at)
             raise self.timed_out()
         may_try = self.is_probe or (not breaker.is_open if Trust.is_serving else breaker.allows())
         if not may_try:
@@ -238,14 +245,18 @@ class LimitedDatabase(BaseDatabaseWrapper):
             super().connect()
         except Exception as error:
             if breaker.is_open or time.monotonic() - started >= HANGS:
-                hangs(str(error))
+                hangs(str(error), started)
             raise
         finally:
             self.waited += time.monotonic() - started
         if breaker.is_open:
-            breaker.succeeded()
-            logger.warning("The database answers again.")
+            self.answers_again()
         self.opened_at = started
+
+    def answers_again(self) -> None:
+        """The database has answered, by a new connection or by one that outlived the outage: all may connect."""
+        breaker.succeeded()
+        logger.warning("The database answers again.")
 
     def is_usable(self) -> bool:
         """Whether the database answers on this connection. If not, older connections are not trusted either."""
