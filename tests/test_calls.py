@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import assign, close, post_message, snooze, take_back, write_note
@@ -85,6 +86,28 @@ def test_an_agent_chooses_what_calls_them(bobs: Page, bob: Agent, carol: Agent, 
     assign(conversation=begin(name="Hers"), to=carol, by=carol)
     begin(name="Free")
     assert called(bobs) == [f"New message from {name}" for name in reversed(names)]
+
+
+@pytest.mark.parametrize("way", ["deactivated", "out of the group", "without the website", "deleted"])
+def test_customers_of_a_colleague_who_has_left_call_those_who_hear_of_unassigned_ones(
+    bobs: Page, bob: Agent, carol: Agent, way: str
+) -> None:
+    AgentProfile.objects.change(bob, about="mine")
+    hers = begin(name="Hers")
+    assign(conversation=hers, to=carol, by=carol)
+    assert called(bobs) == []
+    if way == "deactivated":
+        carol.is_active = False
+        carol.save()
+    elif way == "out of the group":
+        carol.groups.clear()
+    elif way == "without the website":
+        Website.objects.create(name="Another", key="another").agents.add(carol)
+    else:
+        User.objects.get(pk=carol.pk).delete()
+    assert called(bobs) == ["New message from Hers"]
+    post_message(content="Is nobody there?", conversation=hers)
+    assert called(bobs, hers.last_message_id) == ["New message from Hers"]
 
 
 def test_a_mention_calls_whoever_is_mentioned(bobs: Page, carols: Page, bob: Agent, carol: Agent) -> None:

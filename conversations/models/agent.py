@@ -44,6 +44,10 @@ class AgentManager(UserManager["Agent"]):
         """Return the agents who see the website's conversations, by name."""
         return self.filter(Q(limited=False) | Q(websites=website)).order_by("first_name", "username").distinct()
 
+    def reaching(self, assignee: Any, website: Any) -> models.QuerySet["Agent"]:
+        """For a subquery: the assignee, if they are an agent who sees the website. Both are ids or expressions."""
+        return self.filter(Q(limited=False) | Q(websites=website), pk=assignee)
+
     def colleagues_of(self, agent: "Agent", website_key: str | None = None) -> models.QuerySet["Agent"]:
         """Return the agents who see a website that this agent sees too, by name: that one, or any of them."""
         found: models.QuerySet[Agent] = self.all()

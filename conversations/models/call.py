@@ -1,17 +1,15 @@
 """What an agent is called for: customers who wait, and colleagues who mention them or assign them something."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from django.db.models import Exists, OuterRef, Q
 
+from conversations.models.agent import Agent
 from conversations.models.agent_profile import AgentProfile
 from conversations.models.conversation import Conversation, name_of_customer
 from conversations.models.desk_entry import DeskEntry, Kind
 from conversations.models.mention import Mention
 from conversations.models.message import MAX_ID, Author, Message
-
-if TYPE_CHECKING:
-    from conversations.models.agent import Agent
 
 MOST = 20
 """The most conversations that an agent is called for at once."""
@@ -26,7 +24,7 @@ class Call(NamedTuple):
     why: str  # message, mention or assigned
 
 
-def calls(agent: "Agent", since: int) -> list[Call]:
+def calls(agent: Agent, since: int) -> list[Call]:
     """The conversations with something above the id `since` that the agent wants to be called for, the newest first.
 
     That are customers' messages which no agent has read or answered: as many as the agent has chosen to hear of; and
@@ -41,7 +39,7 @@ def calls(agent: "Agent", since: int) -> list[Call]:
     return sorted(found.values(), key=lambda call: -call.last)[:MOST]
 
 
-def _by_colleagues(agent: "Agent", since: int) -> dict[int, Call]:
+def _by_colleagues(agent: Agent, since: int) -> dict[int, Call]:
     """What colleagues call the agent for, by conversation: a mention counts more than that it is assigned."""
     notes = Mention.objects.filter(agent=agent.pk, unread=True, entry_id__gt=since).order_by("-entry_id")
     mentioned = dict(notes.values_list("conversation_id", "entry_id")[:MOST])
@@ -61,13 +59,15 @@ def _by_colleagues(agent: "Agent", since: int) -> dict[int, Call]:
     return found
 
 
-def _by_customers(agent: "Agent", since: int) -> list[Call]:
+def _by_customers(agent: Agent, since: int) -> list[Call]:
     """The conversations in which a customer waits for an answer that the agent wants to be called for."""
     wanted = agent.visible_conversations().filter(
         status=Conversation.Status.OPEN, last_message_id__gt=since, last_author=Author.CUSTOMER
     )
     if agent.preferences.about == AgentProfile.About.MINE:
-        wanted = wanted.filter(Q(assignee=agent.pk) | Q(assignee=None))
+        # Whoever has left, or sees the website no more, answers nobody: that is as if it were unassigned.
+        answering = Agent.objects.reaching(OuterRef("assignee"), OuterRef("website"))
+        wanted = wanted.filter(Q(assignee=agent.pk) | ~Exists(answering))
     columns = ("pk", "last_message_id", "customer_name", "customer_email", "unread")
     # Also a removal has raised the id, and nobody is called for that.
     written = Message.objects.filter(conversation=OuterRef("pk"), pk__gt=since, author=Author.CUSTOMER)
