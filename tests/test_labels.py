@@ -17,8 +17,9 @@ from conversations.actions import (
     reopen,
     snooze,
 )
+from conversations.agent.question import ask
 from conversations.models import Agent, Conversation, ConversationLabel, Cursor, Label, View, Website
-from conversations.models.label import MAX_LABELS, MAX_ON_CONVERSATION
+from conversations.models.label import MAX_LABELS, MAX_ON_CONVERSATION, NAME_LENGTH
 from tests.conftest import Page
 
 pytestmark = pytest.mark.django_db
@@ -45,6 +46,31 @@ def test_a_label_is_made_once_in_upper_or_lower_case() -> None:
     assert create_label(name="GROSSE RECHNUNG").pk == first.pk
     assert create_label(name="Refund").colour != first.colour
     assert create_label(name="Blue one", colour="blue").colour == "blue"
+
+
+def test_labels_that_look_the_same_are_one_and_others_are_not_on_every_database(
+    bob: Agent, talk: Conversation, bobs: Page
+) -> None:
+    composed, apart = "Caf\u00e9", "CAFE\u0301"
+    cafe = create_label(name=apart)
+    assert cafe.name == "CAF\u00c9"
+    assert create_label(name=composed).pk == cafe.pk
+    others = [create_label(name=name) for name in ("Cafe", "\U0001f389", "\U0001f525", "\u00d6", "O")]
+    assert len({cafe.pk, *(each.pk for each in others)}) == 6
+    body = {"add": [composed, "\U0001f525"]}
+    answer = bobs.patch(f"/api/conversation/{talk.pk}/labels", body, content_type="application/json")
+    assert answer.json()["labels"] == ["CAF\u00c9", "\U0001f525"]
+    assert ask(f"label:{apart}", bob).question.labels == (cafe.pk,)
+    assert (
+        create_label(name="\u0390" * NAME_LENGTH).name == "\u0390" * NAME_LENGTH
+    )  # in lower case, each is three letters
+
+
+def test_a_label_of_an_earlier_version_is_found_and_stands_in_nobodys_way() -> None:
+    Label.objects.bulk_create([Label(name="Caf\u00e9", folded="caf\u00e9"), Label(name="\u00d6", folded="\u00f6")])
+    assert create_label(name="cafe\u0301").name == "Caf\u00e9"
+    assert create_label(name="cafe").name in {"cafe", "Caf\u00e9"}  # MariaDB takes them for one
+    assert create_label(name="\u00f6").name == "\u00d6"
 
 
 @pytest.mark.parametrize("name", ["", " \u200b ", "x" * 41, "nul\x00"])

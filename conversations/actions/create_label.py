@@ -1,5 +1,7 @@
 """An agent makes a label."""
 
+import unicodedata
+
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
@@ -19,7 +21,7 @@ def create_label(*, name: str, colour: str = "") -> Label:
     colour: one of Label.Colour; "" for the next one in turn. Raises LabelRefused if the name is empty or too long, or
     if there are too many labels.
     """
-    name = one_line(name) if is_storable(name) else ""
+    name = unicodedata.normalize("NFC", one_line(name)) if is_storable(name) else ""
     if is_blank(name):
         raise LabelRefused(_("A label needs a name."))
     if len(name) > NAME_LENGTH:
@@ -35,7 +37,7 @@ def create_label(*, name: str, colour: str = "") -> Label:
         with transaction.atomic():
             return Label.objects.create(name=name, colour=colour)
     except IntegrityError:  # another agent has just made it
-        found = Label.objects.by_name(name)
+        found = Label.objects.in_the_way_of(name)
         if found is None:
             raise
         return found

@@ -85,7 +85,7 @@ def _names(agent: Agent) -> set[str]:
 
 
 def _label(question: Question, value: str, _agent: Agent) -> Question:
-    known = {label.folded: label.pk for label in Label.objects.everyone()}
+    known = {fold_label(label.name): label.pk for label in Label.objects.everyone()}
     pk = known.get(fold_label(value))
     if pk is None:
         raise Unknown(_("There is no label “%(name)s”.") % {"name": value})

@@ -171,7 +171,7 @@ def label_conversation(request: HttpRequest, id: int, body: LabelsIn) -> Convers
     agent = agent_of(request)
     conversation = _get_conversation(agent, id)
     add, remove = Label.objects.by_names(body.add), Label.objects.by_names(body.remove)
-    known = {each.folded for each in add}
+    known = {fold(each.name) for each in add}
     if unknown := [name for name in body.add if fold(name) not in known]:
         raise invalid_field("add", f"There is no label “{unknown[0]}”. POST /api/labels/ makes one.")
     with transaction.atomic():

@@ -1,5 +1,7 @@
 """Labels: words with a colour that agents put on conversations. Customers never see them."""
 
+import hashlib
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,6 @@ from django.utils.translation import gettext_lazy as _
 
 from conversations.models.prepared import prepared
 from conversations.models.remembered import CONTENT
-from conversations.models.website import is_storable
 
 if TYPE_CHECKING:
     from conversations.models.conversation import Conversation
@@ -40,11 +41,19 @@ class LabelQuerySet(models.QuerySet["Label"]):
 
     def by_names(self, names: "Iterable[str]") -> "list[Label]":
         """Those labels that have one of these names, in upper or lower case."""
-        return list(self.filter(folded__in={fold(name) for name in names if is_storable(name)}))
+        wanted = {fold(name) for name in names}
+        return [label for label in self.everyone() if fold(label.name) in wanted] if wanted else []
 
     def by_name(self, name: str) -> "Label | None":
         """The label with this name, in upper or lower case; None if there is none."""
-        return self.filter(folded=fold(name)).first()
+        return next(iter(self.by_names([name])), None)
+
+    def in_the_way_of(self, name: str) -> "Label | None":
+        """The label that the database takes for one with this name; None if there is none.
+
+        For collations of MariaDB, “café”, which an earlier version has stored without its digest, is “cafe”.
+        """
+        return self.by_name(name) or self.filter(folded=unique_key(name)).first()
 
 
 class Label(models.Model):
@@ -67,7 +76,7 @@ class Label(models.Model):
         GREY = "grey", _("grey")
 
     name = models.CharField(_("name"), max_length=NAME_LENGTH)
-    # The name in lower case, so that it is unique in any case. Some letters become three.
+    # The name as it is unique in any case: see unique_key. Some letters become three.
     folded = models.CharField(max_length=3 * NAME_LENGTH, unique=True, editable=False)
     colour = models.CharField(_("colour"), max_length=7, choices=Colour, default=Colour.GREY)
 
@@ -81,8 +90,9 @@ class Label(models.Model):
         return self.name
 
     def save(self, *args: Any, **more: Any) -> None:
-        """Save it, with the name in lower case."""
-        self.folded = fold(self.name)
+        """Save it, with the name composed (macOS types letters and their marks apart), and as it is unique."""
+        self.name = unicodedata.normalize("NFC", self.name)
+        self.folded = unique_key(self.name)
         super().save(*args, **more)
 
 
@@ -122,5 +132,15 @@ class ConversationLabel(models.Model):
 
 
 def fold(name: str) -> str:
-    """A label's name as it is compared: without differences of case."""
-    return name.casefold()
+    """A label's name as it is compared: without differences of case, and of letters with their marks apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def unique_key(name: str) -> str:
+    """What of a label's name is unique, and orders the labels.
+
+    With a digest unless it is ASCII: collations of MariaDB take é for e, and all emoji for one. 117 characters at most.
+    """
+    folded = fold(name)
+    digest = hashlib.blake2b(folded.encode(), digest_size=8).hexdigest()
+    return folded if folded.isascii() else f"{folded[:100]} {digest}"
