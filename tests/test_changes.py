@@ -4,7 +4,8 @@ import html
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -244,6 +245,34 @@ def test_moments_are_in_the_time_zone_of_the_browser(bobs: Page, talk: Conversat
     at = (timezone.now() + timedelta(days=2)).strftime("%Y-%m-%dT12:00")
     bobs.post("/inbox/changes/", {"pk": talk.pk, "at": at, "zone": "Asia/Tokyo"})
     assert now(talk)[0].snoozed_until == datetime.fromisoformat(f"{at}+09:00")
+
+
+@pytest.mark.parametrize(
+    ("clock", "zone"),
+    [
+        ("2026-10-25T00:30Z", "Europe/Berlin"),  # 2:30, and in an hour it is 2:30 again
+        ("2026-03-29T00:30Z", "Europe/Berlin"),
+        ("2026-04-04T14:50Z", "Australia/Lord_Howe"),  # by half an hour
+        ("2026-11-28T10:00Z", "Asia/Kathmandu"),
+    ],
+)
+def test_in_an_hour_is_in_an_hour_also_when_the_clock_changes(clock: str, zone: str) -> None:
+    moment = datetime.fromisoformat(clock)
+    in_an_hour = moments(moment.astimezone(ZoneInfo(zone)))[0]
+    for found in (in_an_hour.at.astimezone(UTC), datetime.fromisoformat(in_an_hour.value)):
+        assert found - moment == timedelta(hours=1)
+
+
+def test_a_time_that_comes_twice_is_the_one_that_is_still_to_come(
+    bobs: Page, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"pk": talk.pk, "at": "2026-10-25T02:45", "zone": "Europe/Berlin"}
+    for clock, expected in (("00:40", "00:45"), ("01:40", "01:45")):
+        monkeypatch.setattr(timezone, "now", partial(datetime.fromisoformat, f"2026-10-25T{clock}Z"))
+        assert "Snoozed" in bobs.htmx("/inbox/changes/", form).content.decode()
+        assert now(talk)[0].snoozed_until == datetime.fromisoformat(f"2026-10-25T{expected}Z")
+    monkeypatch.setattr(timezone, "now", partial(datetime.fromisoformat, "2026-10-25T01:50Z"))
+    assert "in the past" in bobs.htmx("/inbox/changes/", form).content.decode()
 
 
 def test_each_menu_opens_for_one_and_for_several_with_scripts_and_without(bobs: Page) -> None:

@@ -148,10 +148,13 @@ def _until(agent: Agent, form: QueryDict) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text or form.get("at", ""))
-        moment = (moment if moment.tzinfo else moment.replace(tzinfo=zone_of(agent, form))).astimezone(UTC)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=zone_of(agent, form))
+        now = timezone.now()
+        if moment <= now:  # when the clock is put back, an hour comes twice
+            moment = moment.replace(fold=1)
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Refused(_("Enter a date and a time.")) from None
-    now = timezone.now()
     if moment <= now:
         raise Refused(_("This moment is in the past. Choose a later one."))
     if moment > now + MAX_SNOOZE:
@@ -164,7 +167,8 @@ def moments(now: datetime) -> list[Moment]:
     tomorrow = (now + timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
     monday = tomorrow + timedelta(days=-tomorrow.weekday() % 7)
     found = [
-        (_("In an hour"), now + timedelta(hours=1)),
+        # Added in UTC: in one time zone, Python moves the hands of the clock, also past a change of the clock.
+        (_("In an hour"), (now.astimezone(UTC) + timedelta(hours=1)).astimezone(now.tzinfo)),
         (_("Tomorrow, 9:00"), tomorrow),
         (_("Monday, 9:00"), monday if monday != tomorrow else monday + timedelta(days=7)),
     ]
