@@ -196,6 +196,7 @@ LIMITS = {
     "sign-ins as an agent under attack": (1000, 3600),
     "sign-ins as one agent from a known browser": (6, 900),
     "previews of one agent": (300, 60),
+    "pictures of one agent": (20, 3600),
     "password changes of one agent": (10, 900),
     "searches of one agent": (120, 60),
     "password mails of one address": (10, 3600),

@@ -181,6 +181,17 @@ def test_what_is_no_picture_changes_nothing(bobs: Page, content: bytes, status: 
     assert stored(before)
 
 
+def test_many_pictures_in_a_row_are_refused_with_a_sentence(bobs: Page, carols: Page, settings: Any) -> None:
+    settings.RATE_LIMITS = True
+    settings.LIMITS = {**settings.LIMITS, "pictures of one agent": (2, 3600)}
+    responses = [uploads(bobs, content) for content in (picture(), b"no picture", picture())]
+    assert [response.status_code for response in responses] == [302, 422, 429]
+    assert "Too many attempts. Wait 60 minutes, then try again." in responses[2].content.decode()
+    assert 3500 < int(responses[2]["Retry-After"]) <= 3600
+    assert bobs.post("/inbox/me/picture/", {"remove": "1"}).status_code == 302
+    assert uploads(carols, picture()).status_code == 302
+
+
 @pytest.mark.parametrize("name", ["0" * 32, "../../db", "x", "A" * 500])
 def test_strangers_get_nothing_else_by_the_address_of_pictures(mallory: Page, db: None, name: str) -> None:
     assert mallory.get(f"/avatars/{name}.webp").status_code == 404

@@ -176,17 +176,22 @@ def picture(request: AgentRequest) -> HttpResponse:
             raise not_stored(error) from error
     except UploadRefused as error:
         return _render(request, error.status, picture_error=str(error))
+    except limits.RateLimitExceeded as error:
+        response = _render(request, 429, picture_error=too_many_tries(error))
+        response["Retry-After"] = str(error.retry_after)
+        return response
     messages.success(request, _("Your picture is saved."))
     return redirect("agent:me")
 
 
 def _portrait(request: AgentRequest) -> Any:
-    """The uploaded picture as a small square, an open file. Raises UploadRefused."""
+    """The uploaded picture as a small square, an open file. Raises UploadRefused and RateLimitExceeded."""
     file = request.FILES.get("picture")
     if file is None or not file.size:
         raise UploadRefused(422, _("Choose a picture first."))
     if file.size > MAX_PICTURE:
         raise UploadRefused(413, _("This picture is larger than %(most)s MB.") % {"most": MAX_PICTURE // 1024**2})
+    limits.enforce("pictures of one agent", request.agent.pk)  # decoding one is work
     try:
         portrait = process_portrait(file)
     except DecoderBusy as error:
