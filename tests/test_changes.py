@@ -239,7 +239,7 @@ def test_moments_are_in_the_time_zone_of_the_browser(bobs: Page, talk: Conversat
     assert [each.value[:16] for each in moments(sunday)][1:] == ["2026-11-30T09:00", "2026-12-07T09:00"]
     menu = bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=Asia/Tokyo").content.decode()
     assert "T09:00+09:00" in menu
-    assert re.search(r"Tomorrow, 9:00</span><time[^>]*>\w+ 09:00<", menu)
+    assert re.search(r"Tomorrow, 9:00</span><local-time[^>]*><time[^>]*>\w+ 09:00<", menu)
     assert "Asia/Tokyo" in menu
     assert "UTC" in bobs.htmx(f"/inbox/changes/?menu=snooze&pk={talk.pk}&zone=../../x").content.decode()
     at = (timezone.now() + timedelta(days=2)).strftime("%Y-%m-%dT12:00")
@@ -384,7 +384,11 @@ def test_after_closing_an_agent_is_where_they_have_chosen_to_be(bobs: Page, quer
     above = newest if query != "?order=waiting" else middle
     assert bobs.closes(above, query) == f"/inbox/{below[0].pk}/{query}"
     response = bobs.htmx(f"/inbox/{below[0].pk}/close/{query}", {})
-    assert json.loads(response["HX-Location"])["path"] == f"/inbox/{oldest.pk}/{query}"
+    left = {"path": f"/inbox/{oldest.pk}/{query}", "select": None}
+    assert json.loads(response["HX-Trigger"])["left"] == left
+    assert "Closed: 1 conversation." in response.content.decode()
+    assert "Undone for 1 conversation." in undo(bobs, response).content.decode()
+    bobs.closes(below[0])
     assert bobs.closes(oldest, query) == f"/inbox/{query}"  # none is left
     bobs.post(f"/inbox/{oldest.pk}/open/")
     bobs.post("/inbox/after-closing/", {"then": "list"})

@@ -102,6 +102,20 @@ def test_formatted_text_is_shown_without_its_marks(
     assert re.sub("</?mark>", "", snippets(page_of(bobs, query))[0]) == typed.content
 
 
+def test_what_is_found_far_down_in_a_long_text_is_shown_without_its_marks(
+    talk: Conversation, bob: Agent, bobs: Page
+) -> None:
+    written = (
+        "**Dear Alice**\n" + "word " * 800 + "\n\n- It is **sent** to `Ann`\n- and [our hours](https://example.com)"
+    )
+    post_message(content=written, is_formatted=True, conversation=talk, agent=bob)
+    [row] = snippets(page_of(bobs, "sent"))
+    assert row.endswith("word word • It is <mark>sent</mark> to Ann • and our hours")
+    assert "</bdi> …" in row
+    [row] = snippets(page_of(bobs, "example"))
+    assert "[our hours](https://<mark>example</mark>.com)" in row
+
+
 @pytest.mark.parametrize(
     ("written", "query"),
     [

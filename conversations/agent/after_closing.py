@@ -47,9 +47,8 @@ def next_url(request: AgentRequest, next_one: int | None) -> str:
     return page + Filters.from_request(request).query
 
 
-def leave(request: AgentRequest, next_one: int | None) -> HttpResponse:
-    """With htmx, go there."""
-    location = {"path": next_url(request, next_one), "target": "#conversation", "swap": "innerHTML"}
-    if next_one is None:
-        location["select"] = "#conversation > *"
-    return HttpResponse(status=204, headers={"HX-Location": json.dumps(location), "HX-Trigger": "inbox"})
+def leave(request: AgentRequest, next_one: int | None, notice: str) -> HttpResponse:
+    """With htmx, say what was done, and let the script go there. Not by HX-Location: htmx then shows no content."""
+    place = {"path": next_url(request, next_one), "select": None if next_one else "#conversation > *"}
+    triggers = {"inbox": "", "left": place}
+    return HttpResponse(notice, headers={"HX-Retarget": "#done", "HX-Trigger": json.dumps(triggers)})

@@ -209,7 +209,8 @@ def close(request: AgentRequest, pk: int) -> HttpResponse:
     if then == "stay":
         return _changed_response(request, conversation, wanted, before)
     if request.htmx:
-        return after_closing.leave(request, next_one)
+        changed = _changes(conversation, wanted, before)
+        return after_closing.leave(request, next_one, done.render_notice(request, summary(wanted, changed), changed))
     return _changed_response(request, conversation, wanted, before, after_closing.next_url(request, next_one))
 
 
@@ -380,11 +381,17 @@ def _changed_response(
     """
     if request.htmx:
         return _state_response(request, conversation)
-    url, after = url or _page_url(request, conversation), value_of(conversation, wanted.field)
-    if before == after:
+    url, changed = url or _page_url(request, conversation), _changes(conversation, wanted, before)
+    if not changed:
         return redirect(url)
-    changed = [Changed(conversation.pk, wanted.field, before, after, conversation.last_message_id)]
     return done.go(request, url, summary(wanted, changed), changed, conversation.pk)
+
+
+def _changes(conversation: Conversation, wanted: Change, before: Value) -> list[Changed]:
+    """What a change has changed, to undo it: nothing, or this conversation."""
+    after = value_of(conversation, wanted.field)
+    changed = Changed(conversation.pk, wanted.field, before, after, conversation.last_message_id)
+    return [] if before == after else [changed]
 
 
 def _page_url(request: AgentRequest, conversation: Conversation) -> str:

@@ -1,6 +1,7 @@
 """An agent's own page: what customers see of them, their settings, their password, and where they are signed in."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -12,6 +13,9 @@ from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -225,7 +229,7 @@ def sign_out_elsewhere(request: AgentRequest) -> HttpResponse:
 
 
 def _render(request: AgentRequest, status: int = 200, **context: Any) -> HttpResponse:
-    agent = request.agent
+    agent, zone = request.agent, request.agent.preferences.zone
     own = request.session.session_key
     found = sorted(SignIn.objects.of(agent), key=lambda each: each.session_key != own)
     shown = {
@@ -233,6 +237,7 @@ def _render(request: AgentRequest, status: int = 200, **context: Any) -> HttpRes
         "avatar": Avatar.of(str(agent), picture_of(agent)),
         "name": NameForm(agent),
         "preferences": PreferencesForm(agent),
+        "zone": zone.key if zone else "",
         "zones": usable_time_zones(),
         "email_form": EmailForm(agent, initial={"email": agent.email}, auto_id="email_%s"),
         "password_form": PasswordChangeForm(agent),
@@ -241,7 +246,7 @@ def _render(request: AgentRequest, status: int = 200, **context: Any) -> HttpRes
             {
                 "id": each.pk,
                 "browser": browser_and_system(each.user_agent),
-                "since": timezone.localtime(each.created_at, agent.preferences.zone),
+                "since": _local_time(timezone.localtime(each.created_at, zone)),
                 "seen_on": each.seen_on,
                 "is_own": each.session_key == own,
             }
@@ -249,3 +254,11 @@ def _render(request: AgentRequest, status: int = 200, **context: Any) -> HttpRes
         ],
     }
     return render(request, "agent/me.html", shown | context, status=status)
+
+
+def _local_time(moment: datetime) -> SafeString:
+    """A moment, which a script shows as the reader's language and time zone have it."""
+    text = f"{date_format(moment, 'DATETIME_FORMAT')} {moment:%Z}"
+    return format_html(
+        '<local-time data-as="full"><time datetime="{}">{}</time></local-time>', moment.isoformat(), text
+    )

@@ -22,7 +22,7 @@ from conversations.agent.filters import Filters, parse_cursor
 from conversations.agent.question import ask
 from conversations.models import Author, DeskEntry, Message, Website
 from conversations.models.conversation import AWAY, Conversation
-from conversations.models.formatted import plain
+from conversations.models.formatted import LONG, plain
 from conversations.models.search import Answer, search, texts_of
 from conversations.models.search_words import Phrase, all_words
 from conversations.screen.avatars import Avatar
@@ -196,9 +196,28 @@ def _writer(entry: Message | DeskEntry | None, request: AgentRequest) -> str:
 def snippet(entry: Message | DeskEntry, phrases: Sequence[Phrase]) -> SafeString:
     """What was found of an entry, with what stands around it."""
     content, *files = texts_of(entry)
-    shown = [plain(content) if entry.is_formatted else content, content]  # also where a link leads may have been found
-    text = next((text for text in (*shown, *files) if _places(text, phrases)), shown[0])
-    return cut(text, phrases) if text in shown else format_html("📎 {}", cut(text, phrases))
+    for text in _shown(entry, content, phrases):
+        if _places(text, phrases):
+            return cut(text, phrases)
+    for name in files:
+        if _places(name, phrases):
+            return format_html("📎 {}", cut(name, phrases))
+    return cut(next(_shown(entry, content, phrases)), phrases)
+
+
+def _shown(entry: Message | DeskEntry, content: str, phrases: Sequence[Phrase]) -> Iterator[str]:
+    """An entry's text without marks, of a long one also the part around what was found, and then as it was typed.
+
+    Where a link leads is only in the last one.
+    """
+    if entry.is_formatted:
+        yield plain(content)
+        if len(content) > LONG and (places := _places(content, phrases)):
+            start = max(0, places[0][0] - LONG // 2)
+            yield plain(
+                content[content.find("\n", start, start + LONG // 4) + 1 or start :]
+            )  # if possible, from a line on
+    yield content
 
 
 def cut(text: str, phrases: Sequence[Phrase]) -> SafeString:

@@ -62,7 +62,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "quote-link",
         "message-link",
     ),
-    "me.js": ("notice-settings",),
+    "me.js": ("known-zone", "local-time", "notice-settings"),
     "inbox.css": ("chatsite", "select", "inbox", "formatted"),
     "formatted.css": ("formatted",),  # where a customer reads a list, a quote or code
     "card.css": ("chatsite", "card"),

@@ -51,7 +51,7 @@ class ActivityFolds extends HTMLElement {
     const button = fold.querySelector("button");
     if (run.some(({ id }) => id === document.querySelector("found-message")?.dataset.row)) button.setAttribute("aria-expanded", "true");
     button.textContent = this.dataset.words.replace("{n}", run.length.toLocaleString(document.documentElement.lang));
-    fold.querySelector(".what").textContent = run.at(-1).querySelector(".what").textContent;
+    fold.querySelector(".what").replaceChildren(...run.at(-1).querySelector(".what").cloneNode(true).childNodes); // with its times
     if (run[0].previousElementSibling !== fold) run[0].before(fold);
     fold.querySelector(".day")?.remove(); // the first row may be another one by now
     const day = run[0].querySelector(".day");

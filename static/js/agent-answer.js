@@ -206,6 +206,7 @@ class ServerDraft {
     const continues = isUnsaved && !wasSent && (saved.version === version || !text);
     this.saved = { version, text };
     field.value = continues ? typed : text;
+    field.setSelectionRange(field.value.length, field.value.length); // browsers begin before a text that the page has
     store.set(`draft ${this.key}`, field.value); // before the composer reads it
     if (continues) this.schedule();
     else if (isUnsaved && !wasSent && typed.trim()) this.host.say(this.host.dataset.other, () => this.put(typed));

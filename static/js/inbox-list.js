@@ -35,6 +35,7 @@ class InboxList extends HTMLElement {
     document.body.addEventListener("htmx:beforeSwap", (event) => this.holdBack(event), true);
     const on = (name, handle) => document.body.addEventListener(name, ({ detail }) => handle(detail));
     on("ring", (ring) => this.onRing(ring));
+    on("left", ({ path, select }) => htmx.ajax("GET", path, { target: "#conversation", swap: "innerHTML", push: "true", select })); // after closing
     on("htmx:afterSettle", ({ target }) => this.afterSettle(target));
     on("htmx:historyRestore", () => (this.markCurrent(), document.body.dispatchEvent(new CustomEvent("inbox"))));
     on("htmx:historyCacheMiss", ({ xhr }) => this.navigate(xhr));
@@ -218,16 +219,23 @@ class InboxList extends HTMLElement {
     return document.querySelector("[data-conversation]")?.dataset.conversation;
   }
 
-  // Mark the row of the open conversation. If none is open any more, focus the row of the last one.
+  // The row of the conversation that was open last or, where that row has left the list, the one in its place.
+  get place() {
+    const rows = this.querySelectorAll(".row");
+    return rows[Math.min(this.at ?? 0, rows.length - 1)] ?? document.querySelector("#tabs [aria-current]");
+  }
+
+  // Mark the row of the open conversation. If none is open any more, focus its place.
   markCurrent() {
-    if (!this.chosen && document.activeElement === document.body) {
-      this.querySelector("[aria-current]")?.focus({ preventScroll: true });
-    }
+    const rows = [...this.querySelectorAll(".row")];
     const found = this.chosen && `found-${new URLSearchParams(location.search).get("at")}`;
-    for (const row of this.querySelectorAll(".row")) {
+    for (const row of rows) {
       if ([`row-${this.chosen}`, found].includes(row.id)) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
+    const at = rows.findIndex((row) => row.hasAttribute("aria-current"));
+    if (at >= 0) this.at = at;
+    if (!this.chosen && this.at !== undefined && document.activeElement === document.body) this.place?.focus({ preventScroll: true });
   }
 
   updateTitle() {

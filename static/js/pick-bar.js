@@ -166,7 +166,7 @@ class PickBar extends HTMLElement {
 
   // The button that had the focus is gone.
   focusRow() {
-    const row = document.getElementById(`row-${this.last}`) ?? this.row ?? document.querySelector("#list .row");
+    const row = document.getElementById(`row-${this.last}`) ?? this.row ?? document.getElementById("list").place;
     (row?.offsetParent ? row : document.querySelector("#conversation h2"))?.focus({ preventScroll: true });
   }
 

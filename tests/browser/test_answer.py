@@ -121,7 +121,8 @@ def test_a_draft_is_on_the_agents_other_device(people: People, api: Api) -> None
     desk.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     phone.opens(name)
     expect(phone.field).to_have_value("I am looking")
-    phone.types("I am looking for it")
+    phone.page.keyboard.type(" for it")  # it goes on where it ends
+    expect(phone.field).to_have_value("I am looking for it")
     phone.comes()  # leaving saves at once, though nobody waits for it
     draft = f"{desk.url}/inbox/{pk}/draft/"
     eventually(desk.page, lambda: desk.page.request.get(draft).text() == "I am looking for it", "it is saved")

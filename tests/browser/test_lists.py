@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.people import Agent, Api, People, eventually, unique_name
@@ -310,3 +311,36 @@ def test_every_command_has_a_name_and_the_keys_have_a_map(people: People, api: A
     keyboard.press("Enter")
     expect(menu).to_be_hidden()
     expect(bob.head).to_contain_text(name)
+
+
+def chooses_after_closing(agent: Agent, then: str) -> None:
+    """Choose in the sheet of filters where to be after closing."""
+    agent.page.locator(".choice summary").click()
+    agent.page.locator(".sheet select[name=then]").select_option(then)
+    agent.page.get_by_role("button", name="Save", exact=True).click()
+    expect(agent.page.locator(".choice[open]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("then", ["next", "list"])
+def test_closing_by_key_leads_on_and_can_be_undone(people: People, api: Api, then: str) -> None:
+    first, second, third = (unique_name() for _ in range(3))
+    for each in (first, second, third):
+        api.start_conversation("Hello", name=each)
+    carol = people.agent("carol")
+    chooses_after_closing(carol, then)
+    carol.opens(second)
+    expect(carol.field).to_be_focused()
+    carol.page.keyboard.press("Escape")
+    carol.page.keyboard.press("e")
+    if then == "next":
+        expect(carol.head).to_contain_text(first)
+    else:
+        expect(carol.page.locator("#conversation")).to_contain_text("Choose a conversation")
+        expect(carol.row(second)).to_have_count(0)
+        expect(carol.row(first)).to_be_focused()  # which is in its place
+    carol.page.locator("#done").get_by_role("button", name="Undo").click()
+    expect(carol.row(second)).to_have_count(1)
+    expect(carol.page).to_have_url(re.compile(r"/inbox/\d+/$" if then == "next" else "/inbox/$"))
+    carol.page.go_back()
+    expect(carol.head).to_contain_text(second)
+    chooses_after_closing(carol, "stay")
