@@ -169,14 +169,16 @@ def test_a_transparent_picture_is_shown_on_white(bobs: Page) -> None:
         (b"\x89PNG\r\n\x1a\n" + b"x" * 99, 422),
         (b"", 422),
         (b"\x89PNG\r\n\x1a\n" + bytes(me.MAX_PICTURE), 413),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2 * me.MAX_PICTURE), 413),
     ],
-    ids=["SVG", "program", "broken", "empty", "too large"],
+    ids=["SVG", "program", "broken", "empty", "too large", "much too large"],
 )
 def test_what_is_no_picture_changes_nothing(bobs: Page, content: bytes, status: int) -> None:
     uploads(bobs, picture())
     before = address(bobs.get(ME))
     response = uploads(bobs, content)
     assert response.status_code == status
+    assert ("larger than 10 MB" in response.content.decode()) == (status == 413)
     assert address(bobs.get(ME)) == before != ""
     assert stored(before)
 

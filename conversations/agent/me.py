@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
-from django.core.exceptions import RequestDataTooBig, ValidationError
+from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -166,7 +166,7 @@ def _save_account(request: AgentRequest) -> HttpResponse:
 def picture(request: AgentRequest) -> HttpResponse:
     """Store the uploaded `picture`, cropped to a square, or with `remove` delete the one that there is."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_PICTURE + settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        raise RequestDataTooBig
+        return _render(request, 413, picture_error=_too_large())  # without parsing it
     profile = AgentProfile.objects.of(request.agent)
     if "remove" in request.POST:
         profile.replace_picture(None)
@@ -194,7 +194,7 @@ def _portrait(request: AgentRequest) -> Any:
     if file is None or not file.size:
         raise UploadRefused(422, _("Choose a picture first."))
     if file.size > MAX_PICTURE:
-        raise UploadRefused(413, _("This picture is larger than %(most)s MB.") % {"most": MAX_PICTURE // 1024**2})
+        raise UploadRefused(413, _too_large())
     limits.enforce("pictures of one agent", request.agent.pk)  # decoding one is work
     try:
         portrait = process_portrait(file)
@@ -206,6 +206,10 @@ def _portrait(request: AgentRequest) -> Any:
     if portrait is None:
         raise UploadRefused(422, _("This is no picture that can be shown. Choose a JPEG, PNG, GIF or WebP file."))
     return portrait
+
+
+def _too_large() -> str:
+    return _("This picture is larger than %(most)s MB.") % {"most": MAX_PICTURE // 1024**2}
 
 
 @agent_required
