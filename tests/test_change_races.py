@@ -20,9 +20,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def agrees() -> None:
     """Assert that the copies in the rows of labels and in the conversations are as they should be."""
+    existing = set(Label.objects.values_list("pk", flat=True))
     for talk in Conversation.objects.all():
         rows = list(ConversationLabel.objects.filter(conversation=talk))
-        assert sorted(row.label_id for row in rows) == sorted(talk.labels)
+        assert sorted(row.label_id for row in rows) == sorted(existing & set(talk.labels))
         assert {(row.status, row.last_message_id) for row in rows} <= {(talk.status, talk.last_message_id)}
         assert talk.is_open or talk.snoozed_until is None
 
@@ -83,6 +84,25 @@ def test_agents_and_customers_at_once_get_no_error_and_leave_no_contradiction(bo
             again(partial(asks, talks[number % len(talks)]))
 
     assert run(acts(bob, 1), acts(carol, 2), writes) == []
+    agrees()
+
+
+def test_a_label_is_deleted_while_agents_put_it_on(bob: Agent, carol: Agent) -> None:
+    talks = [post_message(content="Hello?").conversation for _ in range(4)]
+    names = [f"Label {number}" for number in range(15)]
+
+    def puts_on(agent: Agent, some: list[Conversation]) -> None:
+        for name in names:
+            wanted = Change("labels", add=create_label(name=name).pk)
+            again(partial(change_and_undo, some, wanted, agent, False))
+
+    def deletes() -> None:
+        for name in names:
+            while not (found := Label.objects.by_name(name)):
+                connection.close()
+            again(found.delete)
+
+    assert run(partial(puts_on, bob, talks), partial(puts_on, carol, talks[:2]), deletes) == []
     agrees()
 
 

@@ -39,6 +39,8 @@ def label(
         rows = ConversationLabel.objects.filter(conversation=conversation)
         rows.exclude(label__in=ids).delete()
         known = set(rows.values_list("label_id", flat=True))
+        # Only of those that are locked: another may be deleted right now.
+        new = [each.pk for each in add if each.pk in ids and each.pk not in known]
         ConversationLabel.objects.bulk_create(
             ConversationLabel(
                 conversation=conversation,
@@ -46,8 +48,7 @@ def label(
                 status=conversation.status,
                 last_message_id=conversation.last_message_id,
             )
-            for pk in ids
-            if pk not in known
+            for pk in new
         )
         before, now = set(conversation.labels), set(ids)
         conversation.label_ids = " ".join(map(str, ids)) or None

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
 from conversations.models.prepared import prepared
@@ -129,6 +131,12 @@ class ConversationLabel(models.Model):
     def __str__(self) -> str:
         """The label and the conversation's number."""
         return f"{self.label}: {self.conversation_id}"
+
+
+@receiver(pre_delete, sender=Label)
+def _wait_for_those_who_put_it_on(instance: Label, **_more: Any) -> None:
+    """Lock it before its rows on conversations are deleted: else an agent may add one meanwhile, which refers to it."""
+    Label.objects.lock([instance.pk])
 
 
 def fold(name: str) -> str:
