@@ -14,6 +14,7 @@ from django.conf import settings
 
 from chatsite.doctor.mirror import answer_socket, is_doctor
 from chatsite.serving.early_responses import early_response, send_response
+from chatsite.serving.plain_posts import answer_plain_post
 from chatsite.serving.request_handler import RequestHandler
 from conversations.announce import defer_rings, send_deferred_rings, use_running_loop
 from conversations.live.doorbell import stay_open
@@ -42,6 +43,9 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
             await send_answer(answer, send)
             return
         scope["chatsite.poll"] = (key, began) if began else None
+    if is_http and (written := await answer_plain_post(scope)):
+        await send_answer(written, send)
+        return
     scope = resolve(scope)
     if is_http and (response := await early_response(scope)):
         await send_response(response, send)

@@ -29,6 +29,7 @@ TIMEOUT = 10
 """Seconds that the channel layer may take to send one event of a command to all of its groups."""
 
 _loop: asyncio.AbstractEventLoop | None = None
+_loop_thread = 0
 _deferred: deque[tuple[list[str], Event]] = deque()
 _thread = threading.local()
 
@@ -134,9 +135,9 @@ def announce_renewed_secret(conversation: Conversation) -> None:
 
 def use_running_loop() -> None:
     """Remember the server's event loop, in which the sockets are."""
-    global _loop
+    global _loop, _loop_thread
     if _loop is None or not _loop.is_running():
-        _loop = asyncio.get_running_loop()
+        _loop, _loop_thread = asyncio.get_running_loop(), threading.get_ident()
 
 
 def defer_rings() -> None:
@@ -183,6 +184,8 @@ def _send_from_thread(rings: list[tuple[list[str], Event]]) -> None:
         async_to_sync(_send)(rings)
     elif getattr(_thread, "defers_rings", False):
         _deferred.extend(rings)
+    elif threading.get_ident() == _loop_thread:
+        _send_soon(rings)
     else:
         _loop.call_soon_threadsafe(_send_soon, rings)
 

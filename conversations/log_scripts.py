@@ -2,59 +2,111 @@
 
 from conversations.shared_changes import ADD_CHANGE
 
-APPEND = (
+ADD = (
     ADD_CHANGE
     + """
-    local token, writer, number, known, at, entry = unpack(ARGV, 1, 6)
-    local uuid, website, contact, is_locked, seconds, changes_seconds, run = unpack(ARGV, 7)
-    local removed, erased, removed_seconds = unpack(ARGV, 14)
-    local sent = redis.call('GET', '{log}:sent:' .. token)
-    if sent then
-        redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
-        add_change(string.match(sent, '^%S+ (%S+)'), changes_seconds)
+    local function append(arguments)
+        local token, writer, number, known, at, entry = unpack(arguments, 1, 6)
+        local uuid, website, contact, is_locked, seconds, changes_seconds, run = unpack(arguments, 7, 13)
+        local removed, erased, removed_seconds, since = unpack(arguments, 14, 17)
+        local sent = redis.call('GET', '{log}:sent:' .. token)
+        if sent then
+            redis.call('EXPIRE', '{log}:sent:' .. token, seconds)  -- a write, for which WAIT can wait
+            add_change(string.match(sent, '^%S+ (%S+)'), changes_seconds)
+            return {1, sent}
+        end
+        if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
+        if redis.call('EXISTS', '{log}:unchecked') == 1 then return {2} end
+        if number == '' then
+            number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
+        end
+        local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
+        local last, before, secret = unpack(redis.call('HMGET', head, 'last', 'at', 'uuid'))
+        if secret and uuid ~= secret and is_locked == '' then return {3} end
+        if known == '-1' and (not last or not secret or redis.call('GET', '{log}:run') ~= run) then return {3} end
+        if not last or tonumber(known) > tonumber(last) then last = known end
+        -- SQL may have a message that this Redis has lost: then the chain has a gap, and nobody skips it
+        local lost = redis.call('GET', '{log}:lost')
+        if lost and tonumber(last) < tonumber(lost) then last = lost end
+        if since and (tonumber(last) > since or since > tonumber(redis.call('GET', '{log}:messages'))) then
+            return {4}
+        end
+        if before and before > at then at = before end
+        entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
+        local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
+        if removed ~= '' then
+            if erased ~= '' then  -- Redis changes no entry
+                local rows = redis.call('XRANGE', stream, '-', '+')
+                redis.call('DEL', stream)
+                for _, row in ipairs(rows) do
+                    local text = row[1] == removed .. '-0' and erased or row[2][4]
+                    redis.call('XADD', stream, row[1], 'follows', row[2][2], 'entry', text)
+                end
+            end
+            redis.call('XDEL', '{log}:entries', removed .. '-0')
+            redis.call('SET', '{log}:removed:' .. number, id, 'EX', removed_seconds)
+        end
+        redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
+        redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
+        redis.call('HSET', head, 'last', id, 'at', at)
+        if known ~= '-1' then redis.call('HSET', head, 'uuid', uuid, 'website', website, 'contact', contact) end
+        redis.call('SET', '{log}:u:' .. uuid, number)
+        redis.call('PERSIST', head)
+        redis.call('PERSIST', stream)
+        local sent = table.concat({id, number, last, at, writer}, ' ')
+        redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
+        add_change(number, changes_seconds)
         return {1, sent}
     end
-    if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return {2} end
-    if redis.call('EXISTS', '{log}:unchecked') == 1 then return {2} end
-    if number == '' then
-        number = string.format('%.0f', redis.call('INCR', '{log}:conversations'))
-    end
-    local head, stream = '{log}:h:' .. number, '{log}:c:' .. number
-    local last, before, secret = unpack(redis.call('HMGET', head, 'last', 'at', 'uuid'))
-    if secret and uuid ~= secret and is_locked == '' then return {3} end
-    if known == '-1' and (not last or not secret or redis.call('GET', '{log}:run') ~= run) then return {3} end
-    if not last or tonumber(known) > tonumber(last) then last = known end
-    -- SQL may have a message that this Redis has lost: then the chain has a gap, and nobody skips it
-    local lost = redis.call('GET', '{log}:lost')
-    if lost and tonumber(last) < tonumber(lost) then last = lost end
-    if before and before > at then at = before end
-    entry = '{"at":"' .. at .. '",' .. string.sub(entry, 2)
-    local id = string.format('%.0f', redis.call('INCR', '{log}:messages'))
-    if removed ~= '' then
-        if erased ~= '' then  -- Redis changes no entry
-            local rows = redis.call('XRANGE', stream, '-', '+')
-            redis.call('DEL', stream)
-            for _, row in ipairs(rows) do
-                local text = row[1] == removed .. '-0' and erased or row[2][4]
-                redis.call('XADD', stream, row[1], 'follows', row[2][2], 'entry', text)
-            end
-        end
-        redis.call('XDEL', '{log}:entries', removed .. '-0')
-        redis.call('SET', '{log}:removed:' .. number, id, 'EX', removed_seconds)
-    end
-    redis.call('XADD', stream, id .. '-0', 'follows', last, 'entry', entry)
-    redis.call('XADD', '{log}:entries', id .. '-0', 'conversation', number, 'entry', entry)
-    redis.call('HSET', head, 'last', id, 'at', at)
-    if known ~= '-1' then redis.call('HSET', head, 'uuid', uuid, 'website', website, 'contact', contact) end
-    redis.call('SET', '{log}:u:' .. uuid, number)
-    redis.call('PERSIST', head)
-    redis.call('PERSIST', stream)
-    local sent = table.concat({id, number, last, at, writer}, ' ')
-    redis.call('SET', '{log}:sent:' .. token, sent, 'EX', seconds)
-    add_change(number, changes_seconds)
-    return {1, sent}
 """
 )
+"""The beginning of scripts that append messages."""
+
+APPEND = ADD + "return append(ARGV)"
+
+APPEND_PLAIN = (
+    ADD
+    + """
+    local seconds, changes_seconds, now, most_of_address, seconds_of_address, most, seconds_of_one = unpack(ARGV, 1, 7)
+
+    local function is_used_up(counter, most, seconds)
+        local first = redis.call('LINDEX', counter, -most)
+        return first and first + seconds > tonumber(now)
+    end
+
+    local function count(counter, most, seconds)
+        redis.call('RPUSH', counter, now)
+        redis.call('LTRIM', counter, -most, -1)
+        redis.call('PEXPIRE', counter, seconds * 1000)
+    end
+
+    local found = {}
+    for index = 8, #ARGV, 10 do
+        local token, writer, number, at, entry, uuid, run, since, address, one = unpack(ARGV, index, index + 9)
+        local is_new = redis.call('EXISTS', '{log}:sent:' .. token) == 0
+        local result = {}
+        if not is_new or address == '' or not (
+            is_used_up(address, most_of_address, seconds_of_address) or is_used_up(one, most, seconds_of_one)
+        ) then
+            result = append({
+                token, writer, number, '-1', at, entry, uuid, '', '', '', seconds, changes_seconds, run, '', '', '',
+                tonumber(since)
+            })
+        end
+        if result[1] == 1 and is_new and address ~= '' then
+            count(address, most_of_address, seconds_of_address)
+            count(one, most, seconds_of_one)
+        end
+        found[#found + 1] = result[1] == 1 and result[2] or ''
+    end
+    return found
+"""
+)
+"""Several messages at once, of customers who have their conversation open and have read all of it.
+
+It answers `''` for each that is not appended, because anything is unusual. Messages count for the rate limits
+(threshold/sliding_window.py) if there is a counter of the address.
+"""
 
 NEXT_ID = """
     if redis.call('EXISTS', '{log}:messages', '{log}:conversations') < 2 then return 0 end

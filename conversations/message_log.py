@@ -27,7 +27,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -226,7 +226,12 @@ def append(
         raise SecretRenewed
     if kind == 2:
         raise NotReady
-    pk, of, follows, at, by = found[0].split()
+    return appended(found[0], writer)
+
+
+def appended(sent: str, writer: str) -> Appended:
+    """What the log says of a message that was appended: by `writer`, or else before."""
+    pk, of, follows, at, by = sent.split()
     Run.see(int(pk))
     return Appended(int(pk), int(of), int(follows), at, is_retry=by != writer)
 
@@ -427,23 +432,52 @@ def prepare_without_sql() -> bool:
 
 
 def _connected(connection: Any) -> None:
-    """A connection was opened. If Redis was started anew, it may have lost the last ids that it gave: skip some.
-
-    And if it was away, it has not been told of secrets that this process has renewed meanwhile.
-    """
+    """A connection was opened: see `_first_commands`."""
     connection.on_connect()
-    connection.send_command("INFO", "server")
-    run = next(line for line in connection.read_response().splitlines() if line.startswith("run_id:"))[7:]
-    values = [run, "", "", MARGIN, CONVERSATIONS_MARGIN, "", Run.seen, KEPT_SECONDS]
-    connection.send_command("EVAL", PREPARE, 1, MESSAGES, *values)
-    connection.read_response()
+    commands = _first_commands()
+    command = next(commands)
+    with suppress(StopIteration):
+        while True:
+            try:
+                connection.send_command(*command)
+                answer = connection.read_response()
+            except redis.RedisError as error:
+                command = commands.throw(error)
+            else:
+                command = commands.send(answer)
+
+
+async def connected_in_loop(connection: Any) -> None:
+    """As `_connected`, in the event loop."""
+    await connection.on_connect()
+    commands = _first_commands()
+    command = next(commands)
+    with suppress(StopIteration):
+        while True:
+            try:
+                await connection.send_command(*command)
+                answer = await connection.read_response()
+            except redis.RedisError as error:
+                command = commands.throw(error)
+            else:
+                command = commands.send(answer)
+
+
+def _first_commands() -> Generator[list[Any], Any, None]:
+    """The commands to send on a new connection, each after the answer to the one before.
+
+    If Redis was started anew, it may have lost the last ids that it gave: skip some. And if it was away, it has not
+    been told of secrets that this process has renewed meanwhile.
+    """
+    info = yield ["INFO", "server"]
+    run = next(line for line in info.splitlines() if line.startswith("run_id:"))[7:]
+    yield ["EVAL", PREPARE, 1, MESSAGES, run, "", "", MARGIN, CONVERSATIONS_MARGIN, "", Run.seen, KEPT_SECONDS]
     Run.id = run
     with suppress(IndexError):  # no more of them
         while True:
             arguments = _not_renewed.popleft()
             try:
-                connection.send_command("EVAL", RENEW_LATE, 1, MESSAGES, *arguments)
-                connection.read_response()
+                yield ["EVAL", RENEW_LATE, 1, MESSAGES, *arguments]
             except redis.RedisError as error:
                 _not_renewed.appendleft(arguments)
                 if isinstance(error, redis.ResponseError):  # it is full: the next connection tries again

@@ -61,8 +61,7 @@ class RedisClient(redis.Redis):
             with timed(redis_seconds):
                 answer = execute()
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            RedisClient.failure, RedisClient.failed_at = error, time.monotonic()
-            breaker.failed(started)
+            RedisClient.failed(error, started)
             raise
         except redis.ResponseError as error:
             self.answered()
@@ -71,6 +70,12 @@ class RedisClient(redis.Redis):
             raise
         self.answered()
         return answer
+
+    @staticmethod
+    def failed(error: Exception, started: float) -> None:
+        """Record that Redis has not answered who has waited since then (time.monotonic())."""
+        RedisClient.failure, RedisClient.failed_at = error, time.monotonic()
+        breaker.failed(started)
 
     def answered(self) -> None:
         """Record that Redis has answered."""

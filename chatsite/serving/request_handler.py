@@ -35,6 +35,7 @@ from chatsite.request_id import HEADER, answering, request_id
 from chatsite.serving.thread_pool import Callback, ThreadPool, do_nothing
 from chatsite.serving.usage import Usage
 from conversations.poll_cache import keep
+from conversations.screen.plain_posts import heads
 from conversations.threshold.proxies import address_of_scope
 
 Scope = dict[str, Any]
@@ -114,6 +115,7 @@ class RequestHandler(ASGIHandler):
             await asyncio.get_running_loop().create_task(self.stream(response, head, receive, send), context=content)
         else:
             keep(scope.get("chatsite.poll"), response, head, content)
+            heads.keep(scope.get("chatsite.plain_post"), response, head)
             await send(head)
             await send({"type": "http.response.body", "body": content})
 

@@ -40,6 +40,7 @@ from conversations.models.optional_write import optional_write
 from conversations.models.recipients import recipients
 from conversations.models.settling import catch_up
 from conversations.screen.files import check_size, process_uploads, serve
+from conversations.screen.plain_posts import mark_plain
 from conversations.threshold import identity, limits
 from conversations.threshold.customer_secret import find_identified
 from conversations.threshold.origin import may_read, require_listed_origin
@@ -100,7 +101,10 @@ def _send(
         )
     if not caller.agent:
         recipients.put(message.conversation, claim)
-    return message_list.up_to_newest(message, message.conversation.uuid, since)
+    response = message_list.up_to_newest(message, message.conversation.uuid, since)
+    if conversation and conversation.is_remembered and caller.user is None:
+        mark_plain(response, conversation.website)
+    return response
 
 
 def _find_website(key: str | None) -> Website:

@@ -19,7 +19,7 @@ from django.dispatch import receiver
 
 from conversations.message_log import UNKNOWN_LAST, Run
 from conversations.models.conversation import Conversation
-from conversations.models.website import Website
+from conversations.models.website import Origin, Website
 from conversations.redis_client import RedisClient
 
 if TYPE_CHECKING:
@@ -66,27 +66,42 @@ class Recipients:
 
     def get(self, uuid: UUID | None) -> Conversation | None:
         """The conversation with this secret. Only its pk, uuid, contact and website are known; it is for writing."""
-        if uuid is None:
+        now = time.monotonic()
+        found = self._recipient(uuid, now)
+        website = self._website(found.website_id, now) if found else None
+        if uuid is None or found is None or website is None:
             return None
-        found, now = self.found.get(uuid), time.monotonic()
+        conversation = Conversation(
+            pk=found.pk, uuid=uuid, website=website, contact_id=found.contact_id, last_message_id=UNKNOWN_LAST
+        )
+        conversation.remembered_in = found.began.run
+        return conversation
+
+    def look_up(self, uuid: UUID) -> tuple[Recipient, Website] | None:
+        """As `get`, without any query: None too if the website must be read again."""
+        now = time.monotonic()
+        found = self._recipient(uuid, now)
+        website = self._known_website(found.website_id, now) if found else None
+        return (found, website) if found and website else None
+
+    def _recipient(self, uuid: UUID | None, now: float) -> Recipient | None:
+        """What is remembered of the conversation with this secret, if it still holds."""
+        found = self.found.get(uuid) if uuid else None
         if found is None:
             return None
         at, run = found.began
         if not run or run != Run.id or at < RedisClient.failed_at or now > at + SECONDS:
             return None
-        website = self._website(found.website_id, now)
-        if website is None:
-            return None
-        conversation = Conversation(
-            pk=found.pk, uuid=uuid, website=website, contact_id=found.contact_id, last_message_id=UNKNOWN_LAST
-        )
-        conversation.remembered_in = run
-        return conversation
+        return found
+
+    def _known_website(self, pk: int, now: float) -> Website | None:
+        """The website with this primary key, if it was read within WEBSITE_SECONDS."""
+        until, website = self.websites.get(pk, (0.0, None))
+        return website if now <= until else None
 
     def _website(self, pk: int, now: float) -> Website | None:
         """The website with this primary key, read once in WEBSITE_SECONDS for all customers; None if it is gone."""
-        until, website = self.websites.get(pk, (0.0, None))
-        if website and now <= until:
+        if website := self._known_website(pk, now):
             return website
         try:
             website = Website.objects.by_id(pk)
@@ -105,7 +120,8 @@ class Recipients:
             return
         began = Began.now()
         self.put_read(conversation.uuid, conversation.pk, conversation.website_id, conversation.contact_id, began)
-        self.websites[conversation.website_id] = began.at + WEBSITE_SECONDS, conversation.website
+        if self._known_website(conversation.website_id, began.at) is None:
+            self.websites[conversation.website_id] = began.at + WEBSITE_SECONDS, conversation.website
 
     def put_read(self, uuid: UUID, pk: int, website_id: int, contact_id: int | None, began: Began) -> None:
         """Remember a conversation that a poll or a socket has read."""
@@ -131,6 +147,7 @@ recipients = Recipients()
 
 
 @receiver([post_save, post_delete], sender=Website)
+@receiver([post_save, post_delete], sender=Origin)
 def forget_recipients(**_: object) -> None:
-    """Read websites again: one was changed here."""
+    """Read websites again: one, or its origins, was changed here."""
     recipients.clear()

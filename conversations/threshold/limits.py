@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from conversations.metrics import rate_limited
 from conversations.models import Conversation
 from conversations.threshold.proxies import client_address
-from conversations.threshold.sliding_window import MemoryStore, RedisStore
+from conversations.threshold.sliding_window import MemoryStore, RedisStore, key_of
 
 
 class RateLimitExceeded(Exception):
@@ -48,13 +48,18 @@ def store() -> MemoryStore | RedisStore:
 
 def enforce(limit: str, who: str | int) -> Use:
     """Count one use of a limit by `who` and return it, for `give_back`. Raises RateLimitExceeded if it is used up."""
-    use = Use(hashlib.blake2b(f"{limit} {who}".encode(), digest_size=12).hexdigest(), time.time())
+    use = Use(counter_of(limit, who), time.time())
     if settings.RATE_LIMITS:
         most, seconds = settings.LIMITS[limit]
         if wait := store().use(use.counter, most, seconds, use.time):
             rate_limited.labels(limit).inc()
             raise RateLimitExceeded(limit, math.ceil(wait))
     return use
+
+
+def counter_of(limit: str, who: str | int) -> str:
+    """The name of the counter of a limit's uses by `who`."""
+    return hashlib.blake2b(f"{limit} {who}".encode(), digest_size=12).hexdigest()
 
 
 def reserve(*limits: tuple[str, str | int]) -> list[Use]:
@@ -101,6 +106,22 @@ def enforce_message(request: HttpRequest, conversation_id: int | None) -> list[U
     if conversation_id is None:
         return [*uses, enforce("conversations of one address", who)]
     return [*uses, enforce("messages in one conversation", conversation_id)]
+
+
+def counters_of_message(who: str, conversation_id: int) -> tuple[str, str]:
+    """The keys in Redis of what `enforce_message` counts: by `who`, an address, and in a conversation.
+
+    Empty if there are no limits.
+    """
+    if not settings.RATE_LIMITS:
+        return "", ""
+    address = counter_of("messages of one address", who)
+    return key_of(address), key_of(counter_of("messages in one conversation", conversation_id))
+
+
+def of_messages() -> list[float]:
+    """The most uses of these two, and in how many seconds each."""
+    return [*settings.LIMITS["messages of one address"], *settings.LIMITS["messages in one conversation"]]
 
 
 def address(request: HttpRequest) -> str:

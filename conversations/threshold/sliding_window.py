@@ -85,7 +85,7 @@ class RedisStore:
     def use(self, counter: str, most: int, seconds: float, now: float) -> float:
         """Count a use at the time `now` and return 0, or return in how many seconds another is allowed."""
         try:
-            return float(self.script(keys=[f"limits:{counter}"], args=[most, seconds, repr(now)]))
+            return float(self.script(keys=[key_of(counter)], args=[most, seconds, repr(now)]))
         except redis.RedisError:
             logger.exception("Redis does not count for the rate limits, so each process does.")
             return self.memory.use(counter, most, seconds, now)
@@ -94,6 +94,11 @@ class RedisStore:
         """Delete the use that was counted at the time `now`."""
         self.memory.give_back(counter, now)
         try:
-            self.client.lrem(f"limits:{counter}", -1, repr(now))
+            self.client.lrem(key_of(counter), -1, repr(now))
         except redis.RedisError:
             logger.exception("Redis does not count for the rate limits, so each process does.")
+
+
+def key_of(counter: str) -> str:
+    """The key of a counter in Redis."""
+    return f"limits:{counter}"

@@ -1,0 +1,60 @@
+"""A customer who has their conversation open writes a message, in the event loop: see log_batches.py."""
+
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from django.utils import timezone
+
+from conversations.actions.post_message import COUNTED, PLACEHOLDERS
+from conversations.announce import announce_appended
+from conversations.log_batches import Batches, Plain
+from conversations.message_log import Appended
+from conversations.models import Author, Conversation, Message
+from conversations.models.recipients import Recipient
+from conversations.models.settling import values_of
+
+
+async def post_plain(
+    batches: Batches,
+    *,
+    content: str,
+    client_id: UUID,
+    uuid: UUID,
+    to: Recipient,
+    since: int,
+    counters: tuple[str, str],
+) -> Message | None:
+    """Write a message of a customer as `post_message` does, if nothing about it is unusual; else return None.
+
+    Then `post_message` must write it: nobody was told of it, but the log may have it already, by its client_id.
+
+    content: checked (models/validation.py).
+    uuid: of the conversation that it is written `to`.
+    since: the id of the last message that the customer has: None is returned if there is a newer one.
+    counters: of the rate limits: see log_batches.py.
+    """
+    if client_id in PLACEHOLDERS:
+        return None
+    conversation = Conversation(pk=to.pk, uuid=uuid, website_id=to.website_id)
+    message = Message(
+        conversation=conversation,
+        author=Author.CUSTOMER,
+        content=content,
+        client_id=client_id,
+        created_at=timezone.now(),
+    )
+    values = values_of(message, "", "", ())
+    taken = partial(_taken, conversation)
+    found = await batches.append(Plain(client_id, to.pk, uuid, values, to.began.run, since, counters, taken))
+    if found is None:
+        return None
+    message.pk, message.follows = found.id, found.follows
+    message.created_at = datetime.fromisoformat(found.at)
+    return message
+
+
+def _taken(conversation: Conversation, appended: Appended) -> None:
+    conversation.last_message_id = appended.id
+    announce_appended(conversation)
+    COUNTED[Author.CUSTOMER].inc()

@@ -1,0 +1,62 @@
+"""Messages of widgets that Django need not see: see screen/plain_posts.py."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from conversations.api.message_list import only
+from conversations.models.conversation import parse_uuid
+from conversations.models.message import MAX_LENGTH
+from conversations.models.validation import check_content
+from conversations.poll_cache import Answer
+from conversations.screen.plain_posts import answer, small_body, write
+
+PATHS = {b"/api/messages/", b"/api/messages"}
+
+SINCE = re.compile(rb"since=([0-9]{1,15})")
+
+CLIENT_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+async def post(scope: Mapping[str, Any], key: bytes) -> Answer | None:
+    """Write the message of a request and return the response; None if Django must handle it.
+
+    scope: that of the server; key: of its head.
+    """
+    since = SINCE.fullmatch(scope["query_string"])
+    content = small_body(scope) if since else None
+    found = _parse(content) if content else None
+    if since is None or found is None:
+        return None
+    text, conversation, client_id = found
+    written = await write(scope, key, text, conversation, client_id, int(since[1]))
+    if written is None:
+        return None
+    message, headers = written
+    return answer(200, headers, only(message, conversation).content)
+
+
+def _parse(content: bytes) -> tuple[str, UUID, UUID] | None:
+    """The text, the conversation's uuid and the client_id of a body, if it is valid and has nothing else in it.
+
+    Whatever else MessageIn takes or refuses is left to it.
+    """
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or any(body.get(name) is not None for name in ("website", "identity")):
+        return None
+    if any(body.get(name) not in (None, "") for name in ("name", "email")):
+        return None
+    text, client_id, conversation = body.get("content"), body.get("client_id"), parse_uuid(body.get("conversation"))
+    if not isinstance(text, str) or len(text) > MAX_LENGTH or conversation is None:
+        return None
+    if not isinstance(client_id, str) or not CLIENT_ID.fullmatch(client_id):
+        return None
+    try:
+        return check_content(text), conversation, UUID(client_id)
+    except ValueError:
+        return None

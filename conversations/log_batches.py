@@ -1,0 +1,166 @@
+"""Messages of requests at the same time, appended to the message log together: one round trip, and one sync of Redis.
+
+Only plain ones (log_scripts.py `APPEND_PLAIN`): of customers who have their conversation open, have read all of it,
+and send a client_id. Whatever is unusual is not appended, and goes the usual way (message_log.py `append`). So does
+what Redis does not answer to: it may be in the log, and is found there by its client_id.
+
+This runs in the event loop.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from conversations import redis_client
+from conversations.log_scripts import APPEND_PLAIN
+from conversations.message_log import (
+    MESSAGES,
+    REPLICAS_MS,
+    RETRY_SECONDS,
+    Appended,
+    appended,
+    connected_in_loop,
+    encode,
+)
+from conversations.metrics import redis_seconds, timed
+from conversations.redis_client import OPTIONS, RedisClient, time_limit
+from conversations.shared_changes import SECONDS
+
+MOST = 64
+"""Messages that are appended together: meanwhile Redis does nothing else, for some milliseconds."""
+
+logger = logging.getLogger(__name__)
+
+
+class Plain(NamedTuple):
+    """A message to append."""
+
+    client_id: UUID
+    conversation: int
+    uuid: UUID  # of the conversation
+    values: dict[str, Any]  # as for `message_log.append`
+    run: str  # in which Redis the conversation was read
+    since: int  # the id of the last message that the customer has
+    counters: tuple[str, str]  # of the rate limits: of the address, and of the conversation; empty without limits
+    take: Callable[[Appended], None]  # called when it is appended, also if nobody waits for it any more
+
+
+class Batches:
+    """Appends messages, those that wait at the same moment together."""
+
+    def __init__(self, limits: Callable[[], list[float]]) -> None:
+        """Connect on the first use. `limits` returns the most messages of one address, and in how many seconds.
+
+        And the same two numbers of one conversation.
+        """
+        self.limits = limits
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.client: Any = None
+        self.script: Any = None
+        self.timeout = 0.0
+        self.waiting: list[tuple[Plain, asyncio.Future[Appended | None]]] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def append(self, message: Plain) -> Appended | None:
+        """Append a message. None if it must go the usual way."""
+        if redis_client.breaker.is_open:
+            return None
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:
+            self.connect(loop)
+        future: asyncio.Future[Appended | None] = loop.create_future()
+        self.waiting.append((message, future))
+        if self.task is None:
+            self.task = loop.create_task(self.append_all())
+        return await future
+
+    def connect(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use a new client for this event loop."""
+        self.loop, self.waiting, self.task = loop, [], None
+        options: Any = {**OPTIONS, "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))}
+        self.client = Redis.from_url(
+            settings.REDIS_URL, **options, decode_responses=True, redis_connect_func=connected_in_loop
+        )
+        found = self.client.connection_pool.connection_kwargs
+        self.timeout = found["socket_timeout"]  # the URL may change it
+        # The client's own limits count the time in which the event loop is busy.
+        found.update(socket_timeout=None, socket_connect_timeout=None)
+        self.script = self.client.register_script(APPEND_PLAIN)
+
+    async def append_all(self) -> None:
+        """Append for all who wait, until nobody does."""
+        is_answered = True
+        while self.waiting:
+            batch, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
+            found: list[Appended | None] = [None] * len(batch)
+            if is_answered:  # else the batch before has waited in vain, and this one behind it
+                try:
+                    found = await self.ask([message for message, _ in batch])
+                except redis.ResponseError:
+                    logger.info("The message log does not take a batch of messages.", exc_info=True)
+                except Exception as error:  # any error of the library: nothing is acknowledged by this
+                    is_answered = False
+                    logger.error("The message log does not answer. %r", error)
+            for (message, future), result in zip(batch, found, strict=True):
+                if result:
+                    message.take(result)
+                if not future.done():
+                    future.set_result(result)
+        self.task = None
+
+    async def ask(self, messages: list[Plain]) -> list[Appended | None]:
+        """Append these messages. Raises redis.RedisError, TimeoutError and other errors of the library."""
+        now = repr(time.time())
+        arguments: list[Any] = [RETRY_SECONDS, SECONDS, now, *self.limits()]
+        # If the connection breaks, the client runs the script again. By its writer a message knows the first time.
+        batch = secrets.token_hex(8)
+        for index, message in enumerate(messages):
+            values = message.values
+            entry = encode({name: value for name, value in values.items() if name != "at"})
+            arguments += [message.client_id.hex, f"{batch}{index}", message.conversation, values["at"], entry]
+            arguments += [message.uuid.hex, message.run, message.since, *message.counters]
+        asked = time.monotonic()
+        try:
+            with timed(redis_seconds):
+                async with time_limit(self.timeout):
+                    found = await self.run(arguments)
+        except redis.ResponseError:
+            raise
+        except Exception as error:
+            RedisClient.failed(error, asked)
+            raise
+        return [_taken(sent, f"{batch}{index}") for index, sent in enumerate(found)]
+
+    async def run(self, arguments: list[Any]) -> list[str]:
+        """Run the script, and wait until enough replicas have what it has written."""
+        found: list[str]
+        if not (wanted := settings.MESSAGE_LOG_REPLICAS):
+            found = await self.script(keys=[MESSAGES], args=arguments)
+            return found
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.eval(APPEND_PLAIN, 1, MESSAGES, *arguments)
+        pipeline.execute_command("WAIT", wanted, REPLICAS_MS)
+        found, copies = await pipeline.execute()
+        return found if copies >= wanted else [""] * len(found)
+
+    async def close(self) -> None:
+        """Close the connection of this event loop."""
+        if self.client is not None:
+            await self.client.aclose()
+        self.loop = self.client = None
+
+
+def _taken(sent: str, writer: str) -> Appended | None:
+    """What was appended; None if it was not, or before by another request."""
+    found = appended(sent, writer) if sent else None
+    return None if found is None or found.is_retry else found
