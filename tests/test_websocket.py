@@ -26,12 +26,14 @@ from websockets.typing import Origin
 
 from chatsite.serving.websocket import (
     CLOSE_TIMEOUT,
+    FEW_FRAMES,
     HANDSHAKE,
     MAX_FRAMES,
     MAX_REFUSED,
     Messages,
     WebSocketConnection,
 )
+from conversations.live.doorbell import Doorbell, stay_open
 from tests.conftest import PASSWORD, Server, server_database
 from tests.test_server import serving, until
 
@@ -427,6 +429,41 @@ def test_short_texts_are_taken_without_autobahn_and_the_others_with_it(
     connection.dataReceived(frame(TEXT, b"not yet"))
     assert connection.application_queue.waiting[len(texts) :] == [{"type": "websocket.receive", "text": "whole"}]
     assert struct.pack("!H", 1002) in connection.transport.value()
+
+
+async def test_what_a_customer_types_is_taken_at_once_and_not_queued(connection: Any) -> None:
+    connection.state, connection.application_queue = connection.STATE_OPEN, Messages()
+    heard: list[str] = []
+    kind = type("Bell", (Doorbell,), {"take": lambda _self, text: heard.append(text)})
+    staying = asyncio.ensure_future(stay_open(kind({}, connection), connection.application_queue.get))
+    await asyncio.sleep(0)
+    texts = ["x", "x" * 125, "é" * 100]
+    for text in texts:
+        connection.dataReceived(frame(TEXT, text.encode(), key=os.urandom(4)))
+    assert heard == texts
+    assert not connection.application_queue.waiting
+    connection.application_queue.put_nowait({"type": "websocket.disconnect"})
+    await staying
+    assert connection.listener is None
+
+
+def test_a_text_that_cannot_be_taken_closes_its_socket(connection: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_text: str) -> None:
+        raise RuntimeError("This listener fails.")
+
+    connection.state, connection.listener = connection.STATE_OPEN, fail
+    connection.dataReceived(frame(TEXT, b"x"))
+    assert struct.pack("!H", 1011) in connection.transport.value()
+    assert "This listener fails." in caplog.text
+
+
+def test_a_few_texts_need_no_check_and_many_do(connection: Any) -> None:
+    connection.state, connection.listener, connection.due = connection.STATE_OPEN, lambda _text: None, 5.0
+    for _ in range(FEW_FRAMES):
+        connection.dataReceived(frame(TEXT, b"x"))
+    assert (connection.frames, connection.due) == (FEW_FRAMES, 5.0)
+    connection.dataReceived(frame(TEXT, b"x"))
+    assert connection.due == 0.0
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

@@ -1,11 +1,13 @@
 """A WebSocket connection: daphne's, with bounds on what one client can make the server do and keep."""
 
 import asyncio
+import logging
 import os
 import re
 import struct
 import sys
 import time
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -28,6 +30,9 @@ MAX_QUEUED_MESSAGES = 16
 
 MAX_FRAMES = 100
 """Frames of any kind that one socket may send in two seconds, and for one message. More are closed with 1008."""
+
+FEW_FRAMES = 10
+"""So many need no check of their own: they are counted until the one that is due anyway, for the next ping."""
 
 MAX_REFUSED = 20
 """Sockets of one address that may be open beyond the limit until they are closed; further handshakes get 429."""
@@ -56,6 +61,8 @@ HANDSHAKE = {
 `forget_handshake`."""
 
 usage = Usage(settings.SOCKETS["sockets of one address"] + MAX_REFUSED, sys.maxsize)
+
+logger = logging.getLogger(__name__)
 
 # Close codes (https://www.iana.org/assignments/websocket)
 POLICY_VIOLATION = 1008
@@ -116,6 +123,7 @@ class WebSocketConnection(WebSocketProtocol):
 
     autoPingRestartOnAnyTraffic = False  # noqa: N815  # an option of autobahn: only a pong proves that a client reads
     address: str | None = None  # if it is counted in `usage`
+    listener: Callable[[str], None] | None = None  # takes texts at once; without it they are queued for the application
     frames = 0
     last_ping: float
     pinged_at = 0.0  # time.monotonic() of the last ping, or of the handshake
@@ -217,12 +225,16 @@ class WebSocketConnection(WebSocketProtocol):
             return False
         payload = unmask(data[2:6], data[6:])
         try:
-            payload.decode()
+            text = payload.decode()
         except UnicodeDecodeError:
             return False
         self.frames += 1
-        self.due = 0.0
-        self.onMessage(payload, isBinary=False)
+        if self.frames > FEW_FRAMES:
+            self.due = 0.0
+        if self.listener is None:
+            self.onMessage(payload, isBinary=False)
+        else:
+            self.pass_on(text, self.listener)
         return True
 
     def onFrameBegin(self) -> None:
@@ -237,13 +249,24 @@ class WebSocketConnection(WebSocketProtocol):
         super().onFrameBegin()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Queue a message for the application, unless too many wait already."""
+        """Pass a text on to the listener, or queue a message for the application, unless too many wait already."""
         if self.state != self.STATE_OPEN:
+            return
+        if self.listener is not None and not isBinary:
+            self.pass_on(payload.decode(), self.listener)
             return
         if self.application_queue.qsize() >= MAX_QUEUED_MESSAGES:
             self.sendCloseFrame(code=POLICY_VIOLATION)
             return
         super().onMessage(payload, isBinary)
+
+    def pass_on(self, text: str, listener: Callable[[str], None]) -> None:
+        """Pass a text on at once. The queue would wake a task in another iteration of the event loop."""
+        try:
+            listener(text)
+        except Exception as error:
+            logger.exception("A message of a socket could not be taken; the socket is closed.")
+            self.handle_exception(error)
 
     def check_timeouts(self) -> None:
         """Ping, disconnect a client that does not answer, and reset the count of frames.

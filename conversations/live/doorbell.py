@@ -63,7 +63,10 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Socket(Protocol):
-    """A connection that is written to without a task: chatsite/serving/websocket.py has one."""
+    """A connection that needs no task to be written to, or read: chatsite/serving/websocket.py has one."""
+
+    listener: Callable[[str], None] | None
+    """Called at once with each text that the client sends."""
 
     def send_text(self, text: str, *, is_common: bool = True) -> None:
         """Send a message. `is_common`: whether many sockets may be sent the same, so it may be kept for a while."""
@@ -73,7 +76,9 @@ class Socket(Protocol):
 
 
 class AsgiSocket:
-    """A Socket for other servers, which offer only `send`: each message is sent in a task."""
+    """A Socket for other servers, which offer only `send`: each message is sent in a task, and `receive` has texts."""
+
+    listener: Callable[[str], None] | None = None
 
     def __init__(self, send: Send) -> None:
         """`send` is the server's."""
@@ -216,7 +221,7 @@ class Doorbell:
     def take(self, text: str) -> None:
         """Take what the client says, at most once in PAUSE. What is more, or is not understood, is ignored."""
         now = time.monotonic()
-        if not self.groups or now < self.said_at + PAUSE:
+        if not text or not self.groups or now < self.said_at + PAUSE:
             return
         self.said_at = now
         try:
@@ -545,9 +550,10 @@ def served_by(kind: type[Doorbell]) -> Any:
 
 async def stay_open(bell: Doorbell, receive: Receive) -> None:
     """Take what the client says, until the socket is closed."""
+    bell.socket.listener = bell.take
     try:
         while (message := await receive())["type"] != "websocket.disconnect":
-            if text := message.get("text"):
-                bell.take(text)
+            bell.take(message.get("text") or "")
     finally:
+        bell.socket.listener = None
         bell.end()

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.bench.client import CONNECTIONS, get, post_json
 from tests.bench.server import Server, collect_static_files, run
+from tests.bench.sockets import HEARTBEAT
 from tests.flood.client import Client, Connection
 from tests.flood.widgets import Sockets, Talk
 
@@ -133,9 +134,12 @@ async def compare(server: Server, url: str, customers: int, agents: int, each_se
 
 
 def run_typing(
-    customers: int = 500, agents: int = 50, each_second: int = 20, seconds: float = 10, debug: bool = False
+    customers: int = 500, agents: int = 50, each_second: int = 20, seconds: float = HEARTBEAT, debug: bool = False
 ) -> bool:
-    """Start a server on SQLite and compare. `debug` saves the time of collectstatic."""
+    """Start a server on SQLite and compare. `debug` saves the time of collectstatic.
+
+    In `seconds`, each socket has one heartbeat: most come at the same moment, and would be in some measurements only.
+    """
     with ExitStack() as stack:
         where = stack.enter_context(TemporaryDirectory(prefix="chatsite-typing-"))
         url = f"sqlite:///{where}/typing.sqlite3"
