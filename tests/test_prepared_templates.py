@@ -8,8 +8,9 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from conversations.actions import post_message
-from conversations.agent import inbox
-from conversations.agent.inbox import INBOX, ROW, TAB
+from conversations.agent import inbox_rows
+from conversations.agent.inbox import INBOX, TAB
+from conversations.agent.inbox_rows import ROW, RowMemory
 from conversations.agent.panel import HEADER, PANEL
 from conversations.models import Agent, Conversation, Message
 from conversations.screen.message_rows import MESSAGE
@@ -118,7 +119,9 @@ def test_agents_see_names_and_numbers_of_the_conversation_that_they_open(bobs: P
         assert f'hx-post="/inbox/{other.pk}/take/"' in page
 
 
-def test_rows_of_the_list_are_the_same_as_from_a_fresh_template(bobs: Page, carols: Page, talk: Conversation) -> None:
+def test_rows_of_the_list_are_the_same_as_from_a_fresh_template(
+    bobs: Page, carols: Page, talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     post_message(content="Hi", name="Mallory <b> %s")
     for change in ("read", "take", "messages"):
         bobs.post(f"/inbox/{talk.pk}/{change}/", {"last": talk.last_message_id, "content": "100% %(line)s"})
@@ -126,7 +129,7 @@ def test_rows_of_the_list_are_the_same_as_from_a_fresh_template(bobs: Page, caro
             for query in ("", f"?chosen={talk.pk}", "?whose=mine"):
                 prepared = html(page, f"/inbox/list/{query}", language)
                 ROW.rendered.clear()
-                inbox._render_row.cache_clear()
+                monkeypatch.setattr(inbox_rows, "memory", RowMemory(10**6))
                 assert html(page, f"/inbox/list/{query}", language) == prepared
     assert '<span class="who">Mallory &lt;b&gt; %s</span>' in html(bobs, "/inbox/list/")
     assert "100% %(line)s</span>" in html(bobs, "/inbox/list/")

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from conversations.agent.access import AgentRequest, agent_required
-from conversations.agent.filters import Filters
+from conversations.agent.filters import Filters, Site
 from conversations.models import AgentProfile, Conversation, Cursor, Mention, Website
 
 
@@ -29,7 +29,7 @@ def find_next(request: AgentRequest, conversation: Conversation) -> int | None:
     `conversation` is as it was before it was closed.
     """
     filters, agent = Filters.from_request(request), request.agent
-    view = filters.view(agent, Website.objects.visible_to(agent))
+    view = filters.view(agent.pk, Site.all_of(Website.objects.visible_to(agent)))
     cursor: Cursor | None = Cursor(conversation.last_message_id)
     if view.mentioned:
         cursor = Cursor(Mention.objects.newest(agent, conversation.pk))

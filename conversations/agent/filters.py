@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import EllipsisType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from django.http import HttpRequest, QueryDict
 
 from conversations.agent.access import opened_by_the_agent
 from conversations.agent.question import MAX_LENGTH
-from conversations.models import Agent, Conversation, Cursor, View, Website
+from conversations.models import Conversation, Cursor, View, Website
 from conversations.models.conversation import InboxEntry
 from conversations.screen.paging import parse_number
 
@@ -27,6 +27,18 @@ DEFAULTS = {
     "after": "",
     "q": "",
 }
+
+
+class Site(NamedTuple):
+    """What filters need to know of a website."""
+
+    pk: int
+    key: str
+
+    @classmethod
+    def all_of(cls, websites: Iterable[Website]) -> "tuple[Site, ...]":
+        """These websites."""
+        return tuple(cls(website.pk, website.key) for website in websites)
 
 
 @dataclass(frozen=True)
@@ -55,11 +67,11 @@ class Filters:
         return found
 
     @classmethod
-    def parse(cls, query: QueryDict, websites: Iterable[Website] | None = None) -> "Filters":
-        """Read the filters from a query string; unknown values mean the defaults. `websites` are those that exist."""
+    def parse(cls, query: QueryDict, sites: Iterable[Site] | None = None) -> "Filters":
+        """Read the filters from a query string; unknown values mean the defaults. `sites` are all that exist."""
         status, whose, website = (query.get(name, "") for name in ("status", "whose", "website"))
-        if websites is not None:
-            is_known = any(each.key == website for each in websites)
+        if sites is not None:
+            is_known = any(each.key == website for each in sites)
         else:
             is_known = not website or Website.objects.by_key(website) is not None
         if not is_known:
@@ -117,23 +129,28 @@ class Filters:
         """Whether it shows less than the tabs say."""
         return bool(self.website or self.label or self.priority or self.whose.isdigit() or self.order == "waiting")
 
-    def view(self, agent: Agent, websites: list[Website], **changes: Any) -> View:
+    @property
+    def kind_of_whose(self) -> str:
+        """`whose`, but "one" for every agent's id."""
+        return "one" if self.whose.isdigit() else self.whose
+
+    def view(self, agent_id: int, sites: Iterable[Site], **changes: Any) -> View:
         """The query for these filters with some changes, for an agent who sees these websites."""
         values = {name: getattr(self, name) for name in DEFAULTS} | changes
         whose: str = values["whose"]
         assignee: int | EllipsisType | None = ...
         if whose not in {"all", "drafts", "mentions"}:
-            assignee = agent.pk if whose == "mine" else int(whose) if whose.isdigit() else None
+            assignee = agent_id if whose == "mine" else int(whose) if whose.isdigit() else None
         status = _status(values["status"], whose)
         return View(
             status=status,
             assignee=assignee,
-            website_id=next((each.pk for each in websites if each.key == values["website"]), None),
+            website_id=next((each.pk for each in sites if each.key == values["website"]), None),
             label_id=values["label"],
             priority=values["priority"],
             order=values["order"] if status == "open" else "newest",
-            writer=agent.pk if whose == "drafts" else None,
-            mentioned=agent.pk if whose == "mentions" else None,
+            writer=agent_id if whose == "drafts" else None,
+            mentioned=agent_id if whose == "mentions" else None,
         )
 
     @property

@@ -1,6 +1,6 @@
 """The inbox: the list of conversations, with its filters."""
 
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 from django.utils.translation import get_language, pgettext
@@ -19,13 +18,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from conversations.agent.access import AgentRequest, agent_required, compressed_if_opened
-from conversations.agent.chips import Chip, chips_by_id, render_chips
+from conversations.agent.chips import chips_by_id
 from conversations.agent.done import notice_of
-from conversations.agent.filters import Filters
+from conversations.agent.filters import Filters, Site
+from conversations.agent.inbox_rows import LABELS, UNREAD, Frame, render_rows
 from conversations.agent.search import Found, find
-from conversations.models import Agent, AgentProfile, Author, Conversation, Draft, SavedView, View, Website
+from conversations.models import Agent, AgentProfile, Conversation, Draft, SavedView, View, Website
+from conversations.models.conversation import InboxEntry
 from conversations.models.prepared import AtLeast
-from conversations.screen.avatars import Avatar
 from conversations.screen.paging import query_number
 from conversations.screen.prepared_templates import PreparedTemplate
 
@@ -38,8 +38,8 @@ MAX_ROWS = 500
 MOST = 99
 """Counts are right up to this number."""
 
-MAX_CHIPS = 3
-"""The most labels that a row shows."""
+MAX_TABS = 1000
+"""How many lists' tabs, and how many saved views, are remembered: about 3 MB."""
 
 
 @agent_required
@@ -93,96 +93,66 @@ class Tab(NamedTuple):
     is_unread: bool = False  # whether it counts only what is new for the agent
 
 
-def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
+def status_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> tuple[Tab, ...]:
     """The tabs for open, snoozed and closed ones, and for mentions of the agent in any of them."""
+    return _status_tabs(filters, agent.pk, Site.all_of(websites), get_language())
+
+
+@lru_cache(MAX_TABS)
+def _status_tabs(filters: Filters, agent_id: int, sites: tuple[Site, ...], _language: str | None) -> tuple[Tab, ...]:
     names = {
         "open": pgettext("conversations", "Open"),
         "snoozed": pgettext("conversations", "Snoozed"),
         "closed": pgettext("conversations", "Closed"),
     }
     rest = {"whose": "all"} if filters.whose == "mentions" else {}
-    mentions = _tab(filters, agent, websites, pgettext("conversations", "Mentions"), whose="mentions")
-    return [
-        *(_tab(filters, agent, websites, name, status=status, **rest) for status, name in names.items()),
+    mentions = _tab(filters, agent_id, sites, pgettext("conversations", "Mentions"), whose="mentions")
+    return (
+        *(_tab(filters, agent_id, sites, name, status=status, **rest) for status, name in names.items()),
         mentions._replace(view=mentions.view._replace(is_unread=True), is_unread=True),
-    ]
+    )
 
 
-def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
+def assignee_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> tuple[Tab, ...]:
     """The tabs for all, mine, unassigned, and those with a draft of the agent."""
+    return _assignee_tabs(filters, agent.pk, Site.all_of(websites), get_language())
+
+
+@lru_cache(MAX_TABS)
+def _assignee_tabs(filters: Filters, agent_id: int, sites: tuple[Site, ...], _language: str | None) -> tuple[Tab, ...]:
     names = {
         "all": pgettext("conversations", "All"),
         "mine": pgettext("conversations", "Mine"),
         "nobody": pgettext("conversations", "Unassigned"),
         "drafts": pgettext("conversations", "Drafts"),
     }
-    return [_tab(filters, agent, websites, name, whose=whose) for whose, name in names.items()]
+    return tuple(_tab(filters, agent_id, sites, name, whose=whose) for whose, name in names.items())
 
 
-def _tab(filters: Filters, agent: Agent, websites: list[Website], name: str, **choice: str) -> Tab:
+def _tab(filters: Filters, agent_id: int, sites: tuple[Site, ...], name: str, **choice: str) -> Tab:
     field, value = next(iter(choice.items()))
     query = filters.query_string(after="", q="", **choice)
     is_chosen = not filters.q and getattr(filters, field) == value
-    return Tab(f"tab-{value}", name, query, is_chosen, filters.view(agent, websites, **choice))
+    return Tab(f"tab-{value}", name, query, is_chosen, filters.view(agent_id, sites, **choice))
 
 
 def saved_tabs(filters: Filters, agent: Agent, websites: list[Website]) -> list[Tab]:
     """The views that the agent and the team have saved."""
-    tabs = []
+    tabs: list[Tab] = []
     for saved in SavedView.objects.shown_to(agent):
-        its = Filters.parse(QueryDict(saved.query), websites)
-        is_chosen = not filters.q and its.query == filters.first_page
+        query, view = _saved(saved.query, agent.pk, Site.all_of(websites))
+        is_chosen = not filters.q and query == filters.first_page
         delete_url = reverse("agent:delete-view", args=[saved.pk])
-        view = its.view(agent, websites)
         is_team = saved.owner_id is None
-        tabs.append(Tab(f"view-{saved.pk}", saved.name, its.query, is_chosen, view, delete_url, is_team))
+        tabs.append(Tab(f"view-{saved.pk}", saved.name, query, is_chosen, view, delete_url, is_team))
     return tabs
 
 
-class Row(NamedTuple):
-    """A conversation in the list: everything its template shows, as the key of a cache of rendered rows."""
-
-    pk: int
-    name: str
-    at: datetime
-    line: str
-    answered: bool
-    urgency: str
-    assignee: str
-    unread: int
-    chosen: bool
-    query: str
-    website: str  # its name; "" if the agent sees only one website
-    priority: int | None
-    labels: tuple[Chip, ...]
-    snoozed_until: datetime | None  # None if it is not snoozed
-    is_back: bool  # from being snoozed, and no agent has written since
-    last: int  # its last message
-    has_draft: bool  # of the agent
-    is_mentioned: bool  # the agent, and has not read it
-    is_closed: bool  # where the list has both
-    language: str | None
-    zone: str  # in which its times are written
-
-
-class RowKind(NamedTuple):
-    """What decides how a row looks, besides which of its values are empty."""
-
-    answered: bool
-    urgency: str
-    chosen: bool
-    priority: int | None
-    is_back: bool
-    has_draft: bool
-    is_mentioned: bool
-    is_closed: bool
-
-
-ROW = PreparedTemplate(
-    "agent/_row.html",
-    *("pk", "query", "hue", "initials", "name", "moment", "time", "line", "website", "assignee", "unread"),
-    *("last", "labels", "snoozed_moment", "snoozed_time", "pick"),
-)
+@lru_cache(MAX_TABS)
+def _saved(query: str, agent_id: int, sites: tuple[Site, ...]) -> tuple[str, View]:
+    """What a saved query string means now: websites are renamed and deleted."""
+    filters = Filters.parse(QueryDict(query), sites)
+    return filters.query, filters.view(agent_id, sites)
 
 
 class TabKind(NamedTuple):
@@ -193,6 +163,31 @@ class TabKind(NamedTuple):
 
 
 TAB = PreparedTemplate("agent/_tab.html", "id", "url", "list_url", "name", "count")
+
+
+class CountsKind(NamedTuple):
+    """All look the same."""
+
+
+COUNTS = PreparedTemplate("agent/_counts.html", "status_tabs", "assignee_tabs", "saved_tabs")
+
+
+class ListFilters(NamedTuple):
+    """What a list says about its filters."""
+
+    after: bool
+    is_narrow: bool
+    status: str
+    whose: str
+
+
+class ListKind(NamedTuple):
+    """What decides how a list looks, besides its rows."""
+
+    filters: ListFilters
+
+
+LIST = PreparedTemplate("agent/_list.html", "rows", "more", "first_page", "list_url", "unread", "digest")
 
 
 class InboxKind(NamedTuple):
@@ -207,37 +202,6 @@ INBOX = PreparedTemplate(
     *("agent", "agent_pk", "reload_query", "csrf_token", "query", "unread", "lists", "list", "panel", "notice"),
     *("search", "sound_when", "sound", "desktop", "zone"),
 )
-
-
-@lru_cache(maxsize=10_000)
-def _render_row(row: Row) -> SafeString:
-    """Render a row. Rendered rows are cached, because most rows are the same in the next request."""
-    avatar, at = Avatar.of(row.name), timezone.localtime(row.at)
-    until = timezone.localtime(row.snoozed_until) if row.snoozed_until else None
-    values = {
-        "pk": row.pk,
-        "query": row.query,
-        "hue": avatar.hue,
-        "initials": avatar.initials,
-        "name": avatar.name,
-        "moment": at.isoformat(),
-        "time": _short(at),
-        "line": row.line,
-        "website": row.website,
-        "assignee": row.assignee,
-        "unread": row.unread or "",
-        "last": row.last,
-        "labels": render_chips(row.labels, MAX_CHIPS),
-        "snoozed_moment": until.isoformat() if until else "",
-        "snoozed_time": _short(until) if until else "",
-        "pick": _("Select %(name)s") % {"name": avatar.name},
-    }
-    decisions = {name: getattr(row, name) for name in RowKind._fields}
-    return ROW.render(RowKind(**decisions), values)
-
-
-def _short(at: datetime) -> str:
-    return f"{date_format(at, 'MONTH_DAY_FORMAT')} {at:%H:%M}"
 
 
 class Listing(NamedTuple):
@@ -261,42 +225,20 @@ def find_rows(request: AgentRequest, chosen: Conversation | None = None) -> List
         return _find(request, filters)
     most = -(-min(query_number(request, "rows") or ROWS, MAX_ROWS) // ROWS) * ROWS
     websites = Website.objects.visible_to(agent)
-    names = {website.pk: website.name for website in websites} if len(websites) > 1 else {}
-    found = agent.visible_conversations().inbox(agent, filters.view(agent, websites), most + 1, filters.cursor)
-    drafts = Draft.objects.conversations_of(agent) if found else set()
-    labels = chips_by_id() if any(entry.label_ids for entry in found) else {}
-    more = filters.query_string(after=filters.cursor_of(found[most - 1])) if len(found) > most else ""
+    names = tuple((website.pk, website.name) for website in websites) if len(websites) > 1 else ()
+    view = filters.view(agent.pk, Site.all_of(websites))
+    found = agent.visible_conversations().inbox_rows(agent, view, most + 1, filters.cursor)
+    drafts = Draft.objects.conversations_of(agent) if found.raw else set()
+    labels = tuple(chips_by_id().values()) if any(row[LABELS] for row in found.raw) else ()
+    more = ""
+    if len(found.raw) > most:
+        [last] = InboxEntry.of(found, [found.raw[most - 1]])
+        more = filters.query_string(after=filters.cursor_of(last))
     chosen_id = chosen.pk if chosen else query_number(request, "chosen")
-    now, language, you = timezone.now(), get_language(), _("You")
-    zone, own_id = timezone.get_current_timezone_name(), agent.pk
-    shown = [
-        Row(
-            pk=entry.pk,
-            name=str(entry),
-            at=entry.last_message_at,
-            line=entry.last_line or (_("Message removed") if entry.last_author else ""),
-            answered=entry.last_author == Author.AGENT,
-            urgency="" if entry.snoozed_until and entry.snoozed_until > now else entry.urgency(now),
-            assignee=you if entry.assignee_id == own_id else entry.assignee_name or entry.assignee_username or "",
-            unread=entry.unread,
-            chosen=entry.pk == chosen_id,
-            query=filters.query,
-            website=names.get(entry.website_id, ""),
-            priority=entry.priority,
-            labels=tuple(labels[pk] for pk in map(int, (entry.label_ids or "").split()) if pk in labels),
-            snoozed_until=entry.snoozed_until if entry.snoozed_until and entry.snoozed_until > now else None,
-            is_back=entry.status == "OPEN" and entry.snoozed_until is not None and entry.snoozed_until <= now,
-            last=entry.last_message_id,
-            has_draft=entry.pk in drafts,
-            is_mentioned=bool(entry.is_mentioned),
-            is_closed=filters.status == "any" and entry.status == "CLOSED",
-            language=language,
-            zone=zone,
-        )
-        for entry in found[:most]
-    ]
-    html = mark_safe("".join(_render_row(row) for row in shown))  # noqa: S308 (each is rendered by its template)
-    return Listing(filters, websites, html, more, sum(row.unread > 0 for row in shown))
+    zone = timezone.get_current_timezone_name()
+    frame = Frame(filters.query, names, labels, filters.status == "any", get_language(), zone)
+    html = mark_safe("".join(render_rows(found, most, frame, agent.pk, chosen_id, drafts)))  # noqa: S308 (templates)
+    return Listing(filters, websites, html, more, sum(row[UNREAD] > 0 for row in found.raw[:most]))
 
 
 class Lists(NamedTuple):
@@ -320,9 +262,16 @@ def render_list(listing: Listing, lists: Lists) -> SafeString:
     filters = listing.filters
     if listing.found:
         return listing.found.render(filters)
-    context = {**listing._asdict(), "list_url": reverse("agent:list"), "first_page": filters.first_page}
-    context["digest"] = lists.digest
-    return render_to_string("agent/_list.html", context)
+    kind = ListKind(ListFilters(bool(filters.after), filters.is_narrow, filters.status, filters.kind_of_whose))
+    values = {
+        "rows": listing.rows,
+        "more": listing.more,
+        "first_page": filters.first_page,
+        "list_url": reverse("agent:list"),
+        "unread": listing.unread,
+        "digest": lists.digest,
+    }
+    return LIST.render(kind, values)
 
 
 def render_lists(
@@ -333,42 +282,42 @@ def render_lists(
     is_update: htmx replaces those on the page by it.
     """
     filters, websites, agent = listing.filters, listing.websites, request.agent
-    groups = [tabs(filters, agent, websites) for tabs in (status_tabs, assignee_tabs, saved_tabs)]
+    groups: list[Sequence[Tab]] = [tabs(filters, agent, websites) for tabs in (status_tabs, assignee_tabs, saved_tabs)]
     views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
     counts = dict(zip(views, agent.visible_conversations().counts(views), strict=True))
     groups[1] = [tab for tab in groups[1] if tab.id != "tab-drafts" or tab.is_chosen or counts[tab.view]]
     urls = reverse("agent:inbox"), reverse("agent:list")
-    status, whose, saved = ([_render_tab(tab, counts[tab.view], *urls) for tab in tabs] for tabs in groups)
-    context: dict[str, Any] = {
-        "filters": filters,
-        "status_tabs": mark_safe("".join(status)),  # noqa: S308 (each is rendered by its template)
-        "assignee_tabs": mark_safe("".join(whose)),  # noqa: S308
-        "saved_tabs": saved,
-        "counts_only": counts_only,
-        "is_update": is_update,
-    }
-    if not counts_only:
-        chosen = next((tab for tab in groups[2] if tab.is_chosen), None)
-        context |= _choices(filters, agent, websites) | {"chosen": chosen, "views": groups[2]}
-        context["csrf_token"] = get_token(request)
-        context |= {
-            "after_closing": agent.preferences.after_closing,
-            "after_closing_choices": AgentProfile.AfterClosing.choices,
-        }
+    language = get_language()
+    status, whose, saved = (
+        [_render_tab(tab, shown_count(counts[tab.view]), counts[tab.view] > 0, *urls, language) for tab in tabs]
+        for tabs in groups
+    )
     shown = "".join([listing.rows, listing.more, *status, *whose, *saved])
     digest = blake2b(shown.encode(), digest_size=8).hexdigest()
-    return Lists(render_to_string("agent/_lists.html", context), digest)
-
-
-def _render_tab(tab: Tab, count: int, page: str, rows: str) -> SafeString:
-    values = {
-        "id": tab.id,
-        "url": page + tab.query,
-        "list_url": rows + tab.query,
-        "name": tab.name,
-        "count": shown_count(count),
+    tabs: dict[str, Any] = {
+        "status_tabs": mark_safe("".join(status)),  # noqa: S308 (each is rendered by its template)
+        "assignee_tabs": mark_safe("".join(whose)),  # noqa: S308
+        "saved_tabs": mark_safe("".join(f"<div>{tab}</div>" for tab in saved)),  # noqa: S308
     }
-    return TAB.render(TabKind(tab.is_chosen, tab.is_unread and count > 0), values)
+    if counts_only:
+        return Lists(COUNTS.render(CountsKind(), tabs), digest)
+    chosen = next((tab for tab in groups[2] if tab.is_chosen), None)
+    context = {
+        "filters": filters,
+        "is_update": is_update,
+        "chosen": chosen,
+        "views": groups[2],
+        "csrf_token": get_token(request),
+        "after_closing": agent.preferences.after_closing,
+        "after_closing_choices": AgentProfile.AfterClosing.choices,
+    }
+    return Lists(render_to_string("agent/_lists.html", tabs | context | _choices(filters, agent, websites)), digest)
+
+
+@lru_cache(MAX_TABS)
+def _render_tab(tab: Tab, count: str, has_any: bool, page: str, rows: str, _language: str | None) -> SafeString:
+    values = {"id": tab.id, "url": page + tab.query, "list_url": rows + tab.query, "name": tab.name, "count": count}
+    return TAB.render(TabKind(tab.is_chosen, tab.is_unread and has_any), values)
 
 
 def shown_count(count: int) -> str:

@@ -5,7 +5,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -26,7 +26,15 @@ from redis import RedisError
 from conversations import message_log
 from conversations.models.formatted import plain
 from conversations.models.leads import best_leads
-from conversations.models.prepared import bounded_counts, current_connection, prepared, update
+from conversations.models.prepared import (
+    FoundRows,
+    Raw,
+    bounded_counts,
+    current_connection,
+    prepared,
+    prepared_rows,
+    update,
+)
 from conversations.models.remembered import CONTENT, SECRET, memory
 from conversations.models.view import AGENT, LAST, MOMENT, Cursor, View
 
@@ -40,6 +48,11 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 
 LAST_LINE_LENGTH = 120
 """How many characters of the last message the inbox shows."""
+
+SOON, LATE = timedelta(minutes=5), timedelta(minutes=30)
+"""A customer who has been waiting longer than that is marked in the inbox."""
+
+MICROSECOND, FOREVER = timedelta(microseconds=1), datetime.max.replace(tzinfo=UTC)
 
 MAX_READ = 200
 """How many rows are read to count a view."""
@@ -117,6 +130,11 @@ class InboxEntry(NamedTuple):
         """What the list calls the customer."""
         return name_of_customer(self.customer_name, self.customer_email, self.pk)
 
+    @classmethod
+    def of(cls, found: FoundRows[tuple[Any, ...]], rows: Iterable[Raw] | None = None) -> "list[InboxEntry]":
+        """These of the rows that were found, or all of them."""
+        return [cls._make(row) for row in found.converted(rows)]
+
     def urgency(self, now: datetime) -> str:
         """How long the customer has been waiting: "" (5 minutes at most), "soon" (up to 30) or "late"."""
         was_taken_back = not self.last_line and self.waiting_since
@@ -124,7 +142,13 @@ class InboxEntry(NamedTuple):
         if self.status != "OPEN" or not is_unanswered:
             return ""
         waited = now - (self.waiting_since or self.last_message_at)
-        return "late" if waited > timedelta(minutes=30) else "soon" if waited > timedelta(minutes=5) else ""
+        return "late" if waited > LATE else "soon" if waited > SOON else ""
+
+    def same_until(self, now: datetime) -> datetime:
+        """The first moment after `now` at which time alone may change what the list shows of it."""
+        since = self.waiting_since or self.last_message_at
+        moments = (since + SOON + MICROSECOND, since + LATE + MICROSECOND, self.snoozed_until)
+        return min((moment for moment in moments if moment and moment > now), default=FOREVER)
 
 
 class KnownConversation(NamedTuple):
@@ -346,6 +370,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def inbox(self, agent: "Agent", view: View, most: int, after: Cursor | None = None) -> list[InboxEntry]:
         """The first `most` conversations of a view, for an agent's list; those after a row, if it is given."""
+        return InboxEntry.of(self.inbox_rows(agent, view, most, after))
+
+    def inbox_rows(
+        self, agent: "Agent", view: View, most: int, after: Cursor | None = None
+    ) -> FoundRows[tuple[Any, ...]]:
+        """The same as rows of the database, in the order of InboxEntry: most of them the caller knows already."""
         [lead] = best_leads([view])
         # PostgreSQL has statistics of all columns.
         served = view.leads if connection.vendor == "postgresql" else [lead]
@@ -362,10 +392,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             prepare, database = Conversation._meta.get_field("waiting_since").get_db_prep_value, current_connection()
             values[prepare(MOMENT, database)] = prepare(after.moment, database)
         key = ("inbox", most, view.shape, *served, after is not None)
-        rows = prepared(self, key, build, values, is_planned_once=False, kind=CONTENT)
-        entries = [InboxEntry._make(row) for row in rows]
-        is_old = settings.MESSAGE_LOG and memory.away_since is not None
-        return _without_removed_lines(entries) if is_old else entries
+        found = prepared_rows(self, key, build, values, is_planned_once=False, kind=CONTENT)
+        if settings.MESSAGE_LOG and memory.away_since is not None:
+            found.raw = _without_removed_lines(found.raw)
+        return found
 
     def with_email(self, email: str, most: int) -> "list[Conversation]":
         """The newest `most` conversations with this e-mail address, as customers have said it or agents corrected.
@@ -659,11 +689,12 @@ class Conversation(models.Model):
         return list(others.newest_first()[:most])
 
 
-def _without_removed_lines(entries: list[InboxEntry]) -> list[InboxEntry]:
+def _without_removed_lines(rows: list[Raw]) -> list[Raw]:
     """These rows, which were read before the database went away, without what was taken back after that.
 
     Raises redis.RedisError: without the log nobody can say what was.
     """
+    entries = [InboxEntry._make(row) for row in rows]
     removals = message_log.removals([entry.pk for entry in entries])
     return [
         entry._replace(last_line="") if removal > entry.last_message_id else entry

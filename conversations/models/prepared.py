@@ -1,6 +1,6 @@
 """Prepared queries: SQL that the ORM compiles once, for queries that run all the time."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,9 @@ from conversations.models.remembered import ACCESS, Kind, memory
 
 Row = TypeVar("Row")
 """What a query returns: objects or, after `values_list`, tuples."""
+
+Raw = tuple[Any, ...]
+"""A row as the database gives it."""
 
 _compiled: dict[tuple[str, Hashable], "PreparedQuery[Any]"] = {}
 
@@ -39,10 +42,23 @@ def prepared(
     `kind`: with the message log, how the result is remembered for the time in which the database is away
     (models/remembered.py). None: it is not.
     """
+    return prepared_rows(queryset, key, build, values, is_planned_once=is_planned_once, kind=kind).converted()
+
+
+def prepared_rows(
+    queryset: QuerySet[Any],
+    key: Hashable,
+    build: Callable[[], QuerySet[Any, Row]],
+    values: Mapping[Any, Any],
+    *,
+    is_planned_once: bool = True,
+    kind: Kind | None = None,
+) -> "FoundRows[Row]":
+    """The same, as the database gives it, for a caller who needs few of its rows in Python's types."""
     if queryset.query.where:  # already filtered by what the agent may see, which `key` does not name
         kind = kind and ACCESS
-    found: list[Row] = _compile(queryset, key, build).fetch(values, is_planned_once, kind)
-    return found
+    query = _compile(queryset, key, build)
+    return FoundRows(query, query.fetch(values, is_planned_once, kind))
 
 
 Asked = tuple[Hashable, Callable[[], QuerySet[Any, Any]], Mapping[Any, Any]]
@@ -130,12 +146,15 @@ class PreparedQuery(Generic[Row]):
         self.annotations: Any = self.compiler.annotation_col_map
         self.related: list[Any] = get_related_populators(columns, select, connection.alias)  # type: ignore[call-arg]  # stubs of Django 6
 
-    def fetch(self, values: Mapping[Any, Any], is_planned_once: bool = True, kind: Kind | None = None) -> list[Row]:
+    def fetch(self, values: Mapping[Any, Any], is_planned_once: bool, kind: Kind | None) -> "list[Raw]":
         """Run the query with these values in place of its placeholders."""
-        rows = _fetch(self.sql, self.filled(values), is_planned_once, kind)
+        return list(_fetch(self.sql, self.filled(values), is_planned_once, kind))
+
+    def converted(self, rows: "Iterable[Raw]") -> list[Row]:
+        """These rows in Python's types, or as objects."""
         if self.converters:
             rows = self.compiler.apply_converters(rows, self.converters)
-        return [self._object(row) for row in rows] if self.makes_objects else list(rows)
+        return [self._object(row) for row in rows] if self.makes_objects else list(rows)  # type: ignore[arg-type]
 
     def filled(self, values: Mapping[Any, Any]) -> list[Any]:
         """Its parameters with these values in place of its placeholders."""
@@ -148,6 +167,18 @@ class PreparedQuery(Generic[Row]):
         for name, column in self.annotations.items():
             setattr(found, name, row[column])
         return found  # type: ignore[no-any-return]
+
+
+class FoundRows(Generic[Row]):
+    """What a prepared query has found."""
+
+    def __init__(self, query: PreparedQuery[Row], raw: list[Raw]) -> None:
+        """`raw` are its rows as the database gives them: equal ones mean the same."""
+        self.query, self.raw = query, raw
+
+    def converted(self, rows: Iterable[Raw] | None = None) -> list[Row]:
+        """These of its rows in Python's types, or all of them."""
+        return self.query.converted(self.raw if rows is None else rows)
 
 
 def insert(instance: Model) -> None:
