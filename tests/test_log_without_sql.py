@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.db import OperationalError, connection
@@ -12,9 +13,11 @@ from django.db import OperationalError, connection
 from conversations import actions
 from conversations import message_log as log
 from conversations.actions.replicate import Replicator
+from conversations.agent.customer_details import state_version
 from conversations.models import Agent, Conversation, Message
 from conversations.models.recipients import recipients
 from conversations.models.remembered import memory
+from conversations.presence import visitor
 from tests.conftest import Page, texts
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -111,7 +114,7 @@ def test_a_conversation_that_begins_without_the_database(talk: Conversation) -> 
     assert Message.objects.filter(content="By a widget").count() == 1
 
 
-def test_a_conversation_is_not_called_closed_while_nobody_can_know(talk: Conversation) -> None:
+def test_a_conversation_is_not_called_closed_while_nobody_can_know(talk: Conversation, bobs: Page) -> None:
     carla = Page()
     with database_away():
         carla.says("I am new")
@@ -119,6 +122,21 @@ def test_a_conversation_is_not_called_closed_while_nobody_can_know(talk: Convers
             response = carla.get(path)
             assert response.status_code == 200
             assert "This chat is closed" not in response.content.decode(), path
+        [number] = log.numbers_of([uuid.UUID(carla.cookies["chat"].value)])
+        response = bobs.get(f"/api/conversation/{number}/")
+        assert response.status_code == 503
+        assert response["Retry-After"]
+
+
+def test_an_agents_page_keeps_its_header_where_nobody_can_know_another(talk: Conversation, bobs: Page) -> None:
+    here, state = f"/inbox/{talk.pk}/", state_version(Conversation.objects.get(), visitor.get(talk.pk))
+    memory.results.clear()  # as in another process, or after a restart
+    with database_away():
+        poll = bobs.htmx(f"{here}messages/?{urlencode({'since': 0, 'state': state})}")
+        assert texts(poll)[-1] == "Yes, how can I help?"
+        assert "HX-Trigger" not in poll
+        assert [bobs.htmx(here + part).status_code for part in ("state/", "about/")] == [204, 204]
+    assert "Open · " in bobs.htmx(f"{here}state/").content.decode()
 
 
 def test_who_has_lost_access_before_gets_none(talk: Conversation, bob: Agent, bobs: Page) -> None:

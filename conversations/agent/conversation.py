@@ -26,6 +26,7 @@ from conversations.agent.panel import Unread, render_details, render_header, ren
 from conversations.models import Attachment, Conversation, Draft, Message, Reading, Website
 from conversations.models.desk_news import DeskNews
 from conversations.models.optional_write import optional_write
+from conversations.models.remembered import memory
 from conversations.models.settling import catch_up
 from conversations.poll_cache import mark_empty
 from conversations.presence import visitor
@@ -111,9 +112,12 @@ def _poll_in_the_middle(request: AgentRequest, conversation: Conversation) -> Ht
 
 
 def _shows_another_state(request: AgentRequest, conversation: Conversation) -> bool:
-    """Whether the page says that its header shows another state than that of now."""
+    """Whether the page says that its header shows another state than that of now.
+
+    While SQL is away, nobody knows: what this process remembers may be older than what the page shows.
+    """
     now = customer_details.state_version(conversation, visitor.get(conversation.pk))
-    return "state" in request.GET and request.GET["state"] != now
+    return "state" in request.GET and not memory.is_away and request.GET["state"] != now
 
 
 def _older_context(request: AgentRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
@@ -145,18 +149,22 @@ def file_url(conversation: Conversation) -> FileUrl:
 @agent_required
 @require_GET
 def state(request: AgentRequest, pk: int) -> HttpResponse:
-    """The header: assignee and status, with the buttons that change them."""
+    """The header: assignee and status, with the buttons that change them. 204 while nobody knows."""
     conversation = _get_or_404(request, pk, "assignee")
     catch_up(conversation)
+    if memory.is_away:
+        return HttpResponse(status=204)
     return HttpResponse(render_header(request, conversation))
 
 
 @agent_required
 @require_GET
 def details(request: AgentRequest, pk: int) -> HttpResponse:
-    """The panel with the customer's details."""
+    """The panel with the customer's details; 204 as above."""
     conversation = _get_or_404(request, pk, *RELATED)
     catch_up(conversation)
+    if memory.is_away:
+        return HttpResponse(status=204)
     return HttpResponse(render_details(request, conversation, visitor.get(pk)))
 
 

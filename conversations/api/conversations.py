@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from ninja import File, Form, Router
 from ninja.errors import HttpError
@@ -120,6 +120,8 @@ def read_conversation(request: HttpRequest, id: int) -> Conversation:
     """One conversation."""
     conversation = _get_conversation(agent_of(request), id)
     catch_up(conversation)
+    if not (conversation.is_open or conversation.is_closed):  # only the message log knows it
+        raise OperationalError("The database is away.")
     return conversation
 
 

@@ -65,6 +65,11 @@ class Memory:
         self.shared: OrderedDict[Hashable, float] = OrderedDict()
         self.away_since: float | None = None
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the database was away when it was asked last."""
+        return self.away_since is not None
+
     def read(self, key: tuple[str, tuple[Any, ...]], query: Callable[[], list[Any]], kind: Kind) -> list[Any]:
         """The rows of a query or, while the database is away, those that it had before.
 
