@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -19,7 +20,9 @@ from django.urls import reverse
 from chatsite.serving.request_handler import (
     MAX_UPLOADS,
     MAX_UPLOADS_OF_ADDRESS,
+    TURN,
     UPLOAD_THREADS,
+    USUAL_TURN,
     RequestHandler,
     Scope,
     is_search,
@@ -500,6 +503,7 @@ async def test_searches_wait_for_each_other_and_nothing_else_waits_for_them(one_
     for search in searches:
         search.send()
     await until(entered)
+    assert sys.getswitchinterval() == pytest.approx(TURN), "threads that wait get the interpreter sooner"
     pages = await asyncio.gather(*(Exchange(one_thread, "/hello/").run() for _ in range(20)))
     assert {page.status for page in pages} == {200}
     assert not entered()
@@ -508,6 +512,7 @@ async def test_searches_wait_for_each_other_and_nothing_else_waits_for_them(one_
     for search in searches:
         await search.head()
         assert search.status == 200
+    assert sys.getswitchinterval() == pytest.approx(USUAL_TURN)
     assert [len(pool.executor._threads) for pool in (one_thread.search_pool, one_thread.pool)] == [1, 1]
 
 

@@ -9,6 +9,7 @@ keeps its database connection. `make bench` compares the two.
 import asyncio
 import logging
 import re
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,11 @@ SEARCHES = re.compile(r"/inbox/(list/|commands/|(\d+/))?")
 """The paths of agents' pages that search, if they have `?q=`: a conversation's page only beside the list."""
 
 HAS_QUERY = re.compile(rb"(^|&)q=[^&]")
+
+TURN, USUAL_TURN = 0.0005, sys.getswitchinterval()
+"""Seconds for which a thread may use the interpreter while others wait for it: while somebody searches, and usually.
+
+The event loop and a thread need it in turn, some ten times for each poll, and each time the search may have it."""
 
 UPLOAD_THREADS = 4
 """Requests with files that are handled at the same time, in separate threads: they may take long."""
@@ -124,7 +130,9 @@ class RequestHandler(ASGIHandler):
         # Django refuses a larger body without reading it.
         is_post = posts_message(scope) and body.seek(0, SEEK_END) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         respond = self.repeatable(scope, body) if is_post else partial(self.respond, scope, body)
-        pool = self.search_pool if is_search(scope) else self.pool
+        pool = self.pool
+        if is_search(scope):
+            pool, respond = self.search_pool, partial(give_way, respond)
         result: Result = await pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
         return result
 
@@ -250,6 +258,15 @@ class RequestHandler(ASGIHandler):
         if pool is not self.files:
             pool.submit(connections.close_all)
             pool.shutdown(wait=False)
+
+
+def give_way(respond: Callable[[], Result]) -> Result:
+    """Answer a search. Meanwhile, threads that wait for Python's interpreter get it sooner: see TURN."""
+    sys.setswitchinterval(TURN)
+    try:
+        return respond()
+    finally:
+        sys.setswitchinterval(USUAL_TURN)
 
 
 def database() -> Any:
