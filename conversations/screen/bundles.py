@@ -32,9 +32,14 @@ else:
 REFUSED = re.compile(r"q=0(\.0*)?")  # the weight of an encoding that the browser does not accept
 YEAR = 365 * 24 * 3600  # seconds
 HTMX = "django_htmx/htmx-2.min.js"
+TIMES = ("known-zone", "local-time", "time-ago")
+LATER = "if(!document.querySelector('message-list'))await afterPaint();"
+"""How these files begin where the bundle has after-paint.js: a list can be used before its times are the reader's, and
+the first use of Intl takes a browser 10 ms. The page of a conversation needs the days of its messages at once."""
 BOTH = ("message-list", "chat-composer", "door-bell")
 FILES: dict[str, tuple[str, ...]] = {
     "inbox.js": (
+        "after-paint",
         "composing-keys",
         "htmx-config",
         "known-zone",
@@ -152,8 +157,15 @@ def scripts(names: tuple[str, ...], *, with_htmx: bool = True) -> Asset:
     once: its names stay local, and if it throws, the browser reports that as an unhandled rejection and the others
     still run.
     """
-    ours = "".join("(async()=>{" + read(f"js/{name}.js") + "})();" for name in names)
+    ours = "".join(_in_function(name, "after-paint" in names) for name in names)
     return javascript(minified(f"{read(HTMX)}\n{ours}" if with_htmx else ours))
+
+
+def _in_function(name: str, may_wait: bool) -> str:
+    text = read(f"js/{name}.js")
+    if name == "after-paint":  # its names are for the other files
+        return text
+    return "(async()=>{" + (LATER if may_wait and name in TIMES else "") + text + "})();"
 
 
 def styles(names: tuple[str, ...]) -> str:

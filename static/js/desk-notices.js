@@ -14,12 +14,16 @@ class DeskNotices extends HTMLElement {
     this.known = new Map(); // the ids up to which the agent was called, by conversation
     this.looked = Date.now();
     this.calls = !navigator.locks;
-    navigator.locks?.request(CALLER, () => ((this.calls = true), new Promise(() => {}))); // until this tab is closed
     document.body.addEventListener("ring", ({ detail }) => this.onRing(detail));
     document.addEventListener("unread", ({ detail }) => this.showNumber(detail));
     for (const name of ["focus", "blur"]) addEventListener(name, () => this.tellOthers());
     document.addEventListener("visibilitychange", () => this.tellOthers());
     document.body.addEventListener("htmx:afterSettle", () => this.tellOthers());
+    afterPaint().then(() => this.begin());
+  }
+
+  begin() {
+    navigator.locks?.request(CALLER, () => ((this.calls = true), new Promise(() => {}))); // until this tab is closed
     this.tellOthers();
     this.showNumber(Number(document.querySelector("#list [data-unread]")?.dataset.unread));
   }

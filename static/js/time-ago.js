@@ -34,9 +34,11 @@ customElements.define("time-ago", TimeAgo);
 customElements.define("time-there", TimeThere);
 
 // Every half minute, in step with the clock.
-function tick() {
-  document.querySelectorAll("time-ago, time-there").forEach((element) => element.update());
-  setTimeout(tick, 30000 - (Date.now() % 30000));
+function schedule() {
+  setTimeout(() => {
+    document.querySelectorAll("time-ago, time-there").forEach((element) => element.update());
+    schedule();
+  }, 30000 - (Date.now() % 30000));
 }
 
-tick();
+schedule();

@@ -6,7 +6,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import BrowserContext, Page, Response, expect
 
-from tests.browser.people import Api, eventually
+from tests.browser.people import Api, People, eventually
 from tests.browser.websites import EmbeddedCustomer, Site, Web
 from tests.conftest import PASSWORD, Server
 
@@ -178,3 +178,28 @@ def test_the_chat_shifts_no_layout_of_the_page(web: Web, shop: Site) -> None:
     alice.page.evaluate("document.querySelector('h1').style.marginBottom = '200px'")  # the observer does notice a shift
     alice.page.evaluate(settled)
     eventually(alice.page, lambda: len(alice.page.evaluate("shifts")) == 1, "a page that moves is noticed")
+
+
+NOTE_FORMATTERS = """
+    window.formatters = [];
+    for (const name of ["DateTimeFormat", "NumberFormat", "RelativeTimeFormat"]) {
+        const note = (make) => (_, values) => {
+            formatters.push(performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd > 0);
+            return make(...values);
+        };
+        const Made = Intl[name];
+        Intl[name] = new Proxy(Made, { construct: note((...values) => new Made(...values)), apply: note(Made) });
+    }
+"""
+
+
+def test_a_list_can_be_used_before_the_browser_has_made_its_times(people: People, api: Api) -> None:
+    api.start_conversation("Is anybody there?", name="Alice")
+    bob = people.agent("bob")
+    bob.page.add_init_script(NOTE_FORMATTERS)
+    bob.page.reload()
+    expect(bob.page.locator(".row .ago").first).to_have_text("now")
+    expect(bob.page.locator(".row .ago").first).to_be_visible()
+    made = bob.page.evaluate("formatters")
+    assert made
+    assert all(made), f"{made.count(False)} formatters were made while the page was loading, and the first takes 10 ms."
