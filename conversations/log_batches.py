@@ -50,7 +50,7 @@ class Plain(NamedTuple):
     uuid: UUID  # of the conversation
     values: dict[str, Any]  # as for `message_log.append`
     run: str  # in which Redis the conversation was read
-    since: int  # the id of the last message that the customer has
+    since: int | None  # the id of the last message that the customer has; None if it does not matter
     counters: tuple[str, str]  # of the rate limits: of the address, and of the conversation; empty without limits
     take: Callable[[Appended], None]  # called when it is appended, also if nobody waits for it any more
 
@@ -128,7 +128,8 @@ class Batches:
             values = message.values
             entry = encode({name: value for name, value in values.items() if name != "at"})
             arguments += [message.client_id.hex, f"{batch}{index}", message.conversation, values["at"], entry]
-            arguments += [message.uuid.hex, message.run, message.since, *message.counters]
+            since = "" if message.since is None else message.since
+            arguments += [message.uuid.hex, message.run, since, *message.counters]
         asked = time.monotonic()
         try:
             with timed(redis_seconds):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from io import BytesIO
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import redis
@@ -26,6 +27,7 @@ from conversations.metrics import registry
 from conversations.models import Agent, Conversation, Message, Token, Website
 from conversations.models.message import MAX_LENGTH
 from conversations.models.recipients import recipients
+from conversations.presence import visitor
 from conversations.screen.plain_posts import VARYING, batches, heads
 from conversations.threshold import limits
 from tests.conftest import UNKNOWN
@@ -54,8 +56,9 @@ class Answer:
         text = re.sub(r'"id": \d+', '"id": 1', self.content.decode())
         text = re.sub(r'"date": "[^"]+"', '"date": "now"', text)
         text = re.sub(r'"conversation": "[^"]+"', '"conversation": "uuid"', text)
-        random = {"content-length": "1", "set-cookie": "csrftoken=…"}
-        headers = [(name, random.get(name, value)) for name, value in self.headers]
+        random = {"content-length": "1", "x-message": "1"}
+        secret = re.compile("csrftoken=[^;]+|[0-9a-f]{32}|(?<=expires=)[^;]+")
+        headers = [(name, random.get(name, secret.sub("…", value))) for name, value in self.headers]
         return self.status, headers, text
 
     def json(self) -> Any:
@@ -128,22 +131,68 @@ def _server(message_log: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterato
 class Widget:
     """Alice's widget, which has a conversation open."""
 
-    def __init__(self, headers: dict[str, str] = USUAL) -> None:
-        self.headers = headers
-        response = self.send({"content": "Hello", "client_id": str(uuid.uuid4())}, since=0)
-        item = response.json()["items"][-1]
-        self.uuid, self.last = item["conversation"], item["id"]
+    path = "/api/messages/?since=LAST"
+    headers: dict[str, str] = USUAL
+    last = 0
 
-    def send(self, body: Any, since: int | None = None) -> Answer:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return ask(f"/api/messages/?since={self.last if since is None else since}", content, self.headers)
+    def __init__(self, headers: dict[str, str] | None = None) -> None:
+        self.headers = headers or self.headers
+        response = self.send({"content": "Hello", "client_id": str(uuid.uuid4())})
+        self.uuid = response.json()["items"][0]["conversation"]
+        self.see(response)
+
+    def filled(self, text: str) -> str:
+        """A part of a request, for this widget."""
+        return text.replace("LAST", str(self.last)).replace("SECRET", getattr(self, "uuid", "").replace("-", ""))
+
+    def see(self, response: Answer) -> None:
+        """Know the id of the last message."""
+        if response.status == 200 and response.json()["items"]:
+            self.last = response.json()["items"][-1]["id"]
+
+    def send(self, body: Any) -> Answer:
+        return ask(self.filled(self.path), json.dumps(body).encode(), self.headers)
 
     def says(self, text: str, **more: Any) -> Answer:
         """Write a message, as a widget should."""
         client_id = str(uuid.uuid4())
         response = self.send({"content": text, "client_id": client_id, "conversation": self.uuid, **more})
-        if response.status == 200:
-            self.last = response.json()["items"][-1]["id"]
+        self.see(response)
+        return response
+
+
+class Tab(Widget):
+    """Alice's page, which has her secret in a cookie."""
+
+    path = "/chat/messages/"
+    headers: dict[str, str] = {  # noqa: RUF012
+        "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
+        "Origin": "http://localhost",
+        "Sec-Fetch-Site": "same-origin",
+        "HX-Request": "true",
+        "User-Agent": "Mozilla/5.0",
+        "Accept-Language": "de-AT,de;q=0.9,en;q=0.8",
+        "Cookie": "chat=SECRET",
+    }
+    uuid = ""
+
+    def __init__(self, headers: dict[str, str] | None = None) -> None:
+        self.headers = {**self.headers, **(headers or {})}
+        first = {name: value for name, value in self.headers.items() if "SECRET" not in value}
+        response = ask(self.path, urlencode({"content": "Hello", "X-Keep": "yes"}).encode(), {**first, "X-Keep": "yes"})
+        self.uuid = str(uuid.UUID(dict(response.headers)["x-secret"]))
+        self.see(response)
+
+    def see(self, response: Answer) -> None:
+        self.last = int(dict(response.headers).get("x-message", self.last))
+
+    def send(self, body: Any) -> Answer:
+        headers = {name: self.filled(value) for name, value in self.headers.items()}
+        return ask(self.filled(self.path), urlencode(body).encode(), headers)
+
+    def says(self, text: str, **more: Any) -> Answer:
+        response = self.send({"content": text, "client_id": str(uuid.uuid4()), "zone": "Europe/Vienna", **more})
+        self.see(response)
         return response
 
 
@@ -278,32 +327,38 @@ def body_of(body: Any, widget: Widget) -> bytes:
 
 
 def compare(
-    monkeypatch: pytest.MonkeyPatch, path: str, body: Any, headers: dict[str, str], method: str = "POST"
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: Any,
+    headers: dict[str, str],
+    method: str = "POST",
+    kind: "type[Widget]" = Widget,
 ) -> bool:
-    """Send a request twice as it usually is, and once with Django only, each time to a conversation of its own.
+    """Send a request twice as it usually is, and twice with Django only, each time to a conversation of its own.
 
     All answers must be equal. Returns whether one of them was without Django.
     """
-    answers, written, has_been_without = [], [], False
+    answers, written, has_been_without = list[Any](), list[Any](), False
     for is_usual in (True, False):
-        widget = Widget()
-        assert widget.says("The first after that").status == 200
+        widget = kind()
+        assert widget.says("The first after that").status in (200, 204)
         if not is_usual:
             monkeypatch.setattr(heads, "find", lambda *_: None)
         for _ in range(2):  # the first one may be remembered
-            answer = ask(path.replace("LAST", str(widget.last)), body_of(body, widget), {**USUAL, **headers}, method)
+            sent = {name: widget.filled(value) for name, value in {**widget.headers, **headers}.items()}
+            answer = ask(widget.filled(path), body_of(body, widget), sent, method)
             has_been_without |= not answer.has_django
-            if answer.status == 200 and answer.json()["items"]:
-                widget.last = answer.json()["items"][-1]["id"]
+            widget.see(answer)
             answers.append((is_usual, answer.shown))
         replicate()
         talk = Conversation.objects.by_uuid(uuid.UUID(widget.uuid))
         assert talk is not None
         written.append(list(talk.messages.order_by("pk").values_list("content", "author", "is_formatted", "files")))
+        written.append([(talk.status, talk.names, talk.last_author, visitor.get(talk.pk))])
     monkeypatch.undo()
     usual, django = ([shown for is_usual, shown in answers if is_usual is which] for which in (True, False))
     assert usual == django
-    assert written[0] == written[1]
+    assert written[:2] == written[2:]
     return has_been_without
 
 
@@ -578,3 +633,148 @@ def test_a_redis_that_was_started_anew_skips_ids(widget: Widget, message_log: Mo
     assert widget.last > before + message_log.MARGIN
     assert [widget.says("four").has_django for _ in range(3)][-1] is False
     assert stored() == ["Hello", "The first after that", "two", "three", "four", "four", "four"]
+
+
+FORM = "content=Hi&client_id=CLIENT_ID&state=OPEN+&zone=Europe%2FVienna"
+FORMS = [
+    FORM,
+    "content=Hi&client_id=CLIENT_ID",
+    "content=Hi&client_id=CLIENT_ID&zone=Asia/Tokyo",
+    "content=Hi&zone=Europe/Vienna",
+    "content=Hi&client_id=&zone=Europe/Vienna",
+    "content=Hi&client_id=nonsense&zone=Europe/Vienna",
+    "content=Hi&client_id=CLIENT_HEX&zone=Europe/Vienna",
+    "content=Hi&client_id=+CLIENT_ID+&zone=Europe/Vienna",
+    "content=&client_id=CLIENT_ID&zone=Europe/Vienna",
+    "client_id=CLIENT_ID&zone=Europe/Vienna",
+    "content=%E2%80%8B&client_id=CLIENT_ID&zone=Europe/Vienna",
+    "content=%00&client_id=CLIENT_ID&zone=Europe/Vienna",
+    "content=%FF%C3%A4&client_id=CLIENT_ID&zone=Europe/Vienna",
+    "content=a%0D%0Ab%0Dc%0Ad+++&client_id=CLIENT_ID&zone=Europe/Vienna",
+    f"content={'x' * MAX_LENGTH}&client_id=CLIENT_ID&zone=Europe/Vienna",
+    f"content={'x' * (MAX_LENGTH + 1)}&client_id=CLIENT_ID&zone=Europe/Vienna",
+    f"content={'%F0%9F%8C%B1' * MAX_LENGTH}&client_id=CLIENT_ID&zone=Europe/Vienna",
+    "content=a&content=b&client_id=CLIENT_ID&zone=Europe/Vienna",
+    f"{FORM}&name=Alice",
+    f"{FORM}&name=&email=",
+    f"{FORM}&email=nonsense",
+    f"{FORM}&more=1",
+    f"{FORM}&state=CLOSED+1",
+    f"{FORM}&state=x+y+z",
+    f"{FORM}&language=fr",
+    f"{FORM}&csrfmiddlewaretoken=x",
+    FORM + "&x=1" * 700,
+    FORM + "&zone=" + "x" * 70_000,
+    "",
+    "&&&",
+    "content",
+    '{"content": "Hi"}',
+]
+FORM_HEADERS: list[dict[str, str]] = [
+    {"Cookie": "chat=SECRET; theme=dark"},
+    {"Cookie": "theme=dark; chat=SECRET"},
+    {"Cookie": "chat=SECRET;"},
+    {"Cookie": "chat=SECRET; chat=SECRET"},
+    {"Cookie": "chat=0d5b7a5e3c0f4f0e9d8a6f1d2b3c4d5e"},
+    {"Cookie": "chat=nonsense"},
+    {"Cookie": ""},
+    {"Cookie": "chat-other=SECRET"},
+    {"Cookie": "theme=dark", "X-Chat": "SECRET"},
+    {"X-Chat": "SECRET"},
+    {"X-Chat": "nonsense"},
+    {"X-Keep": "yes"},
+    {"X-Identity": "nonsense"},
+    {"HX-Request": "false"},
+    {"HX-Request": ""},
+    {"HX-Current-URL": "http://localhost/chat/"},
+    {"Accept-Language": "en"},
+    {"Accept-Language": "xx, é"},
+    {"User-Agent": "another"},
+    {"Content-Type": "application/x-www-form-urlencoded"},
+    {"Content-Type": "application/x-www-form-urlencoded; charset=latin-1"},
+    {"Content-Type": "application/json"},
+    {"Content-Type": "multipart/form-data; boundary=x"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": SHOP},
+    {"Host": "evil.example"},
+    {"Authorization": "Bearer nonsense"},
+    *({name.decode(): "1, é\x7f"} for name in sorted(VARYING) if name != b"content-length"),
+]
+PATHS = [
+    *("/chat/messages/", "/chat/default/messages/", "/chat/other/messages/", "/chat/nonsense/messages/"),
+    *("/chat/messages", "/chat/messages//", "/chat/messages/?language=fr", "/chat/messages/?language=nonsense"),
+    *("/chat/messages/?host=https://shop.example", "/chat/messages/?host=https://evil.example"),
+    *("/chat/messages/?since=LAST", "/chat/messages/?%00", "/chat/messages/?x=%FF"),
+]
+
+
+@pytest.fixture
+def tab(shop: Website) -> Tab:
+    """One whose next message needs no Django."""
+    found = Tab()
+    assert [found.says("The first after that").has_django for _ in range(2)] == [True, False]
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[-60:])
+def test_every_form_is_answered_as_by_django(shop: Website, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    compare(monkeypatch, "/chat/messages/", form.encode(), {}, kind=Tab)
+
+
+@pytest.mark.parametrize("headers", FORM_HEADERS, ids=str)
+def test_every_header_of_a_page_is_answered_as_by_django(
+    shop: Website, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    compare(monkeypatch, "/chat/messages/", FORM.encode(), headers, kind=Tab)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_every_path_of_a_page_is_answered_as_by_django(
+    shop: Website, monkeypatch: pytest.MonkeyPatch, path: str, method: str
+) -> None:
+    Website.objects.create(key="other", name="Other")
+    compare(monkeypatch, path, FORM.encode(), {}, method, kind=Tab)
+
+
+def test_usual_posts_of_pages_are_answered_without_django(shop: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise nothing would be compared above."""
+    for headers in ({}, {"X-Keep": "yes"}, {"Accept-Language": "fr"}, {"HX-Current-URL": "http://localhost/chat/"}):
+        assert compare(monkeypatch, "/chat/messages/", FORM.encode(), headers, kind=Tab)
+
+
+def test_two_pages_each_get_their_own_secret(tab: Tab) -> None:
+    other = Tab()
+    other.says("The first one here")
+    responses = [each.says("mine") for each in (tab, other)]
+    assert [response.has_django for response in responses] == [False, False]
+    for each, response in zip((tab, other), responses, strict=True):
+        assert dict(response.headers)["set-cookie"].startswith(f"chat={uuid.UUID(each.uuid).hex}; expires=")
+    replicate()
+    for each in (tab, other):
+        talk = Conversation.objects.by_uuid(uuid.UUID(each.uuid))
+        assert talk
+        assert talk.last_message_id == each.last
+
+
+def test_a_page_that_has_said_something_else_of_its_browser_is_left_to_django(tab: Tab) -> None:
+    tab.headers = {**tab.headers, "User-Agent": "another"}
+    assert [tab.says("x").has_django for _ in range(2)] == [True, False]
+    replicate()
+    seen = visitor.get(Conversation.objects.get().pk)
+    assert seen
+    assert seen.browser == "another"
+
+
+def test_a_page_that_shows_another_conversation_is_told_so(tab: Tab) -> None:
+    response = tab.says("x", state=f"OPEN {Conversation.objects.count() + 4711}")
+    assert (response.status, dict(response.headers)["hx-trigger"]) == (204, "another")
+
+
+def test_a_page_whose_secret_was_renewed_is_told_so(tab: Tab) -> None:
+    replicate()
+    actions.renew_secret(conversation=Conversation.objects.get())
+    response = tab.says("x")
+    assert (response.status, dict(response.headers)["hx-trigger"]) == (204, "stranger")

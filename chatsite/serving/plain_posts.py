@@ -6,9 +6,9 @@ from typing import Any
 from django.conf import settings
 
 from chatsite.metrics import observe_request
-from conversations.api import plain_posts
+from conversations.api import plain_posts as widget_posts
+from conversations.customer import plain_posts as page_posts
 from conversations.poll_cache import Answer
-from conversations.screen.plain_posts import head_key
 
 
 async def answer_plain_post(scope: dict[str, Any]) -> Answer | None:
@@ -16,14 +16,14 @@ async def answer_plain_post(scope: dict[str, Any]) -> Answer | None:
 
     scope: that of the server. Notes in it by what to remember what Django decides.
     """
-    if not settings.MESSAGE_LOG or scope["method"] != "POST" or scope["raw_path"] not in plain_posts.PATHS:
+    if not settings.MESSAGE_LOG or scope["method"] != "POST":
         return None
-    key = head_key(scope)
+    door: Any = page_posts if scope["raw_path"].startswith(b"/chat/") else widget_posts
+    key = scope["chatsite.plain_post"] = door.key_of(scope)
     if key is None:
         return None
-    scope["chatsite.plain_post"] = key
     began = perf_counter()
-    answer = await plain_posts.post(scope, key)
+    answer: Answer | None = await door.post(scope, key)
     if answer:
         observe_request(scope, answer[0], perf_counter() - began)
     return answer

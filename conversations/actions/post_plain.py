@@ -22,7 +22,7 @@ async def post_plain(
     client_id: UUID,
     uuid: UUID,
     to: Recipient,
-    since: int,
+    since: int | None,
     counters: tuple[str, str],
 ) -> Message | None:
     """Write a message of a customer as `post_message` does, if nothing about it is unusual; else return None.
@@ -31,7 +31,8 @@ async def post_plain(
 
     content: checked (models/validation.py).
     uuid: of the conversation that it is written `to`.
-    since: the id of the last message that the customer has: None is returned if there is a newer one.
+    since: the id of the last message that the customer has: None is returned if there is a newer one. Without it,
+        that does not matter.
     counters: of the rate limits: see log_batches.py.
     """
     if client_id in PLACEHOLDERS:

@@ -102,8 +102,7 @@ def _send(
     if not caller.agent:
         recipients.put(message.conversation, claim)
     response = message_list.up_to_newest(message, message.conversation.uuid, since)
-    if conversation and conversation.is_remembered and caller.user is None:
-        mark_plain(response, conversation.website)
+    mark_plain(response, conversation)
     return response
 
 

@@ -11,7 +11,7 @@ from conversations.models.conversation import parse_uuid
 from conversations.models.message import MAX_LENGTH
 from conversations.models.validation import check_content
 from conversations.poll_cache import Answer
-from conversations.screen.plain_posts import answer, small_body, write
+from conversations.screen.plain_posts import Key, answer, find_open, head_key, small_body, write
 
 PATHS = {b"/api/messages/", b"/api/messages"}
 
@@ -20,7 +20,12 @@ SINCE = re.compile(rb"since=([0-9]{1,15})")
 CLIENT_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-async def post(scope: Mapping[str, Any], key: bytes) -> Answer | None:
+def key_of(scope: Mapping[str, Any]) -> Key | None:
+    """The key of a request that may be a plain post; None for all others. `scope` is that of the server."""
+    return head_key(scope) if scope["raw_path"] in PATHS else None
+
+
+async def post(scope: Mapping[str, Any], key: Key) -> Answer | None:
     """Write the message of a request and return the response; None if Django must handle it.
 
     scope: that of the server; key: of its head.
@@ -30,12 +35,10 @@ async def post(scope: Mapping[str, Any], key: bytes) -> Answer | None:
     found = _parse(content) if content else None
     if since is None or found is None:
         return None
-    text, conversation, client_id = found
-    written = await write(scope, key, text, conversation, client_id, int(since[1]))
-    if written is None:
-        return None
-    message, headers = written
-    return answer(200, headers, only(message, conversation).content)
+    text, uuid, client_id = found
+    to = find_open(key, uuid)
+    message = await write(scope, to, text, client_id, int(since[1])) if to else None
+    return answer(to, message, only(message, uuid).content) if to and message else None
 
 
 def _parse(content: bytes) -> tuple[str, UUID, UUID] | None:

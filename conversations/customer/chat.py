@@ -38,6 +38,7 @@ from conversations.screen.paging import (
     query_number,
     restored_page,
 )
+from conversations.screen.plain_posts import mark_plain
 from conversations.threshold import identity, limits
 from conversations.threshold.origin import is_cross_origin
 
@@ -267,12 +268,18 @@ def _post(customer: CustomerRequest) -> HttpResponse:
         return _refused(customer, form, sentence, 409)
     recipients.put(message.conversation, claim)
     request = customer.request
-    language = request.GET.get("language") or visitor.preferred_language(request.headers.get("Accept-Language", ""))
-    reported = {"zone": request.POST.get("zone"), "language": language}
-    visitor.save(message.conversation_id, visitor.parse(reported, request.headers.get("User-Agent", "")))
+    spoken, browser = request.headers.get("Accept-Language", ""), request.headers.get("User-Agent", "")
+    visitor.save(message.conversation_id, visitor_of(request.POST, request.GET, spoken, browser))
     response = message_accepted(message) if request.htmx else redirect(customer.url("chat"))
     customer.send_secret(response, message.conversation)
+    mark_plain(response, conversation)
     return response
+
+
+def visitor_of(form: QueryDict, parameters: QueryDict, spoken: str, browser: str) -> visitor.Visitor:
+    """What a request with a message says of who sends it; `spoken` and `browser` are two of its headers."""
+    language = parameters.get("language") or visitor.preferred_language(spoken)
+    return visitor.parse({"zone": form.get("zone"), "language": language}, browser)
 
 
 def _refused(customer: CustomerRequest, form: CustomerMessageForm, sentence: str, status: int) -> HttpResponse:

@@ -1,6 +1,7 @@
 """Which page a customer is on, and with which browser: kept in the cache for a while, and never in a table."""
 
 import logging
+import time
 from dataclasses import asdict, dataclass, fields
 from urllib.parse import urlsplit
 from zlib import crc32
@@ -16,6 +17,13 @@ CACHE_SECONDS = 30 * 60
 
 MAX_LENGTH = 500
 """Characters of each field; the rest is cut off."""
+
+
+SAVED_SECONDS = 60
+"""How long what a customer's messages say of their browser need not be saved again."""
+
+MAX_SAVED = 10_000
+"""Conversations of which this process knows what it has saved, about 5 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class Visitor:
     def link(self) -> str:
         """The page's address if it is http or https, and so safe to open; otherwise ""."""
         return self.url if self.url and _origin(self.url).startswith(("http://", "https://")) else ""
+
+
+_saved: dict[int, tuple[float, Visitor]] = {}
+"""By conversation: when this process has saved it last (time.monotonic()), and what."""
 
 
 def _origin(url: str) -> str:
@@ -84,7 +96,16 @@ def save(conversation_id: int, visitor: Visitor) -> bool:
     except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
         return False
+    if len(_saved) >= MAX_SAVED:
+        _saved.clear()
+    _saved[conversation_id] = time.monotonic(), visitor
     return bool(new != old)
+
+
+def is_saved(conversation_id: int, visitor: Visitor) -> bool:
+    """Whether this process has saved the same for a conversation within SAVED_SECONDS: it need not be saved again."""
+    at, saved = _saved.get(conversation_id, (0.0, None))
+    return saved == visitor and time.monotonic() < at + SAVED_SECONDS
 
 
 def mark_left(conversation_id: int, url: str) -> bool:
@@ -98,6 +119,7 @@ def mark_left(conversation_id: int, url: str) -> bool:
         known = cache.get(key) or {}
         if known.get("url") != url or known.get("left"):
             return False
+        _saved.pop(conversation_id, None)
         cache.set(key, {**known, "left": timezone.now().isoformat()}, CACHE_SECONDS)
     except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
