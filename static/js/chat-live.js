@@ -4,6 +4,7 @@ const texts = __TEXTS__; // the server inserts them
 const GLANCE = 500; // milliseconds for which a message is shown before it counts as seen
 
 const HESITATION = 500; // milliseconds before a sound: another tab may show the answer
+const SOUND = "chatsite-sound"; // the newest answer for which a tab without locks has played one
 const ONE_SOUND = 1500; // milliseconds for which the other tabs stay silent
 
 const list = document.querySelector("message-list");
@@ -49,7 +50,18 @@ function hear({ detail: rows }) {
   const play = async () => sees || (await import(sounds)).play("drop");
   const once = (lock) => lock && play().then(() => new Promise((done) => setTimeout(done, ONE_SOUND)));
   if (navigator.locks) setTimeout(() => navigator.locks.request("chat-sound", { ifAvailable: true }, once), sees ? 0 : HESITATION);
-  else play();
+  else setTimeout(() => claim(newest) && play(), sees ? 0 : HESITATION * (1 + Math.random())); // not all at the same moment
+}
+
+// Without locks, the first tab writes down for the others which answer it has played or shown.
+function claim(newest) {
+  try {
+    if (Number(localStorage.getItem(SOUND)) >= newest) return false;
+    localStorage.setItem(SOUND, newest);
+  } catch {
+    // there is no storage
+  }
+  return true;
 }
 
 // Where no pointer can hover, a tap on a time shows its date, and another one the time again.

@@ -50,7 +50,7 @@ class InboxList extends HTMLElement {
       on(failure, ({ elt }) => isUserAction(elt) && this.showError(this.dataset.offline));
     }
     if (!("popover" in HTMLElement.prototype)) document.addEventListener("click", (event) => this.toggleDetails(event));
-    document.addEventListener("connected", () => this.retryNavigation());
+    document.addEventListener("connected", () => (this.forgetOffline(), this.retryNavigation()));
     addEventListener("online", () => this.retryNavigation());
     addEventListener("dragover", (event) => this.refuseDrop(event));
     document.addEventListener("pointerdown", ({ target }) => this.sheet?.contains(target) === false && (this.sheet.open = false));
@@ -176,6 +176,11 @@ class InboxList extends HTMLElement {
     const line = document.getElementById("error");
     line.hidden = !text;
     line.querySelector("span").textContent = text;
+  }
+
+  // What the line says of the connection is over. An action that failed is not repeated: its button is still there.
+  forgetOffline() {
+    if (document.querySelector("#error span").textContent === this.dataset.offline) this.showError("");
   }
 
   // The topmost visible row and its distance from the edge; null at the very top, where new rows should appear.

@@ -15,6 +15,8 @@ class SearchField extends HTMLElement {
     this.field.addEventListener("compositionend", () => this.onInput());
     this.field.addEventListener("keydown", (event) => this.onFieldKey(event));
     this.form.addEventListener("htmx:configRequest", ({ detail }) => this.addList(detail.parameters));
+    for (const failure of ["htmx:sendError", "htmx:timeout"]) this.form.addEventListener(failure, () => (this.failed = true));
+    document.addEventListener("connected", () => this.failed && this.search());
     document.addEventListener("keydown", (event) => this.onKey(event));
     this.list.addEventListener("click", ({ target }) => target.closest("#leave-search") && (this.field.value = ""));
     on("htmx:afterSettle", ({ target }) => target === this.list && this.afterList());
@@ -47,6 +49,7 @@ class SearchField extends HTMLElement {
   search() {
     clearTimeout(this.timer);
     this.timer = null;
+    this.failed = false;
     this.searched = this.field.value.trim();
     this.form.dispatchEvent(new CustomEvent("type"));
   }

@@ -187,6 +187,27 @@ def test_the_next_agent_in_the_same_browser_does_not_see_the_last_ones_draft(peo
     expect(bob.field).to_have_value("")
 
 
+def test_what_failed_without_a_connection_is_not_said_any_longer_with_one(people: People, api: Api) -> None:
+    name, other = unique_name(), unique_name()
+    api.start_conversation("Hello", name=name)
+    api.start_conversation("Hello", name=other)
+    bob = people.agent()
+    bob.is_connected()
+    error = bob.page.locator("#error")
+    bob.page.context.set_offline(True)
+    bob.loses_socket()
+    bob.row(other).click()
+    expect(error).to_contain_text("There is no connection.")
+    bob.page.keyboard.press("/")
+    bob.page.keyboard.type(name)
+    with bob.page.expect_event("requestfailed", lambda request: "/list/" in request.url):
+        pass  # the search
+    bob.page.context.set_offline(False)
+    expect(bob.connection).to_have_text("Connected")
+    expect(error).to_be_hidden()
+    expect(bob.page.locator(".results")).to_contain_text(name)  # it has searched again
+
+
 def test_a_failed_action_of_an_agent_says_why(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Close me", name=name)

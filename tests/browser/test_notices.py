@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.people import Agent, Api, People, eventually, unique_name
+from tests.browser.people import Agent, Api, Customer, People, eventually, unique_name
 from tests.browser.test_without_sockets import without_websocket
 from tests.conftest import Server
 
@@ -35,6 +35,16 @@ SPY = """
     window.goAway = (leaves) => {
         away = sessionStorage.away = leaves ? "yes" : "";
         document.dispatchEvent(new Event("visibilitychange"));
+    };
+"""
+
+NO_LOCKS = """
+    delete Navigator.prototype.locks;
+    window.turns = 0; // how often this tab has asked whether another one has made a sound
+    const { getItem } = Storage.prototype;
+    Storage.prototype.getItem = function (key) {
+        window.turns += key === "chatsite-sound";
+        return getItem.call(this, key);
     };
 """
 
@@ -159,3 +169,35 @@ def test_a_customer_hears_an_answer_that_they_do_not_see(people: People, server:
     bob.answers("I am here")
     eventually(alice.page, lambda: bool(alice.page.evaluate(held)), "the page takes the sound, and sees the answer")
     assert alice.page.evaluate("window.heard") == 2
+
+
+def test_without_locks_one_of_a_customers_tabs_sounds(people: People, server: Server) -> None:
+    server.manage("addwebsite", "Loud barn", "--key", "barn")
+    change = "Website.objects.filter(key='barn').update(sounds=True)"
+    server.manage("shell", "-c", f"from conversations.models import Website\n{change}")
+    name, alice, bob = unique_name(), people.customer(), people.agent("bob")
+    alice.page.context.add_init_script(SPY + NO_LOCKS)
+    alice.goes("/chat/barn/")
+    alice.introduces_herself(name)
+    alice.says("Hello?")
+    alice.sees("Hello?")
+    tabs = [alice, Customer(alice.page.context.new_page(), alice.url)]
+    tabs[1].goes("/chat/barn/")
+    tabs[1].sees("Hello?")
+    for tab in tabs:
+        assert tab.page.evaluate("navigator.locks") is None
+        tab.page.evaluate("goAway(true)")
+    bob.opens(name)
+    for number, answer in enumerate(("Are you there?", "Still there?"), start=1):
+        bob.answers(answer)
+        for tab in tabs:
+            expect(tab.bubble(answer)).to_have_count(1)
+            eventually(
+                tab.page, lambda tab=tab, n=number: tab.page.evaluate("window.turns") == n, "it has had its turn"
+            )
+        eventually(alice.page, lambda n=number: sum(total_heard(tabs)) == 2 * n, "one of them sounds")
+
+
+def total_heard(tabs: list[Customer]) -> list[int]:
+    """How many tones each tab has played."""
+    return [tab.page.evaluate("window.heard") for tab in tabs]

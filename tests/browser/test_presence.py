@@ -121,7 +121,11 @@ def open_house(server: Server) -> str:
 def test_the_peek_is_shown_to_who_looks(people: People, open_house: str) -> None:
     name, alice, bob = unique_name(), people.customer(), people.agent("bob")
     alice.goes(open_house)
+    expect(alice.page.locator("#peeked")).to_be_visible()
     expect(alice.page.locator("#peeked")).to_have_text("We can see what you write before you send it.")
+    zoe = people.customer(java_script_enabled=False)
+    zoe.goes(open_house)
+    expect(zoe.page.locator("#peeked")).to_be_hidden()  # nobody can see it without a script
     alice.introduces_herself(name)
     alice.says("Hello?")
     bob.opens(name)
