@@ -190,14 +190,15 @@ def test_without_locks_one_of_a_customers_tabs_sounds(people: People, server: Se
     bob.opens(name)
     for number, answer in enumerate(("Are you there?", "Still there?"), start=1):
         bob.answers(answer)
-        for tab in tabs:
-            expect(tab.bubble(answer)).to_have_count(1)
-            eventually(
-                tab.page, lambda tab=tab, n=number: tab.page.evaluate("window.turns") == n, "it has had its turn"
-            )
-        eventually(alice.page, lambda n=number: sum(total_heard(tabs)) == 2 * n, "one of them sounds")
+        wait_for_turns(tabs, number)
+    eventually(alice.page, lambda: sum(counted(tabs, "heard")) == 4, "one of them sounds for each answer")
 
 
-def total_heard(tabs: list[Customer]) -> list[int]:
-    """How many tones each tab has played."""
-    return [tab.page.evaluate("window.heard") for tab in tabs]
+def counted(tabs: list[Customer], what: str) -> list[int]:
+    """What each tab has counted: its turns, or the tones that it has played."""
+    return [tab.page.evaluate(f"window.{what}") for tab in tabs]
+
+
+def wait_for_turns(tabs: list[Customer], number: int) -> None:
+    """Wait until each tab has asked so often whether another one has made a sound."""
+    eventually(tabs[0].page, lambda: counted(tabs, "turns") == [number] * len(tabs), "each has had its turn")
