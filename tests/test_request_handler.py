@@ -53,7 +53,8 @@ class Exchange:
 
     def __init__(self, app: RequestHandler, *args: Any, **more: Any) -> None:
         self.incoming, self.outgoing = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
-        self.task = asyncio.create_task(app(scope(*args, **more), self.incoming.get, self.outgoing.put))
+        self.scope = scope(*args, **more)
+        self.task = asyncio.create_task(app(self.scope, self.incoming.get, self.outgoing.put))
         self.status, self.headers, self.parts = 0, list[tuple[str, str]](), list[bytes]()
 
     def send(self, *bodies: bytes, more: bool = False) -> None:
@@ -508,10 +509,15 @@ async def test_searches_wait_for_each_other_and_nothing_else_waits_for_them(one_
     assert {page.status for page in pages} == {200}
     assert not entered()
     assert not any(search.task.done() for search in searches)
+    is_urgent = searches[0].scope["chatsite.is_urgent"]
+    assert is_urgent(), "others wait for it"
     Shared.gate.set()
     for search in searches:
         await search.head()
         assert search.status == 200
+    assert not is_urgent()
+    searches[0].scope["chatsite.disconnected"] = lambda: True
+    assert is_urgent(), "nobody waits for its answer"
     assert sys.getswitchinterval() == pytest.approx(USUAL_TURN)
     assert [len(pool.executor._threads) for pool in (one_thread.search_pool, one_thread.pool)] == [1, 1]
 

@@ -20,7 +20,7 @@ from conversations.agent import search as search_page
 from conversations.models import Agent, Conversation, Message, Searchable, Website
 from conversations.models import search as searching
 from conversations.models.search import Answer, Question, search
-from conversations.models.search_words import phrase
+from conversations.models.search_words import phrase, words
 from conversations.models.searchable import index_pending, prefix_of
 from tests.conftest import Page
 from tests.test_attachments import send, upload
@@ -114,6 +114,17 @@ def test_what_is_found_far_down_in_a_long_text_is_shown_without_its_marks(
     assert "</bdi> …" in row
     [row] = snippets(page_of(bobs, "example"))
     assert "[our hours](https://<mark>example</mark>.com)" in row
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Größe №5: Straße_3", "Ёжик в тумане", "İstanbul’da ıŞık", "배송이 늦어요", "سلام\u200d عليكم", "½ ﬁn ٣ ǅ"],
+)
+def test_words_are_the_same_beside_letters_that_need_a_slower_way(text: str) -> None:
+    found = list(words(text))
+    for other in ("里", "e\u0301"):
+        assert list(words(f"{text} {other}"))[:-1] == found
+    assert "".join(word.text for word in found)
 
 
 @pytest.mark.parametrize(
@@ -425,6 +436,22 @@ def test_a_search_that_takes_long_stops_and_goes_on_when_asked(
         answers.append(search(Conversation.objects.all(), Question(kinds=frozenset({"note"})), 20, answers[-1].after))
     assert len(answers) > 3
     assert [text for answer in answers for text in contents(answer)] == ["pots note"]
+
+
+def test_a_search_ends_sooner_if_others_wait_for_it(
+    many: dict[int, str], bobs: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "CANDIDATES", (30, 30))
+    is_waited_for = False
+    monkeypatch.setattr(search_page, "_is_urgent", lambda _request: lambda: is_waited_for)
+    steps = []
+    for is_waited_for in (False, True):
+        clock = count()
+        monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: next(clock) * 0.01))  # noqa: B023
+        html = page_of(bobs, "pots is:note")
+        steps.append(next(clock))
+        assert ("0 results, and there may be more." in html) is is_waited_for
+    assert steps[0] > steps[1] > 100 * searching.URGENT_SECONDS
 
 
 def test_where_ids_have_gaps_a_search_stops_too_and_goes_on(

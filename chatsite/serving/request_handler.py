@@ -133,8 +133,13 @@ class RequestHandler(ASGIHandler):
         pool = self.pool
         if is_search(scope):
             pool, respond = self.search_pool, partial(give_way, respond)
+            scope["chatsite.is_urgent"] = partial(self.is_urgent, scope)
         result: Result = await pool.run(respond, close_unsent, address_of_scope(scope), shares_commit=is_post)
         return result
+
+    def is_urgent(self, scope: Scope) -> bool:
+        """In the thread of a search: whether it should end soon. Others wait for it, or its client has disconnected."""
+        return bool(self.search_pool.jobs) or scope.get("chatsite.disconnected", bool)()
 
     def repeatable(self, scope: Scope, body: IO[bytes]) -> Callable[[], Result]:
         """A function that handles a request, and may be called again: see ThreadPool.run_together."""

@@ -1,7 +1,7 @@
 """The search: what was found, in the place of the list."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -110,7 +110,8 @@ def find(request: AgentRequest, filters: Filters, websites: Sequence[Website]) -
         limits.enforce("searches of one agent", request.agent.pk)
         with _alone(request.agent.pk):
             after = parse_cursor(filters.after)
-            answer = search(request.agent.visible_conversations(), asked.question, ROWS, after and after.last)
+            desk, before = request.agent.visible_conversations(), after and after.last
+            answer = search(desk, asked.question, ROWS, before, _is_urgent(request))
     except limits.RateLimitExceeded as error:
         return Found(status=429, problem=str(error), retry_after=error.retry_after)
     except Busy:
@@ -125,6 +126,12 @@ def find(request: AgentRequest, filters: Filters, websites: Sequence[Website]) -
         is_complete=answer.is_complete,
         has_ended=answer.after is not None and len(answer.found) < ROWS,
     )
+
+
+def _is_urgent(request: AgentRequest) -> Callable[[], bool]:
+    """What tells, during a search, whether somebody waits for its end; chatsite/serving/request_handler.py knows."""
+    found: Callable[[], bool] = getattr(request, "scope", {}).get("chatsite.is_urgent", bool)
+    return found
 
 
 class Busy(Exception):

@@ -28,6 +28,9 @@ from conversations.models.searchable import BATCH, WINDOW_BITS, Searchable, Sear
 SECONDS = 0.25
 """How long one search goes on."""
 
+URGENT_SECONDS = 0.1
+"""How long it goes on if other searches wait for it, or nobody waits for its answer any more."""
+
 STATEMENT_SECONDS = 0.2
 """How long one of its statements may take. They take a few milliseconds."""
 
@@ -99,8 +102,16 @@ class Answer:
     is_complete: bool = True  # whether the search index is
 
 
-def search(desk: ConversationQuerySet, question: Question, most: int, after: int | None = None) -> Answer:
+def search(
+    desk: ConversationQuerySet,
+    question: Question,
+    most: int,
+    after: int | None = None,
+    is_urgent: Callable[[], bool] = bool,
+) -> Answer:
     """What there is for a question in these conversations: at most `most` messages and notes, with ids below `after`.
+
+    is_urgent: whether it should end after URGENT_SECONDS; called again and again.
 
     Raises the database's errors while it is away.
     """
@@ -113,7 +124,7 @@ def search(desk: ConversationQuerySet, question: Question, most: int, after: int
             answer.names = _find_names(desk, question, state.indexed, limits, deadline)
     rare, terms = _rarest_first(question, highest)
     agents = question.agents if not rare else None
-    place = Place(highest, lowest, state.indexed, deadline)
+    place = Place(highest, lowest, state.indexed, deadline, is_urgent)
     size, looked_at = _first_size(question, rare, terms), 0
     while len(answer.found) <= most:
         began, highest = time.monotonic(), place.highest
@@ -231,6 +242,7 @@ class Place:
     lowest: int  # id to look at
     indexed: int  # SQLite: the highest id in the full-text index
     deadline: float
+    is_urgent: Callable[[], bool]
     step: int = 1  # windows for the next statement
 
     @property
@@ -241,7 +253,8 @@ class Place:
     @property
     def is_late(self) -> bool:
         """Whether the search has to end here for now."""
-        return time.monotonic() > self.deadline
+        left = self.deadline - time.monotonic()
+        return left < 0 or (left < SECONDS - URGENT_SECONDS and self.is_urgent())
 
     def in_time(self, sizes: Mapping[int, int]) -> Iterator[int]:
         """Those of these rows, the newest first, whose texts are reached in time: AT_LEAST characters in any case.
