@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from conversations.actions import create_label, post_message
+from conversations.actions import create_label, label, post_message
 from conversations.actions.change import Change, change, undo
 from conversations.models import Agent, Conversation, ConversationLabel, Label
 
@@ -103,6 +103,24 @@ def test_a_label_is_deleted_while_agents_put_it_on(bob: Agent, carol: Agent) -> 
             again(found.delete)
 
     assert run(partial(puts_on, bob, talks), partial(puts_on, carol, talks[:2]), deletes) == []
+    agrees()
+
+
+def test_labels_are_deleted_while_agents_close_what_has_them(bob: Agent, carol: Agent) -> None:
+    talks = [post_message(content="Hello?").conversation for _ in range(12)]
+    labels = [create_label(name=f"Label {number}") for number in range(12)]
+    for talk in reversed(talks):  # not in the order in which they are closed
+        label(conversation=talk, add=labels, by=bob)
+
+    def closes(agent: Agent) -> None:
+        for status in ("CLOSED", "OPEN") * 5:
+            again(partial(change_and_undo, talks, Change("status", status), agent, False))
+
+    def deletes() -> None:
+        for each in labels:
+            again(each.delete)
+
+    assert run(partial(closes, bob), partial(closes, carol), deletes) == []
     agrees()
 
 

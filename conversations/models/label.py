@@ -135,8 +135,14 @@ class ConversationLabel(models.Model):
 
 @receiver(pre_delete, sender=Label)
 def _wait_for_those_who_put_it_on(instance: Label, **_more: Any) -> None:
-    """Lock it before its rows on conversations are deleted: else an agent may add one meanwhile, which refers to it."""
+    """Lock it before its rows on conversations are deleted: else an agent may add one meanwhile, which refers to it.
+
+    The rows are locked in the order in which conversations are changed: so neither waits for the other.
+    """
     Label.objects.lock([instance.pk])
+    rows = ConversationLabel.objects.filter(label=instance).order_by("conversation").select_for_update()
+    for _row in rows.values_list("pk").iterator():
+        pass
 
 
 def fold(name: str) -> str:
