@@ -266,7 +266,14 @@ class InboxList extends HTMLElement {
     const next = rows[rows.indexOf(document.activeElement) + step];
     if (!step || !next) return;
     event.preventDefault();
-    next.focus();
+    this.focusRow(next);
+  }
+
+  // A key leads to this row. At the last one, what is below it is scrolled into view, so that more rows come.
+  focusRow(row) {
+    row.focus();
+    row.scrollIntoView({ block: "nearest" });
+    if (row === [...this.querySelectorAll(".row")].at(-1)) this.querySelector(".more a")?.scrollIntoView({ block: "nearest" });
   }
 }
 

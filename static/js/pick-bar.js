@@ -174,8 +174,7 @@ class PickBar extends HTMLElement {
     const rows = [...document.querySelectorAll("#list .row")];
     const at = rows.indexOf(this.row);
     const next = rows[at < 0 ? 0 : at + step];
-    next?.focus();
-    next?.scrollIntoView({ block: "nearest" });
+    if (next) document.getElementById("list").focusRow(next);
   }
 
   // Focus the field for a reply or a note, after the other one is gone.

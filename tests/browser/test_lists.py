@@ -175,6 +175,21 @@ def test_more_rows_come_while_scrolling_and_stay_when_the_list_updates(people: P
     expect(bob.row(names[0])).to_have_count(1)
 
 
+@pytest.mark.parametrize("key", ["j", "ArrowDown"])
+def test_keys_lead_beyond_the_rows_that_came_with_the_page(people: People, api: Api, key: str) -> None:
+    for _ in range(52):
+        api.start_conversation("Hello", name=unique_name())
+    bob = people.agent()
+    rows = bob.page.locator("#list .row")
+    expect(rows).to_have_count(50)
+    rows.nth(48).focus()
+    bob.page.keyboard.press(key)
+    expect(rows.nth(49)).to_be_focused()
+    expect(rows.nth(50)).to_be_attached()
+    bob.page.keyboard.press(key)
+    expect(rows.nth(50)).to_be_focused()
+
+
 def test_menus_and_selected_rows_are_accessible(people: People, api: Api) -> None:
     name = unique_name()
     api.start_conversation("Hello", name=name)
