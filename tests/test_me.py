@@ -16,6 +16,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 from PIL import Image
 
+from conversations.actions import assign
 from conversations.actions.delete_expired_sessions import delete_expired_sessions
 from conversations.actions.delete_orphaned_files import delete_orphaned_files
 from conversations.agent import me
@@ -278,6 +279,17 @@ def test_quiet_hours_may_go_past_midnight(start: str, end: str, quiet: list[str]
 def test_whoever_answers_first_gets_the_conversation(bobs: Page, bob: Agent, carols: Page, talk: Conversation) -> None:
     bobs.answers(talk, "Hi")
     carols.answers(talk, "Me too")
+    assert Conversation.objects.get().assignee_id == bob.pk
+
+
+def test_whoever_answers_gets_the_conversation_of_a_colleague_who_has_left(
+    bobs: Page, bob: Agent, carol: Agent, talk: Conversation
+) -> None:
+    assign(conversation=talk, to=carol, by=carol)
+    bobs.answers(talk, "I help carol")
+    assert Conversation.objects.get().assignee_id == carol.pk
+    carol.groups.clear()
+    bobs.answers(talk, "Carol has left, and I go on")
     assert Conversation.objects.get().assignee_id == bob.pk
 
 

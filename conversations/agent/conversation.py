@@ -23,7 +23,7 @@ from conversations.agent.changes import summary
 from conversations.agent.filters import Filters
 from conversations.agent.inbox import assignee_name, render_inbox
 from conversations.agent.panel import Unread, render_details, render_header, render_panel
-from conversations.models import Attachment, Conversation, Draft, Message, Reading, Website
+from conversations.models import Agent, Attachment, Conversation, Draft, Message, Reading, Website
 from conversations.models.desk_news import DeskNews
 from conversations.models.optional_write import optional_write
 from conversations.models.remembered import memory
@@ -278,11 +278,19 @@ def _post_answer(request: AgentRequest, conversation: Conversation) -> HttpRespo
 
 
 def _take_answered(request: AgentRequest, conversation: Conversation) -> None:
-    """Assign a conversation that nobody has to the agent who has answered, unless a colleague was faster."""
-    if conversation.assignee_id is not None or not request.agent.preferences.takes_answered:
+    """Assign a conversation that nobody has, or only somebody who has left, to the agent who has answered.
+
+    Unless a colleague was faster.
+    """
+    agent, assignee = request.agent, conversation.assignee_id
+    if assignee == agent.pk or not agent.preferences.takes_answered:
         return
+
+    def write() -> None:
+        if assignee is None or not Agent.objects.reaching(assignee, conversation.website_id).exists():
+            actions.take(conversation=conversation, by=agent, seen_assignee=assignee)
+
     with suppress(TakenBySomebodyElse, Conversation.DoesNotExist, RedisError):
-        write = partial(actions.take, conversation=conversation, by=request.agent, seen_assignee=None)
         optional_write("who has answered", write)
 
 
