@@ -17,6 +17,7 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, models, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import NOT_PROVIDED
 
 from conversations.management.commands.migrate import retry_locked
@@ -233,6 +234,37 @@ def test_no_transaction_of_a_migration_locks_two_tables_that_servers_use(databas
         with connection.execute_wrapper(locks := Locks(set(schema()))):
             migrate(name)
         assert locks.together == set(), name
+
+
+@pytest.mark.skipif(
+    "postgres" not in os.environ["DATABASE_URL"], reason="Elsewhere others may write meanwhile, or wait."
+)
+def test_an_index_is_created_without_a_lock_and_again_if_that_failed_half_way(database: None) -> None:
+    made: list[str] = []
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        made.extend([sql] if "inbox_assignee_waiting" in sql and not sql.startswith("SELECT") else [])
+        return execute(sql, params, many, context)
+
+    migrate("0027_email_in_any_case")
+    with connection.cursor() as cursor, connection.execute_wrapper(record):
+        cursor.execute("SHOW statement_timeout")
+        limit = cursor.fetchone()
+        migrate("0028_who_waits_for_whom")
+        cursor.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'inbox_assignee_waiting'::regclass")
+        MigrationRecorder(connection).record_unapplied(APP, "0028_who_waits_for_whom")
+        made.clear()
+        migrate("0028_who_waits_for_whom")
+        cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'inbox_assignee_waiting'::regclass")
+        assert cursor.fetchone() == (True,)
+        migrate("0027_email_in_any_case")
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == limit
+    assert [sql.split('"')[0].strip() for sql in made] == [
+        "DROP INDEX CONCURRENTLY IF EXISTS",
+        "CREATE INDEX CONCURRENTLY",
+        "DROP INDEX CONCURRENTLY IF EXISTS",
+    ]
 
 
 class Locks:

@@ -121,6 +121,8 @@ def test_one_index_serves_each_list(bob: Agent, is_later: bool) -> None:
         "snoozed, of a website": (View("snoozed", website_id=website.pk), "inbox_snoozed"),
         "snoozed, urgent": (View("snoozed", priority=3), "inbox_snoozed"),
         "waiting longest": (View(order="waiting"), "inbox_waiting"),
+        "waiting longest, mine": (View(order="waiting", assignee=bob.pk), "inbox_assignee_waiting"),
+        "waiting longest, unassigned": (View(order="waiting", assignee=None), "inbox_assignee_waiting"),
         "of a label": (View(label_id=label.pk), "inbox_label"),
         "closed, of a label": (View("closed", label_id=label.pk), "inbox_label"),
         "urgent": (View(priority=3), "inbox_priority"),
@@ -233,6 +235,17 @@ def test_no_list_and_no_count_reads_all_conversations(bob: Agent, monkeypatch: p
     counts = {view: work(lambda view=view: everything.counts([view])) for view in views}
     assert {view: steps for view, steps in lists.items() if steps > 25_000} == {}
     assert {view: steps for view, steps in counts.items() if steps > 5_000} == {}
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="it reads small tables whole: see tests/test_plans.py")
+def test_those_who_wait_for_one_agent_are_found_among_all_who_wait(bob: Agent) -> None:
+    fill(bob, "OPEN")
+    everything, earlier = bob.visible_conversations(), Cursor(1, timezone.now() - timedelta(days=1))
+    for whose in (bob.pk, None):
+        view = View(assignee=whose, order="waiting")
+        Conversation.objects.filter(assignee=whose, last_message_id__gte=100).update(waiting_since=None)
+        assert work(lambda view=view: everything.inbox(bob, view, 51)) < 5_000
+        assert work(lambda view=view: everything.inbox(bob, view, 51, earlier)) < 5_000
 
 
 def test_a_count_that_has_not_read_all_says_so(bob: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

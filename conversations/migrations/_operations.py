@@ -1,7 +1,8 @@
 """Operations for migrations while servers write: repeatable where the database does not undo what failed half-way."""
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from django.db import migrations, transaction
@@ -36,6 +37,41 @@ class AddIndex(migrations.AddIndex):
         if self.index.name not in known:
             with transaction_of(schema_editor):
                 super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+class AddIndexWhileWriting(AddIndex):
+    """AddIndex without a lock against writing, however many rows there are.
+
+    PostgreSQL needs CONCURRENTLY for that. If it fails, an index stays that is not valid: it is dropped first.
+    InnoDB lets others write anyway. On SQLite only one writes at a time.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Create the index."""
+        connection = schema_editor.connection
+        if connection.vendor != "postgresql":
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        model = to_state.apps.get_model(app_label, self.model_name)
+        with without_time_limits(connection) as cursor:
+            cursor.execute(
+                "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
+                [connection.ops.quote_name(self.index.name)],
+            )
+            is_valid = next((row[0] for row in cursor.fetchall()), None)
+            if is_valid is False:
+                schema_editor.remove_index(model, self.index, concurrently=True)
+            if not is_valid:
+                schema_editor.add_index(model, self.index, concurrently=True)
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        """Drop the index."""
+        if schema_editor.connection.vendor != "postgresql":
+            super().database_backwards(app_label, schema_editor, from_state, to_state)
+            return
+        with without_time_limits(schema_editor.connection):
+            model = from_state.apps.get_model(app_label, self.model_name)
+            schema_editor.remove_index(model, self.index, concurrently=True)
 
 
 class AddConstraint(migrations.AddConstraint):
@@ -97,6 +133,20 @@ class CreateModel(migrations.CreateModel):
                 with connection.constraint_checks_disabled():
                     schema_editor.delete_model(model)
         super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+@contextmanager
+def without_time_limits(connection: Any) -> Iterator[Any]:
+    """A cursor of PostgreSQL, whose session may work for long, and wait for long transactions of others."""
+    with connection.cursor() as cursor:
+        names = ("statement_timeout", "lock_timeout")
+        for name in names:
+            cursor.execute(f"SET {name} = 0")
+        try:
+            yield cursor
+        finally:
+            for name in names:
+                cursor.execute(f"RESET {name}")
 
 
 def transaction_of(editor: BaseDatabaseSchemaEditor) -> AbstractContextManager[Any]:

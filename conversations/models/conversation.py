@@ -381,7 +381,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         served = view.leads if connection.vendor == "postgresql" else [lead]
 
         def build() -> "models.QuerySet[Conversation, tuple[Any, ...]]":
-            condition = view.found_by(served) & view.fitting(served) & (view.after(served) if after else Q())
+            condition = view.found_by(served, is_later=after is not None) & view.fitting(served)
+            condition &= view.after(served) if after else Q()
             found = self.filter(condition).order_by(*view.ordering(served))
             mention_id = F("mentions__entry_id") if view.mentioned else Value(0)
             annotated = found.with_unread(AGENT).with_assignee().with_mention(AGENT).annotate(mention_id=mention_id)
@@ -543,6 +544,7 @@ class Conversation(models.Model):
             models.Index(fields=["customer_email", "-id"], name="conversation_email"),  # for MariaDB
             models.Index(Lower("customer_email"), F("id").desc(), name="conversation_email_any_case"),  # for the others
             models.Index(fields=["status", "waiting_since", "id"], name="inbox_waiting"),
+            models.Index(fields=["status", "assignee", "waiting_since", "id"], name="inbox_assignee_waiting"),
             models.Index(fields=["snoozed_until", "id"], name="inbox_snoozed"),
             models.Index(fields=["priority", "status", "-last_message_id"], name="inbox_priority"),
         )

@@ -106,13 +106,14 @@ class View(NamedTuple):
             return ["writer" if self.writer else "mentioned"]
         if self.status == "snoozed":
             return ["snoozed"]  # few are
+        is_waiting = self.order == "waiting"  # an index has those who wait by assignee
         chosen: dict[Lead, bool] = {
             "label": bool(self.label_id),
-            "assignee": self.assignee not in {None, ...},
+            "assignee": self.assignee not in {None, ...} and not is_waiting,
             "priority": bool(self.priority),
             "website": bool(self.website_id),
-            "waiting": self.order == "waiting",
-            "unassigned": self.assignee is None,
+            "waiting": is_waiting,
+            "unassigned": self.assignee is None and not is_waiting,
         }
         return [lead for lead, is_chosen in chosen.items() if is_chosen] or ["status"]
 
@@ -121,7 +122,7 @@ class View(NamedTuple):
         field = {"label": "label_id", "website": "website_id", "unassigned": "assignee"}.get(lead, lead)
         if field in {"assignee", "label_id", "priority", "website_id"}:
             return View(self.status, **{field: getattr(self, field)})
-        return View(self.status, order="waiting" if lead == "waiting" else "newest")
+        return View(self.status, self.assignee, order="waiting") if lead == "waiting" else View(self.status)
 
     def ordering(self, served: "Sequence[Lead]") -> "tuple[str | Combinable, ...]":
         """The order of its rows. Snoozed ones are in the order in which they come back."""
@@ -145,8 +146,11 @@ class View(NamedTuple):
         }
         return orders.get(lead, ("-last_message_id",))
 
-    def found_by(self, served: "Sequence[Lead]") -> Q:
-        """Those of its conditions that indexes serve, with placeholders."""
+    def found_by(self, served: "Sequence[Lead]", *, is_later: bool = False) -> Q:
+        """Those of its conditions that indexes serve, with placeholders.
+
+        is_later: whether `after` is a condition too. With both bounds, SQLite takes another index.
+        """
         stored, of_label = Q(), Q(labelled__label_id=LABEL)
         if self.status != "any":
             stored = Q(status="CLOSED" if self.status == "closed" else "OPEN")
@@ -160,11 +164,15 @@ class View(NamedTuple):
             "assignee": stored & Q(assignee_id=ASSIGNEE),
             "priority": stored & Q(priority=PRIORITY),
             "website": stored & Q(website_id=WEBSITE),
-            "waiting": stored & Q(waiting_since__gt=EPOCH),  # not NULL: for that, MariaDB reads all who do not wait
+            # Not "not NULL": for that, MariaDB reads all who do not wait.
+            "waiting": stored & self._of_assignee() & (Q() if is_later else Q(waiting_since__gt=EPOCH)),
             "unassigned": stored & Q(assignee_id=None),
             "status": stored,
         }
         return reduce(and_, (conditions[lead] for lead in served))
+
+    def _of_assignee(self) -> Q:
+        return Q() if self.assignee is ... else Q(assignee_id=None if self.assignee is None else ASSIGNEE)
 
     def fitting(self, served: "Sequence[Lead]") -> Q:
         """Its other conditions, written so that no index serves them.
@@ -186,7 +194,7 @@ class View(NamedTuple):
                 condition &= Q(GreaterThan(since, EPOCH))
         if self.label_id and "label" not in served:
             condition &= _has_label()
-        if self.assignee is not ... and not {"assignee", "unassigned"} & set(served):
+        if self.assignee is not ... and not {"assignee", "unassigned", "waiting"} & set(served):
             condition &= Q(Exact(Coalesce(F("assignee_id"), 0), 0 if self.assignee is None else ASSIGNEE))
         if self.website_id and "website" not in served:
             condition &= Q(Exact(Coalesce(F("website_id"), 0), WEBSITE))
