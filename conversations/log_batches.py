@@ -125,11 +125,7 @@ class Batches:
         # If the connection breaks, the client runs the script again. By its writer a message knows the first time.
         batch = secrets.token_hex(8)
         for index, message in enumerate(messages):
-            values = message.values
-            entry = encode({name: value for name, value in values.items() if name != "at"})
-            arguments += [message.client_id.hex, f"{batch}{index}", message.conversation, values["at"], entry]
-            since = "" if message.since is None else message.since
-            arguments += [message.uuid.hex, message.run, since, *message.counters]
+            arguments.append(_line_by_line(message, f"{batch}{index}"))
         asked = time.monotonic()
         try:
             with timed(redis_seconds):
@@ -159,6 +155,18 @@ class Batches:
         if self.client is not None:
             await self.client.aclose()
         self.loop = self.client = None
+
+
+def _line_by_line(message: Plain, writer: str) -> str:
+    """A message as APPEND_PLAIN takes it. JSON has no line breaks here."""
+    values = message.values
+    entry = encode({name: value for name, value in values.items() if name != "at"})
+    since = "" if message.since is None else message.since
+    address, conversation = message.counters
+    return (
+        f"{message.client_id.hex}\n{writer}\n{message.conversation}\n{values['at']}\n{message.uuid.hex}\n"
+        f"{message.run}\n{since}\n{address}\n{conversation}\n{entry}"
+    )
 
 
 def _taken(sent: str, writer: str) -> Appended | None:

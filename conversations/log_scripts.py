@@ -81,8 +81,10 @@ APPEND_PLAIN = (
     end
 
     local found = {}
-    for index = 8, #ARGV, 10 do
-        local token, writer, number, at, entry, uuid, run, since, address, one = unpack(ARGV, index, index + 9)
+    for index = 8, #ARGV do
+        local token, writer, number, at, uuid, run, since, address, one, entry = string.match(
+            ARGV[index], '^' .. string.rep('([^\\n]*)\\n', 9) .. '(.*)$'
+        )
         local is_new = redis.call('EXISTS', '{log}:sent:' .. token) == 0
         local result = {}
         if not is_new or address == '' or not (
@@ -104,8 +106,8 @@ APPEND_PLAIN = (
 )
 """Several messages at once, of customers who have their conversation open and have read all of it.
 
-It answers `''` for each that is not appended, because anything is unusual. Messages count for the rate limits
-(threshold/sliding_window.py) if there is a counter of the address.
+Each is one argument, its parts on lines. It answers `''` for each that is not appended, because anything is unusual.
+Messages count for the rate limits (threshold/sliding_window.py) if there is a counter of the address.
 """
 
 NEXT_ID = """

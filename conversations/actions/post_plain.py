@@ -2,8 +2,11 @@
 
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
+from django.db.models import Model
+from django.db.models.base import ModelState
 from django.utils import timezone
 
 from conversations.actions.post_message import COUNTED, PLACEHOLDERS
@@ -13,6 +16,11 @@ from conversations.message_log import Appended
 from conversations.models import Author, Conversation, Message
 from conversations.models.recipients import Recipient
 from conversations.models.settling import values_of
+
+Instance = TypeVar("Instance", bound=Model)
+
+BLANK_CONVERSATION, BLANK_MESSAGE = Conversation(), Message(author=Author.CUSTOMER)
+"""What new objects are copied from: to set all of their fields takes a fifth of the time of a post."""
 
 
 async def post_plain(
@@ -37,14 +45,10 @@ async def post_plain(
     """
     if client_id in PLACEHOLDERS:
         return None
-    conversation = Conversation(pk=to.pk, uuid=uuid, website_id=to.website_id)
-    message = Message(
-        conversation=conversation,
-        author=Author.CUSTOMER,
-        content=content,
-        client_id=client_id,
-        created_at=timezone.now(),
-    )
+    conversation, message = _copy(BLANK_CONVERSATION), _copy(BLANK_MESSAGE)
+    conversation.pk, conversation.uuid, conversation.website_id = to.pk, uuid, to.website_id
+    message.conversation, message.content, message.client_id = conversation, content, client_id
+    message.created_at = timezone.now()
     values = values_of(message, "", "", ())
     taken = partial(_taken, conversation)
     found = await batches.append(Plain(client_id, to.pk, uuid, values, to.began.run, since, counters, taken))
@@ -53,6 +57,12 @@ async def post_plain(
     message.pk, message.follows = found.id, found.follows
     message.created_at = datetime.fromisoformat(found.at)
     return message
+
+
+def _copy(blank: Instance) -> Instance:
+    copy: Instance = object.__new__(type(blank))
+    copy.__dict__ = {**blank.__dict__, "_state": ModelState()}
+    return copy
 
 
 def _taken(conversation: Conversation, appended: Appended) -> None:
