@@ -18,6 +18,7 @@ import pytest
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from websockets.exceptions import ConnectionClosed
@@ -32,8 +33,9 @@ from chatsite.serving.websocket import (
     MAX_REFUSED,
     Messages,
     WebSocketConnection,
+    read_without_context,
 )
-from conversations.live.doorbell import Doorbell, stay_open
+from conversations.live.doorbell import TYPES, Doorbell, stay_open
 from tests.conftest import PASSWORD, Server, server_database
 from tests.test_server import serving, until
 
@@ -445,6 +447,30 @@ async def test_what_a_customer_types_is_taken_at_once_and_not_queued(connection:
     connection.application_queue.put_nowait({"type": "websocket.disconnect"})
     await staying
     assert connection.listener is None
+
+
+async def test_an_open_socket_is_read_without_a_context_for_a_log() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heard: list[Any] = []
+        reactor = SimpleNamespace(_readers={}, _readOrWrite=lambda *read: heard.append(read))
+        transport = Connection(ours, None, reactor)  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        read_without_context(transport)  # it is paused
+        assert not loop.remove_reader(ours.fileno())
+        reactor._readers = {transport: ours.fileno()}
+        loop.add_reader(ours.fileno(), heard.append, "with a context")
+        read_without_context(transport)
+        theirs.send(b"x")
+        while not heard:
+            await asyncio.sleep(0)
+        assert heard[0] == (transport, True)
+        loop.remove_reader(ours.fileno())
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_what_is_said_most_often_means_what_it_says(text: str) -> None:
+    assert TYPES[text] == json.loads(text)
 
 
 def test_a_text_that_cannot_be_taken_closes_its_socket(connection: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -113,6 +113,16 @@ def text_frame(text: str) -> bytes:
     return struct.pack("!BBH", 0x81, 126, len(payload)) + payload
 
 
+def read_without_context(transport: Any) -> None:
+    """Let Twisted read from a connection without a context for its log, which takes as long as a short text itself.
+
+    After a pause of the transport, Twisted reads with it again.
+    """
+    reactor: Any = getattr(transport, "reactor", None)
+    if isinstance(transport, Connection) and transport in getattr(reactor, "_readers", ()):
+        asyncio.get_running_loop().add_reader(transport.fileno(), reactor._readOrWrite, transport, True)
+
+
 @implementer(IPushProducer)
 class WebSocketConnection(WebSocketProtocol):
     """One WebSocket.
@@ -180,6 +190,7 @@ class WebSocketConnection(WebSocketProtocol):
         if self.state == self.STATE_OPEN:
             self.pinged_at = time.monotonic()
             self.forget_handshake()
+            read_without_context(self.transport)
 
     def forget_handshake(self) -> None:
         """Keep only what an open connection needs, which is a tenth: thousands may be open."""

@@ -48,6 +48,13 @@ PAUSE = 0.9
 
 MAX_ID = 2**63 - 1
 
+TYPES: dict[str, dict[str, Any]] = {
+    json.dumps(said, separators=separators): said
+    for said in ({"type": "typing", "on": True}, {"type": "typing", "on": False})
+    for separators in ((",", ":"), (", ", ": "))
+}
+"""What is said most often, as pages and programs write it. It need not be parsed each time."""
+
 PROCESS, _numbers = secrets.token_hex(4), itertools.count()
 """For ids of pages that are unique among all processes."""
 
@@ -225,7 +232,7 @@ class Doorbell:
             return
         self.said_at = now
         try:
-            said = json.loads(text)
+            said = TYPES.get(text) or json.loads(text)
         except (ValueError, RecursionError):
             return
         if isinstance(said, dict):
@@ -316,7 +323,7 @@ class ConversationDoorbell(Doorbell):
         self.peeked = None
         if self.may_peek:
             self.is_typing = bool(text)
-            self.tell_desk(typing.by_customer(self.conversation, on=self.is_typing, text=text))
+            self.tell_desk(on=self.is_typing, text=text)
         elif self.may_peek is None:
             self.may_peek, self.peeked = False, text
             self.look_up_quietly()
@@ -324,12 +331,12 @@ class ConversationDoorbell(Doorbell):
     def say_typing(self, *, on: bool) -> None:
         """Tell the agents who look at the conversation."""
         super().say_typing(on=on)
-        self.tell_desk(typing.by_customer(self.conversation, on=on))
+        self.tell_desk(on=on)
 
-    def tell_desk(self, event: Event) -> None:
-        """Tell the agents who look at the conversation, if there are any."""
+    def tell_desk(self, *, on: bool, text: str | None = None) -> None:
+        """Tell the agents who look at the conversation that its customer types, if there are any."""
         if looking.is_anybody(self.conversation):
-            say(desk_group(self.conversation), event)
+            say(desk_group(self.conversation), typing.by_customer(self.conversation, on=on, text=text))
 
 
 class CustomerDoorbell(ConversationDoorbell):
