@@ -29,9 +29,10 @@ class InboxList extends HTMLElement {
     this.addEventListener("htmx:afterSwap", () => (this.restoreScroll(), this.updateTitle(), this.restoreFocus(), this.markCurrent()));
     this.addEventListener("keydown", (event) => this.moveFocus(event));
     this.addEventListener("click", ({ target }) => this.prepare(target.closest(".row:not([hx-get])")), true);
-    this.classList.toggle("untimed", !customElements.get("time-ago"));
-    customElements.whenDefined("time-ago").then(() => this.classList.remove("untimed"));
-    this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+    this.classList.add("early");
+    this.showCurrent();
+    // After the times, which are before this file in the bundle.
+    afterPaint().then(() => (this.classList.remove("early"), this.showCurrent()));
 
     addEventListener("pointerdown", () => (this.pressed = Date.now()), true);
     for (const released of ["pointerup", "pointercancel"]) addEventListener(released, () => this.release(), true);
@@ -57,6 +58,10 @@ class InboxList extends HTMLElement {
     document.addEventListener("keydown", (event) => this.onKey(event));
     const bell = document.querySelector("door-bell");
     bell.addEventListener("out", () => bell.append(" ", this.link(bell)));
+  }
+
+  showCurrent() {
+    this.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
   }
 
   // htmx learns of a row when it is clicked: of all 50 when they come, that takes it 10 ms.
