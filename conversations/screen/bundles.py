@@ -32,7 +32,7 @@ else:
 REFUSED = re.compile(r"q=0(\.0*)?")  # the weight of an encoding that the browser does not accept
 YEAR = 365 * 24 * 3600  # seconds
 HTMX = "django_htmx/htmx-2.min.js"
-TIMES = ("known-zone", "local-time", "time-ago")
+TIMES = ("known-zone", "local-time")
 LATER = "if(!document.querySelector('message-list'))await afterPaint();"
 """How these files begin where the bundle has after-paint.js: a list can be used before its times are the reader's, and
 the first use of Intl takes a browser 10 ms. The page of a conversation needs the days of its messages at once."""

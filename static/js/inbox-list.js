@@ -30,7 +30,7 @@ class InboxList extends HTMLElement {
     this.addEventListener("keydown", (event) => this.moveFocus(event));
     this.addEventListener("click", ({ target }) => this.prepare(target.closest(".row:not([hx-get])")), true);
     this.classList.add("early");
-    this.showCurrent();
+    requestAnimationFrame(() => this.showCurrent()); // not now: scripts go on to change the page, and it would be laid out twice
     // After the times, which are before this file in the bundle.
     afterPaint().then(() => (this.classList.remove("early"), this.showCurrent()));
 

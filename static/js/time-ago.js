@@ -1,4 +1,5 @@
 // <time-ago> shows how long ago its <time> was. <time-there data-zone> shows the current time in another time zone.
+await afterPaint();
 const LocalTime = customElements.get("local-time");
 const timeZone = document.documentElement.dataset.zone;
 const short = new Intl.DateTimeFormat(LocalTime.language, { day: "numeric", month: "short", timeZone });

@@ -203,3 +203,16 @@ def test_a_list_can_be_used_before_the_browser_has_made_its_times(people: People
     made = bob.page.evaluate("formatters")
     assert made
     assert all(made), f"{made.count(False)} formatters were made while the page was loading, and the first takes 10 ms."
+
+
+def test_all_rows_are_laid_out_when_the_list_was_shown_and_the_open_one_is_in_view(people: People, api: Api) -> None:
+    for number in range(20):
+        api.start_conversation("Is anybody there?", name=f"Customer {number}")
+    bob = people.agent("bob")
+    bob.page.locator(".row").nth(19).click()
+    expect(bob.page.locator("#state h2")).to_be_visible()
+    bob.page.reload()
+    expect(bob.page.locator(".row[aria-current]")).to_be_in_viewport(ratio=0.9)
+    expect(bob.page.locator("#list")).not_to_have_class("early")
+    laid_out = "item => getComputedStyle(item).contentVisibility"
+    assert bob.page.locator(".item").last.evaluate(laid_out) == "visible"
