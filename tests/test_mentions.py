@@ -48,6 +48,9 @@ def rows(page: Page, query: str = "?whose=mentions") -> list[int]:
         ("mail a@carol or a.b@carol.com", []),
         ("https://shop.example/@carol ?to=@carol @@carol", []),
         ("@carolx @carol.x", []),
+        ("@zoe\u0308-2 typed on a Mac, 请@ZOE\u0308-2", ["zoë-2"]),
+        ("@carol\u00e9 @carole\u0301 @carol\u0301", []),
+        ("\u202e@carol\u202c and @\u200bbob \U0001f389@dave@shop.example\U0001f389", ["carol", "dave@shop.example"]),
         ("@bob knows himself", []),
     ],
 )

@@ -20,10 +20,11 @@ MOST = 50
 """How many agents one note may mention. Further names stay text."""
 
 # What stands before the @ of an e-mail address or inside a URL makes it none of ours. The characters after it are those
-# of Django's usernames, of which 150 are allowed.
-NAMED = re.compile(r"(?<![A-Za-z0-9_.+/=@-])@([\w.@+-]{1,150})")
+# of Django's usernames, of which 150 are allowed, and marks that are typed apart from their letters: see `fold`.
+NAMED = re.compile(r"(?<![A-Za-z0-9_.+/=@-])@([\w.@+\u0300-\u036f-]{1,150})")
 CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-ASCII_START = re.compile(r"[A-Za-z0-9_.@+-]+")
+# Not the beginning of a word in Latin letters: @josé is not jose.
+ASCII_START = re.compile(r"[A-Za-z0-9_.@+-]++(?![\u00aa-\u036f\u1e00-\u1eff])")
 
 
 class Named(NamedTuple):
