@@ -1,5 +1,7 @@
 """The thread of a conversation as agents see it: the line "New", and changes that are folded."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -81,6 +83,26 @@ def test_three_changes_in_a_row_are_one_line(people: People, api: Api) -> None:
     expect(fold).to_have_count(1)
     sees("Hello?", "bob reopened the conversationChanges: 5", "Thanks", "bob closed the conversation")
     assert found_by_axe(bob.page) == []
+
+
+def test_the_line_of_folded_changes_has_the_readers_time(people: People, api: Api) -> None:
+    name = unique_name()
+    api.start_conversation("Hello?", name=name)
+    bob = people.agent("bob", timezone_id="Asia/Tokyo")
+    bob.opens(name)
+    bob.takes()
+    bob.closes()
+    bob.reopens()
+    bob.page.locator("#menu-snooze").click()
+    bob.page.get_by_role("button", name="In an hour").click()
+    folded = bob.page.locator(".activity-fold .what time")
+    unfolded = bob.page.locator("#messages .activity").last.locator(".what time")
+    for opens_again in (False, True):
+        if opens_again:
+            bob.comes("?status=snoozed")
+            bob.opens(name)
+        expect(folded).to_have_text(re.compile("AM|PM"))
+        expect(folded).to_have_text(str(unfolded.text_content()))
 
 
 def test_without_scripts_three_changes_in_a_row_are_one_line_too(people: People, api: Api) -> None:
