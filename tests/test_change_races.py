@@ -11,9 +11,10 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from conversations.actions import create_label, label, post_message
+from conversations.actions import assign, create_label, label, post_message
+from conversations.actions import change as change_module
 from conversations.actions.change import Change, change, undo
-from conversations.models import Agent, Conversation, ConversationLabel, Label
+from conversations.models import Agent, Conversation, ConversationLabel, DeskEntry, Label
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +86,35 @@ def test_agents_and_customers_at_once_get_no_error_and_leave_no_contradiction(bo
 
     assert run(acts(bob, 1), acts(carol, 2), writes) == []
     agrees()
+
+
+@pytest.mark.parametrize("number", [1213, 1205])
+def test_a_change_that_the_database_ends_in_a_deadlock_is_made_again(
+    bob: Agent, carol: Agent, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    pks = [post_message(content="Hello?").conversation.pk for _ in range(3)]
+    wanted, before = Change("assignee", carol.pk), [0]
+
+    def assigns(**values: Any) -> Conversation:
+        assigned = assign(**values)
+        before[0] += 1
+        if before[0] in {2, 7}:  # in the middle of the change, and of its undo
+            raise OperationalError from Exception(number, "Deadlock found when trying to get lock")
+        return assigned
+
+    monkeypatch.setattr(change_module, "assign", assigns)
+    if number != 1213:
+        with pytest.raises(OperationalError):
+            change(last_seen=dict.fromkeys(pks), change=wanted, by=bob)
+        assert not DeskEntry.objects.exists()
+        return
+    changed, _unseen = change(last_seen=dict.fromkeys(pks), change=wanted, by=bob)
+    assert [each.pk for each in changed] == pks
+    assert {talk.assignee_id for talk in Conversation.objects.all()} == {carol.pk}
+    assert DeskEntry.objects.count() == 3
+    assert undo(changed=changed, by=bob) == 3
+    assert {talk.assignee_id for talk in Conversation.objects.all()} == {None}
+    assert DeskEntry.objects.count() == 6
 
 
 def test_a_label_is_deleted_while_agents_put_it_on(bob: Agent, carol: Agent) -> None:

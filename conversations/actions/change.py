@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from django.db import transaction
@@ -14,6 +15,7 @@ from conversations.actions.prioritize import prioritize
 from conversations.actions.reopen import reopen
 from conversations.actions.snooze import snooze
 from conversations.models import Agent, Conversation, Label
+from conversations.models.deadlock import repeat_if_deadlocked
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -55,7 +57,8 @@ def change(*, last_seen: dict[int, int | None], change: Change, by: "User") -> t
     changed, unseen = list[Changed](), 0
     pks = sorted(last_seen)  # always in this order: so two agents never wait for each other
     for start in range(0, len(pks), AT_ONCE):
-        more, left = _change(pks[start : start + AT_ONCE], last_seen, change, by)
+        some = pks[start : start + AT_ONCE]
+        more, left = repeat_if_deadlocked(partial(_change, some, last_seen, change, by))
         changed, unseen = changed + more, unseen + left
     return changed, unseen
 
@@ -87,7 +90,8 @@ def undo(*, changed: Iterable[Changed], by: "User") -> int:
     None is closed or snoozed again in which the customer has written since: nobody would look for it there.
     """
     ordered = sorted(changed, key=lambda each: each.pk)
-    return sum(_undo(ordered[start : start + AT_ONCE], by) for start in range(0, len(ordered), AT_ONCE))
+    parts = [ordered[start : start + AT_ONCE] for start in range(0, len(ordered), AT_ONCE)]
+    return sum(repeat_if_deadlocked(partial(_undo, part, by)) for part in parts)
 
 
 @transaction.atomic
