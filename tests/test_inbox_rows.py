@@ -32,6 +32,8 @@ PATHS = [
     "/inbox/list/?whose=mentions",
     "/inbox/list/?order=waiting&priority=4",
     "/inbox/",
+    "/inbox/?label=1&whose=2",
+    "/inbox/list/?website=other&shown=",
 ]
 
 
@@ -40,7 +42,7 @@ def nothing_remembered() -> Iterator[None]:
     """Render everything anew, and remember what was remembered before."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inbox_rows, "memory", RowMemory(10**9))
-        for name in ("_status_tabs", "_assignee_tabs", "_saved", "_render_tab"):
+        for name in ("_status_tabs", "_assignee_tabs", "_saved", "_render_tab", "_render_sheet"):
             patch.setattr(inbox, name, getattr(inbox, name).__wrapped__)
         for template in (inbox_rows.ROW, inbox.TAB, inbox.COUNTS, inbox.LIST, inbox.INBOX):
             patch.setattr(template, "rendered", {})

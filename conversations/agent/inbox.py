@@ -1,10 +1,12 @@
 """The inbox: the list of conversations, with its filters."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
+from secrets import token_hex
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.http import HttpResponse, QueryDict
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -40,6 +42,10 @@ MOST = 99
 
 MAX_TABS = 1000
 """How many lists' tabs, and how many saved views, are remembered: about 3 MB."""
+
+
+MAX_SHEETS = 200
+"""How many are remembered of the filters of a list, with all that they offer: about 3 MB."""
 
 
 @agent_required
@@ -165,6 +171,27 @@ class TabKind(NamedTuple):
 TAB = PreparedTemplate("agent/_tab.html", "id", "url", "list_url", "name", "count")
 
 
+Offered = tuple[tuple[str, tuple[tuple[Any, str], ...]], ...]
+"""The values and names that each field offers, by the field's name."""
+
+HOLES = {
+    name: mark_safe(f"\ue000{name} {token_hex(8)}\ue001")  # noqa: S308 (no HTML)
+    for name in ("status_tabs", "assignee_tabs", "saved_tabs", "csrf_token")
+}
+"""In place of what differs each time. They are random, so no name of a website or label has one."""
+
+
+class Sheet(NamedTuple):
+    """All that decides how the links to all lists and the filters look, besides what fills the HOLES."""
+
+    filters: Filters
+    is_update: bool
+    chosen: tuple[Tab, ...]  # the saved views that are shown
+    offered: Offered
+    after_closing: str
+    has_saved: bool  # whether there are saved views
+
+
 class CountsKind(NamedTuple):
     """All look the same."""
 
@@ -267,7 +294,7 @@ def render_list(listing: Listing, lists: Lists) -> SafeString:
         "rows": listing.rows,
         "more": listing.more,
         "first_page": filters.first_page,
-        "list_url": reverse("agent:list"),
+        "list_url": _urls()[1],
         "unread": listing.unread,
         "digest": lists.digest,
     }
@@ -286,7 +313,7 @@ def render_lists(
     views = list(dict.fromkeys(tab.view for tabs in groups for tab in tabs))
     counts = dict(zip(views, agent.visible_conversations().counts(views), strict=True))
     groups[1] = [tab for tab in groups[1] if tab.id != "tab-drafts" or tab.is_chosen or counts[tab.view]]
-    urls = reverse("agent:inbox"), reverse("agent:list")
+    urls = _urls()
     language = get_language()
     status, whose, saved = (
         [_render_tab(tab, shown_count(counts[tab.view]), counts[tab.view] > 0, *urls, language) for tab in tabs]
@@ -301,17 +328,19 @@ def render_lists(
     }
     if counts_only:
         return Lists(COUNTS.render(CountsKind(), tabs), digest)
-    chosen = next((tab for tab in groups[2] if tab.is_chosen), None)
-    context = {
-        "filters": filters,
-        "is_update": is_update,
-        "chosen": chosen,
-        "views": groups[2],
-        "csrf_token": get_token(request),
-        "after_closing": agent.preferences.after_closing,
-        "after_closing_choices": AgentProfile.AfterClosing.choices,
-    }
-    return Lists(render_to_string("agent/_lists.html", tabs | context | _choices(filters, agent, websites)), digest)
+    offered = _offered(filters, agent, websites)
+    chosen = tuple(tab for tab in groups[2] if tab.is_chosen)
+    sheet = Sheet(filters, is_update, chosen, offered, agent.preferences.after_closing, bool(saved))
+    html = (_render_sheet.__wrapped__ if settings.DEBUG else _render_sheet)(sheet, language)
+    for name, value in {**tabs, "csrf_token": get_token(request)}.items():
+        html = html.replace(HOLES[name], value)
+    return Lists(mark_safe(html), digest)  # noqa: S308 (all are rendered by their templates, or harmless)
+
+
+@cache
+def _urls() -> tuple[str, str]:
+    """The URLs of the inbox and of its list."""
+    return reverse("agent:inbox"), reverse("agent:list")
 
 
 @lru_cache(MAX_TABS)
@@ -327,19 +356,37 @@ def shown_count(count: int) -> str:
     return f"{min(count, MOST)}+" if count > MOST or isinstance(count, AtLeast) else str(count)
 
 
-def _choices(filters: Filters, agent: Agent, websites: list[Website]) -> dict[str, Any]:
-    """What the fields of the filter offer, and what is chosen in words."""
-    offered: dict[str, list[tuple[Any, str]]] = {
-        "website": [(website.key, website.name) for website in websites] if len(websites) > 1 else [],
-        "label": [(chip.pk, chip.name) for chip in chips_by_id().values()],
-        "priority": [(choice.value, capfirst(str(choice.label))) for choice in reversed(Conversation.Priority)],
-        "whose": [(str(each.pk), str(each)) for each in Agent.objects.offered_to(agent) if each.pk != agent.pk],
-    }
-    chosen = {name: dict(choices).get(getattr(filters, name)) for name, choices in offered.items()}
-    words = [word for word in chosen.values() if word]
+def _offered(filters: Filters, agent: Agent, websites: list[Website]) -> Offered:
+    """What the fields of the filter offer."""
+    return (
+        ("website", tuple((website.key, website.name) for website in websites) if len(websites) > 1 else ()),
+        ("label", tuple((chip.pk, chip.name) for chip in chips_by_id().values())),
+        ("priority", tuple((each.value, capfirst(str(each.label))) for each in reversed(Conversation.Priority))),
+        ("whose", tuple((str(each.pk), str(each)) for each in Agent.objects.offered_to(agent) if each.pk != agent.pk)),
+    )
+
+
+@lru_cache(MAX_SHEETS)
+def _render_sheet(sheet: Sheet, _language: str | None) -> str:
+    """The links and the filters, with HOLES in them."""
+    filters, offered = sheet.filters, dict(sheet.offered)
+    words = [word for name, choices in offered.items() if (word := dict(choices).get(getattr(filters, name)))]
     if filters.order == "waiting":
         words.append(_("Waiting longest"))
-    return {"offered": offered, "words": words}
+    context = {
+        **HOLES,
+        "filters": filters,
+        "is_update": sheet.is_update,
+        "chosen": next(iter(sheet.chosen), None),
+        "views": sheet.chosen,
+        "offered": offered,
+        "words": words,
+        "after_closing": sheet.after_closing,
+        "after_closing_choices": AgentProfile.AfterClosing.choices,
+    }
+    if not sheet.has_saved:
+        context["saved_tabs"] = ""
+    return str(render_to_string("agent/_lists.html", context))
 
 
 def render_inbox(
