@@ -106,8 +106,10 @@ class Batches:
             if is_answered:  # else the batch before has waited in vain, and this one behind it
                 try:
                     found = await self.ask([message for message, _ in batch])
-                except redis.ResponseError:
+                except redis.ResponseError as error:
                     logger.info("The message log does not take a batch of messages.", exc_info=True)
+                    if isinstance(error, redis.ReadOnlyError):  # as in RedisClient: reconnect to reach the master
+                        await self.client.connection_pool.disconnect()
                 except Exception as error:  # any error of the library: nothing is acknowledged by this
                     is_answered = False
                     logger.error("The message log does not answer. %r", error)

@@ -203,6 +203,23 @@ def redis_server(keeps_in: Path | None = None) -> Iterator[Service]:
         yield service
 
 
+def follow(copy: Service, of: Service) -> None:
+    """Make one Redis the copy of another, and wait until it is."""
+    with redis.Redis.from_url(copy.url) as client, redis.Redis.from_url(of.url) as original:
+        original.config_set("repl-diskless-sync-delay", 0)
+        client.replicaof("127.0.0.1", str(of.port))
+        deadline = time.monotonic() + 20
+        while client.info("replication").get("master_link_status") != "up":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def follow_nobody(copy: Service) -> None:
+    """Make a copy the one that is written to."""
+    with redis.Redis.from_url(copy.url) as client:
+        client.replicaof("NO", "ONE")
+
+
 class Line:
     """A TCP proxy in front of a service. Its open connections can go silent without being closed."""
 

@@ -25,7 +25,7 @@ import pytest
 import redis
 
 from tests.conftest import PASSWORD
-from tests.services import Answer, Chat, Line, Service, postgresql, redis_server
+from tests.services import Answer, Chat, Line, Service, follow, follow_nobody, postgresql, redis_server
 
 SECONDS = float(os.environ.get("OUTAGE", "3"))
 """How long a database is away while people write."""
@@ -619,23 +619,6 @@ def test_a_copy_of_redis_takes_over_that_lacks_what_sql_has(chat: Chat, tmp_path
 
 OWN = ("DATABASE_URL", "MESSAGE_LOG", "RATE_LIMITS")
 """The settings of another server for the same installation."""
-
-
-def follow(copy: Service, of: Service) -> None:
-    """Make one Redis the copy of another, and wait until it is."""
-    with redis.Redis.from_url(copy.url) as client, redis.Redis.from_url(of.url) as original:
-        original.config_set("repl-diskless-sync-delay", 0)
-        client.replicaof("127.0.0.1", str(of.port))
-        deadline = time.monotonic() + 20
-        while client.info("replication").get("master_link_status") != "up":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-
-def follow_nobody(copy: Service) -> None:
-    """Make a copy the one that is written to."""
-    with redis.Redis.from_url(copy.url) as client:
-        client.replicaof("NO", "ONE")
 
 
 def test_a_copy_of_postgresql_takes_over(chat: Chat, sql: Service) -> None:

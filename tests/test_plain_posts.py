@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
@@ -30,7 +31,8 @@ from conversations.models.recipients import recipients
 from conversations.presence import visitor
 from conversations.screen.plain_posts import VARYING, batches, heads
 from conversations.threshold import limits
-from tests.conftest import UNKNOWN
+from tests.conftest import UNKNOWN, use_new_client
+from tests.services import Line, Service, follow, follow_nobody, redis_server
 from tests.test_message_log import replicate
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -633,6 +635,29 @@ def test_a_redis_that_was_started_anew_skips_ids(widget: Widget, message_log: Mo
     assert widget.last > before + message_log.MARGIN
     assert [widget.says("four").has_django for _ in range(3)][-1] is False
     assert stored() == ["Hello", "The first after that", "two", "three", "four", "four", "four"]
+
+
+def test_a_redis_that_has_become_a_copy_gets_no_more_messages(
+    shop: Website, log_service: Service, settings: Any, tmp_path: Path
+) -> None:
+    """It keeps its connections open, and whoever connects anew reaches the one that has taken over."""
+    line = Line(log_service.port)
+    settings.REDIS_URL = f"redis://127.0.0.1:{line.port}"
+    use_new_client()
+    with redis_server(tmp_path) as new:
+        widget = Widget()
+        assert [widget.says("x").has_django for _ in range(2)] == [True, False]
+        follow(new, log_service)
+        follow_nobody(new)
+        line.to = new.port
+        try:
+            follow(log_service, new)
+            while widget.says("y").status == 503:
+                pass
+            assert [widget.says("z").has_django for _ in range(3)][-1] is False
+        finally:
+            follow_nobody(log_service)
+            line.close()
 
 
 FORM = "content=Hi&client_id=CLIENT_ID&state=OPEN+&zone=Europe%2FVienna"

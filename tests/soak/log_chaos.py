@@ -305,12 +305,14 @@ class Chaos:
         for number in count():
             text = f"{talk.name} {number}"
             talk.written.setdefault("customer", []).append(text)
-            message = {"content": text, "client_id": str(uuid4()), **({"conversation": talk.uuid} if talk.uuid else {})}
+            message = {"content": text, "client_id": str(uuid4())}
             if number % 3 == 2:  # by the page
                 self.insist("/chat/messages/", urlencode(message), self.headers_of_page(talk))
                 talk.acknowledged[text] = None
             else:
-                answer = self.insist("/api/messages/", json.dumps(message), {"Content-Type": "application/json"})
+                since = max((pk for pk, _ in talk.screens.get("widget", [])), default=0)
+                body = json.dumps({**message, "conversation": talk.uuid or None})
+                answer = self.insist(f"/api/messages/?since={since}", body, {"Content-Type": "application/json"})
                 items = json.loads(answer)["items"]
                 mine = [item for item in items if item["content"] == text]
                 if len(mine) != 1:
