@@ -3,12 +3,13 @@
 import asyncio
 import json
 import re
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -791,6 +792,25 @@ def test_a_page_that_has_said_something_else_of_its_browser_is_left_to_django(ta
     seen = visitor.get(Conversation.objects.get().pk)
     assert seen
     assert seen.browser == "another"
+
+
+def test_what_was_saved_of_browsers_takes_little_memory(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setattr(visitor, "cache", SimpleNamespace(get=lambda key: None, set=lambda *value: None))
+    monkeypatch.setattr(visitor, "MAX_SAVED", 1000)
+    visitor._saved.clear()
+    tracemalloc.start()
+    try:
+        for number in range(1500):
+            long = f"{number:500}"
+            visitor.save(number, visitor.parse({"url": f"x{long}x", "title": f"y{long}y"}, long))
+        assert 500 <= len(visitor._saved) <= 1000
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
+    visitor._saved.clear()
+    settings.MESSAGE_LOG = False
+    visitor.save(1, visitor.parse({}, "a browser"))
+    assert not visitor._saved
 
 
 def test_a_page_that_shows_another_conversation_is_told_so(tab: Tab) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from urllib.parse import urlsplit
 from zlib import crc32
 
+from django.conf import settings
 from django.core.cache import cache
 from django.utils import timezone
 from django.utils.translation.trans_real import parse_accept_lang_header
@@ -23,7 +24,7 @@ SAVED_SECONDS = 60
 """How long what a customer's messages say of their browser need not be saved again."""
 
 MAX_SAVED = 10_000
-"""Conversations of which this process knows what it has saved, about 5 MB."""
+"""Conversations of which this process knows what it has saved, about 2 MB."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Visitor:
         return self.url if self.url and _origin(self.url).startswith(("http://", "https://")) else ""
 
 
-_saved: dict[int, tuple[float, Visitor]] = {}
-"""By conversation: when this process has saved it last (time.monotonic()), and what."""
+_saved: dict[int, tuple[float, int]] = {}
+"""By conversation: when this process has saved it last (time.monotonic()), and a hash of what: that may be long."""
 
 
 def _origin(url: str) -> str:
@@ -96,16 +97,17 @@ def save(conversation_id: int, visitor: Visitor) -> bool:
     except Exception:  # any error of the cache's library
         logger.exception("The cache that knows where customers are does not answer.")
         return False
-    if len(_saved) >= MAX_SAVED:
-        _saved.clear()
-    _saved[conversation_id] = time.monotonic(), visitor
+    if settings.MESSAGE_LOG:
+        if len(_saved) >= MAX_SAVED:
+            _saved.clear()
+        _saved[conversation_id] = time.monotonic(), hash(visitor)
     return bool(new != old)
 
 
 def is_saved(conversation_id: int, visitor: Visitor) -> bool:
     """Whether this process has saved the same for a conversation within SAVED_SECONDS: it need not be saved again."""
     at, saved = _saved.get(conversation_id, (0.0, None))
-    return saved == visitor and time.monotonic() < at + SAVED_SECONDS
+    return saved == hash(visitor) and time.monotonic() < at + SAVED_SECONDS
 
 
 def mark_left(conversation_id: int, url: str) -> bool:
