@@ -28,6 +28,7 @@ from conversations.message_log import (
     REPLICAS_MS,
     RETRY_SECONDS,
     Appended,
+    SecretRenewed,
     appended,
     connected_in_loop,
     encode,
@@ -72,7 +73,10 @@ class Batches:
         self.task: asyncio.Task[None] | None = None
 
     async def append(self, message: Plain) -> Appended | None:
-        """Append a message. None if it must go the usual way."""
+        """Append a message. None if it must go the usual way.
+
+        Raises SecretRenewed as `message_log.append`: then the conversation must be read anew.
+        """
         if redis_client.breaker.is_open:
             return None
         loop = asyncio.get_running_loop()
@@ -102,7 +106,7 @@ class Batches:
         is_answered = True
         while self.waiting:
             batch, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
-            found: list[Appended | None] = [None] * len(batch)
+            found: list[Appended | SecretRenewed | None] = [None] * len(batch)
             if is_answered:  # else the batch before has waited in vain, and this one behind it
                 try:
                     found = await self.ask([message for message, _ in batch])
@@ -114,13 +118,17 @@ class Batches:
                     is_answered = False
                     logger.error("The message log does not answer. %r", error)
             for (message, future), result in zip(batch, found, strict=True):
-                if result:
+                if isinstance(result, Appended):
                     message.take(result)
-                if not future.done():
+                if future.done():
+                    continue
+                if isinstance(result, SecretRenewed):
+                    future.set_exception(result)
+                else:
                     future.set_result(result)
         self.task = None
 
-    async def ask(self, messages: list[Plain]) -> list[Appended | None]:
+    async def ask(self, messages: list[Plain]) -> list[Appended | SecretRenewed | None]:
         """Append these messages. Raises redis.RedisError, TimeoutError and other errors of the library."""
         now = repr(time.time())
         arguments: list[Any] = [RETRY_SECONDS, SECONDS, now, *self.limits()]
@@ -171,7 +179,9 @@ def _line_by_line(message: Plain, writer: str) -> str:
     )
 
 
-def _taken(sent: str, writer: str) -> Appended | None:
+def _taken(sent: str, writer: str) -> Appended | SecretRenewed | None:
     """What was appended; None if it was not, or before by another request."""
+    if sent == "-":
+        return SecretRenewed()
     found = appended(sent, writer) if sent else None
     return None if found is None or found.is_retry else found

@@ -99,15 +99,16 @@ APPEND_PLAIN = (
             count(address, most_of_address, seconds_of_address)
             count(one, most, seconds_of_one)
         end
-        found[#found + 1] = result[1] == 1 and result[2] or ''
+        found[#found + 1] = result[1] == 1 and result[2] or result[1] == 3 and '-' or ''
     end
     return found
 """
 )
 """Several messages at once, of customers who have their conversation open and have read all of it.
 
-Each is one argument, its parts on lines. It answers `''` for each that is not appended, because anything is unusual.
-Messages count for the rate limits (threshold/sliding_window.py) if there is a counter of the address.
+Each is one argument, its parts on lines. It answers `''` for each that is not appended, because anything is unusual;
+`'-'` if the secret was renewed, or the log does not know the conversation. Messages count for the rate limits
+(threshold/sliding_window.py) if there is a counter of the address.
 """
 
 NEXT_ID = """

@@ -823,3 +823,25 @@ def test_a_page_whose_secret_was_renewed_is_told_so(tab: Tab) -> None:
     actions.renew_secret(conversation=Conversation.objects.get())
     response = tab.says("x")
     assert (response.status, dict(response.headers)["hx-trigger"]) == (204, "stranger")
+
+
+def test_a_conversation_that_the_log_does_not_know_is_read_at_once(
+    widget: Widget, message_log: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has written to it for an hour."""
+    replicate()
+    pk = Conversation.objects.get().pk
+    message_log.client().delete(f"{{log}}:h:{pk}", f"{{log}}:c:{pk}", f"{{log}}:u:{uuid.UUID(widget.uuid).hex}")
+    tries: list[int | None] = []
+    append = message_log.append
+
+    def count(**arguments: Any) -> Any:
+        tries.append(arguments["last"])
+        return append(**arguments)
+
+    monkeypatch.setattr(message_log, "append", count)
+    last = widget.last
+    assert widget.says("two").has_django
+    assert tries == [last], "what SQL says, and nothing was tried in vain"
+    assert not widget.says("three").has_django
+    assert stored() == ["Hello", "The first after that", "two", "three"]

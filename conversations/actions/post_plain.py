@@ -42,6 +42,8 @@ async def post_plain(
     since: the id of the last message that the customer has: None is returned if there is a newer one. Without it,
         that does not matter.
     counters: of the rate limits: see log_batches.py.
+
+    Raises SecretRenewed if the conversation must be read anew.
     """
     if client_id in PLACEHOLDERS:
         return None

@@ -7,8 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from conversations.api.message_list import only
+from conversations.message_log import SecretRenewed
 from conversations.models.conversation import parse_uuid
 from conversations.models.message import MAX_LENGTH
+from conversations.models.recipients import recipients
 from conversations.models.validation import check_content
 from conversations.poll_cache import Answer
 from conversations.screen.plain_posts import Key, answer, find_open, head_key, small_body, write
@@ -37,7 +39,11 @@ async def post(scope: Mapping[str, Any], key: Key) -> Answer | None:
         return None
     text, uuid, client_id = found
     to = find_open(key, uuid)
-    message = await write(scope, to, text, client_id, int(since[1])) if to else None
+    try:
+        message = await write(scope, to, text, client_id, int(since[1])) if to else None
+    except SecretRenewed:
+        recipients.forget(uuid)  # so Django need not find out the same
+        return None
     return answer(to, message, only(message, uuid).content) if to and message else None
 
 

@@ -9,6 +9,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import QueryDict
 
 from conversations.customer.chat import visitor_of
+from conversations.message_log import SecretRenewed
 from conversations.models.validation import check_content
 from conversations.poll_cache import Answer
 from conversations.presence import visitor
@@ -49,7 +50,10 @@ async def post(scope: Mapping[str, Any], key: Key) -> Answer | None:
         text = check_content(form.get("content", "").replace("\r\n", "\n"))
     except ValueError:
         return None
-    message = await write(scope, to, text, UUID(form.get("client_id")))
+    try:
+        message = await write(scope, to, text, UUID(form.get("client_id")))
+    except SecretRenewed:
+        return None
     return answer(to, message) if message else None
 
 

@@ -170,6 +170,7 @@ async def write(
     """Write a message, and return it; None if Django must handle the request.
 
     content: checked. since: the id of the last message that the customer has; None if the response has no messages.
+    Raises SecretRenewed if the conversation must be read anew.
     """
     counters = limits.counters_of_message(address_of_scope(scope), to.to.pk)
     return await post_plain(
