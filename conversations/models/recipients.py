@@ -10,7 +10,7 @@ missed, or lost, that the secret was renewed.
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from conversations.message_log import UNKNOWN_LAST, Run
-from conversations.models.conversation import Conversation
+from conversations.models.conversation import AWAY, Conversation
 from conversations.models.website import Origin, Website
 from conversations.redis_client import RedisClient
 
@@ -56,13 +56,21 @@ class Recipient(NamedTuple):
     contact_id: int | None
 
 
+class KnownWebsite(NamedTuple):
+    """A website that is remembered."""
+
+    until: float  # time.monotonic()
+    website: Website
+    settings: dict[str, Any]  # all that is stored of it, and its origins
+
+
 class Recipients:
     """The conversations that this process remembers."""
 
     def __init__(self) -> None:
         """None."""
         self.found: OrderedDict[UUID, Recipient] = OrderedDict()
-        self.websites: dict[int, tuple[float, Website]] = {}
+        self.websites: dict[int, KnownWebsite] = {}
 
     def get(self, uuid: UUID | None) -> Conversation | None:
         """The conversation with this secret. Only its pk, uuid, contact and website are known; it is for writing."""
@@ -96,8 +104,8 @@ class Recipients:
 
     def _known_website(self, pk: int, now: float) -> Website | None:
         """The website with this primary key, if it was read within WEBSITE_SECONDS."""
-        until, website = self.websites.get(pk, (0.0, None))
-        return website if now <= until else None
+        found = self.websites.get(pk)
+        return found.website if found and now <= found.until else None
 
     def _website(self, pk: int, now: float) -> Website | None:
         """The website with this primary key, read once in WEBSITE_SECONDS for all customers; None if it is gone."""
@@ -107,7 +115,19 @@ class Recipients:
             website = Website.objects.by_id(pk)
         except StopIteration:
             return None
-        self.websites[pk] = now + WEBSITE_SECONDS, website
+        return self._keep_website(website, now)
+
+    def _keep_website(self, website: Website, now: float) -> Website:
+        """Remember a website that was just read: as the same object as before, if nothing of it has changed.
+
+        What was decided for that object goes on to hold (screen/plain_posts.py).
+        """
+        stored = {field.attname: getattr(website, field.attname) for field in website._meta.concrete_fields}
+        stored["origins"] = sorted(Origin.objects.of(website.pk))
+        known = self.websites.get(website.pk)
+        if known and known.settings == stored:
+            website = known.website
+        self.websites[website.pk] = KnownWebsite(now + WEBSITE_SECONDS, website, stored)
         return website
 
     def put(self, conversation: Conversation, claim: "Claim | None" = None) -> None:
@@ -121,12 +141,14 @@ class Recipients:
         began = Began.now()
         self.put_read(conversation.uuid, conversation.pk, conversation.website_id, conversation.contact_id, began)
         if self._known_website(conversation.website_id, began.at) is None:
-            self.websites[conversation.website_id] = began.at + WEBSITE_SECONDS, conversation.website
+            self._keep_website(conversation.website, began.at)
 
     def put_read(self, uuid: UUID, pk: int, website_id: int, contact_id: int | None, began: Began) -> None:
-        """Remember a conversation that a poll or a socket has read."""
+        """Remember a conversation that a poll or a socket has read, and its website: it may write next."""
         if not settings.MESSAGE_LOG:
             return
+        with suppress(*AWAY):
+            self._website(website_id, began.at)
         self.found[uuid] = Recipient(began, pk, website_id, contact_id)
         while len(self.found) > MOST:
             with suppress(KeyError):  # another thread has emptied it
