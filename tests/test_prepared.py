@@ -6,8 +6,8 @@ import pytest
 from django.db.models import Value
 
 from conversations.actions import close, post_message, take
-from conversations.models import Agent, Conversation, Message, View
-from conversations.models.prepared import insert, prepared, update
+from conversations.models import Agent, Conversation, Message, View, Website
+from conversations.models.prepared import PreparedQuery, insert, prepared, update
 
 pytestmark = pytest.mark.django_db
 
@@ -22,6 +22,35 @@ def test_a_prepared_query_keeps_the_filter_of_its_queryset(talk: Conversation, b
         assert filtered.inbox(bob, View(), 10) == []
         assert unfiltered.by_id(talk.pk) == unfiltered.by_uuid(talk.uuid) == talk
         assert [each.pk for each in unfiltered.inbox(bob, View(), 10)] == [talk.pk]
+
+
+def test_lists_of_limited_agents_are_compiled_once_for_each(
+    talk: Conversation, bob: Agent, carol: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Website.objects.create(key="other", name="Other")
+    theirs = post_message(content="Hi", website=other).conversation
+    talk.website.agents.add(bob)
+    other.agents.add(carol)
+    compiled = []
+
+    class Watched(PreparedQuery[Any]):
+        def __init__(self, queryset: Any) -> None:
+            compiled.append(queryset)
+            super().__init__(queryset)
+
+    monkeypatch.setattr("conversations.models.prepared.PreparedQuery", Watched)
+
+    def lists() -> list[list[int]]:
+        agents = [Agent.objects.get(pk=agent.pk) for agent in (bob, carol)]
+        return [[each.pk for each in agent.visible_conversations().inbox(agent, View(), 10)] for agent in agents]
+
+    assert lists() == [[talk.pk], [theirs.pk]]
+    assert compiled
+    compiled.clear()
+    assert lists() == [[talk.pk], [theirs.pk]]
+    assert not compiled
+    closed = bob.visible_conversations().closed()  # what is derived has another filter
+    assert closed.inbox(bob, View(), 10) == []
 
 
 def test_a_prepared_query_returns_the_same_objects_as_the_orm(talk: Conversation) -> None:

@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
-from conversations.models.prepared import prepared
+from conversations.models.prepared import name_filter, prepared
 from conversations.models.remembered import ACCESS, CONTENT
 from conversations.models.visible_text import one_line
 
@@ -111,7 +111,10 @@ class Agent(User):
         from conversations.models.conversation import Conversation
 
         conversations = Conversation.objects.all()
-        return conversations.filter(website__agents=self.pk) if self.is_limited else conversations
+        if self.is_limited:
+            conversations = conversations.filter(website__agents=self.pk)
+            name_filter(conversations, ("agent", self.pk))
+        return conversations
 
 
 @receiver(pre_save, sender=User)

@@ -18,6 +18,18 @@ Raw = tuple[Any, ...]
 """A row as the database gives it."""
 
 _compiled: dict[tuple[str, Hashable], "PreparedQuery[Any]"] = {}
+_filtered: dict[tuple[str, Hashable, Hashable], "PreparedQuery[Any]"] = {}
+
+MOST_FILTERED = 1000
+"""Compiled queries of filtered querysets that are kept: each agent who is limited to some websites has their own."""
+
+
+def name_filter(queryset: QuerySet[Any], name: Hashable) -> None:
+    """Let prepared queries of a filtered queryset be compiled once. `name`: what its filter depends on.
+
+    What Django derives from it, such as `queryset.filter()`, has no name again.
+    """
+    queryset.filter_name = name  # type: ignore[attr-defined]
 
 
 def prepared(
@@ -106,13 +118,24 @@ def _numbers(number: str, queryset: QuerySet[Any], asked: Sequence[Asked], kind:
 
 
 def _compile(queryset: QuerySet[Any], key: Hashable, build: Callable[[], QuerySet[Any, Any]]) -> "PreparedQuery[Any]":
-    """The compiled query; compiled anew if the queryset is filtered, which `key` does not name."""
+    """The compiled query; compiled anew if the queryset has a filter without a name, which `key` does not name."""
     if queryset.query.where:
-        return PreparedQuery(build())
+        name = getattr(queryset, "filter_name", None)
+        return _compile_filtered(name, key, build) if name else PreparedQuery(build())
     cache_key = (current_connection().vendor, key)
     if cache_key not in _compiled:
         _compiled[cache_key] = PreparedQuery(build())
     return _compiled[cache_key]
+
+
+def _compile_filtered(name: Hashable, key: Hashable, build: Callable[[], QuerySet[Any, Any]]) -> "PreparedQuery[Any]":
+    cache_key = (current_connection().vendor, name, key)
+    if found := _filtered.get(cache_key):
+        return found
+    if len(_filtered) >= MOST_FILTERED:
+        _filtered.clear()
+    query = _filtered[cache_key] = PreparedQuery(build())
+    return query
 
 
 def _fetch(sql: str, parameters: list[Any], is_planned_once: bool, kind: Kind | None) -> Any:
