@@ -49,7 +49,7 @@ class AddIndexWhileWriting(AddIndex):
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Create the index."""
         connection = schema_editor.connection
-        if connection.vendor != "postgresql":
+        if not can_work_concurrently(connection):
             super().database_forwards(app_label, schema_editor, from_state, to_state)
             return
         model = to_state.apps.get_model(app_label, self.model_name)
@@ -66,7 +66,7 @@ class AddIndexWhileWriting(AddIndex):
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Drop the index."""
-        if schema_editor.connection.vendor != "postgresql":
+        if not can_work_concurrently(schema_editor.connection):
             super().database_backwards(app_label, schema_editor, from_state, to_state)
             return
         with without_time_limits(schema_editor.connection):
@@ -133,6 +133,11 @@ class CreateModel(migrations.CreateModel):
                 with connection.constraint_checks_disabled():
                     schema_editor.delete_model(model)
         super().database_forwards(app_label, schema_editor, from_state, to_state)
+
+
+def can_work_concurrently(connection: Any) -> bool:
+    """Whether PostgreSQL may use CONCURRENTLY: not in a transaction, as that of `manage.py restore`."""
+    return connection.vendor == "postgresql" and not connection.in_atomic_block
 
 
 @contextmanager
