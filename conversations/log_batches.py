@@ -106,27 +106,42 @@ class Batches:
         is_answered = True
         while self.waiting:
             batch, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
-            found: list[Appended | SecretRenewed | None] = [None] * len(batch)
-            if is_answered:  # else the batch before has waited in vain, and this one behind it
-                try:
-                    found = await self.ask([message for message, _ in batch])
-                except redis.ResponseError as error:
-                    logger.info("The message log does not take a batch of messages.", exc_info=True)
-                    if isinstance(error, redis.ReadOnlyError):  # as in RedisClient: reconnect to reach the master
-                        await self.client.connection_pool.disconnect()
-                except Exception as error:  # any error of the library: nothing is acknowledged by this
-                    is_answered = False
-                    logger.error("The message log does not answer. %r", error)
-            for (message, future), result in zip(batch, found, strict=True):
-                if isinstance(result, Appended):
-                    message.take(result)
+            # If the batch before has waited in vain, this one has, too, behind it.
+            found = await self.answers([message for message, _ in batch]) if is_answered else None
+            is_answered = found is not None
+            for (message, future), result in zip(batch, found or [None] * len(batch), strict=True):
+                taken = self.take(message, result) if isinstance(result, Appended) else None
                 if future.done():
                     continue
                 if isinstance(result, SecretRenewed):
                     future.set_exception(result)
                 else:
-                    future.set_result(result)
+                    future.set_result(taken)
         self.task = None
+
+    async def answers(self, messages: list[Plain]) -> list[Appended | SecretRenewed | None] | None:
+        """What Redis says of each message; None if it did not answer. Nothing raises: all who wait have to go on."""
+        try:
+            try:
+                return await self.ask(messages)
+            except redis.ReadOnlyError:  # as in RedisClient: reconnect to reach the master
+                await self.client.connection_pool.disconnect()
+                raise
+        except redis.ResponseError:
+            logger.info("The message log does not take a batch of messages.", exc_info=True)
+            return [None] * len(messages)
+        except Exception as error:  # any error of the library: nothing is acknowledged by this
+            logger.error("The message log does not answer. %r", error)
+            return None
+
+    def take(self, message: Plain, result: Appended) -> Appended | None:
+        """Let it be announced. If that fails, Django finds the message in the log, and announces it again."""
+        try:
+            message.take(result)
+        except Exception:
+            logger.exception("A message was appended to the log, and not announced.")
+            return None
+        return result
 
     async def ask(self, messages: list[Plain]) -> list[Appended | SecretRenewed | None]:
         """Append these messages. Raises redis.RedisError, TimeoutError and other errors of the library."""
@@ -146,7 +161,8 @@ class Batches:
         except Exception as error:
             RedisClient.failed(error, asked)
             raise
-        return [_taken(sent, f"{batch}{index}") for index, sent in enumerate(found)]
+        writers = [f"{batch}{index}" for index in range(len(messages))]
+        return [_taken(sent, writer) for sent, writer in zip(found, writers, strict=True)]
 
     async def run(self, arguments: list[Any]) -> list[str]:
         """Run the script, and wait until enough replicas have what it has written."""

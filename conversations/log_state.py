@@ -1,6 +1,7 @@
 """How far the message log is ahead of SQL, for whoever watches a server. It needs Redis alone."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,11 @@ def waiting(client: Any) -> int:
     group = _group(client)
     if group is None:
         return int(client.xlen(ENTRIES))
+    return behind(client, group)
+
+
+def behind(client: Any, group: Mapping[str, Any]) -> int:
+    """How many entries a consumer group, as Redis describes it, has not acknowledged. Raises redis.RedisError."""
     lag = group["lag"]
     if lag is None:  # Redis does not know, because entries were deleted: then it is at most MOST_COUNTED
         lag = len(client.xrange(ENTRIES, f"({group['last-delivered-id']}", "+", count=MOST_COUNTED))

@@ -588,6 +588,18 @@ def test_everybody_is_rung(widget: Widget) -> None:
     assert [event for event in told if event["last"] == widget.last] == [ring, {**ring, "beside": True}]
 
 
+def test_what_cannot_be_announced_is_announced_by_django(widget: Widget, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("conversations.actions.post_plain.announce_appended", fail)
+        assert widget.says("two").has_django
+    assert not widget.says("three").has_django
+    replicate()
+    assert [message.content for message in Message.objects.order_by("pk")][-2:] == ["two", "three"]
+
+
 def test_polls_of_this_process_find_it_at_once(widget: Widget) -> None:
     replicate()
     poll = f"/api/messages/{widget.uuid}/?since={widget.last}"

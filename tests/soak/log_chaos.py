@@ -29,6 +29,7 @@ import psycopg
 import redis
 from playwright.sync_api import Browser
 
+from conversations.log_state import behind
 from conversations.management.day_files import GROUP
 from conversations.message_log import DEAD, ENTRIES
 from tests.browser.people import People, Person, eventually, uuid_of
@@ -440,9 +441,9 @@ class Chaos:
         """Entries that the readers of the log, or one of them, have not acknowledged. Raises redis.RedisError."""
         with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
             found: Any = client.xinfo_groups(ENTRIES)
-        if name not in {"", *[group["name"] for group in found]}:
-            raise redis.ResponseError(f"Nobody reads as {name}.")
-        return sum(group["pending"] + (group["lag"] or 0) for group in found if name in ("", group["name"]))
+            if name not in {"", *[group["name"] for group in found]}:
+                raise redis.ResponseError(f"Nobody reads as {name}.")
+            return sum(behind(client, group) for group in found if name in ("", group["name"]))
 
     def judge(self, talk: Talk) -> None:
         """Compare what was acknowledged, SQL and the screens."""
