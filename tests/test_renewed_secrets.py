@@ -138,7 +138,7 @@ def test_a_retry_with_the_old_secret_and_the_proof_is_the_same_message(anonymous
     first, retry = (write(anonymous.uuid, token(VERA), client_id=CLIENT_ID) for _ in range(2))
     assert first[0].status_code == retry[0].status_code
     assert first[1] == retry[1] == Conversation.objects.get().uuid.hex
-    assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous", "Hers"]
+    assert list(Message.objects.order_by("pk").values_list("content", flat=True)) == ["Anonymous", "Hers"]
     assert write(anonymous.uuid, token(VERA), client_id=str(uuid.uuid4()))[1] == first[1]
     assert Conversation.objects.count() == 1
 
@@ -152,7 +152,7 @@ def test_a_retry_of_an_anonymous_message_after_identification_is_the_same_messag
     identified = by_identify(anonymous.uuid, token(VERA))[1]
     assert write(anonymous.uuid, token(VERA), client_id=CLIENT_ID)[1] == identified
     assert write(uuid.UUID(identified), token(VERA), client_id=CLIENT_ID)[1] == identified
-    assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous", "Hers"]
+    assert list(Message.objects.order_by("pk").values_list("content", flat=True)) == ["Anonymous", "Hers"]
 
 
 def test_identifying_again_after_a_lost_answer_gives_the_new_secret(anonymous: Conversation) -> None:
@@ -234,7 +234,7 @@ def test_a_message_in_flight_when_the_customer_signs_out_is_not_written_and_brin
         assert answer.status_code == 404
     else:
         assert (answer.status_code, answer["HX-Trigger"]) == (204, "stranger")
-    assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous"]
+    assert list(Message.objects.order_by("pk").values_list("content", flat=True)) == ["Anonymous"]
     assert not Attachment.objects.exists()
     assert [path for path in Path(settings.MEDIA_ROOT).rglob("*") if path.is_file()] == []
 
@@ -251,7 +251,7 @@ def test_a_message_in_flight_when_its_customer_is_identified_is_written_with_the
     Conversation.objects.update(uuid=anonymous.uuid, contact=None)
     in_flight(identified)
     assert write(anonymous.uuid, token(VERA))[1] == Conversation.objects.get().uuid.hex
-    assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous", "Hers"]
+    assert list(Message.objects.order_by("pk").values_list("content", flat=True)) == ["Anonymous", "Hers"]
 
 
 @pytest.mark.parametrize("proof", ["", VERA])
@@ -312,7 +312,7 @@ def test_one_claimed_message_sent_many_times_at_once_is_one_message_with_one_sec
     answers = in_threads(*[lambda: write(anonymous.uuid, proof, client_id=CLIENT_ID)] * 6)
     assert {answer.status_code for answer, _secret in answers} <= {200, 204}
     assert {secret for _answer, secret in answers} == {Conversation.objects.get().uuid.hex}
-    assert list(Message.objects.values_list("content", flat=True)) == ["Anonymous", "Hers"]
+    assert list(Message.objects.order_by("pk").values_list("content", flat=True)) == ["Anonymous", "Hers"]
 
 
 @pytest.mark.django_db(transaction=True)
