@@ -118,12 +118,12 @@ def scenarios(kind: str, talks: list[Talk]) -> list[Scenario]:
     """Posts and polls on one kind of database."""
     talks = talks[: -(len(talks) // PART)]  # the others have got messages
     writing = talks[: WRITING * 4 : 4]
-    few, many, quiet, fresh = Widgets(writing), Widgets(writing), talks[1::4][:200], talks[2::4]
+    widgets, quiet, fresh = Widgets(writing), talks[1::4][:200], talks[2::4]  # both scenarios know the newest messages
     polls = [api_poll(talk) for talk in writing]  # whoever writes has the chat open
     return [
-        Scenario(f"post, {kind}", few.posts(), few.wrote, 0.4, kind, before=polls),
+        Scenario(f"post, {kind}", widgets.posts(), widgets.wrote, 0.4, kind, before=polls),
         Scenario(
-            f"post with 64 connections, {kind}", many.posts(), many.wrote, 0.4, kind, connections=64, before=polls
+            f"post with 64 connections, {kind}", widgets.posts(), widgets.wrote, 0.4, kind, connections=64, before=polls
         ),
         Scenario(f"empty poll, {kind}", map(api_poll, cycle(quiet)), empty, 1, kind, repeated=len(quiet)),
         Scenario(f"first poll, {kind}", map(api_poll, cycle(fresh)), empty, 0.5, kind),
