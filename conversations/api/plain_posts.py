@@ -13,13 +13,11 @@ from conversations.models.message import MAX_LENGTH
 from conversations.models.recipients import recipients
 from conversations.models.validation import check_content
 from conversations.poll_cache import Answer
-from conversations.screen.plain_posts import Key, answer, find_open, head_key, small_body, write
+from conversations.screen.plain_posts import CLIENT_ID, Key, answer, find_open, head_key, small_body, write
 
 PATHS = {b"/api/messages/", b"/api/messages"}
 
 SINCE = re.compile(rb"since=([0-9]{1,15})")
-
-CLIENT_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def key_of(scope: Mapping[str, Any]) -> Key | None:

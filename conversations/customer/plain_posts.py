@@ -13,7 +13,7 @@ from conversations.message_log import SecretRenewed
 from conversations.models.validation import check_content
 from conversations.poll_cache import Answer
 from conversations.presence import visitor
-from conversations.screen.plain_posts import Key, answer, find_open, head_key, small_body, write
+from conversations.screen.plain_posts import CLIENT_ID, Key, answer, find_open, head_key, small_body, write
 
 PATHS = re.compile(b"/chat/([a-z0-9-]+/)?messages/")
 
@@ -21,8 +21,6 @@ FORM = {b"application/x-www-form-urlencoded", b"application/x-www-form-urlencode
 """The content types of browsers' forms without files."""
 
 FIELDS = {"content", "client_id", "state", "zone", "name", "email"}
-
-CLIENT_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def key_of(scope: Mapping[str, Any]) -> Key | None:

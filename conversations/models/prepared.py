@@ -29,7 +29,7 @@ def name_filter(queryset: QuerySet[Any], name: Hashable) -> None:
 
     What Django derives from it, such as `queryset.filter()`, has no name again.
     """
-    queryset.filter_name = name  # type: ignore[attr-defined]
+    queryset.filter_name = name  # type: ignore[attr-defined]  # Django's querysets have none
 
 
 def prepared(

@@ -26,6 +26,9 @@ from conversations.threshold import limits
 from conversations.threshold.customer_secret import DAYS
 from conversations.threshold.proxies import address_of_scope
 
+CLIENT_ID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""The usual form of a client_id; Django takes others, too."""
+
 MAX_HEADS = 1000
 """Heads that are remembered. There are few, because neither who writes nor with which browser is a part of them."""
 
